@@ -1,0 +1,41 @@
+# make demo, make test: each makes what it needs, on a machine that has Python 3.11 or 3.12 and nothing else.
+# A lighter install on Linux (no CUDA libraries): make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
+TORCH_INDEX ?=
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
+ARGS ?=
+OUT ?= demo-report
+
+.PHONY: demo test lint bench clean help
+
+help:
+	@echo "make demo   set up, teach from real photographs, prove it on four phone runtimes, open the report"
+	@echo "make test   set up, run every check and test"
+	@echo "make lint   ruff and mypy;  make bench  every benchmark;  make clean  remove .venv and reports"
+
+demo: $(VENV)/demo.stamp
+	$(BIN)/handful demo --out $(OUT) --open $(ARGS)
+
+test: $(VENV)/dev.stamp
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/dev.stamp
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+bench: $(VENV)/dev.stamp
+	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+
+$(VENV)/demo.stamp: pyproject.toml constraints.txt tools/install.sh
+	PYTHON="$(PYTHON)" TORCH_INDEX="$(TORCH_INDEX)" sh tools/install.sh $(VENV) ".[demo]"
+	@touch $@
+
+$(VENV)/dev.stamp: $(VENV)/demo.stamp pyproject.toml constraints.txt
+	PYTHON="$(PYTHON)" TORCH_INDEX="$(TORCH_INDEX)" sh tools/install.sh $(VENV) ".[demo]" hypothesis mypy pytest pytest-timeout ruff
+	@touch $@
+
+clean:
+	rm -rf $(VENV) $(OUT) bench-results

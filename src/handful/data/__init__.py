@@ -1,0 +1,1 @@
+"""Real images and who said what about them."""

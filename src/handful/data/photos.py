@@ -1,0 +1,123 @@
+"""Open any photograph a phone, a scanner or the web hands over, as upright RGB, or say why not."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+
+from handful.errors import DataError
+from handful.pick import need
+from handful.types import Image
+
+MIN_SIDE_PX = 8
+SUFFIXES = frozenset(".jpg .jpeg .jfif .jpe .png .webp .bmp .gif .tif .tiff .avif .jp2 .ppm .pgm".split())
+# Named so that the photos an iPhone makes are refused with a reason instead of being passed over in silence.
+HEIC_SUFFIXES = frozenset((".heic", ".heif"))
+
+
+def read_photo(path: Path) -> Image:
+    """Read one still photograph.
+
+    Returns an Image: RGB uint8 (h, w, 3), turned as its EXIF orientation says. Grey, palette, CMYK and 16-bit
+    photos are converted, transparent ones laid on white; `notes` says so. Raises DataError, naming the file, for
+    a file that is missing, not an image, truncated, animated, smaller than 8 px a side, or float-valued.
+    """
+    PIL_Image = need("PIL.Image", "teach")
+    ImageOps = need("PIL.ImageOps", "teach")
+    path = Path(path)
+    if path.suffix.lower() in HEIC_SUFFIXES:
+        raise DataError(f"{path} is a HEIC photo, which is not read here; export it as JPEG or PNG")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", PIL_Image.DecompressionBombWarning)
+            # Pillow warns of odd EXIF and palettes; what matters to the pixels is decided below
+            warnings.simplefilter("ignore", UserWarning)
+            with PIL_Image.open(path) as opened:
+                frames = getattr(opened, "n_frames", 1)
+                # MPO is what many phones write for a JPEG with a depth map or preview: the first picture is the photo
+                if frames > 1 and opened.format != "MPO":
+                    raise DataError(f"{path} is animated ({frames} frames); wanted a still photo; save one frame as PNG")
+                opened.load()
+                orientation = opened.getexif().get(0x0112, 1)
+                picture = ImageOps.exif_transpose(opened)
+                rgb, notes = _to_rgb(picture, path)
+    except DataError:
+        raise
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist; wanted a photo there") from None
+    except IsADirectoryError:
+        raise DataError(f"{path} is a folder; wanted a photo") from None
+    except (PIL_Image.DecompressionBombWarning, PIL_Image.DecompressionBombError):
+        raise DataError(f"{path} has too many pixels to open safely; scale it below 89 megapixels") from None
+    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and more
+        reason = "not an image, or of an unknown kind" if "cannot identify" in str(error) else str(error)
+        raise DataError(f"{path} cannot be read as a photo ({reason}); replace or remove it") from error
+    if min(rgb.shape[:2]) < MIN_SIDE_PX:
+        h, w = rgb.shape[:2]
+        raise DataError(f"{path} is {w}x{h} px; wanted at least {MIN_SIDE_PX} px a side; replace or remove it")
+    if orientation in range(2, 9):
+        notes = ("turned as its EXIF orientation says", *notes)
+    return Image(np.ascontiguousarray(rgb), path, notes)
+
+
+def _to_rgb(picture, path: Path) -> tuple[np.ndarray, tuple[str, ...]]:  # type: ignore[no-untyped-def]
+    mode = picture.mode
+    if mode == "RGB":
+        return np.asarray(picture), ()
+    if mode in ("L", "1"):
+        return np.asarray(picture.convert("RGB")), ("grey, read as RGB",)
+    if mode == "CMYK":
+        return np.asarray(picture.convert("RGB")), ("CMYK, converted without a colour profile",)
+    if mode.startswith("I"):
+        # Pillow's own conversion clips at 255, which turns a 16-bit photo white
+        grey = np.asarray(picture)
+        if grey.min() < 0 or grey.max() > 65535:
+            raise DataError(f"{path} has values {grey.min()} to {grey.max()}; wanted 8 or 16 bits; convert it")
+        grey8 = (grey.astype(np.uint32) // 257).astype(np.uint8)
+        return np.repeat(grey8[..., None], 3, axis=2), ("16-bit, scaled to 8",)
+    if mode == "F":
+        raise DataError(f"{path} holds floating-point values of unknown range; convert it to 8 or 16 bits")
+    if mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in picture.info:
+        rgba = np.asarray(picture.convert("RGBA"))
+        alpha = rgba[..., 3:].astype(np.uint16)
+        if alpha.min() == 255:
+            return rgba[..., :3], ()
+        # what hides under full transparency is arbitrary, so it is covered, not revealed
+        white = (rgba[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255
+        return white.astype(np.uint8), ("transparent, laid on white",)
+    return np.asarray(picture.convert("RGB")), (() if mode == "P" else (f"{mode}, converted to RGB",))
+
+
+def fit(rgb_u8: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
+    """Squash an image to exactly (h, w): bilinear, antialiased, aspect not kept. uint8 (h, w, 3) in and out."""
+    PIL_Image = need("PIL.Image", "teach")
+    height, width = size_hw
+    if rgb_u8.shape[:2] == (height, width):
+        return rgb_u8
+    return np.array(PIL_Image.fromarray(rgb_u8).resize((width, height), PIL_Image.Resampling.BILINEAR))
+
+
+def list_photos(folder: Path) -> tuple[list[Path], list[Path]]:
+    """(photos, other files) directly in a folder, each sorted by name; hidden files are passed over."""
+    try:
+        files = sorted(p for p in Path(folder).iterdir() if p.is_file() and not p.name.startswith("."))
+    except FileNotFoundError:
+        raise DataError(f"{folder} does not exist; wanted a folder of photos") from None
+    except NotADirectoryError:
+        raise DataError(f"{folder} is a file; wanted a folder of photos") from None
+    photos = [p for p in files if p.suffix.lower() in SUFFIXES | HEIC_SUFFIXES]
+    return photos, [p for p in files if p not in set(photos)]
+
+
+def photos_below(place: Path) -> list[Path]:
+    """Every photo in a folder and the folders below it, sorted; or the one photo named. Raises DataError if none."""
+    place = Path(place)
+    if place.is_file():
+        return [place]
+    list_photos(place)  # raises with the reason when it is not a folder
+    found = sorted(p for p in place.rglob("*") if p.is_file() and p.suffix.lower() in SUFFIXES | HEIC_SUFFIXES)
+    if not found:
+        raise DataError(f"{place} has no photos in or below it; wanted at least one")
+    return found

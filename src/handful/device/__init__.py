@@ -1,0 +1,1 @@
+"""Onto the phone, and proof."""

@@ -1,0 +1,96 @@
+"""ONNX Runtime on the CPU: Android, iOS, and anything else.
+
+fp16: the backbone's kernels and matrices are stored in half precision and widened to fp32 when the file is loaded
+(the session folds the casts away), so the arithmetic is fp32 on every CPU and a phone answers as a PC does. The
+head stays fp32.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from handful.device.contract import Checked, Graph, Session, versions_of
+from handful.errors import DeviceError
+
+MODULES: tuple[str, ...] = ("onnx", "onnxscript", "onnxruntime")
+EXTRA = "onnxruntime"
+PRECISIONS: tuple[str, ...] = ("fp32", "fp16")
+FILE = "model.onnx"
+
+
+def compile(network: Any, to: Path, precision: str) -> dict[str, Any]:
+    """Write model.onnx, one file with its weights inside; see handful.device.contract.Runtime."""
+    import onnx
+    import torch
+
+    from handful.device.taps import blank
+
+    program = torch.onnx.export(
+        network,
+        (blank(network),),
+        input_names=list(network.input_names),
+        output_names=list(network.output_names),
+        dynamo=True,
+        opset_version=18,
+        verbose=False,
+    )
+    assert program is not None
+    model = program.model_proto
+    halved = _store_half(model.graph) if precision == "fp16" else 0
+    onnx.save(model, str(to / FILE))
+    steps = Counter(node.op_type for node in model.graph.node)
+    return {"operators": dict(steps), "weights_stored_fp16": halved, "opset": model.opset_import[0].version}
+
+
+def _store_half(graph: Any) -> int:
+    """Round the backbone's kernels and matrices to half precision, widen each where it is used; returns how many."""
+    # not biases: they weigh nothing, and their error counts
+    from onnx import TensorProto, helper, numpy_helper
+
+    used_by_backbone = {name for node in graph.node if _in_backbone(node) for name in node.input}
+    casts = []
+    for weight in graph.initializer:
+        array = numpy_helper.to_array(weight)
+        if weight.name not in used_by_backbone or array.dtype != np.float32 or array.ndim < 2:
+            continue
+        name = weight.name
+        weight.CopyFrom(numpy_helper.from_array(array.astype(np.float16), name + "_fp16"))
+        casts.append(helper.make_node("Cast", [name + "_fp16"], [name], name=name + "_widen", to=TensorProto.FLOAT))
+    for cast in reversed(casts):
+        graph.node.insert(0, cast)
+    return len(casts)
+
+
+def _in_backbone(node: Any) -> bool:
+    notes = {note.key: note.value for note in node.metadata_props}
+    return "backbone" in notes.get("namespace", "")
+
+
+def load(folder: Path, *, threads: int) -> Session:
+    """A session on the CPU with exactly `threads` threads, which sleep when idle."""
+    import onnxruntime
+
+    graph, file = Graph.read(folder), Path(folder) / FILE
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    # spinning threads take the cores from everything else, and on two cores made two threads slower than one
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    try:
+        session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its exceptions share no class
+        raise DeviceError(f"onnxruntime cannot load {file} ({error})") from error
+
+    def call(image: np.ndarray) -> list[np.ndarray]:
+        return list(session.run(list(graph.outputs), {graph.input_name: image}))
+
+    return Checked(graph, call)
+
+
+def versions() -> dict[str, str]:
+    """Of onnx, onnxscript, onnxruntime, and torch, which exports."""
+    return versions_of("onnx", "onnxscript", "onnxruntime", "torch")

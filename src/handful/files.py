@@ -1,0 +1,162 @@
+"""Files that are whole or absent: atomic writes, hashes, JSON and tensors that never execute anything."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from handful.errors import DataError
+from handful.pick import need
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path`; renamed over it when the block ends, removed when the block fails.
+
+    After a full disk, Ctrl-C or `kill -9` the old file (or no file) is there, never half of the new one.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    os.close(handle)
+    part = Path(name)
+    try:
+        yield part
+        _sync(part)
+        # mkstemp makes the file private; a model is as readable as any other file of its owner
+        part.chmod(0o666 & ~_umask())
+        os.replace(part, path)
+        _sync(path.parent)
+    except OSError as error:
+        raise DataError(f"{path} could not be written ({error.strerror or error}); nothing was changed") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """As `replacing`, for a folder: everything in it appears at once, or not at all."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
+    old = part.with_suffix(".old")
+    try:
+        yield part
+        for file in part.rglob("*"):
+            if file.is_file():
+                _sync(file)
+        part.chmod(0o777 & ~_umask())
+        if path.exists():
+            os.replace(path, old)
+        try:
+            os.replace(part, path)
+        except BaseException:
+            if old.exists():
+                os.replace(old, path)
+            raise
+        _sync(path.parent)
+    except OSError as error:
+        raise DataError(f"{path} could not be written ({error.strerror or error}); nothing was changed") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sha256(path: Path) -> str:
+    """Hex SHA-256 of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _sha256(file)
+
+
+def _sha256(file: Any) -> str:  # Python 3.10 has no file_digest
+    digest = hashlib.sha256()
+    while block := file.read(1 << 20):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def to_json(value: Any) -> str:
+    """JSON text, keys in the order given. NaN and infinity are refused: they are not JSON."""
+    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=_plain)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON atomically."""
+    text = to_json(value)
+    with replacing(path) as part:
+        part.write_text(text + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file. Raises DataError naming the file when it is absent, unreadable or not an object."""
+    try:
+        value = json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"{path} is missing; wanted a JSON file there") from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise DataError(f"{path} is not readable JSON ({error}); restore it or make it again") from error
+    if not isinstance(value, dict):
+        raise DataError(f"{path} holds a JSON {type(value).__name__}; wanted an object")
+    return value
+
+
+def write_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
+    """Write named arrays as safetensors, atomically."""
+    save_file = need("safetensors.numpy", "teach").save_file
+    with replacing(path) as part:
+        save_file({name: np.asarray(array, order="C") for name, array in tensors.items()}, str(part))
+
+
+def read_tensors(path: Path) -> dict[str, np.ndarray]:
+    """Named arrays from a safetensors file. Raises DataError, naming the file; nothing in it is ever executed."""
+    load_file = need("safetensors.numpy", "teach").load_file
+    path = Path(path)
+    try:
+        with open(path, "rb") as file:
+            start = file.read(4)
+    except FileNotFoundError:
+        raise DataError(f"{path} is missing; wanted a safetensors file there") from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror or error})") from error
+    if start[:1] == b"\x80" or start == b"PK\x03\x04":
+        raise DataError(
+            f"{path} is a Python pickle under a .safetensors name; a pickle can run code, so it is not opened; "
+            "convert it to safetensors where it came from"
+        )
+    try:
+        return dict(load_file(str(path)))
+    except Exception as error:
+        raise DataError(f"{path} is not a whole safetensors file ({error}); restore it or make it again") from error

@@ -1,0 +1,1 @@
+"""Compact networks for phones, and how a network is kept on disk."""

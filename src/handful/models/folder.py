@@ -1,0 +1,134 @@
+"""A model on disk is a folder: `handful.json`, `model.safetensors`, and whatever a part keeps beside them."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import handful
+from handful.errors import DataError
+from handful.files import read_json, read_tensors, replacing_folder, sha256, to_json, write_tensors
+
+SCHEMA_VERSION = 1
+META, WEIGHTS = "handful.json", "model.safetensors"
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network rebuilt from its folder. meta: the whole of handful.json."""
+
+    folder: Path
+    network: Any
+    meta: dict[str, Any]
+
+    @property
+    def classes(self) -> list[str]:
+        """Class names, in the order of the network's scores."""
+        return list(self.meta["classes"])
+
+    @property
+    def frame_hw(self) -> tuple[int, int]:
+        """(height, width) in pixels of the uint8 RGB frame the network takes."""
+        height, width = self.meta["preprocessing"]["frame_hw"]
+        return height, width
+
+
+def save_folder(
+    folder: Path,
+    network: Any,
+    *,
+    kind: str,
+    args: Mapping[str, Any],
+    classes: list[str],
+    preprocessing: Mapping[str, Any],
+    about: Mapping[str, Any],
+    beside: Callable[[Path], None] | None = None,
+) -> dict[str, Any]:
+    """Write a model folder, whole or not at all, in place of any that was there.
+
+    kind and args: `handful.models.net_<kind>.build(len(classes), **args)` rebuilds the network.
+    about: what else a reader must know (licence, training, metric rules). beside: writes further files.
+    Returns the meta data. Raises DataError when the folder cannot be written; an older folder is then untouched.
+    """
+    with replacing_folder(folder) as part:
+        state = {name: value.detach().cpu().numpy() for name, value in network.state_dict().items()}
+        write_tensors(part / WEIGHTS, state)
+        if beside is not None:
+            beside(part)
+        meta = {
+            "schema_version": SCHEMA_VERSION,
+            "handful": handful.__version__,
+            "network": {"kind": kind, "args": dict(args)},
+            "classes": classes,
+            "preprocessing": dict(preprocessing),
+            **about,
+            "made_on": {"python": platform.python_version(), "machine": platform.machine(), "system": platform.system()},
+            "files": {file.name: sha256(file) for file in sorted(part.iterdir()) if file.is_file()},
+        }
+        (part / META).write_text(to_json(meta) + "\n", encoding="utf-8")
+    return meta
+
+
+def read_meta(folder: Path) -> dict[str, Any]:
+    """handful.json of a model folder, after checking that this version can read it and that its files are whole."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise DataError(f"{folder} is not a folder; wanted a model folder, as `handful teach PHOTOS --out DIR` makes")
+    if not (folder / META).exists():
+        raise DataError(f"{folder} is not a model folder: it has no {META}; `handful teach PHOTOS --out DIR` makes one")
+    meta = read_json(folder / META)
+    version = meta.get("schema_version")
+    if not isinstance(version, int) or version < 1:
+        raise DataError(f"{folder / META} has schema_version {version!r}; wanted a number from 1; teach the model again")
+    if version > SCHEMA_VERSION:
+        raise DataError(
+            f"{folder} was made by handful {meta.get('handful', '?')} (schema {version}); this is handful "
+            f"{handful.__version__} (schema {SCHEMA_VERSION}); run: pip install --upgrade handful"
+        )
+    for key in ("network", "classes", "preprocessing", "files"):
+        if key not in meta:
+            raise DataError(f"{folder / META} lacks {key!r}; restore it or teach the model again")
+    for name, wanted in meta["files"].items():
+        file = folder / name
+        if Path(name).name != name:
+            raise DataError(f"{folder / META} names a file outside its folder: {name!r}; do not use this model")
+        if not file.exists():
+            raise DataError(f"{file} is missing; restore it or teach the model again")
+        found = sha256(file)
+        if found != wanted:
+            raise DataError(
+                f"{file} is not the file that was saved (sha256 {found[:12]}..., wanted {wanted[:12]}...); "
+                "restore it or teach the model again"
+            )
+    return meta
+
+
+def from_folder(folder: Path) -> Model:
+    """Rebuild a network from its folder and nothing else. Raises DataError naming the file that is wrong."""
+    import torch
+
+    import handful.models
+    from handful.pick import pick
+
+    folder = Path(folder)
+    meta = read_meta(folder)
+    kind, args = meta["network"].get("kind"), meta["network"].get("args", {})
+    build = pick(handful.models, "net", str(kind)).build
+    try:
+        network = build(len(meta["classes"]), **args, pretrained=False)
+    except TypeError as error:
+        raise DataError(f"{folder / META}: the network {kind!r} does not take these arguments ({error})") from error
+    tensors = {name: torch.from_numpy(value) for name, value in read_tensors(folder / WEIGHTS).items()}
+    own = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in tensors.items()}
+    if own != found:
+        wrong = sorted(name for name in own.keys() | found.keys() if own.get(name) != found.get(name))
+        raise DataError(
+            f"{folder / WEIGHTS} does not fit the network {kind!r} named in {META}: {len(wrong)} parameters differ, "
+            f"such as {wrong[0]}; was it made with another backbone?"
+        )
+    network.load_state_dict(tensors, strict=True)
+    return Model(folder, network.eval(), meta)

@@ -1,0 +1,289 @@
+"""NEMO: a classifier that learns one sample at a time, never forgets, can unlearn, and says "none of these".
+
+What is kept is three exact sums over the samples: how many of each class (n), their sum (S) and the sum of their
+outer products (G). Samples are rounded to a fixed point first, so the sums are integers: the same samples in any
+order, one by one, in batches, or taught to two models that are then merged, give the same bits.
+
+From the sums, in float64:
+
+    mean of a class             m_k = S_k / n_k
+    scatter inside the classes  R   = G - sum_k S_k S_k' / n_k
+    whitening                   L L' = R + ridge I           (linear discriminant analysis, Fisher 1936, Rao 1948)
+    score of a class            cos(L^-1 z, L^-1 m_k)        (nearest class mean with the cosine: Snell 2017, SimpleShot 2019)
+    expected score              the cosine that a taught sample would have had to its own class, had it been left
+                                out, on average: a closed form of n, S and G (`_expected`)
+    none of these               expected - (5.1 - vigilance) / 10
+
+so `vigilance` is in tenths of a cosine: at 5.1 a photo must be as near to its class as taught photos are on
+average; each whole step below lets it be 0.1 further away. Higher is more careful. docs/choices.md has the
+measurements behind each line.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from handful.errors import DataError
+from handful.files import read_json, read_tensors, sha256, write_json, write_tensors
+from handful.pick import unknown
+
+SCHEMA_VERSION = 1
+VIGILANCE = 3.0
+VIGILANCE_RANGE = (1.2, 4.1)
+RIDGE = 0.25
+GAIN = 20.0  # nats per unit of cosine: turns scores into probabilities; the answer itself does not depend on it
+EXPECTED_OF_ONE = 0.6  # the expected score while no class has two samples to compare
+SCALE = 1 << 15
+MAX_SAMPLES = 1 << 22  # products are below 2^30, so float64 holds the sums exactly up to 2^53
+STATE, ABOUT = "nemo.safetensors", "nemo.json"
+
+
+@dataclass(frozen=True)
+class Solution:
+    """NEMO's constants, ready to classify. Classes are in order of name.
+
+    whiten: (d, d) float64. prototypes: (k, d) float64, unit rows in the whitened space.
+    none: the score below which the answer is "none of these", on the cosine's scale.
+    """
+
+    classes: tuple[str, ...]
+    whiten: np.ndarray
+    prototypes: np.ndarray
+    expected: float
+    none: float
+
+    def scores(self, z: np.ndarray) -> np.ndarray:
+        """(n, d) -> (n, k + 1) float64, in nats: one column a class, the last for "none of these"."""
+        white = np.atleast_2d(z).astype(np.float64) @ self.whiten.T
+        norm = np.linalg.norm(white, axis=1, keepdims=True)
+        cosine = (white / np.maximum(norm, 1e-12)) @ self.prototypes.T
+        return GAIN * np.concatenate([cosine, np.full((len(cosine), 1), self.none)], axis=1)
+
+
+class Nemo:
+    """The learner. dim: length of the vectors it learns from. features: names what made them; merging and loading
+    refuse another. Vectors must be finite, of length 1 or less."""
+
+    def __init__(self, dim: int, *, features: str = "", vigilance: float = VIGILANCE, ridge: float = RIDGE) -> None:
+        if dim < 1 or not ridge > 0:
+            raise DataError(f"NEMO needs dim >= 1 and ridge > 0, got {dim} and {ridge}")
+        self.dim, self.features, self.ridge = dim, features, float(ridge)
+        self.vigilance = vigilance
+        self._n: dict[str, int] = {}
+        self._sum: dict[str, np.ndarray] = {}
+        # integers held in float64: exact below 2^53, and BLAS adds a batch in one product
+        self._gram = np.zeros((dim, dim))
+        self._seen: Counter[bytes] = Counter()
+
+    @property
+    def vigilance(self) -> float:
+        """How careful NEMO is; see the module's text for the unit. Working range 1.2 to 4.1."""
+        return self._vigilance
+
+    @vigilance.setter
+    def vigilance(self, value: float) -> None:
+        if not np.isfinite(value):
+            raise DataError(f"vigilance must be a number, about {VIGILANCE_RANGE[0]} to {VIGILANCE_RANGE[1]}, got {value}")
+        self._vigilance = float(value)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Taught classes in order of name."""
+        return tuple(sorted(self._n))
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Samples of each class, in order of name."""
+        return {name: self._n[name] for name in self.classes}
+
+    def __len__(self) -> int:
+        return sum(self._n.values())
+
+    def learn(self, z: np.ndarray, label: str) -> None:
+        """Learn one sample: z (d,) float, |z| <= 1."""
+        self.learn_many(np.asarray(z)[None], [label])
+
+    def learn_many(self, z: np.ndarray, labels: Sequence[str]) -> None:
+        """Learn a batch: z (n, d) float, one label a row. All or nothing: bad input changes nothing."""
+        q = self._fixed(z, labels)
+        if len(self) + len(q) > MAX_SAMPLES:
+            raise DataError(f"NEMO holds at most {MAX_SAMPLES} samples; it has {len(self)} and was given {len(q)}")
+        self._add(q, labels, +1)
+
+    def unlearn(self, z: np.ndarray, label: str) -> None:
+        """Take one sample back, as if it had never been learned. Raises DataError if it never was."""
+        if label not in self._n:
+            raise unknown("class", label, self.classes)
+        q = self._fixed(np.asarray(z)[None], [label])
+        if self._seen[_key(q[0].astype(np.int32), label)] < 1:
+            raise DataError(f"this sample was never learned as {label!r}, so it cannot be unlearned")
+        self._add(q, [label], -1)
+
+    def merge(self, other: Nemo) -> Nemo:
+        """A new NEMO that knows what both know; the same bits as if one had learned everything."""
+        if (self.dim, self.features, self.ridge) != (other.dim, other.features, other.ridge):
+            raise DataError(
+                f"these two were taught on different features: {self.features or '?'} ({self.dim}, ridge {self.ridge}) "
+                f"and {other.features or '?'} ({other.dim}, ridge {other.ridge}); teach both with the same backbone"
+            )
+        both = Nemo(self.dim, features=self.features, vigilance=self.vigilance, ridge=self.ridge)
+        for one in (self, other):
+            for name, n in one._n.items():
+                both._n[name] = both._n.get(name, 0) + n
+                both._sum[name] = both._sum.get(name, 0) + one._sum[name]
+            both._gram += one._gram
+            both._seen.update(one._seen)
+        return both
+
+    def shared_samples(self, other: Nemo) -> int:
+        """How many samples both have learned under the same label: merging counts those twice."""
+        return sum((self._seen & other._seen).values())
+
+    def _fixed(self, z: np.ndarray, labels: Sequence[str]) -> np.ndarray:
+        z = np.asarray(z)
+        if z.ndim != 2 or z.shape != (len(labels), self.dim):
+            raise DataError(f"samples must be ({len(labels)}, {self.dim}), one label a row, got {z.shape}")
+        if not np.isfinite(z).all():
+            raise DataError(f"a sample holds NaN or infinity (row {int(np.argmin(np.isfinite(z).all(axis=1)))})")
+        if len(z) and np.abs(z).max() > 1:
+            raise DataError(f"samples must have length 1 or less, got a value of {np.abs(z).max():.3g}; normalise them")
+        for label in labels:
+            if not isinstance(label, str) or not label:
+                raise DataError(f"a label must be a name, got {label!r}")
+        return np.rint(z.astype(np.float64) * SCALE)
+
+    def _add(self, q: np.ndarray, labels: Sequence[str], sign: int) -> None:
+        names, which = np.unique(np.asarray(labels), return_inverse=True)
+        order = np.argsort(which, kind="stable")
+        starts = np.searchsorted(which[order], np.arange(len(names)))
+        sums = np.add.reduceat(q[order], starts, axis=0) if len(q) else q
+        for label, added, count in zip(names.tolist(), sums, np.bincount(which), strict=True):
+            n = self._n.get(label, 0) + sign * int(count)
+            if n:
+                self._n[label] = n
+                self._sum[label] = self._sum.get(label, 0) + sign * added
+            else:
+                del self._n[label], self._sum[label]
+        if len(q) == 1:
+            self._gram += (sign * q.T) * q
+        else:
+            self._gram += sign * (q.T @ q)
+        for row, label in zip(q.astype(np.int32), labels, strict=True):
+            key = _key(row, label)
+            self._seen[key] += sign
+            if not self._seen[key]:
+                del self._seen[key]
+
+    def solve(self) -> Solution:
+        """The constants that classify, from the sums alone. Raises DataError when nothing has been learned."""
+        if not self._n:
+            raise DataError("nothing has been learned yet; learn at least one sample")
+        from scipy.linalg import cholesky, lapack
+
+        n = np.array([self._n[name] for name in self.classes], float)
+        sums = np.stack([self._sum[name] for name in self.classes]) / SCALE
+        gram = self._gram / SCALE**2
+        within = gram - (sums / n[:, None]).T @ sums
+        within[np.diag_indices(self.dim)] += self.ridge
+        lower = cholesky(within, lower=True, check_finite=False)
+        whiten = np.tril(lapack.dtrtri(lower, lower=1)[0])
+        white_sums = sums @ whiten.T
+        norms = np.linalg.norm(white_sums, axis=1, keepdims=True)
+        prototypes = white_sums / np.maximum(norms, 1e-12)
+        expected = _expected(n, norms[:, 0] ** 2, float(np.sum((whiten @ gram) * whiten)))
+        return Solution(self.classes, whiten, prototypes, expected, expected - (5.1 - self.vigilance) / 10)
+
+    def save(self, folder: Path) -> None:
+        """Write the sums as `nemo.safetensors` and what they are as `nemo.json`, each whole or not at all."""
+        folder = Path(folder)
+        names = self.classes
+        keys = sorted(self._seen)
+        write_tensors(
+            folder / STATE,
+            {
+                "count": np.array([self._n[name] for name in names], np.int64),
+                "sum": np.array([self._sum[name] for name in names], np.int64).reshape(len(names), self.dim),
+                "gram": self._gram.astype(np.int64),
+                "seen": np.frombuffer(b"".join(keys), np.uint8).reshape(len(keys), 16),
+                "seen_times": np.array([self._seen[key] for key in keys], np.int64),
+            },
+        )
+        about = {
+            "schema_version": SCHEMA_VERSION,
+            "classes": names,
+            "dim": self.dim,
+            "features": self.features,
+            "ridge": self.ridge,
+            "vigilance": self.vigilance,
+            "scale": SCALE,
+            "sha256": sha256(folder / STATE),
+        }
+        write_json(folder / ABOUT, about)
+
+    @classmethod
+    def load(cls, folder: Path, *, features: str | None = None) -> Nemo:
+        """Read what `save` wrote. Raises DataError, naming the file, if it is damaged, newer, or was taught on
+        other features than `features`."""
+        folder = Path(folder)
+        about = read_json(folder / ABOUT)
+        if about.get("schema_version") != SCHEMA_VERSION:
+            raise DataError(
+                f"{folder / ABOUT} has schema_version {about.get('schema_version')!r}; this handful reads "
+                f"{SCHEMA_VERSION}; run: pip install --upgrade handful"
+            )
+        if features is not None and about["features"] != features:
+            raise DataError(
+                f"{folder / STATE} was taught on the features {about['features']!r}, but this model makes "
+                f"{features!r}; teach it again with this backbone"
+            )
+        tensors = read_tensors(folder / STATE)
+        if sha256(folder / STATE) != about["sha256"]:
+            raise DataError(f"{folder / STATE} is not the file that {ABOUT} describes; restore it or teach again")
+        if about["scale"] != SCALE:
+            raise DataError(f"{folder / ABOUT} has scale {about['scale']}; wanted {SCALE}")
+        nemo = cls(about["dim"], features=about["features"], vigilance=about["vigilance"], ridge=about["ridge"])
+        names = about["classes"]
+        want = {"count": (len(names),), "sum": (len(names), nemo.dim), "gram": (nemo.dim, nemo.dim)}
+        for name, shape in want.items():
+            if name not in tensors or tensors[name].shape != shape:
+                raise DataError(f"{folder / STATE} holds no {name!r} of shape {shape}; restore it or teach again")
+        nemo._n = {name: int(n) for name, n in zip(names, tensors["count"], strict=True)}
+        nemo._sum = {name: row.astype(np.float64) for name, row in zip(names, tensors["sum"], strict=True)}
+        nemo._gram = tensors["gram"].astype(np.float64)
+        times = tensors["seen_times"]
+        nemo._seen = Counter({bytes(key): int(t) for key, t in zip(tensors["seen"], times, strict=True)})
+        return nemo
+
+
+def _key(q: np.ndarray, label: str) -> bytes:
+    return hashlib.sha256(q.tobytes() + label.encode()).digest()[:16]
+
+
+def _expected(n: np.ndarray, sum2: np.ndarray, total2: float) -> float:
+    """The mean left-one-out cosine of taught samples to their own class, in the whitened space.
+
+    n: (k,) samples a class; sum2: (k,) |S_k|^2; total2: the sum of |z|^2 over all samples. For a sample x of
+    class k, x.(S_k - x) sums over the class to |S_k|^2 - sum |x|^2, and |S_k - x|^2 averages
+    |S_k|^2 (1 - 2/n) + mean |x|^2; only pooled |x|^2 is kept, so classes share it.
+    """
+    several = n > 1
+    if not several.any():
+        return EXPECTED_OF_ONE
+    mean2 = total2 / n.sum()
+    n, sum2 = n[several], sum2[several]
+    inner = float(np.sum(sum2) - mean2 * n.sum())
+    left = np.sqrt(np.maximum(sum2 * (1 - 2 / n) + mean2, 1e-12))
+    return float(np.clip(inner / float(np.sum(n * np.sqrt(mean2) * left)), 0.0, 1.0))
+
+
+def labels_of(scores: np.ndarray, classes: Iterable[str], none: str | None = None) -> list[str | None]:
+    """The answers in `Solution.scores`: class names, or `none` where the last column wins (or ties)."""
+    names: list[str | None] = [*classes]
+    best = np.argmax(scores[:, :-1], axis=1)
+    return [names[k] if row[k] > row[-1] else none for k, row in zip(best, scores, strict=True)]

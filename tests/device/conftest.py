@@ -1,0 +1,112 @@
+"""One small taught model for all the tests here, and each compilation of it made once."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import handful.device
+from handful.data.photos import fit, list_photos, read_photo
+from handful.data.samples import sample_photo
+from handful.device import job
+from handful.device.compile import Artefact, compile_model
+from handful.pick import pick, present
+
+HERE = Path(__file__).parent
+FRAME_HW = (256, 256)
+TAUGHT = ("cat", "coffee", "rocket", "building", "flower")
+OTHERS = ("astronaut", "officer", "motorcycle")
+# conversions of half a minute; their layers are tapped in fp32 only, to keep the suite within minutes
+SLOW = ("executorch", "litert")
+
+
+@pytest.fixture(scope="session")
+def photos() -> list[np.ndarray]:
+    """Real photographs, uint8 (h, w, 3) RGB: the five taught, then others."""
+    pytest.importorskip("skimage")
+    pytest.importorskip("sklearn")
+    pytest.importorskip("matplotlib")
+    return [sample_photo(name).rgb_u8 for name in (*TAUGHT, *OTHERS)]
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory, photos: list[np.ndarray]) -> Path:
+    """A model folder: real ImageNet weights, and a head taught from one photograph a class."""
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("timm")
+    from handful.models import net_taught
+    from handful.models.folder import save_folder
+
+    rng = torch.Generator().manual_seed(0)
+    args = {"backbone": "lite0", "frame_hw": list(FRAME_HW), "rank": len(TAUGHT)}
+    network = net_taught.build(len(TAUGHT), backbone="lite0", frame_hw=FRAME_HW, rank=len(TAUGHT))
+    with torch.no_grad():
+        frames = [torch.from_numpy(fit(photo, FRAME_HW)[None].copy()) for photo in photos[: len(TAUGHT)]]
+        root = torch.cat([network.features(frame) for frame in frames]).relu().sqrt()
+        towards = torch.nn.functional.normalize(root - root.mean(0), dim=1)
+        head: Any = network.head
+        head.whiten.weight.copy_(towards + 0.005 * torch.randn(towards.shape, generator=rng))
+        head.whiten.bias.copy_(-head.whiten.weight @ root.mean(0))
+        head.classify.weight[:-1] = 20 * torch.nn.functional.normalize(head.whiten(root), dim=1)
+        head.classify.weight[-1] = 0
+        head.classify.bias.zero_()
+        head.classify.bias[-1] = 10
+    folder = tmp_path_factory.mktemp("model") / "five"
+    save_folder(
+        folder,
+        network,
+        kind="taught",
+        args=args,
+        classes=list(TAUGHT),
+        preprocessing={"frame_hw": list(FRAME_HW)},
+        about={},
+    )
+    return folder
+
+
+def need_runtime(name: str) -> None:
+    """Skip when a runtime's packages are absent; fail when HANDFUL_REQUIRE lists it."""
+    runtime = pick(handful.device, "runtime", name)
+    absent = [module for module in runtime.MODULES if not present(module)]
+    if absent:
+        say = pytest.fail if name in os.environ.get("HANDFUL_REQUIRE", "").split(",") else pytest.skip
+        say(f"{name} needs {', '.join(absent)}; run: pip install 'handful[{runtime.EXTRA}]'")
+
+
+@pytest.fixture(scope="session")
+def compiled(model: Path) -> Callable[[str, str], Artefact]:
+    """compiled(runtime, precision) -> the artefact, made once a session."""
+    made: dict[tuple[str, str], Artefact] = {}
+
+    def get(runtime: str, precision: str) -> Artefact:
+        need_runtime(runtime)
+        key = runtime, precision
+        if key not in made:
+            made[key] = compile_model(model, *key, taps=precision == "fp32" or runtime not in SLOW)
+        return made[key]
+
+    return get
+
+
+@pytest.fixture
+def planted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the runtimes of tests/device/planted exist, here and in the processes started from here."""
+    monkeypatch.setattr(handful.device, "__path__", [*handful.device.__path__, str(HERE / "planted")])
+    monkeypatch.setattr(job, "COMMAND", [sys.executable, str(HERE / "child.py")])
+
+
+@pytest.fixture(scope="session")
+def real_photos() -> list[np.ndarray]:
+    """Photographs of products on shelves, from the data folder; skips without it."""
+    root = os.environ.get("HANDFUL_DATA")
+    folder = Path(root) if root else HERE.parents[2] / "shared" / "data"
+    found = [path for part in sorted(folder.glob("grocery/**/")) for path in list_photos(part)[0]][:24]
+    if not found:
+        pytest.skip(f"no photographs under {folder}/grocery; set HANDFUL_DATA")
+    return [read_photo(path).rgb_u8 for path in found]

@@ -1,0 +1,42 @@
+"""PyTorch with the fault the environment variable PLANTED names: what a comparison must notice."""
+
+import copy
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from handful.device import runtime_torch
+
+MODULES: tuple[str, ...] = ()
+EXTRA = "none"
+PRECISIONS: tuple[str, ...] = ("fp32",)
+
+
+def compile(network: Any, to: Path, precision: str) -> dict[str, Any]:
+    if os.environ["PLANTED"] == "compile":
+        raise RuntimeError("operator 'frobnicate' is not supported")
+    return runtime_torch.compile(copy.deepcopy(network), to, precision)
+
+
+def load(folder: Path, *, threads: int) -> Any:
+    return Session(runtime_torch.load(folder, threads=threads))
+
+
+class Session:
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+
+    def run(self, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        kind = os.environ["PLANTED"]
+        if kind == "bgr":
+            feed = {"image": feed["image"][..., ::-1].copy()}
+        out: dict[str, np.ndarray] = self.inner.run(feed)
+        if kind == "nan":
+            out["scores"] = out["scores"] * np.nan
+        return out
+
+
+def versions() -> dict[str, str]:
+    return {"faulty": "1"}

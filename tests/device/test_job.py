@@ -1,0 +1,143 @@
+"""Whatever a child process does, the parent goes on and says in one line what happened."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from handful.device import job
+from handful.device.job import Job, run_job
+from handful.errors import CompileError, DataError, DeviceError, UnknownName
+
+FRAMES = np.arange(2 * 8 * 8 * 3, dtype=np.uint8).reshape(2, 8, 8, 3)
+pytestmark = pytest.mark.usefixtures("planted")
+
+
+@pytest.fixture(autouse=True)
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Job folders land here."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    return tmp_path
+
+
+def broken(
+    kind: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, do: str = "run", *, warmup: int = 0, runs: int = 0
+) -> job.Done:
+    monkeypatch.setenv("PLANTED", kind)
+    timeout_s = 5.0 if kind == "hang" else 60.0
+    work = Job(do, "broken", str(tmp_path), str(tmp_path), warmup=warmup, runs=runs)
+    return run_job(work, FRAMES, timeout_s=timeout_s)
+
+
+def kept(tmp_path: Path) -> list[Path]:
+    return list(tmp_path.glob("handful-job-*"))
+
+
+def test_a_job_that_works_leaves_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    done = broken("none", monkeypatch, tmp_path)
+    np.testing.assert_allclose(done.outputs["scores"], FRAMES.mean(axis=(1, 2)), rtol=1e-6)
+    assert done.outputs["none"].shape == (2, 1)
+    assert not kept(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        ("SIGSEGV", "killed by SIGSEGV"),
+        ("SIGKILL", "killed by SIGKILL (out of memory?)"),
+        ("raise", "operator 'frobnicate' is not supported"),
+        ("exit", "exit code 7"),
+        ("hang", "did not end within 5 s"),
+    ],
+)
+def test_a_death_is_one_clear_line(kind: str, says: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with pytest.raises(DeviceError) as caught:
+        broken(kind, monkeypatch, tmp_path)
+    text = str(caught.value)
+    assert says in text and text.startswith("broken: the run process") and "\n" not in text
+    folder = kept(tmp_path)
+    assert len(folder) == 1 and str(folder[0]) in text
+    assert f"about to do {kind}" in (folder[0] / "log.txt").read_text()
+
+
+def test_the_command_in_the_message_repeats_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with pytest.raises(DeviceError) as caught:
+        broken("SIGSEGV", monkeypatch, tmp_path)
+    command = shlex.split(str(caught.value).split("to repeat it: ")[1])
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    assert subprocess.run(command, env=env, capture_output=True, check=False).returncode == -signal.SIGSEGV
+
+
+def test_our_own_errors_come_back_as_they_were(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with pytest.raises(CompileError, match=r"^no room for 12 layers; use fewer$"):
+        broken("own", monkeypatch, tmp_path)
+    assert not kept(tmp_path)
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    # a killed orphan may wait as a zombie for init
+    status = Path(f"/proc/{pid}/stat")
+    return not status.exists() or status.read_text().rsplit(")", 1)[1].split()[0] != "Z"
+
+
+def test_a_hang_takes_its_own_children_along(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with pytest.raises(DeviceError):
+        broken("hang", monkeypatch, tmp_path)
+    assert not alive(int((tmp_path / "sleeper").read_text()))
+
+
+def test_ctrl_c_stops_the_child(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def interrupt() -> None:
+        while not (tmp_path / "sleeper").exists():
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setenv("PLANTED", "hang")
+    threading.Thread(target=interrupt, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        run_job(Job("run", "broken", str(tmp_path), str(tmp_path)), FRAMES, timeout_s=60)
+    assert not alive(int((tmp_path / "sleeper").read_text()))
+    assert not kept(tmp_path)
+
+
+def test_no_frames_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PLANTED", "none")
+    for frames in (None, FRAMES[:0]):
+        with pytest.raises(DataError, match="no frames"):
+            run_job(Job("run", "broken", str(tmp_path), str(tmp_path)), frames)
+
+
+def test_peak_memory_is_the_childs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    ours = np.ones(500_000_000, np.uint8)  # a child must not report its parent's size
+    small, large = (broken(kind, monkeypatch, tmp_path).peak_rss_mb for kind in ("none", "memory"))
+    assert ours[0] and small is not None and large is not None
+    assert 10 < small < 300 and 300 < large < 600
+
+
+def test_times_are_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    facts = broken("none", monkeypatch, tmp_path, "measure", warmup=2, runs=5).facts
+    assert len(facts["times_ms"]) == 5 and all(time_ms >= 1 for time_ms in facts["times_ms"])
+
+
+def test_threads_are_told_to_the_child() -> None:
+    assert {job._environment(3)[name] for name in job.THREAD_VARIABLES} == {"3"}
+
+
+def test_bad_jobs_are_refused() -> None:
+    with pytest.raises(UnknownName, match="did you mean 'measure'"):
+        Job("mesure", "torch", "x")
+    with pytest.raises(DataError, match="threads"):
+        Job("run", "torch", "x", threads=0)
