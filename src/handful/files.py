@@ -137,7 +137,10 @@ def write_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
     """Write named arrays as safetensors, atomically."""
     save_file = need("safetensors.numpy", "teach").save_file
     with replacing(path) as part:
-        save_file({name: np.asarray(array, order="C") for name, array in tensors.items()}, str(part))
+        try:
+            save_file({name: np.asarray(array, order="C") for name, array in tensors.items()}, str(part))
+        except Exception as error:  # the library wraps a full disk in an error of its own
+            raise OSError(str(error)) from error
 
 
 def read_tensors(path: Path) -> dict[str, np.ndarray]:

@@ -1,8 +1,7 @@
 """ONNX Runtime on the CPU: Android, iOS, and anything else.
 
-fp16: the backbone's kernels and matrices are stored in half precision and widened to fp32 when the file is loaded
-(the session folds the casts away), so the arithmetic is fp32 on every CPU and a phone answers as a PC does. The
-head stays fp32.
+fp16: kernels and matrices are stored in half precision and widened to fp32 when the file is loaded (the session
+folds the casts away), so the arithmetic is fp32 on every CPU and a phone answers as a PC does.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ MODULES: tuple[str, ...] = ("onnx", "onnxscript", "onnxruntime")
 EXTRA = "onnxruntime"
 PRECISIONS: tuple[str, ...] = ("fp32", "fp16")
 FILE = "model.onnx"
+SMALL = 64  # elements
 
 
 def compile(network: Any, to: Path, precision: str) -> dict[str, Any]:
@@ -47,27 +47,19 @@ def compile(network: Any, to: Path, precision: str) -> dict[str, Any]:
 
 
 def _store_half(graph: Any) -> int:
-    """Round the backbone's kernels and matrices to half precision, widen each where it is used; returns how many."""
-    # not biases: they weigh nothing, and their error counts
+    """Round kernels and matrices to half precision, and widen each where it is used; returns how many."""
     from onnx import TensorProto, helper, numpy_helper
 
-    used_by_backbone = {name for node in graph.node if _in_backbone(node) for name in node.input}
     casts = []
     for weight in graph.initializer:
-        array = numpy_helper.to_array(weight)
-        if weight.name not in used_by_backbone or array.dtype != np.float32 or array.ndim < 2:
-            continue
-        name = weight.name
-        weight.CopyFrom(numpy_helper.from_array(array.astype(np.float16), name + "_fp16"))
-        casts.append(helper.make_node("Cast", [name + "_fp16"], [name], name=name + "_widen", to=TensorProto.FLOAT))
+        name, array = weight.name, numpy_helper.to_array(weight)
+        # not the mean and scale of the normalisation, nor biases: they weigh nothing, and their error counts
+        if array.dtype == np.float32 and array.ndim > 1 and array.size >= SMALL:
+            weight.CopyFrom(numpy_helper.from_array(array.astype(np.float16), name + "_fp16"))
+            casts.append(helper.make_node("Cast", [name + "_fp16"], [name], name=name + "_widen", to=TensorProto.FLOAT))
     for cast in reversed(casts):
         graph.node.insert(0, cast)
     return len(casts)
-
-
-def _in_backbone(node: Any) -> bool:
-    notes = {note.key: note.value for note in node.metadata_props}
-    return "backbone" in notes.get("namespace", "")
 
 
 def load(folder: Path, *, threads: int) -> Session:

@@ -1,7 +1,7 @@
 """PyTorch itself: the reference the phone runtimes are held against.
 
-fp32: the network's weights as they are. fp16: the backbone's kernels and matrices rounded to half precision and
-stored so, then computed in fp32: what rounding the weights costs, before any runtime adds to it.
+fp32: the network's weights as they are. fp16: kernels and matrices rounded to half precision and stored so, then
+computed in fp32: what rounding the weights costs, before any runtime adds to it.
 
 The file is safetensors: nothing in it is executed. The network is rebuilt from the model folder around it.
 """
@@ -32,7 +32,7 @@ def compile(network: Any, to: Path, precision: str) -> dict[str, Any]:
     state = {}
     for name, value in network.state_dict().items():
         array = value.detach().cpu().numpy()
-        half = precision == "fp16" and name.startswith("backbone.") and array.dtype == np.float32 and array.ndim > 1
+        half = precision == "fp16" and array.dtype == np.float32 and array.ndim > 1
         state[name] = array.astype(np.float16) if half else array
     write_tensors(to / WEIGHTS, state)
     return {"parameters": int(sum(array.size for array in state.values()))}

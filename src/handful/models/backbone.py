@@ -161,11 +161,13 @@ def _timm(name: str, *, pretrained: bool, weights: Path | None) -> Backbone:
             raise DataError(f"{weights} lacks {len(missing)} parameters of {name}, such as {missing[0]!r}")
     config = model.pretrained_cfg
     size = config["input_size"]
+    with torch.inference_mode():  # some networks keep a layer after pooling, so num_features is not what comes out
+        dim = int(model.eval()(torch.zeros(1, 3, size[1], size[1])).shape[1])
     card = Card(
         name=name,
         network=short,
         size_px=size[1],
-        dim=model.num_features,
+        dim=dim,
         signed=True,
         mean=tuple(config["mean"]),
         std=tuple(config["std"]),

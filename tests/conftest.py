@@ -1,0 +1,63 @@
+"""Shared by all tests: real photographs that come inside packages, and those beside the project when they are there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as PIL_Image
+
+from handful.data.samples import sample_photo
+from handful.demo import view
+from handful.types import Image
+
+ROOT = Path(__file__).parent.parent
+os.environ.setdefault("HANDFUL_CACHE", "")  # no test reads what an earlier one kept
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """The folder of shared photographs; never in CI."""
+    folder = Path(os.environ.get("HANDFUL_DATA", ROOT.parent / "shared" / "data"))
+    if os.environ.get("CI"):
+        pytest.skip("the shared photographs are not used in CI")
+    if not folder.is_dir():
+        pytest.skip(f"no photographs at {folder}; set HANDFUL_DATA to the folder that has them")
+    return folder
+
+
+def save(image: Image | np.ndarray, path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    PIL_Image.fromarray(image.rgb_u8 if isinstance(image, Image) else image).save(path)
+    return path
+
+
+@pytest.fixture
+def photo_folder(tmp_path: Path) -> Callable[..., Path]:
+    """make(classes, n) -> a folder a class with n views of a real photograph each."""
+
+    def make(classes: tuple[str, ...] = ("cat", "coffee", "rocket"), n: int = 2, seed: int = 0, name: str = "photos") -> Path:
+        rng = np.random.default_rng(seed)
+        for label in classes:
+            for i in range(n):
+                save(view(sample_photo(label), rng), tmp_path / name / label / f"{i}.png")
+        return tmp_path / name
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def taught_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder taught from three classes; copy it before changing it."""
+    from handful.teach.taught import teach
+
+    place = tmp_path_factory.mktemp("taught")
+    rng = np.random.default_rng(0)
+    for label in ("cat", "coffee", "rocket"):
+        for i in range(2):
+            save(view(sample_photo(label), rng), place / "photos" / label / f"{i}.png")
+    teach(place / "photos", place / "model", backbone="lite0", frame_hw=(256, 320))
+    return place / "model"

@@ -1,0 +1,318 @@
+"""NEMO is exact: the same samples in any order, any batches, merged or taken back, give the same bits.
+
+Each property is a function of the class under test, so that the same check is run on NEMO, where it must hold, and on
+a NEMO with a fault planted in it, where it must fail.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from handful.errors import DataError, UnknownName
+from handful.teach import nemo as module
+from handful.teach.nemo import SCALE, Nemo, labels_of
+
+DIM = 24
+
+
+def samples(n: int = 40, classes: int = 4, seed: int = 0, spread: float = 0.6) -> tuple[np.ndarray, list[str]]:
+    rng = np.random.default_rng(seed)
+    centres = rng.normal(size=(classes, DIM))
+    which = np.arange(n) % classes
+    z = centres[which] + spread * rng.normal(size=(n, DIM))
+    return z / np.linalg.norm(z, axis=1, keepdims=True), [f"class {k}" for k in which]
+
+
+def bits(nemo: Nemo) -> bytes:
+    solution = nemo.solve()
+    sums = b"".join(nemo._sum[name].tobytes() for name in nemo.classes)
+    return sums + nemo._gram.tobytes() + solution.whiten.tobytes() + solution.prototypes.tobytes() + str(solution.none).encode()
+
+
+def order_does_not_matter(cls: type[Nemo]) -> None:
+    z, y = samples()
+    forward, backward = cls(DIM), cls(DIM)
+    for i in range(len(y)):
+        forward.learn(z[i], y[i])
+    for i in np.random.default_rng(1).permutation(len(y)):
+        backward.learn(z[i], y[i])
+    assert bits(forward) == bits(backward)
+
+
+def batch_is_the_same_as_one_by_one(cls: type[Nemo]) -> None:
+    z, y = samples()
+    one, many = cls(DIM), cls(DIM)
+    for i in range(len(y)):
+        one.learn(z[i], y[i])
+    many.learn_many(z, y)
+    assert bits(one) == bits(many)
+
+
+def merging_is_the_same_as_learning_all(cls: type[Nemo]) -> None:
+    z, y = samples()
+    whole, left, right = cls(DIM), cls(DIM), cls(DIM)
+    whole.learn_many(z, y)
+    left.learn_many(z[:13], y[:13])
+    right.learn_many(z[13:], y[13:])
+    assert bits(left.merge(right)) == bits(whole) == bits(right.merge(left))
+
+
+def unlearning_leaves_no_trace(cls: type[Nemo]) -> None:
+    z, y = samples()
+    never, once = cls(DIM), cls(DIM)
+    never.learn_many(z[1:], y[1:])
+    once.learn_many(z, y)
+    once.unlearn(z[0], y[0])
+    assert bits(never) == bits(once)
+
+
+def saving_keeps_every_bit(cls: type[Nemo], folder: Path) -> None:
+    z, y = samples()
+    before = cls(DIM, features="f", vigilance=2.5)
+    before.learn_many(z, y)
+    before.save(folder)
+    after = cls.load(folder, features="f")
+    assert bits(after) == bits(before)
+    assert after.vigilance == 2.5
+    after.unlearn(z[0], y[0])  # what it has seen came along
+
+
+def covariance_is_the_textbook_one(cls: type[Nemo]) -> None:
+    """The pooled within-class scatter, against a plain loop over the samples."""
+    z, y = samples()
+    nemo = cls(DIM)
+    nemo.learn_many(z, y)
+    want = np.zeros((DIM, DIM))
+    for name in set(y):
+        mine = z[np.array(y) == name]
+        want += (mine - mine.mean(0)).T @ (mine - mine.mean(0))
+    want += nemo.ridge * np.eye(DIM)
+    whiten = nemo.solve().whiten
+    np.testing.assert_allclose(whiten @ want @ whiten.T, np.eye(DIM), atol=2e-3)
+
+
+class FloatSums(Nemo):
+    """Fault: no fixed point, so the order of additions shows in the last bits."""
+
+    def _fixed(self, z, labels):  # type: ignore[no-untyped-def]
+        super()._fixed(z, labels)
+        return np.asarray(z, np.float64) * SCALE
+
+
+class GlobalCount(Nemo):
+    """Fault: the running-mean update with the count of all samples in place of the class's (a public SLDA bug)."""
+
+    def _add(self, q, labels, sign):  # type: ignore[no-untyped-def]
+        for row, label in zip(q, labels, strict=True):
+            n = len(self) + 1
+            super()._add(np.rint(row[None] * (n / (n + 1))), [label], sign)
+
+
+class RoundsTheGram(Nemo):
+    """Fault: merging is off by one unit of the fixed point in one place."""
+
+    def merge(self, other):  # type: ignore[no-untyped-def]
+        both = super().merge(other)
+        both._gram[0, 0] += 1
+        return both
+
+
+class HalfUnlearns(Nemo):
+    """Fault: unlearning takes back the sum but not the outer product."""
+
+    def unlearn(self, z, label):  # type: ignore[no-untyped-def]
+        gram = self._gram.copy()
+        super().unlearn(z, label)
+        self._gram = gram
+
+
+class SavesFloat32(Nemo):
+    """Fault: the sums are written with too few bits."""
+
+    def save(self, folder):  # type: ignore[no-untyped-def]
+        gram, self._gram = self._gram, self._gram.astype(np.float32).astype(np.float64)
+        super().save(folder)
+        self._gram = gram
+
+
+class NoMeans(Nemo):
+    """Fault: the scatter is taken about zero, not about each class's mean."""
+
+    def solve(self):  # type: ignore[no-untyped-def]
+        real, self._sum = self._sum, {name: value * 0 for name, value in self._sum.items()}
+        try:
+            return super().solve()
+        finally:
+            self._sum = real
+
+
+PROPERTIES: list[tuple[Callable[..., None], type[Nemo]]] = [
+    (order_does_not_matter, FloatSums),
+    (order_does_not_matter, GlobalCount),
+    (batch_is_the_same_as_one_by_one, FloatSums),
+    (merging_is_the_same_as_learning_all, RoundsTheGram),
+    (merging_is_the_same_as_learning_all, GlobalCount),
+    (unlearning_leaves_no_trace, HalfUnlearns),
+    (unlearning_leaves_no_trace, FloatSums),
+    (covariance_is_the_textbook_one, NoMeans),
+    (covariance_is_the_textbook_one, GlobalCount),
+]
+
+
+@pytest.mark.parametrize("check", sorted({check for check, _ in PROPERTIES}, key=lambda f: f.__name__))
+def test_nemo_is_exact(check: Callable[..., None]) -> None:
+    check(Nemo)
+
+
+@pytest.mark.parametrize(("check", "faulty"), PROPERTIES)
+def test_the_check_fails_on_a_planted_fault(check: Callable[..., None], faulty: type[Nemo]) -> None:
+    with pytest.raises(AssertionError):
+        check(faulty)
+
+
+def test_saving_keeps_every_bit(tmp_path: Path) -> None:
+    saving_keeps_every_bit(Nemo, tmp_path)
+    with pytest.raises(AssertionError):
+        saving_keeps_every_bit(SavesFloat32, tmp_path)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 30), st.integers(1, 5), st.integers(0, 10_000), st.randoms(use_true_random=False))
+def test_any_split_and_order_gives_the_same_bits(n: int, classes: int, seed: int, random) -> None:  # type: ignore[no-untyped-def]
+    z, y = samples(n, classes, seed)
+    order = list(range(n))
+    random.shuffle(order)
+    cut = random.randint(0, n)
+    whole, left, right = Nemo(DIM), Nemo(DIM), Nemo(DIM)
+    whole.learn_many(z, y)
+    for part, ix in ((left, order[:cut]), (right, order[cut:])):
+        for i in ix:
+            part.learn(z[i], y[i])
+    assert bits(left.merge(right)) == bits(whole)
+
+
+def test_it_learns_and_says_none_of_these() -> None:
+    z, y = samples(80, 4, spread=0.3)
+    nemo = Nemo(DIM)
+    nemo.learn_many(z[:40], y[:40])
+    solution = nemo.solve()
+    assert labels_of(solution.scores(z[40:]), solution.classes) == y[40:]
+    strangers, _ = samples(40, 4, seed=99)
+    said = labels_of(solution.scores(strangers), solution.classes)
+    assert said.count(None) > 30
+
+
+def test_one_class_and_one_sample_work() -> None:
+    z, _ = samples(8, 1, spread=0.2)
+    nemo = Nemo(DIM)
+    nemo.learn(z[0], "only")
+    assert labels_of(nemo.solve().scores(z[1:]), ["only"]) == ["only"] * 7
+    assert labels_of(nemo.solve().scores(-z[1:]), ["only"]) == [None] * 7
+
+
+def test_higher_vigilance_answers_less() -> None:
+    z, y = samples(120, 4, spread=0.8)
+    nemo = Nemo(DIM)
+    nemo.learn_many(z[:40], y[:40])
+    answered = []
+    for vigilance in (1.2, 2.0, 3.0, 4.1):
+        nemo.vigilance = vigilance
+        solution = nemo.solve()
+        answered.append(sum(said is not None for said in labels_of(solution.scores(z[40:]), solution.classes)))
+    assert answered == sorted(answered, reverse=True)
+    assert answered[0] > answered[-1]
+
+
+def test_the_expected_score_is_the_left_out_cosine() -> None:
+    """The closed form against leaving each sample out for real, in the same whitened space."""
+    z, y = samples(60, 5, spread=0.5)
+    nemo = Nemo(DIM)
+    nemo.learn_many(z, y)
+    solution = nemo.solve()
+    white = np.rint(z * SCALE) / SCALE @ solution.whiten.T
+    cosines = []
+    for i, row in enumerate(white):
+        mine = [j for j in range(len(y)) if y[j] == y[i] and j != i]
+        rest = white[mine].sum(axis=0)
+        cosines.append(row @ rest / np.linalg.norm(row) / np.linalg.norm(rest))
+    assert solution.expected == pytest.approx(np.mean(cosines), abs=0.02)
+
+
+def test_without_the_class_a_sample_is_gone() -> None:
+    z, y = samples(8, 2)
+    nemo = Nemo(DIM)
+    nemo.learn_many(z, y)
+    for row, label in zip(z, y, strict=True):
+        if label == "class 1":
+            nemo.unlearn(row, label)
+    assert nemo.classes == ("class 0",)
+
+
+@pytest.mark.parametrize(
+    ("z", "labels", "words"),
+    [
+        (np.full((1, DIM), np.nan), ["a"], "NaN"),
+        (np.zeros((1, DIM + 1)), ["a"], r"\(1, 24\)"),
+        (np.zeros((2, DIM)), ["a"], "one label a row"),
+        (np.full((1, DIM), 3.0), ["a"], "length 1 or less"),
+        (np.zeros((1, DIM)), [""], "name"),
+    ],
+)
+def test_bad_samples_change_nothing(z: np.ndarray, labels: list[str], words: str) -> None:
+    nemo = Nemo(DIM)
+    nemo.learn_many(*samples())
+    before = bits(nemo)
+    with pytest.raises(DataError, match=words):
+        nemo.learn_many(z, labels)
+    assert bits(nemo) == before
+
+
+def test_what_was_never_learned_cannot_be_unlearned() -> None:
+    z, y = samples()
+    nemo = Nemo(DIM)
+    nemo.learn_many(z, y)
+    before = bits(nemo)
+    with pytest.raises(DataError, match="never learned"):
+        nemo.unlearn(-z[0], y[0])
+    with pytest.raises(UnknownName, match="did you mean 'class 0'"):
+        nemo.unlearn(z[0], "class0")
+    assert bits(nemo) == before
+
+
+def test_merging_tells_shared_samples_and_refuses_other_features() -> None:
+    z, y = samples()
+    one, two = Nemo(DIM, features="a"), Nemo(DIM, features="a")
+    one.learn_many(z[:10], y[:10])
+    two.learn_many(z[5:15], y[5:15])
+    assert one.shared_samples(two) == 5
+    with pytest.raises(DataError, match="different features"):
+        one.merge(Nemo(DIM, features="b"))
+
+
+def test_nothing_learned_cannot_answer() -> None:
+    with pytest.raises(DataError, match="nothing has been learned"):
+        Nemo(DIM).solve()
+
+
+def test_loading_refuses_what_is_not_its_own(tmp_path: Path) -> None:
+    nemo = Nemo(DIM, features="lite0")
+    nemo.learn_many(*samples())
+    nemo.save(tmp_path)
+    with pytest.raises(DataError, match="'lite0'.*'lite2'"):
+        Nemo.load(tmp_path, features="lite2")
+    about = tmp_path / module.ABOUT
+    text = about.read_text()
+    about.write_text(text.replace('"schema_version": 1', '"schema_version": 2'))
+    with pytest.raises(DataError, match="upgrade"):
+        Nemo.load(tmp_path)
+    about.write_text(text)
+    state = tmp_path / module.STATE
+    state.write_bytes(state.read_bytes()[:-8])
+    with pytest.raises(DataError, match=r"nemo\.safetensors"):
+        Nemo.load(tmp_path)

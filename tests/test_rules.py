@@ -1,0 +1,135 @@
+"""Rules of architecture: imports go one way, nothing heavy loads early, the map in the docs is the house."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+SOURCE = ROOT / "src" / "handful"
+LAYERS = ["errors", "pick", "types", "progress", "files", "data", "dream", "models", "train", "teach", "detect", "video",
+          "device", "studio", "demo", "cli", "__main__"]  # fmt: skip
+HEAVY = {"torch", "timm", "torchvision", "PIL", "scipy", "matplotlib", "jinja2", "onnx", "onnxruntime", "safetensors", "sklearn",
+         "skimage", "ai_edge_litert", "litert_torch", "executorch", "ncnn", "pnnx"}  # fmt: skip
+NAMES_ITSELF = {"__version__"}
+
+
+def sources() -> dict[str, str]:
+    return {
+        str(path.relative_to(SOURCE).with_suffix("")): path.read_text()
+        for path in SOURCE.rglob("*.py")
+        if path.name != "__init__.py"
+    }
+
+
+def upward_imports(texts: dict[str, str]) -> list[str]:
+    """{"data/store": "import handful.train"} -> ["data/store imports handful.train"]."""
+    bad = []
+    for where, text in texts.items():
+        mine = LAYERS.index(where.split("/")[0])
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.Import):
+                to = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.level:
+                bad.append(f"{where} has a relative import")
+                continue
+            elif isinstance(node, ast.ImportFrom):
+                to = [f"{node.module}.{alias.name}" for alias in node.names if alias.name not in NAMES_ITSELF]
+            else:
+                continue
+            for name in to:
+                parts = name.split(".")
+                if parts[0] == "handful" and len(parts) > 1 and LAYERS.index(parts[1]) > mine:
+                    bad.append(f"{where} imports {name}")
+    return bad
+
+
+def early_imports(texts: dict[str, str], heavy: set[str]) -> list[str]:
+    """Heavy packages imported when a file of the light parts is imported."""
+    light = {"errors", "pick", "types", "progress", "files", "cli", "data"}
+    bad = []
+    for where, text in texts.items():
+        if where.split("/")[0] not in light:
+            continue
+        for node in ast.parse(text).body:
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            bad += [f"{where} imports {name}" for name in names if name.split(".")[0] in heavy]
+    return bad
+
+
+def test_imports_go_one_way() -> None:
+    assert upward_imports(sources()) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import handful.teach",
+        "from handful import teach",
+        "from handful.teach import nemo",
+        "from ..teach import nemo",
+        "def f():\n    from handful.teach import nemo",
+    ],
+)
+def test_an_upward_import_is_caught(text: str) -> None:
+    assert len(upward_imports({"data/photos": text})) == 1
+    assert upward_imports({"teach/embed": "from handful.data import photos\nfrom handful import __version__"}) == []
+
+
+def test_light_parts_import_nothing_heavy() -> None:
+    assert early_imports(sources(), HEAVY) == []
+    assert early_imports({"cli": "import torch"}, HEAVY) == ["cli imports torch"]
+
+
+@pytest.mark.parametrize("what", ["import handful", "import handful.cli, handful.types, handful.data.photos"])
+def test_importing_loads_nothing_heavy(what: str) -> None:
+    code = f"import sys; {what}; print(*sorted({{m.split('.')[0] for m in sys.modules}}))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "handful" in loaded
+    assert not HEAVY & set(loaded)
+
+
+def test_help_does_not_even_load_numpy() -> None:
+    code = "import sys\nfrom handful.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass\nprint('numpy' in sys.modules)"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.split()[-1] == "False"
+
+
+def test_the_map_in_the_docs_is_the_house() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    drawn = text.split("```text")[1].split("```")[0]
+    for path in SOURCE.rglob("*.py"):
+        if path.name not in ("__init__.py", "__main__.py"):
+            kind, _, _ = path.stem.partition("_")
+            assert path.name in drawn or f"{kind}_*.py" in drawn, f"docs/architecture.md does not show {path.name}"
+    shown = [word for line in drawn.splitlines() for word in line.split()[:1]]
+    for name in shown:
+        if name.endswith(".py") and "*" not in name:
+            assert list(SOURCE.rglob(name)), f"docs/architecture.md shows {name}, which does not exist"
+
+
+def test_files_stay_readable() -> None:
+    long = {str(p.relative_to(ROOT)): n for p in SOURCE.rglob("*.py") if (n := len(p.read_text().splitlines())) > 400}
+    assert long == {}
+
+
+def test_no_unpickling() -> None:
+    """The only pickle that is opened is the pinned weights file, after its hash, with weights_only."""
+    for name, text in sources().items():
+        assert "pickle.load" not in text and "allow_pickle=True" not in text, name
+        if "torch.load(" in text:
+            assert text.count("torch.load(") == text.count("weights_only=True"), name
+
+
+def test_license_and_version() -> None:
+    import handful
+
+    assert "Apache License" in (ROOT / "LICENSE").read_text()
+    assert handful.__version__ in (ROOT / "CHANGELOG.md").read_text()
+    assert Path(ROOT / ".ci" / "run").read_text().rstrip().endswith("make test")
