@@ -39,7 +39,9 @@ def save(image: Image | np.ndarray, path: Path) -> Path:
 def photo_folder(tmp_path: Path) -> Callable[..., Path]:
     """make(classes, n) -> a folder a class with n views of a real photograph each."""
 
-    def make(classes: tuple[str, ...] = ("cat", "coffee", "rocket"), n: int = 2, seed: int = 0, name: str = "photos") -> Path:
+    def make(
+        classes: tuple[str, ...] = ("cat", "coffee", "rocket"), n: int = 2, seed: int = 0, name: str = "photos"
+    ) -> Path:
         rng = np.random.default_rng(seed)
         for label in classes:
             for i in range(n):

@@ -55,7 +55,9 @@ def test_teach_recognise_evaluate(
     photo_folder: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     photos, model = photo_folder(n=2), tmp_path / "model"
-    code, out, err = handful(capsys, "teach", photos, "--out", model, "--backbone", "lite0", "--frame", "96x128", "--json")
+    code, out, err = handful(
+        capsys, "teach", photos, "--out", model, "--backbone", "lite0", "--frame", "96x128", "--json"
+    )
     assert code == 0, err
     told = json.loads(out)
     assert told["classes"] == ["cat", "coffee", "rocket"] and told["learned"] == 6

@@ -25,7 +25,8 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
             part.write_text("half")
             raise KeyboardInterrupt
 
-    pytest.raises(KeyboardInterrupt, fail)
+    with pytest.raises(KeyboardInterrupt):
+        fail()
     assert files.read_json(path) == {"old": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
 
@@ -106,12 +107,12 @@ def test_damaged_tensors_and_json_name_the_file(tmp_path: Path) -> None:
     assert back["scalar"].shape == ()
     assert (back["a"] == np.arange(6).reshape(2, 3)).all()
     path.write_bytes(path.read_bytes()[:-4])
-    with pytest.raises(DataError, match="a.safetensors is not a whole"):
+    with pytest.raises(DataError, match=r"a\.safetensors is not a whole"):
         files.read_tensors(path)
     with pytest.raises(DataError, match="missing"):
         files.read_tensors(tmp_path / "b.safetensors")
     (tmp_path / "c.json").write_text("{")
-    with pytest.raises(DataError, match="c.json"):
+    with pytest.raises(DataError, match=r"c\.json"):
         files.read_json(tmp_path / "c.json")
     (tmp_path / "c.json").write_text("[]")
     with pytest.raises(DataError, match="wanted an object"):

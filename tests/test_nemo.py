@@ -32,7 +32,13 @@ def samples(n: int = 40, classes: int = 4, seed: int = 0, spread: float = 0.6) -
 def bits(nemo: Nemo) -> bytes:
     solution = nemo.solve()
     sums = b"".join(nemo._sum[name].tobytes() for name in nemo.classes)
-    return sums + nemo._gram.tobytes() + solution.whiten.tobytes() + solution.prototypes.tobytes() + str(solution.none).encode()
+    return (
+        sums
+        + nemo._gram.tobytes()
+        + solution.whiten.tobytes()
+        + solution.prototypes.tobytes()
+        + str(solution.none).encode()
+    )
 
 
 def order_does_not_matter(cls: type[Nemo]) -> None:
@@ -304,7 +310,7 @@ def test_loading_refuses_what_is_not_its_own(tmp_path: Path) -> None:
     nemo = Nemo(DIM, features="lite0")
     nemo.learn_many(*samples())
     nemo.save(tmp_path)
-    with pytest.raises(DataError, match="'lite0'.*'lite2'"):
+    with pytest.raises(DataError, match=r"'lite0'.*'lite2'"):
         Nemo.load(tmp_path, features="lite2")
     about = tmp_path / module.ABOUT
     text = about.read_text()

@@ -1,4 +1,4 @@
-"""Every kind of picture a phone, a scanner or the web hands over: read as what a person sees, or refused in one line."""
+"""Every kind of picture a phone, a scanner or the web hands over: read as a person sees it, or refused in one line."""
 
 from __future__ import annotations
 

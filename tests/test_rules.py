@@ -12,10 +12,10 @@ import pytest
 from tests.conftest import ROOT
 
 SOURCE = ROOT / "src" / "handful"
-LAYERS = ["errors", "pick", "types", "progress", "files", "data", "dream", "models", "train", "teach", "detect", "video",
-          "device", "studio", "demo", "cli", "__main__"]  # fmt: skip
-HEAVY = {"torch", "timm", "torchvision", "PIL", "scipy", "matplotlib", "jinja2", "onnx", "onnxruntime", "safetensors", "sklearn",
-         "skimage", "ai_edge_litert", "litert_torch", "executorch", "ncnn", "pnnx"}  # fmt: skip
+LAYERS = ["errors", "pick", "types", "progress", "files", "data", "dream", "models", "train", "teach", "detect",
+          "video", "device", "studio", "demo", "cli", "__main__"]  # fmt: skip
+HEAVY = {"torch", "timm", "torchvision", "PIL", "scipy", "matplotlib", "jinja2", "onnx", "onnxruntime", "safetensors",
+         "sklearn", "skimage", "ai_edge_litert", "litert_torch", "executorch", "ncnn", "pnnx"}  # fmt: skip
 NAMES_ITSELF = {"__version__"}
 
 
@@ -96,7 +96,10 @@ def test_importing_loads_nothing_heavy(what: str) -> None:
 
 
 def test_help_does_not_even_load_numpy() -> None:
-    code = "import sys\nfrom handful.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass\nprint('numpy' in sys.modules)"
+    code = (
+        "import sys\nfrom handful.cli import main\n"
+        "try: main(['--help'])\nexcept SystemExit: pass\nprint('numpy' in sys.modules)"
+    )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.split()[-1] == "False"
 

@@ -60,7 +60,9 @@ def common(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 no_cache = click.option("--no-cache", is_flag=True, help="Do not read or keep features in the cache folder.")
-flat_option = click.option("--flat", is_flag=True, help="Photos lie directly in the folder; a file's name is its class.")
+flat_option = click.option(
+    "--flat", is_flag=True, help="Photos lie directly in the folder; a file's name is its class."
+)
 
 
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -195,7 +197,13 @@ def recognise(model: Path, images: Sequence[Path], vigilance: float | None, as_j
                 "notes": list(image.notes),
             }
         )
-    result = {"schema_version": 1, "model": str(model), "vigilance": taught.nemo.vigilance, "answers": answers, "failed": failed}
+    result = {
+        "schema_version": 1,
+        "model": str(model),
+        "vigilance": taught.nemo.vigilance,
+        "answers": answers,
+        "failed": failed,
+    }
 
     def text(r: dict[str, Any]) -> str:
         lines = []

@@ -17,11 +17,12 @@ import handful.device
 from handful.data import format_folder
 from handful.data.photos import fit, read_photo
 from handful.data.samples import SAMPLES, sample_photo
-from handful.errors import DataError, MissingPackage
+from handful.errors import DataError, MissingPackage, UnknownName
 from handful.files import replacing, write_json
 from handful.pick import names, need, pick
 from handful.progress import note, warn
 from handful.teach import evaluate, taught
+from handful.teach.nemo import VIGILANCE
 from handful.teach.taught import Taught, answer
 from handful.types import Image
 
@@ -57,7 +58,7 @@ def run(
     teach_set, ask_set, how = own_photos(photos, rng) if photos is not None else sample_views(rng)
 
     note(f"teaching {len({label for _, label in teach_set})} classes from {len(teach_set)} pictures")
-    model = Taught.new(backbone, vigilance=taught.VIGILANCE if vigilance is None else vigilance)
+    model = Taught.new(backbone, vigilance=VIGILANCE if vigilance is None else vigilance)
     vectors = [model.embedder.teach_vector(image) for image, _ in teach_set]
     learning = time.perf_counter()
     model.nemo.learn_many(np.stack(vectors), [label for _, label in teach_set])
@@ -87,10 +88,13 @@ def run(
         )
 
     pictures = [image for image, _ in [*teach_set, *ask_set]]
-    rows = {}
-    for runtime in chosen:
-        for precision in precisions:
-            rows[f"{runtime}-{precision}"] = _prove(place, runtime, precision, pictures)
+    wanted = [(runtime, precision) for runtime in chosen for precision in precisions]
+    note(f"compiling for {len(wanted)} of runtime and precision, two at a time")
+    _compile_all(place, wanted)
+    kept: dict[str, dict[str, np.ndarray]] = {}
+    rows = {
+        f"{runtime}-{precision}": _prove(place, runtime, precision, pictures, kept) for runtime, precision in wanted
+    }
 
     done = [row for row in rows.values() if row["verdict"] != "not installed"]
     result = {
@@ -100,7 +104,7 @@ def run(
         "accuracy": numbers["accuracy"],
         "open_f1": numbers["open_f1"],
         "unknown_auroc": numbers["unknown_auroc"],
-        "right": sum(a["right"] for a in answers),
+        "right": sum(bool(a["right"]) for a in answers),
         "asked": len(answers),
         "vigilance": model.nemo.vigilance,
         "backbone": backbone,
@@ -134,17 +138,35 @@ def _runtimes(wanted: Sequence[str] | None) -> list[str]:
     return list(wanted or known)
 
 
-def _prove(model: Path, runtime: str, precision: str, pictures: Sequence[Image]) -> dict[str, Any]:
-    """Compile, compare and time one runtime; a runtime whose package is absent is told, not hidden."""
+def _compile_all(model: Path, wanted: Sequence[tuple[str, str]]) -> None:
+    """Compile ahead, two at a time: each is a process of its own and mostly one thread."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from handful.device.compile import compile_model
+
+    # the slowest first, so that the last one does not run alone
+    order = sorted(wanted, key=lambda pair: pair[0] not in ("litert", "executorch"))
+    with ThreadPoolExecutor(2) as pool:
+        made = [pool.submit(compile_model, model, *pair, taps=pair[1] == "fp32") for pair in order]
+    for future in made:
+        error = future.exception()
+        if error is not None and not isinstance(error, (MissingPackage, UnknownName)):
+            raise error
+
+
+def _prove(
+    model: Path, runtime: str, precision: str, pictures: Sequence[Image], kept: dict[str, dict[str, np.ndarray]]
+) -> dict[str, Any]:
+    """Compare and time one compiled model; a runtime whose package is absent is told, not hidden."""
     from handful.device.compare import compare_model
     from handful.device.measure import measure_model
 
     module = pick(handful.device, "runtime", runtime)
     if precision not in module.PRECISIONS:
         return {"verdict": "not installed", "reasons": [f"{runtime} has no {precision}"], "layers": []}
-    note(f"{runtime} {precision}: compiling, comparing on {len(pictures)} pictures, timing")
+    note(f"{runtime} {precision}: comparing on {len(pictures)} pictures, timing")
     try:
-        row = compare_model(model, runtime, precision, pictures, layers=precision == "fp32")
+        row = compare_model(model, runtime, precision, pictures, layers=precision == "fp32", kept=kept)
         timing = measure_model(model, runtime, precision, runs=30, images=pictures)
     except MissingPackage as error:
         warn(str(error))
@@ -159,15 +181,13 @@ def _summary(r: dict[str, Any]) -> str:
             lines.append(f"  {name:18s} {row['reasons'][0]}")
             continue
         lines.append(
-            f"  {name:18s} {row['verdict']}  {row['psnr_db']:6.1f} dB  same answer {100 * row['top1_agreement']:.0f} %  "
-            f"{row['bytes'] / 1e6:5.1f} MB  {row['timing']['median_ms']:6.1f} ms"
+            f"  {name:18s} {row['verdict']}  {row['psnr_db']:6.1f} dB  same answer {100 * row['top1_agreement']:.0f} %"
+            f"  {row['bytes'] / 1e6:5.1f} MB  {row['timing']['median_ms']:6.1f} ms"
         )
     return "\n".join([*lines, f"report: {r['report']}   ({r['seconds']:.0f} s)"])
 
 
-def own_photos(
-    folder: Path, rng: np.random.Generator
-) -> tuple[list[tuple[Image, str]], list[tuple[Image, str]], str]:
+def own_photos(folder: Path, rng: np.random.Generator) -> tuple[list[tuple[Image, str]], list[tuple[Image, str]], str]:
     """Half of each class, at most 5, is taught; at most 8 of the rest are asked, with photos of other things."""
     samples = format_folder.read(folder)
     for finding in format_folder.check(samples, folder=Path(folder)):

@@ -39,9 +39,7 @@ def need(module: str, extra: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise MissingPackage(
-            f"{module} cannot be imported ({error}); run: pip install 'handful[{extra}]'"
-        ) from error
+        raise MissingPackage(f"{module} cannot be imported ({error}); run: pip install 'handful[{extra}]'") from error
 
 
 def present(module: str) -> bool:

@@ -11,7 +11,8 @@ from handful.errors import DataError
 
 
 def _got(value: object) -> str:
-    return f"{type(value).__name__} of shape {np.shape(value)} and dtype {getattr(value, 'dtype', None)}"  # type: ignore[arg-type]
+    shape, dtype = getattr(value, "shape", "unknown"), getattr(value, "dtype", "unknown")
+    return f"{type(value).__name__} of shape {shape} and dtype {dtype}"
 
 
 @dataclass(frozen=True, eq=False)

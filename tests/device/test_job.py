@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -111,6 +112,29 @@ def test_ctrl_c_stops_the_child(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
         run_job(Job("run", "broken", str(tmp_path), str(tmp_path)), FRAMES, timeout_s=60)
     assert not alive(int((tmp_path / "sleeper").read_text()))
     assert not kept(tmp_path)
+
+
+def test_a_killed_parent_takes_the_child_along(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PLANTED", "hang")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    code = f"""
+import numpy as np
+from handful.device import job
+job.COMMAND = {job.COMMAND!r}
+job.run_job(job.Job("run", "broken", {str(tmp_path)!r}, {str(tmp_path)!r}), np.zeros((1, 8, 8, 3), np.uint8))
+"""
+    parent = subprocess.Popen([sys.executable, "-c", code])
+    wait_for(lambda: (tmp_path / "sleeper").exists())
+    parent.kill()
+    parent.wait()
+    wait_for(lambda: not alive(int((tmp_path / "sleeper").read_text())))
+
+
+def wait_for(what: Callable[[], bool], limit_s: float = 30) -> None:
+    end = time.monotonic() + limit_s
+    while not what():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
 
 
 def test_no_frames_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

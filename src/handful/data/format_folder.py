@@ -63,7 +63,9 @@ def _per_class(folder: Path) -> list[Sample]:
     folders = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
     if not folders:
         do = "move them into a folder for each class, or use --flat where each file's name is its class"
-        raise DataError(f"{folder} has no class folders in it ({len(loose)} loose photos); wanted CLASS/PHOTO.jpg; {do}")
+        raise DataError(
+            f"{folder} has no class folders in it ({len(loose)} loose photos); wanted CLASS/PHOTO.jpg; {do}"
+        )
     samples = []
     for place in folders:
         photos, _ = list_photos(place)
@@ -95,13 +97,18 @@ def check(samples: Sequence[Sample], *, folder: Path | None = None) -> list[Find
             findings.append(Finding("same_photo_twice", paths, f"{' and '.join(map(str, paths))} are the same photo"))
     single = [name for name, members in by_class.items() if len(members) == 1]
     if single and len(single) < len(by_class):
-        text = f"{len(single)} of {len(by_class)} classes have one photo only ({', '.join(single[:5])}{', ...' if len(single) > 5 else ''}); three or more are better"
+        few = ", ".join(single[:5]) + (", ..." if len(single) > 5 else "")
+        text = f"{len(single)} of {len(by_class)} classes have one photo only ({few}); three or more are better"
         findings.append(Finding("one_photo", tuple(by_class[n][0].path for n in single), text))
     if folder is not None:
         others = [p for place in {s.path.parent for s in samples} | {folder} for p in list_photos(place)[1]]
         if others:
             names = ", ".join(p.name for p in sorted(others)[:5])
-            findings.append(Finding("not_a_photo", tuple(others), f"{len(others)} files are no photos and were passed over ({names})"))
+            findings.append(
+                Finding(
+                    "not_a_photo", tuple(others), f"{len(others)} files are no photos and were passed over ({names})"
+                )
+            )
     return findings
 
 

@@ -12,7 +12,24 @@ from handful.pick import need
 from handful.types import Image
 
 MIN_SIDE_PX = 8
-SUFFIXES = frozenset(".jpg .jpeg .jfif .jpe .png .webp .bmp .gif .tif .tiff .avif .jp2 .ppm .pgm".split())
+SUFFIXES = frozenset(
+    (
+        ".jpg",
+        ".jpeg",
+        ".jfif",
+        ".jpe",
+        ".png",
+        ".webp",
+        ".bmp",
+        ".gif",
+        ".tif",
+        ".tiff",
+        ".avif",
+        ".jp2",
+        ".ppm",
+        ".pgm",
+    )
+)
 # Named so that the photos an iPhone makes are refused with a reason instead of being passed over in silence.
 HEIC_SUFFIXES = frozenset((".heic", ".heif"))
 
@@ -38,7 +55,9 @@ def read_photo(path: Path) -> Image:
                 frames = getattr(opened, "n_frames", 1)
                 # MPO is what many phones write for a JPEG with a depth map or preview: the first picture is the photo
                 if frames > 1 and opened.format != "MPO":
-                    raise DataError(f"{path} is animated ({frames} frames); wanted a still photo; save one frame as PNG")
+                    raise DataError(
+                        f"{path} is animated ({frames} frames); wanted a still photo; save one frame as PNG"
+                    )
                 opened.load()
                 orientation = opened.getexif().get(0x0112, 1)
                 picture = ImageOps.exif_transpose(opened)

@@ -29,7 +29,9 @@ def sample_photo(name: str) -> Image:
     package, file = SAMPLES[name]
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
-        raise MissingPackage(f"{package}, which carries the photo {name!r}, is absent; run: pip install 'handful[demo]'")
+        raise MissingPackage(
+            f"{package}, which carries the photo {name!r}, is absent; run: pip install 'handful[demo]'"
+        )
     path = Path(spec.origin).parent / file
     if not path.exists():
         raise DataError(f"{path} is missing from {package}; reinstall it, or give photos of your own")

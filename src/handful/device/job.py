@@ -23,6 +23,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -42,6 +43,7 @@ SCHEMA_VERSION = 1
 COMMAND = [sys.executable, "-m", "handful.device.job"]
 JOB, IN, LOG, OUT, RESULT = "job.json", "in.npz", "log.txt", "out.npz", "result.json"
 TAPS = "taps"  # folder, in an artefact, of the variant whose further outputs are its layers
+PARENT = "HANDFUL_JOB_PARENT"  # process id
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
     "MKL_NUM_THREADS",
@@ -159,7 +161,12 @@ def _kill(child: subprocess.Popen[bytes]) -> None:
 
 
 def _environment(threads: int) -> dict[str, str]:
-    env = {**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(threads)), "OMP_WAIT_POLICY": "PASSIVE"}
+    env = {
+        **os.environ,
+        **dict.fromkeys(THREAD_VARIABLES, str(threads)),
+        "OMP_WAIT_POLICY": "PASSIVE",
+        PARENT: str(os.getpid()),
+    }
     home = str(Path(handful.__file__).resolve().parents[1])
     if home != sysconfig.get_paths()["purelib"]:
         env["PYTHONPATH"] = os.pathsep.join(filter(None, (home, env.get("PYTHONPATH"))))
@@ -199,6 +206,8 @@ def main(folder: Path) -> int:
     import faulthandler
 
     faulthandler.enable()
+    if PARENT in os.environ:
+        threading.Thread(target=_end_with, args=(int(os.environ[PARENT]),), daemon=True).start()
     value = read_json(folder / JOB)
     known = {one.name for one in fields(Job)}
     told: dict[str, Any] = {name: item for name, item in value.items() if name in known}
@@ -217,6 +226,15 @@ def main(folder: Path) -> int:
             np.savez(file, **{f"o{i}": array for i, array in enumerate(outputs.values())})  # type: ignore[arg-type]
     write_json(folder / RESULT, {"facts": facts, "outputs": list(outputs), "peak_rss_mb": peak_rss_mb()})
     return 0
+
+
+def _end_with(parent: int) -> None:
+    """Stop this process and all it started once the parent is gone, even if that was killed without a word."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    if hasattr(os, "killpg") and os.getpgrp() == os.getpid():
+        os.killpg(os.getpid(), signal.SIGKILL)
+    os._exit(1)
 
 
 Results = tuple[dict[str, Any], dict[str, np.ndarray]]

@@ -40,7 +40,7 @@ def layer_plot(rows: dict[str, Any]) -> str:
 
     with plt.rc_context({"svg.fonttype": "path", "svg.hashsalt": "handful", "font.size": 9}):
         figure, axes = plt.subplots(figsize=(9, 3.4), layout="constrained")
-        for name, row in drawn.items():
+        for row in drawn.values():
             layers = row["layers"]
             colour = COLOURS.get(row["runtime"], "#334155")
             axes.plot([layer["psnr_db"] for layer in layers], color=colour, lw=1.6, label=row["runtime"], alpha=0.9)

@@ -3,8 +3,8 @@
 fp16: the backbone computes in half precision, from its normalised input to its features; resize, normalisation and
 head stay fp32, because 0..255 and a sum of squares lose too much in half. It is for phones with half-precision
 arithmetic: XNNPACK stores the weights of convolutions as fp32 all the same, so the file is no smaller, and a PC,
-which has no such arithmetic, runs it slower than fp32. It is the least exact of the fp16 kinds: with lite0 about 69 dB
-on photographs of what was taught, but 52 dB, under the gate, on photographs of none of it, whose scores are small.
+which has no such arithmetic, runs it slower than fp32. It is the least exact of the fp16 kinds: with lite0 about 66 dB
+on photographs of what was taught, but 57 dB, under the gate, on photographs of none of it, whose scores are small.
 
 Threads are the process's own pool, set when a program is loaded.
 """

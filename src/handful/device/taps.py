@@ -148,6 +148,7 @@ class Tapped(nn.Module):
         self.eval()
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """As the class says."""
         outputs = as_tuple(self.network(image))
         layers = tuple(self._caught[name].float() for name in self.layers)
         self._caught.clear()

@@ -53,6 +53,7 @@ class Backbone(nn.Module):
         self.card = card
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """As the class says."""
         out: torch.Tensor = self.network(x)
         return out
 

@@ -11,7 +11,8 @@ class Card:
     """Where a network comes from and what its input must look like.
 
     mean, std: per channel, red first, of pixel values scaled to 0..1. size_px: side of the square input.
-    dim: length of the feature vector; signed: whether it goes below zero. licence, weights, paper: of the pre-trained weights.
+    dim: length of the feature vector; signed: whether it goes below zero. licence, weights, paper: of the
+    pre-trained weights.
     """
 
     name: str

@@ -65,7 +65,11 @@ def save_folder(
             "classes": classes,
             "preprocessing": dict(preprocessing),
             **about,
-            "made_on": {"python": platform.python_version(), "machine": platform.machine(), "system": platform.system()},
+            "made_on": {
+                "python": platform.python_version(),
+                "machine": platform.machine(),
+                "system": platform.system(),
+            },
             "files": {file.name: sha256(file) for file in sorted(part.iterdir()) if file.is_file()},
         }
         (part / META).write_text(to_json(meta) + "\n", encoding="utf-8")
@@ -82,7 +86,9 @@ def read_meta(folder: Path) -> dict[str, Any]:
     meta = read_json(folder / META)
     version = meta.get("schema_version")
     if not isinstance(version, int) or version < 1:
-        raise DataError(f"{folder / META} has schema_version {version!r}; wanted a number from 1; teach the model again")
+        raise DataError(
+            f"{folder / META} has schema_version {version!r}; wanted a number from 1; teach the model again"
+        )
     if version > SCHEMA_VERSION:
         raise DataError(
             f"{folder} was made by handful {meta.get('handful', '?')} (schema {version}); this is handful "

@@ -34,6 +34,7 @@ class TaughtNet(nn.Module):
         self.head = Head(backbone.card.dim, rank, classes, signed=backbone.card.signed)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """As the class says."""
         scores: torch.Tensor = self.head(self.features(image))
         return scores
 
@@ -56,6 +57,7 @@ class Resize(nn.Module):
         self.pool = (max(1, frame_hw[0] // size_px), max(1, frame_hw[1] // size_px))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """As the class says."""
         if self.pool != (1, 1):
             x = F.avg_pool2d(x, self.pool)
         if x.shape[2] != self.size_px or x.shape[3] != self.size_px:
@@ -66,6 +68,9 @@ class Resize(nn.Module):
 class Normalise(nn.Module):
     """(x / 255 - mean) / std for each channel, as one multiplication and one addition."""
 
+    scale: torch.Tensor
+    shift: torch.Tensor
+
     def __init__(self, mean: tuple[float, float, float], std: tuple[float, float, float]) -> None:
         super().__init__()
         mean_255, std_255 = torch.tensor(mean) * 255, torch.tensor(std) * 255
@@ -73,6 +78,7 @@ class Normalise(nn.Module):
         self.register_buffer("shift", (-mean_255 / std_255).reshape(1, 3, 1, 1), persistent=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """As the class says."""
         return x * self.scale + self.shift
 
 
@@ -90,6 +96,7 @@ class Head(nn.Module):
         self.classify = nn.Linear(rank, classes + 1)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """As the class says."""
         root = torch.sqrt(F.relu(features))
         if self.signed:  # written so that no runtime needs a sign() of its own
             root = root - torch.sqrt(F.relu(-features))
@@ -99,8 +106,6 @@ class Head(nn.Module):
         return scores
 
 
-def build(
-    classes: int, *, backbone: str, frame_hw: tuple[int, int], rank: int, pretrained: bool = True
-) -> TaughtNet:
+def build(classes: int, *, backbone: str, frame_hw: tuple[int, int], rank: int, pretrained: bool = True) -> TaughtNet:
     """A taught network with an untaught head; pretrained=False when its weights are loaded next."""
     return TaughtNet(backbones.build(backbone, pretrained=pretrained), classes, frame_hw, rank).eval()

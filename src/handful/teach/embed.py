@@ -51,7 +51,8 @@ class FrontEnd:
 
 def unit(z: np.ndarray) -> np.ndarray:
     """Rows scaled to length 1."""
-    return z / np.maximum(np.linalg.norm(z, axis=-1, keepdims=True), 1e-12)
+    scaled: np.ndarray = z / np.maximum(np.linalg.norm(z, axis=-1, keepdims=True), 1e-12)
+    return scaled
 
 
 def standard_front_end(card: Card) -> FrontEnd:
@@ -78,7 +79,7 @@ class Embedder:
         card: Card = network.backbone.card
         self.network = network
         self.front_end = front_end or standard_front_end(card)
-        weights = (card.weights_sha256 or _weights_digest(network))[:12]
+        weights = _weights_digest(network)[:12]
         height, width = network.frame_hw
         # raw features depend on all but the front end
         self.raw_name = f"{card.name} {weights} {card.size_px}px from {height}x{width}"

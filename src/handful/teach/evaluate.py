@@ -29,7 +29,9 @@ RULE = {
 def measure(scores: np.ndarray, labels: Sequence[str], classes: Sequence[str]) -> dict[str, Any]:
     """The numbers above. scores: (n, k + 1), the last column for none of these; labels: the truth, any names."""
     if not len(labels) or scores.shape != (len(labels), len(classes) + 1):
-        raise DataError(f"wanted scores of shape ({len(labels)}, {len(classes) + 1}) and a photo at least, got {scores.shape}")
+        raise DataError(
+            f"wanted scores of shape ({len(labels)}, {len(classes) + 1}) and a photo at least, got {scores.shape}"
+        )
     if not np.isfinite(scores).all():
         raise DataError("the scores hold NaN or infinity")
     truth = np.array(labels)

@@ -9,7 +9,7 @@ From the sums, in float64:
     mean of a class             m_k = S_k / n_k
     scatter inside the classes  R   = G - sum_k S_k S_k' / n_k
     whitening                   L L' = R + ridge I           (linear discriminant analysis, Fisher 1936, Rao 1948)
-    score of a class            cos(L^-1 z, L^-1 m_k)        (nearest class mean with the cosine: Snell 2017, SimpleShot 2019)
+    score of a class            cos(L^-1 z, L^-1 m_k)        (nearest class mean: Snell 2017; cosine: SimpleShot 2019)
     expected score              the cosine that a taught sample would have had to its own class, had it been left
                                 out, on average: a closed form of n, S and G (`_expected`)
     none of these               expected - (5.1 - vigilance) / 10
@@ -89,7 +89,9 @@ class Nemo:
     @vigilance.setter
     def vigilance(self, value: float) -> None:
         if not np.isfinite(value):
-            raise DataError(f"vigilance must be a number, about {VIGILANCE_RANGE[0]} to {VIGILANCE_RANGE[1]}, got {value}")
+            raise DataError(
+                f"vigilance must be a number, about {VIGILANCE_RANGE[0]} to {VIGILANCE_RANGE[1]}, got {value}"
+            )
         self._vigilance = float(value)
 
     @property

@@ -16,6 +16,7 @@ from handful.errors import DataError
 from handful.files import sha256
 from handful.models import folder as folders
 from handful.models import net_taught
+from handful.models.card import Card
 from handful.progress import track, warn
 from handful.teach.embed import Embedder, FrontEnd, default_cache, standard_front_end
 from handful.teach.nemo import GAIN, VIGILANCE, Nemo, Solution, labels_of
@@ -79,6 +80,8 @@ class Taught:
         model = folders.from_folder(folder)
         if model.meta["network"]["kind"] != "taught":
             raise DataError(f"{folder} holds a {model.meta['network']['kind']!r} network; wanted a taught model")
+        # what the weights are was known when they were loaded first, and is kept
+        model.network.backbone.card = Card.from_json(model.meta["card"])
         embedder = Embedder(model.network, cache=cache)
         nemo = Nemo.load(Path(folder), features=embedder.name)
         if list(nemo.classes) != model.classes:
