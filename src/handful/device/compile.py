@@ -123,7 +123,8 @@ def check_precision(module: Any, runtime: str, precision: str) -> None:
 
 
 def _versions(module: Any) -> dict[str, str]:
-    return {"handful": handful.__version__, **module.versions()}
+    # the runtime's own file counts as a version: after a change in it, nothing that it compiled is reused
+    return {"handful": f"{handful.__version__}+{sha256(Path(module.__file__))[:8]}", **module.versions()}
 
 
 def _source(model: Path) -> dict[str, str]:

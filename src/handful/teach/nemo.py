@@ -162,9 +162,7 @@ class Nemo:
 
     def _add(self, q: np.ndarray, labels: Sequence[str], sign: int) -> None:
         names, which = np.unique(np.asarray(labels), return_inverse=True)
-        order = np.argsort(which, kind="stable")
-        starts = np.searchsorted(which[order], np.arange(len(names)))
-        sums = np.add.reduceat(q[order], starts, axis=0) if len(q) else q
+        sums = np.eye(len(names))[which].T @ q  # whole numbers, so the product is exact and its order free
         for label, added, count in zip(names.tolist(), sums, np.bincount(which), strict=True):
             n = self._n.get(label, 0) + sign * int(count)
             if n:
@@ -198,7 +196,9 @@ class Nemo:
         white_sums = sums @ whiten.T
         norms = np.linalg.norm(white_sums, axis=1, keepdims=True)
         prototypes = white_sums / np.maximum(norms, 1e-12)
-        expected = _expected(n, norms[:, 0] ** 2, float(np.sum((whiten @ gram) * whiten)))
+        # the sum of |L^-1 z|^2 over all samples, from G = (L L' - ridge I) + sum_k S_k S_k' / n_k
+        total2 = self.dim - self.ridge * float(np.sum(whiten**2)) + float(np.sum(norms[:, 0] ** 2 / n))
+        expected = _expected(n, norms[:, 0] ** 2, total2)
         return Solution(self.classes, whiten, prototypes, expected, expected - (5.1 - self.vigilance) / 10)
 
     def save(self, folder: Path) -> None:
@@ -264,7 +264,7 @@ class Nemo:
 
 
 def _key(q: np.ndarray, label: str) -> bytes:
-    return hashlib.sha256(q.tobytes() + label.encode()).digest()[:16]
+    return hashlib.blake2b(q.tobytes() + label.encode(), digest_size=16).digest()
 
 
 def _expected(n: np.ndarray, sum2: np.ndarray, total2: float) -> float:
