@@ -3,10 +3,11 @@
     python benchmarks/grocery.py [--backbone lite2] [--base FILE] [--out bench-results/grocery.json]
 
 Ten seeds. Closed set: with 12 of 12 photographs a class there is nothing to draw, so each seed is a bootstrap of the
-test photographs; with fewer, each seed draws them. Open set: each seed shuffles the 41 classes and cuts them
-into groups of K; each group is taught alone on 12 photographs a class and asked about all 328 test photographs at the
-default vigilance, and the F1 values of all groups are averaged. Beside NEMO: plain class means with the cosine, on the same features
-without square root, centre and projection (for the open set at its best threshold, chosen afterwards: optimistic).
+test photographs; with fewer, each seed draws them. Open set: each seed shuffles the 41 classes and cuts them into
+groups of K; each group is taught alone on 12 photographs a class and asked about all 328 test photographs at the
+default vigilance, and the F1 values of all groups are averaged. Beside NEMO: plain class means with the cosine, on the
+same features without square root, centre and projection (for the open set at its best threshold, chosen afterwards:
+optimistic).
 
 The front end's centre that ships was made with grocery/train among others (without labels). `--base` takes one made
 without it: python tools/make_base.py ../shared/data --only lite2 --without grocery --out bench-results/base

@@ -31,7 +31,7 @@ import numpy as np
 
 from handful.errors import DataError
 from handful.files import read_json, read_tensors, sha256, write_json, write_tensors
-from handful.pick import unknown
+from handful.pick import need, unknown
 
 SCHEMA_VERSION = 1
 VIGILANCE = 3.0
@@ -77,9 +77,10 @@ class Nemo:
         self.vigilance = vigilance
         self._n: dict[str, int] = {}
         self._sum: dict[str, np.ndarray] = {}
-        # integers held in float64: exact below 2^53, and BLAS adds a batch in one product
-        self._gram = np.zeros((dim, dim))
+        # the lower triangle; integers held in float64: exact below 2^53, and BLAS adds a batch in one product
+        self._gram = np.zeros((dim, dim), order="F")
         self._seen: Counter[bytes] = Counter()
+        self._unread: list[tuple[np.ndarray, Sequence[str]]] = []
 
     @property
     def vigilance(self) -> float:
@@ -123,7 +124,7 @@ class Nemo:
         if label not in self._n:
             raise unknown("class", label, self.classes)
         q = self._fixed(np.asarray(z)[None], [label])
-        if self._seen[_key(q[0].astype(np.int32), label)] < 1:
+        if self._ledger()[_key(q[0], label)] < 1:
             raise DataError(f"this sample was never learned as {label!r}, so it cannot be unlearned")
         self._add(q, [label], -1)
 
@@ -140,12 +141,12 @@ class Nemo:
                 both._n[name] = both._n.get(name, 0) + n
                 both._sum[name] = both._sum.get(name, 0) + one._sum[name]
             both._gram += one._gram
-            both._seen.update(one._seen)
+            both._seen.update(one._ledger())
         return both
 
     def shared_samples(self, other: Nemo) -> int:
         """How many samples both have learned under the same label: merging counts those twice."""
-        return sum((self._seen & other._seen).values())
+        return sum((self._ledger() & other._ledger()).values())
 
     def _fixed(self, z: np.ndarray, labels: Sequence[str]) -> np.ndarray:
         z = np.asarray(z)
@@ -170,15 +171,22 @@ class Nemo:
                 self._sum[label] = self._sum.get(label, 0) + sign * added
             else:
                 del self._n[label], self._sum[label]
+        blas = need("scipy.linalg.blas", "teach")
         if len(q) == 1:
-            self._gram += (sign * q.T) * q
+            self._gram = blas.dsyr(sign, q[0], a=self._gram, lower=1, overwrite_a=True)
         else:
-            self._gram += sign * (q.T @ q)
-        for row, label in zip(q.astype(np.int32), labels, strict=True):
-            key = _key(row, label)
-            self._seen[key] += sign
-            if not self._seen[key]:
-                del self._seen[key]
+            self._gram = blas.dsyrk(sign, q.T, beta=1, c=self._gram, lower=1, overwrite_c=True)
+        if sign > 0:
+            self._unread.append((q.astype(np.int32), labels))
+        else:
+            self._seen = self._ledger() - Counter(_key(row, label) for row, label in zip(q, labels, strict=True))
+
+    def _ledger(self) -> Counter[bytes]:
+        """How often each sample was learned. Kept up only when asked for, since classifying does not need it."""
+        for q, labels in self._unread:
+            self._seen.update(_key(row, label) for row, label in zip(q, labels, strict=True))
+        self._unread.clear()
+        return self._seen
 
     def solve(self) -> Solution:
         """The constants that classify, from the sums alone. Raises DataError when nothing has been learned."""
@@ -188,10 +196,9 @@ class Nemo:
 
         n = np.array([self._n[name] for name in self.classes], float)
         sums = np.stack([self._sum[name] for name in self.classes]) / SCALE
-        gram = self._gram / SCALE**2
-        within = gram - (sums / n[:, None]).T @ sums
+        within = self._gram / SCALE**2 - (sums / n[:, None]).T @ sums
         within[np.diag_indices(self.dim)] += self.ridge
-        lower = cholesky(within, lower=True, check_finite=False)
+        lower = cholesky(within, lower=True, check_finite=False, overwrite_a=True)  # reads the lower triangle only
         whiten = np.tril(lapack.dtrtri(lower, lower=1)[0])
         white_sums = sums @ whiten.T
         norms = np.linalg.norm(white_sums, axis=1, keepdims=True)
@@ -205,7 +212,8 @@ class Nemo:
         """Write the sums as `nemo.safetensors` and what they are as `nemo.json`, each whole or not at all."""
         folder = Path(folder)
         names = self.classes
-        keys = sorted(self._seen)
+        seen = self._ledger()
+        keys = sorted(seen)
         write_tensors(
             folder / STATE,
             {
@@ -213,7 +221,7 @@ class Nemo:
                 "sum": np.array([self._sum[name] for name in names], np.int64).reshape(len(names), self.dim),
                 "gram": self._gram.astype(np.int64),
                 "seen": np.frombuffer(b"".join(keys), np.uint8).reshape(len(keys), 16),
-                "seen_times": np.array([self._seen[key] for key in keys], np.int64),
+                "seen_times": np.array([seen[key] for key in keys], np.int64),
             },
         )
         about = {
@@ -257,14 +265,14 @@ class Nemo:
                 raise DataError(f"{folder / STATE} holds no {name!r} of shape {shape}; restore it or teach again")
         nemo._n = {name: int(n) for name, n in zip(names, tensors["count"], strict=True)}
         nemo._sum = {name: row.astype(np.float64) for name, row in zip(names, tensors["sum"], strict=True)}
-        nemo._gram = tensors["gram"].astype(np.float64)
+        nemo._gram = np.asfortranarray(tensors["gram"].astype(np.float64))
         times = tensors["seen_times"]
         nemo._seen = Counter({bytes(key): int(t) for key, t in zip(tensors["seen"], times, strict=True)})
         return nemo
 
 
 def _key(q: np.ndarray, label: str) -> bytes:
-    return hashlib.blake2b(q.tobytes() + label.encode(), digest_size=16).digest()
+    return hashlib.blake2b(q.astype(np.int32).tobytes() + label.encode(), digest_size=16).digest()
 
 
 def _expected(n: np.ndarray, sum2: np.ndarray, total2: float) -> float:
