@@ -82,11 +82,9 @@ def planted(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def real_photos() -> list[np.ndarray]:
-    """Photographs of products on shelves, from the data folder; skips without it."""
-    root = os.environ.get("HANDFUL_DATA")
-    folder = Path(root) if root else HERE.parents[2] / "shared" / "data"
-    found = [path for part in sorted(folder.glob("grocery/**/")) for path in list_photos(part)[0]][:24]
+def real_photos(data: Path) -> list[np.ndarray]:
+    """Photographs of products on shelves, from the data folder; skips without it, and in CI."""
+    found = [path for part in sorted(data.glob("grocery/**/")) for path in list_photos(part)[0]][:24]
     if not found:
-        pytest.skip(f"no photographs under {folder}/grocery; set HANDFUL_DATA")
+        pytest.skip(f"no photographs under {data}/grocery; set HANDFUL_DATA")
     return [read_photo(path).rgb_u8 for path in found]
