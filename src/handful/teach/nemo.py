@@ -24,8 +24,11 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -117,7 +120,8 @@ class Nemo:
         q = self._fixed(z, labels)
         if len(self) + len(q) > MAX_SAMPLES:
             raise DataError(f"NEMO holds at most {MAX_SAMPLES} samples; it has {len(self)} and was given {len(q)}")
-        self._add(q, labels, +1)
+        with _one_thread() if len(q) > 1 else nullcontext():
+            self._add(q, labels, +1)
 
     def unlearn(self, z: np.ndarray, label: str) -> None:
         """Take one sample back, as if it had never been learned. Raises DataError if it never was."""
@@ -163,7 +167,8 @@ class Nemo:
 
     def _add(self, q: np.ndarray, labels: Sequence[str], sign: int) -> None:
         names, which = np.unique(np.asarray(labels), return_inverse=True)
-        sums = np.eye(len(names))[which].T @ q  # whole numbers, so the product is exact and its order free
+        # whole numbers, so the product is exact and its order free
+        sums = np.eye(len(names))[which].T @ q if len(names) > 1 else q.sum(axis=0, keepdims=True)
         for label, added, count in zip(names.tolist(), sums, np.bincount(which), strict=True):
             n = self._n.get(label, 0) + sign * int(count)
             if n:
@@ -192,13 +197,18 @@ class Nemo:
         """The constants that classify, from the sums alone. Raises DataError when nothing has been learned."""
         if not self._n:
             raise DataError("nothing has been learned yet; learn at least one sample")
+        with _one_thread():
+            return self._solve()
+
+    def _solve(self) -> Solution:
         from scipy.linalg import cholesky, lapack
 
         n = np.array([self._n[name] for name in self.classes], float)
         sums = np.stack([self._sum[name] for name in self.classes]) / SCALE
         within = self._gram / SCALE**2 - (sums / n[:, None]).T @ sums
         within[np.diag_indices(self.dim)] += self.ridge
-        lower = cholesky(within, lower=True, check_finite=False, overwrite_a=True)  # reads the lower triangle only
+        # reads the lower triangle only
+        lower = cholesky(within, lower=True, check_finite=False, overwrite_a=True)
         whiten = np.tril(lapack.dtrtri(lower, lower=1)[0])
         white_sums = sums @ whiten.T
         norms = np.linalg.norm(white_sums, axis=1, keepdims=True)
@@ -269,6 +279,17 @@ class Nemo:
         times = tensors["seen_times"]
         nemo._seen = Counter({bytes(key): int(t) for key, t in zip(tensors["seen"], times, strict=True)})
         return nemo
+
+
+def _one_thread() -> AbstractContextManager[Any]:
+    """BLAS on one thread: the matrices are small, and threads that spin on a busy machine made it ten times slower."""
+    return _controller().limit(limits=1, user_api="blas")  # type: ignore[no-any-return]
+
+
+@cache
+def _controller() -> Any:
+    need("scipy.linalg", "teach")  # its BLAS must be loaded to be found
+    return need("threadpoolctl", "teach").ThreadpoolController()
 
 
 def _key(q: np.ndarray, label: str) -> bytes:
