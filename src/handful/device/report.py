@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,8 @@ def layer_plot(rows: dict[str, Any]) -> str:
         figure.savefig(held, format="svg", metadata={"Date": None, "Creator": None})
         plt.close(figure)
     text = held.getvalue()
-    return text[text.index("<svg") :]
+    # the page names no address but the SVG namespace's own
+    return re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.S)
 
 
 def short(name: str) -> str:
