@@ -107,9 +107,14 @@ def test_ctrl_c_stops_the_child(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
         os.kill(os.getpid(), signal.SIGINT)
 
     monkeypatch.setenv("PLANTED", "hang")
-    threading.Thread(target=interrupt, daemon=True).start()
-    with pytest.raises(KeyboardInterrupt):
-        run_job(Job("run", "broken", str(tmp_path), str(tmp_path)), FRAMES, timeout_s=60)
+    # a shell that starts the tests in the background has Ctrl-C ignored in them
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        threading.Thread(target=interrupt, daemon=True).start()
+        with pytest.raises(KeyboardInterrupt):
+            run_job(Job("run", "broken", str(tmp_path), str(tmp_path)), FRAMES, timeout_s=60)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert not alive(int((tmp_path / "sleeper").read_text()))
     assert not kept(tmp_path)
 

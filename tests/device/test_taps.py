@@ -133,4 +133,6 @@ def test_half_precision_keeps_names_and_values(network: Any, photos: list[np.nda
     assert all(layer.dtype == torch.float32 for layer in got)
     rows = [{n: a.numpy() for n, a in zip(tapped.output_names, side, strict=True)} for side in (got, want)]
     report = compare_outputs(*rows)
-    assert 40 < report["psnr_db"] < 100 and report["outputs"]["normalise"]["exact"]
+    # the first stages stay as they were, the answers show that the later ones did not
+    assert report["outputs"]["normalise"]["exact"]
+    assert 40 < report["outputs"]["scores"]["psnr_db"] < 100
