@@ -163,7 +163,10 @@ class Nemo:
         for label in labels:
             if not isinstance(label, str) or not label:
                 raise DataError(f"a label must be a name, got {label!r}")
-        return np.rint(z.astype(np.float64) * SCALE)
+        q: np.ndarray = np.empty(z.shape)
+        np.multiply(z, SCALE, out=q)
+        np.rint(q, out=q)
+        return q
 
     def _add(self, q: np.ndarray, labels: Sequence[str], sign: int) -> None:
         names, which = np.unique(np.asarray(labels), return_inverse=True)
@@ -182,7 +185,7 @@ class Nemo:
         else:
             self._gram = blas.dsyrk(sign, q.T, beta=1, c=self._gram, lower=1, overwrite_c=True)
         if sign > 0:
-            self._unread.append((q.astype(np.int32), labels))
+            self._unread.append((q, tuple(labels)))
         else:
             self._seen = self._ledger() - Counter(_key(row, label) for row, label in zip(q, labels, strict=True))
 
@@ -205,16 +208,17 @@ class Nemo:
 
         n = np.array([self._n[name] for name in self.classes], float)
         sums = np.stack([self._sum[name] for name in self.classes]) / SCALE
-        within = self._gram / SCALE**2 - (sums / n[:, None]).T @ sums
+        within = self._gram / SCALE**2
+        within -= ((sums / n[:, None]).T @ sums).T  # symmetric; turned so that both lie alike in memory
         within[np.diag_indices(self.dim)] += self.ridge
         # reads the lower triangle only
         lower = cholesky(within, lower=True, check_finite=False, overwrite_a=True)
-        whiten = np.tril(lapack.dtrtri(lower, lower=1)[0])
+        whiten = lapack.dtrtri(lower, lower=1)[0]  # the upper triangle is zero and stays so
         white_sums = sums @ whiten.T
         norms = np.linalg.norm(white_sums, axis=1, keepdims=True)
         prototypes = white_sums / np.maximum(norms, 1e-12)
         # the sum of |L^-1 z|^2 over all samples, from G = (L L' - ridge I) + sum_k S_k S_k' / n_k
-        total2 = self.dim - self.ridge * float(np.sum(whiten**2)) + float(np.sum(norms[:, 0] ** 2 / n))
+        total2 = self.dim - self.ridge * float(np.vdot(whiten, whiten)) + float(np.sum(norms[:, 0] ** 2 / n))
         expected = _expected(n, norms[:, 0] ** 2, total2)
         return Solution(self.classes, whiten, prototypes, expected, expected - (5.1 - self.vigilance) / 10)
 
