@@ -301,6 +301,14 @@ def test_merging_tells_shared_samples_and_refuses_other_features() -> None:
         one.merge(Nemo(DIM, features="b"))
 
 
+def test_an_empty_batch_changes_nothing() -> None:
+    nemo = Nemo(DIM)
+    nemo.learn_many(*samples())
+    before = bits(nemo)
+    nemo.learn_many(np.zeros((0, DIM)), [])
+    assert bits(nemo) == before
+
+
 def test_nothing_learned_cannot_answer() -> None:
     with pytest.raises(DataError, match="nothing has been learned"):
         Nemo(DIM).solve()

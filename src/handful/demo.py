@@ -29,7 +29,6 @@ from handful.types import Image
 TAUGHT = ("building", "cat", "coffee", "flower", "rocket")
 TEACH_AT_MOST = 5
 ASK_AT_MOST = 8
-UNKNOWN = "something else"
 
 
 def run(

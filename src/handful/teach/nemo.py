@@ -118,6 +118,8 @@ class Nemo:
     def learn_many(self, z: np.ndarray, labels: Sequence[str]) -> None:
         """Learn a batch: z (n, d) float, one label a row. All or nothing: bad input changes nothing."""
         q = self._fixed(z, labels)
+        if not len(q):
+            return
         if len(self) + len(q) > MAX_SAMPLES:
             raise DataError(f"NEMO holds at most {MAX_SAMPLES} samples; it has {len(self)} and was given {len(q)}")
         with _one_thread() if len(q) > 1 else nullcontext():
