@@ -14,7 +14,6 @@ import numpy as np
 
 import handful
 import handful.device
-from handful.data import format_folder
 from handful.data.photos import fit, read_photo
 from handful.data.samples import SAMPLES, sample_photo
 from handful.errors import DataError, MissingPackage, UnknownName
@@ -23,7 +22,7 @@ from handful.pick import names, need, pick
 from handful.progress import note, warn
 from handful.teach import evaluate, taught
 from handful.teach.nemo import VIGILANCE, Nemo
-from handful.teach.taught import Taught, answer
+from handful.teach.taught import Taught, answer, checked_photos
 from handful.types import Image
 
 TAUGHT = ("building", "cat", "coffee", "flower", "rocket")
@@ -193,9 +192,9 @@ def _summary(r: dict[str, Any]) -> str:
 
 def own_photos(folder: Path, rng: np.random.Generator) -> tuple[list[tuple[Image, str]], list[tuple[Image, str]], str]:
     """Half of each class, at most 5, is taught; at most 8 of the rest are asked, with photos of other things."""
-    samples = format_folder.read(folder)
-    for finding in format_folder.check(samples, folder=Path(folder)):
-        warn(finding.text)
+    samples, warnings = checked_photos(folder)
+    for text in warnings:
+        warn(text)
     by_class: dict[str, list[Path]] = defaultdict(list)
     for sample in samples:
         by_class[sample.label or ""].append(sample.path)

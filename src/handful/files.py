@@ -163,3 +163,11 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
         return dict(load_file(str(path)))
     except Exception as error:
         raise DataError(f"{path} is not a whole safetensors file ({error}); restore it or make it again") from error
+
+
+def cache_home() -> Path | None:
+    """Where what can be computed again is kept: $HANDFUL_CACHE (empty for nowhere), else ~/.cache/handful."""
+    said = os.environ.get("HANDFUL_CACHE")
+    if said is not None:
+        return Path(said) if said else None
+    return Path.home() / ".cache" / "handful"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -79,13 +81,96 @@ class Mask:
 
 
 @dataclass(frozen=True, eq=False)
+class Rle:
+    """Which pixels belong to one object, as run lengths down the columns, background first (COCO's rule).
+
+    size_hw: (height, width) of the image in px. counts: the run lengths, or the same compressed as pycocotools does.
+    """
+
+    size_hw: tuple[int, int]
+    counts: tuple[int, ...] | bytes
+
+
+@dataclass(frozen=True, eq=False)
+class Object:
+    """One thing that somebody marked in one image.
+
+    label: its class. box_px: (left, top, right, bottom) in pixels of the image, right and bottom exclusive; None
+    when nobody drew one. polygons_px: the outlines of its parts, each (n, 2) float64 x, y. rle: its pixels, when they
+    were painted. crowd: the mark covers many things of one class. track: the same thing has the same number in every
+    frame of a clip. attributes: what else was said of it, JSON values only ("area", "difficult", "id", ...).
+    """
+
+    label: str
+    box_px: tuple[float, float, float, float] | None = None
+    polygons_px: tuple[np.ndarray, ...] = ()
+    rle: Rle | None = None
+    crowd: bool = False
+    track: int | None = None
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Category:
+    """A class of a data set: its id (the value in masks, the category_id of COCO) and its name.
+
+    parent: the group it belongs to. thing: countable (True), stuff (False) or unknown (None).
+    """
+
+    id: int
+    name: str
+    parent: str | None = None
+    thing: bool | None = None
+    rgb: tuple[int, int, int] | None = None
+
+
+@dataclass(frozen=True, eq=False)
 class Sample:
-    """A photo on disk and what is known of it. None means nobody looked; an empty value means nothing is there."""
+    """A photo on disk and what is known of it. None means nobody looked; an empty value means nothing is there.
+
+    path: the photo, or the file that holds it. name: which photo of the data set this is: its path inside its split,
+    with forward slashes and suffix. split: "train", "val", "test" or another name; None when the data set has none.
+    label: the class of the whole photo. objects: what is marked in it. mask: a call that reads the class of each
+    pixel (ids are those of the data set's categories); mask_path: where from. size_wh: (width, height) in px as the
+    labels say, which the photo itself may contradict. clip and frame: its place in a film. attributes: what else was
+    said of the photo, JSON values only. pixels: a call that decodes the photo, when `path` holds many.
+    """
 
     path: Path
     label: str | None = None
-    boxes: Boxes | None = None
-    mask: Mask | None = None
+    objects: tuple[Object, ...] | None = None
+    mask: Callable[[], Mask] | None = None
+    name: str = ""
+    split: str | None = None
+    size_wh: tuple[int, int] | None = None
+    mask_path: Path | None = None
+    clip: str | None = None
+    frame: int | None = None
+    licence: str | None = None
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    pixels: Callable[[], Image] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Samples, read as they are asked for, and the classes their labels refer to. Iterating starts anew each time.
+
+    format: the name of the format it was read from. root: its folder. categories: every class, unique ids and names.
+    count: how many samples there are. info: what the files say of the whole set, JSON values only ("licenses", ...).
+    """
+
+    format: str
+    root: Path
+    categories: tuple[Category, ...]
+    samples: Callable[[], Iterator[Sample]]
+    count: int
+    info: Mapping[str, Any] = field(default_factory=dict)
+
+    def __iter__(self) -> Iterator[Sample]:
+        return self.samples()
+
+    def __len__(self) -> int:
+        return self.count
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,115 +1,143 @@
-"""ImageNet-style folders: one folder a class, photos inside; or one photo a class, named after it."""
+"""ImageNet-style folders: one folder a class, photos inside; or one photo a class, named after it.
+
+CLASS/PHOTO or SPLIT/CLASS/PHOTO, where the splits are folders called train, val, valid, validation or test.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
 
+from handful.data.finding import Finding, Tell, stop
+from handful.data.paths import Shelf, is_leftover, is_photo
 from handful.data.photos import list_photos
+from handful.data.writing import Writer
 from handful.errors import DataError
 from handful.files import sha256
 from handful.pick import unknown
-from handful.types import Sample
+from handful.types import Category, Dataset, Sample
+
+PRECEDENCE = 90
+SPLITS = frozenset(("train", "val", "valid", "validation", "test", "training", "testing"))
+# a folder of one of these names holds photos of no class, or class folders
+ABOUT = re.compile(r"(?i)(readme|licen[cs]e|copying|notice|attribution|dataset)\b.*|.*\.md$")
+HOLDERS = frozenset(("images", "photos", "jpegimages", "imgs", "img"))
 
 
-@dataclass(frozen=True)
-class Finding:
-    """Something a person should know about a folder of photos. code: stable and short; text: one line for people."""
+def detect(folder: Path) -> bool:
+    """Whether photos lie in folders that can be their classes."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        return False
+    below = _folders(folder)
+    if any(_has_photos(p) for p in below):
+        return True
+    return any(p.name.lower() in SPLITS | HOLDERS and any(map(_has_photos, _folders(p))) for p in below)
 
-    code: str
-    files: tuple[Path, ...]
-    text: str
+
+def _folders(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.is_symlink() and not p.name.startswith("."))
 
 
-def read(folder: Path, *, classes: Sequence[str] | None = None, flat: bool = False) -> list[Sample]:
-    """The photos below a folder with their class, sorted by class and then by name. No photo is opened.
+def _has_photos(folder: Path) -> bool:
+    return any(is_photo(p.name) for p in folder.iterdir())
 
-    flat: the photos lie directly in the folder, one a class, and each file's name is its class.
-    classes: keep only these. Raises DataError, naming the file, when there is no class, a class without a photo,
-    or two classes whose names differ only in case; UnknownName for a class that is not there.
+
+def read(folder: Path, *, tell: Tell = stop, classes: Sequence[str] | None = None, flat: bool = False) -> Dataset:
+    """The photos below a folder with their class, sorted by split, class and name. No photo is opened.
+
+    flat: the photos lie directly in the folder, one a class, and each file's name is its class. classes: keep only
+    these. Photos in a lone folder called images, and photos beside class folders, are of no class (label None).
+    Raises DataError, naming the file, when there is no class at all; UnknownName for a class that is not there.
     """
     folder = Path(folder)
-    samples = _flat(folder) if flat else _per_class(folder)
-    found = sorted({s.label for s in samples if s.label is not None})
-    twins = defaultdict(list)
-    for name in found:
-        twins[name.casefold()].append(name)
-    for group in twins.values():
-        if len(group) > 1:
-            raise DataError(
-                f"{folder} has {len(group)} classes of the same name in different case: {', '.join(group)}; "
-                "join or rename them"
-            )
+    loose, _ = list_photos(folder)  # says what is wrong when it is no folder
+    below = _folders(folder)
+    if not flat and len(below) == 1 and below[0].name.lower() in HOLDERS and not loose:
+        return _of(below[0], folder, tell, classes, flat, holder=True)
+    return _of(folder, folder, tell, classes, flat)
+
+
+def _of(
+    place: Path, root: Path, tell: Tell, classes: Sequence[str] | None, flat: bool, holder: bool = False
+) -> Dataset:
+    shelf = Shelf(place, root)
+    parts = {PurePosixPath(name).parts[0] for name in shelf.photos if "/" in name}
+    splits = bool(parts) and not flat and all(p.lower() in SPLITS for p in parts)
+    rows: list[tuple[str | None, str | None, str]] = []  # split, class, name inside the split
+    for name in sorted(shelf.photos):
+        path = PurePosixPath(name)
+        split = path.parts[0] if splits and len(path.parts) > 1 else None
+        inside = path.relative_to(split) if split else path
+        label = path.stem if flat else inside.parts[0] if len(inside.parts) > 1 else None
+        rows.append((split, label, str(inside)))
+    found = sorted({label for _, label, _ in rows if label is not None})
+    if not rows:
+        raise DataError(f"{place} has no photos in or below it; wanted CLASS/PHOTO.jpg")
+    if not found and not holder:
+        do = "move them into a folder for each class, or use --flat where each file's name is its class"
+        raise DataError(f"{place} has no class folders in it ({len(rows)} loose photos); wanted CLASS/PHOTO.jpg; {do}")
+    _twins(place, root, found, tell)
+    _empty(place, parts if splits else None, found, tell)
+    if shelf.others:
+        broken = [name for name in shelf.others if is_leftover(name)]
+        for name in broken:
+            tell(Finding("leftover_file", name, detail="is what a broken copy or download leaves behind"))
+        others = sorted(n for n in set(shelf.others) - set(broken) if not ABOUT.match(PurePosixPath(n).name))
+        if others:
+            few = ", ".join(others[:5]) + (", ..." if len(others) > 5 else "")
+            detail = f"{len(others)} files are no photos and were passed over ({few})"
+            files = tuple(place / name for name in others)
+            tell(Finding("not_a_photo", ".", others[:20], len(others), detail, files))
     if classes is not None:
         for name in classes:
             if name not in found:
                 raise unknown("class", name, found)
-        samples = [s for s in samples if s.label in set(classes)]
-    return samples
+        rows = [row for row in rows if row[1] in set(classes)]
+        found = sorted(set(classes))
+
+    def samples() -> Iterator[Sample]:
+        for split, label, name in rows:
+            at = f"{split}/{name}" if split else name
+            if shelf.inside(at, tell):
+                yield Sample(place / at, label=label, name=name, split=split)
+
+    return Dataset("folder", root, tuple(Category(i, name) for i, name in enumerate(found)), samples, len(rows))
 
 
-def _flat(folder: Path) -> list[Sample]:
-    photos, _ = list_photos(folder)
-    if not photos:
-        raise DataError(f"{folder} has no photos in it; wanted one a class, named after it")
-    return [Sample(path, label=path.stem) for path in photos]
+def _twins(place: Path, root: Path, found: Sequence[str], tell: Tell) -> None:
+    twins = defaultdict(list)
+    for name in found:
+        twins[" ".join(name.split()).casefold()].append(name)
+    for group in twins.values():
+        if len(group) > 1:
+            detail = f"has {len(group)} classes of the same name in different case: {', '.join(group)}"
+            tell(Finding("category_twins", str(place), group, len(group), detail))
 
 
-def _per_class(folder: Path) -> list[Sample]:
-    loose, _ = list_photos(folder)
-    folders = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
-    if not folders:
-        do = "move them into a folder for each class, or use --flat where each file's name is its class"
-        raise DataError(
-            f"{folder} has no class folders in it ({len(loose)} loose photos); wanted CLASS/PHOTO.jpg; {do}"
-        )
-    samples = []
-    for place in folders:
-        photos, _ = list_photos(place)
-        if not photos:
-            raise DataError(f"{place} has no photos in it; add some, or remove the folder")
-        samples += [Sample(path, label=place.name) for path in photos]
-    return samples
+def _empty(place: Path, splits: set[str] | None, found: Sequence[str], tell: Tell) -> None:
+    parents = [place / split for split in sorted(splits)] if splits else [place]
+    names = {p.name for parent in parents for p in _folders(parent)}
+    for name in sorted(names - set(found) - {p.lower() for p in names if p.lower() in HOLDERS}):
+        tell(Finding("empty_class_folder", name, name, detail="has no photos in it"))
 
 
-def check(samples: Sequence[Sample], *, folder: Path | None = None) -> list[Finding]:
-    """What a person should know before these photos are used: the same photo twice, a class with one photo, ...
+def write(dataset: Dataset, writer: Writer) -> None:
+    """Write SPLIT/CLASS/PHOTO, or CLASS/PHOTO without splits; photos of no class go where they came from.
 
-    Photos are compared by their bytes. With `folder`, files in it that were passed over are told too.
+    Raises DataError for a class name that cannot be a folder's.
     """
-    findings = []
-    by_class: dict[str, list[Sample]] = defaultdict(list)
-    by_bytes: dict[str, list[Sample]] = defaultdict(list)
-    for sample in samples:
-        by_class[sample.label or ""].append(sample)
-        if sample.path.stat().st_size:
-            by_bytes[sha256(sample.path)].append(sample)
-    for same in by_bytes.values():
-        labels = sorted({s.label or "" for s in same})
-        paths = tuple(s.path for s in same)
-        if len(labels) > 1:
-            where = " and ".join(str(p) for p in paths)
-            findings.append(Finding("same_photo_in_two_classes", paths, f"{where} are the same photo in two classes"))
-        elif len(same) > 1:
-            findings.append(Finding("same_photo_twice", paths, f"{' and '.join(map(str, paths))} are the same photo"))
-    single = [name for name, members in by_class.items() if len(members) == 1]
-    if single and len(single) < len(by_class):
-        few = ", ".join(single[:5]) + (", ..." if len(single) > 5 else "")
-        text = f"{len(single)} of {len(by_class)} classes have one photo only ({few}); three or more are better"
-        findings.append(Finding("one_photo", tuple(by_class[n][0].path for n in single), text))
-    if folder is not None:
-        others = [p for place in {s.path.parent for s in samples} | {folder} for p in list_photos(place)[1]]
-        if others:
-            names = ", ".join(p.name for p in sorted(others)[:5])
-            findings.append(
-                Finding(
-                    "not_a_photo", tuple(others), f"{len(others)} files are no photos and were passed over ({names})"
-                )
-            )
-    return findings
+    for sample in dataset:
+        name = sample.name
+        if sample.label is not None:
+            if "/" in sample.label or sample.label.startswith("."):
+                raise DataError(f"the class {sample.label!r} cannot be a folder's name; rename it")
+            parts = PurePosixPath(name).parts
+            name = name if parts[0] == sample.label and len(parts) > 1 else f"{sample.label}/{name}"
+        writer.photo(sample, f"{sample.split}/{name}" if sample.split else name)
 
 
 def digest(samples: Sequence[Sample]) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +43,33 @@ def read_photo(path: Path) -> Image:
     photos are converted, transparent ones laid on white; `notes` says so. Raises DataError, naming the file, for
     a file that is missing, not an image, truncated, animated, smaller than 8 px a side, or float-valued.
     """
+    return look(path).image
+
+
+@dataclass(frozen=True)
+class Look:
+    """A photo and what its file says: the image as read, upright size, size in the file before turning (px, width
+    first), EXIF orientation (1 to 8), Pillow's names of the file's format and colour mode.
+    """
+
+    image: Image
+    size_wh: tuple[int, int]
+    stored_wh: tuple[int, int]
+    orientation: int
+    format: str
+    mode: str
+
+
+class TooManyPixels(DataError):
+    """A photo that would need more memory than is safe."""
+
+
+def look(path: Path, *, data: bytes | None = None, small_px: int | None = None) -> Look:
+    """Read one still photograph with what its file says; the rules and errors are those of read_photo.
+
+    data: the file's bytes, when they are already here. small_px: a JPEG may come out smaller, its sides at least
+    this, which is several times quicker and still reads every byte.
+    """
     PIL_Image = need("PIL.Image", "teach")
     ImageOps = need("PIL.ImageOps", "teach")
     path = Path(path)
@@ -51,16 +80,19 @@ def read_photo(path: Path) -> Image:
             warnings.simplefilter("error", PIL_Image.DecompressionBombWarning)
             # Pillow warns of odd EXIF and palettes; what matters to the pixels is decided below
             warnings.simplefilter("ignore", UserWarning)
-            with PIL_Image.open(path) as opened:
+            with PIL_Image.open(path if data is None else io.BytesIO(data)) as opened:
+                stored, kind, mode = opened.size, opened.format or "", opened.mode
                 frames = getattr(opened, "n_frames", 1)
                 # MPO is what many phones write for a JPEG with a depth map or preview: the first picture is the photo
                 if frames > 1 and opened.format != "MPO":
                     raise DataError(
                         f"{path} is animated ({frames} frames); wanted a still photo; save one frame as PNG"
                     )
+                if small_px is not None and kind == "JPEG":
+                    opened.draft("RGB" if mode != "L" else "L", (small_px, small_px))
                 opened.load()
-                orientation = opened.getexif().get(0x0112, 1)
-                picture = ImageOps.exif_transpose(opened)
+                tag = opened.getexif().get(0x0112, 1)
+                picture = ImageOps.exif_transpose(opened) if tag != 1 else opened  # it copies even when nothing turns
                 rgb, notes = _to_rgb(picture, path)
     except DataError:
         raise
@@ -69,16 +101,18 @@ def read_photo(path: Path) -> Image:
     except IsADirectoryError:
         raise DataError(f"{path} is a folder; wanted a photo") from None
     except (PIL_Image.DecompressionBombWarning, PIL_Image.DecompressionBombError):
-        raise DataError(f"{path} has too many pixels to open safely; scale it below 89 megapixels") from None
+        raise TooManyPixels(f"{path} has too many pixels to open safely; scale it below 89 megapixels") from None
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and more
         reason = "not an image, or of an unknown kind" if "cannot identify" in str(error) else str(error)
         raise DataError(f"{path} cannot be read as a photo ({reason}); replace or remove it") from error
-    if min(rgb.shape[:2]) < MIN_SIDE_PX:
-        h, w = rgb.shape[:2]
-        raise DataError(f"{path} is {w}x{h} px; wanted at least {MIN_SIDE_PX} px a side; replace or remove it")
-    if orientation in range(2, 9):
+    orientation = tag if tag in range(1, 9) else 1
+    width, height = stored if orientation < 5 else stored[::-1]
+    if min(width, height) < MIN_SIDE_PX:
+        raise DataError(f"{path} is {width}x{height} px; wanted at least {MIN_SIDE_PX} px a side; replace or remove it")
+    if orientation > 1:
         notes = ("turned as its EXIF orientation says", *notes)
-    return Image(np.ascontiguousarray(rgb), path, notes)
+    image = Image(np.ascontiguousarray(rgb), path, notes)
+    return Look(image, (width, height), stored, orientation, kind, mode)
 
 
 def _to_rgb(picture, path: Path) -> tuple[np.ndarray, tuple[str, ...]]:  # type: ignore[no-untyped-def]

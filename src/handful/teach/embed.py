@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import numpy as np
 
 from handful.data.photos import fit
 from handful.errors import DataError
-from handful.files import read_tensors, replacing
+from handful.files import cache_home, read_tensors, replacing
 from handful.models.card import Card
 from handful.types import Image
 
@@ -129,11 +128,9 @@ class Embedder:
 
 
 def default_cache() -> Path | None:
-    """The cache folder: $HANDFUL_CACHE (empty for none), else ~/.cache/handful/features."""
-    place = os.environ.get("HANDFUL_CACHE")
-    if place is not None:
-        return Path(place) / "features" if place else None
-    return Path.home() / ".cache" / "handful" / "features"
+    """The features' cache folder, or None; see files.cache_home."""
+    home = cache_home()
+    return home / "features" if home is not None else None
 
 
 def _weights_digest(network: Any) -> str:

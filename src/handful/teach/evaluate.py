@@ -14,7 +14,7 @@ from handful.data.photos import read_photo
 from handful.errors import DataError
 from handful.progress import track, warn
 from handful.teach.nemo import labels_of
-from handful.teach.taught import Taught
+from handful.teach.taught import Taught, checked_photos
 
 RULE = {
     "accuracy": "share of photos of taught classes whose best class, 'none of these' set aside, is right",
@@ -81,10 +81,9 @@ def evaluate(
     if vigilance is not None:
         taught.nemo.vigilance = vigilance
         taught.refresh()
-    samples = format_folder.read(photos, flat=flat)
-    for finding in format_folder.check(samples, folder=Path(photos)):
-        if finding.code != "one_photo":
-            warn(finding.text)
+    samples, warnings = checked_photos(photos, flat=flat, quiet=["one_photo"])
+    for text in warnings:
+        warn(text)
     scores = np.stack([taught.scores(read_photo(s.path)) for s in track(samples, "asking", len(samples))])
     labels = [s.label or "" for s in samples]
     numbers = measure(scores, labels, taught.classes)

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from handful.data import format_folder
+from handful.data.check import ensure
 from handful.data.photos import fit, read_photo
 from handful.errors import DataError
-from handful.files import sha256
+from handful.files import cache_home, sha256
 from handful.models import folder as folders
 from handful.models import net_taught
 from handful.models.card import Card
@@ -206,11 +207,13 @@ def teach(
     add: bool = False,
     overwrite: bool = False,
     weights: Path | None = None,
+    allow: Sequence[str] = (),
     cache: Path | None = None,
 ) -> dict[str, Any]:
     """Teach a model from photos: a folder a class (or, flat, one photo a class named after it).
 
-    add: teach an existing model more. overwrite: replace an existing one. vigilance: None keeps the model's own.
+    Every photo is checked before the first is learned (data.check); allow: codes of errors to go on with. add: teach
+    an existing model more. overwrite: replace an existing one. vigilance: None keeps the model's own.
     Returns a JSON object. Raises DataError or UnknownName; an existing model is then as it was.
     """
     out = Path(out)
@@ -220,8 +223,11 @@ def teach(
         raise DataError(f"{out} exists; use --add to teach it more, --overwrite to replace it, or another --out")
     if overwrite and out.exists() and not (out / folders.META).exists():
         raise DataError(f"{out} exists and is not a model folder, so it is not overwritten; choose another --out")
-    samples = format_folder.read(photos, classes=classes, flat=flat)
-    warnings = [finding.text for finding in format_folder.check(samples, folder=Path(photos))]
+    samples, warnings = checked_photos(photos, classes=classes, flat=flat, allow=allow, keep=cache is not None)
+    if any(sample.split for sample in samples):
+        raise DataError(
+            f"{photos} is split into {', '.join(sorted({s.split or '' for s in samples}))}; name one of them"
+        )
     for text in warnings:
         warn(text)
     began = time.monotonic()
@@ -253,6 +259,20 @@ def teach(
         "model_sha256": sha256(out / folders.WEIGHTS),
         "seconds": round(time.monotonic() - began, 2),
     }
+
+
+def checked_photos(
+    photos: Path,
+    *,
+    classes: Sequence[str] | None = None,
+    flat: bool = False,
+    allow: Sequence[str] = (),
+    quiet: Sequence[str] = (),
+    keep: bool = True,
+) -> tuple[list[Sample], list[str]]:
+    """The photos of a folder per class after a check of all of them, and its warnings. Raises DataError on errors."""
+    told = ensure(photos, format="folder", allow=allow, quiet=quiet, cache=cache_home() if keep else None, flat=flat)
+    return list(format_folder.read(photos, classes=classes, flat=flat)), told
 
 
 def cache_folder(use: bool = True) -> Path | None:

@@ -1,0 +1,182 @@
+"""demo, teach, recognise, evaluate."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from handful.cli.shared import FOLDER, RUNTIMES, common, flat_option, frame_option, no_cache, say
+
+
+@click.command()
+@click.option("--photos", type=FOLDER, help="Your own photos, a folder a class; without it, photos that come along.")
+@click.option("--out", type=FOLDER, default=Path("demo-report"), show_default=True, help="Where the report goes.")
+@click.option("--backbone", default="lite2", show_default=True, help="lite0, lite1, lite2 or timm:NAME.")
+@click.option("--vigilance", type=float, default=None, help="How careful; 1.2 to 4.1, higher says none more often.")
+@click.option("--runtime", "runtimes", multiple=True, help=f"Only this runtime (may be repeated): {RUNTIMES}.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Which photos are taught and which are asked.")
+@click.option("--open", "open_it", is_flag=True, help="Open the report when done.")
+@common
+def demo(
+    photos: Path | None,
+    out: Path,
+    backbone: str,
+    vigilance: float | None,
+    runtimes: Sequence[str],
+    seed: int,
+    open_it: bool,
+    as_json: bool,
+) -> None:
+    """Teach from a few photos, compile for four phone runtimes, compare, time, and write a report."""
+    from handful.demo import run
+
+    result = run(
+        photos=photos, out=out, backbone=backbone, vigilance=vigilance, runtimes=list(runtimes) or None, seed=seed
+    )
+    say(result, as_json, lambda r: r["summary"])
+    if open_it and sys.stdout.isatty():
+        click.launch(str(Path(result["report"]).resolve()))
+    if not result["passed"]:
+        sys.exit(1)
+
+
+@click.command()
+@click.argument("photos_dir", type=FOLDER)
+@click.option("--out", type=FOLDER, required=True, help="The model folder to make.")
+@click.option("--backbone", default="lite2", show_default=True, help="lite0, lite1, lite2 or timm:NAME.")
+@click.option("--weights", type=FOLDER, help="For timm:NAME: a safetensors file with timm's key names.")
+@click.option("--vigilance", type=float, default=None, help="How careful; 1.2 to 4.1, higher says none more often.")
+@click.option("--frame", callback=frame_option, help="The frame the phone will give, HEIGHTxWIDTH.  [default: 448x448]")
+@click.option("--class", "classes", multiple=True, help="Teach only this class (may be repeated).")
+@flat_option
+@click.option("--add", is_flag=True, help="Teach the model in --out more.")
+@click.option("--overwrite", is_flag=True, help="Replace the model in --out.")
+@click.option("--allow", multiple=True, help="Go on although `handful data check` finds errors of this code.")
+@no_cache
+@common
+def teach(
+    photos_dir: Path,
+    out: Path,
+    backbone: str,
+    weights: Path | None,
+    vigilance: float | None,
+    frame: tuple[int, int] | None,
+    classes: Sequence[str],
+    flat: bool,
+    add: bool,
+    overwrite: bool,
+    allow: Sequence[str],
+    no_cache: bool,
+    as_json: bool,
+) -> None:
+    """Teach a model from PHOTOS_DIR, a folder with a folder of photos for each class."""
+    from handful.teach import taught
+
+    result = taught.teach(
+        photos_dir,
+        out,
+        backbone=backbone,
+        weights=weights,
+        vigilance=vigilance,
+        frame_hw=frame or taught.FRAME_HW,
+        classes=list(classes) or None,
+        flat=flat,
+        add=add,
+        overwrite=overwrite,
+        allow=allow,
+        cache=taught.cache_folder(not no_cache),
+    )
+    say(
+        result,
+        as_json,
+        lambda r: (
+            f"learned {r['learned']} photos; {r['model']} knows {len(r['classes'])} classes from "
+            f"{sum(r['samples'].values())} photos, {r['bytes'] / 1e6:.1f} MB, {r['seconds']:.1f} s"
+        ),
+    )
+
+
+@click.command()
+@click.argument("model", type=FOLDER)
+@click.argument("images", type=FOLDER, nargs=-1, required=True)
+@click.option("--vigilance", type=float, default=None, help="Ask with this vigilance instead of the model's own.")
+@common
+def recognise(model: Path, images: Sequence[Path], vigilance: float | None, as_json: bool) -> None:
+    """Say what MODEL sees in each of IMAGES: one of its classes, or none of these.
+
+    An image that cannot be read is told on stderr; the others are answered all the same, and the exit code is 2.
+    """
+    from handful.data.photos import read_photo
+    from handful.errors import DataError
+    from handful.teach.taught import Taught
+
+    taught = Taught.load(model)
+    if vigilance is not None:
+        taught.nemo.vigilance = vigilance
+        taught.refresh()
+    answers, failed = [], []
+    for path in images:
+        try:
+            image = read_photo(path)
+        except DataError as error:
+            failed.append({"image": str(path), "error": str(error)})
+            click.echo(f"handful: {error}", err=True)
+            continue
+        said = taught.recognise(image)
+        answers.append(
+            {
+                "image": str(path),
+                "label": said.label,
+                "nearest": said.nearest,
+                "probability": round(said.probability, 4),
+                "margin": round(said.margin, 3),
+                "notes": list(image.notes),
+            }
+        )
+    result = {
+        "schema_version": 1,
+        "model": str(model),
+        "vigilance": taught.nemo.vigilance,
+        "answers": answers,
+        "failed": failed,
+    }
+
+    def text(r: dict[str, Any]) -> str:
+        lines = []
+        for a in r["answers"]:
+            said = a["label"] or f"none of these (nearest: {a['nearest']})"
+            note = f"  [{'; '.join(a['notes'])}]" if a["notes"] else ""
+            lines.append(f"{a['image']}: {said}, {100 * a['probability']:.0f} %{note}")
+        return "\n".join(lines)
+
+    say(result, as_json, text)
+    if failed:
+        sys.exit(2)
+
+
+@click.command()
+@click.argument("model", type=FOLDER)
+@click.argument("folder_per_class", type=FOLDER)
+@click.option("--vigilance", type=float, default=None, help="Ask with this vigilance instead of the model's own.")
+@flat_option
+@common
+def evaluate(model: Path, folder_per_class: Path, vigilance: float | None, flat: bool, as_json: bool) -> None:
+    """Measure MODEL on photos it has not seen. Classes it was not taught count as unknown."""
+    from handful.teach.evaluate import evaluate as run
+
+    def text(r: dict[str, Any]) -> str:
+        lines = [
+            f"accuracy      {r['accuracy']:.3f}   ({r['n']} photos of taught classes)",
+            f"open-set F1   {r['open_f1']:.3f}   (at vigilance {r['vigilance']:g}; {r['n_unknown']} photos of others)",
+        ]
+        if r["unknown_auroc"] is not None:
+            lines.append(f"unknown AUROC {r['unknown_auroc']:.3f}")
+        worst = sorted(r["per_class"].items(), key=lambda item: (item[1]["accuracy"], item[0]))[:5]
+        lines.append("worst classes " + ", ".join(f"{name} {v['accuracy']:.2f}" for name, v in worst))
+        return "\n".join(lines)
+
+    say(run(model, folder_per_class, vigilance=vigilance, flat=flat), as_json, text)

@@ -1,0 +1,193 @@
+"""A COCO file indexed, not loaded: its rows stay bytes until somebody asks for them."""
+
+from __future__ import annotations
+
+import json
+import mmap
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from handful.data.coco_rows import categories_of, identifier
+from handful.data.finding import Finding, Tell
+from handful.data.paths import relative
+from handful.pick import need
+from handful.types import Category
+
+MAP_FROM_BYTES = 1 << 26  # above this the file is mapped, so that the system can take its memory back
+LENIENT_BYTES = 1 << 28  # above this a file with NaN in it is not read a second, slower way
+
+
+@dataclass
+class Index:
+    """One COCO file: image rows in order, annotation rows by image id, and what is said of the whole.
+
+    A row is bytes of the file (msgspec.Raw), or a dict where the file is not strict JSON.
+    """
+
+    file: Path
+    split: str | None
+    images: list[Any] = field(default_factory=list)
+    labels: dict[int | str, list[Any]] = field(default_factory=lambda: defaultdict(list))
+    categories: tuple[Category, ...] = ()
+    rest: dict[str, Any] = field(default_factory=dict)
+    doubled: dict[int | str, int] = field(default_factory=dict)
+    has_labels: bool = True
+    photos: Path = Path()
+
+    def rows(self, tell: Tell, root: Path) -> Iterator[dict[str, Any]]:
+        """The image rows, decoded; broken ones are told and passed over."""
+        return self._decoded(self.images, "an image", tell, root)
+
+    def labels_of(self, key: Any, tell: Tell, root: Path) -> Iterator[dict[str, Any]]:
+        """The annotation rows of an image, decoded; broken ones are told and passed over."""
+        return self._decoded(self.labels.get(key, ()), "a label", tell, root)
+
+    def _decoded(self, rows: Iterable[Any], what: str, tell: Tell, root: Path) -> Iterator[dict[str, Any]]:
+        for row in rows:
+            value = decoded(row)
+            if value is None:
+                text = str(bytes(row[:80]) if not isinstance(row, dict) else row)
+                tell(Finding("broken_label", relative(self.file, root), text, detail=f"has {what} that is no object"))
+            else:
+                yield value
+
+
+@cache
+def _decode() -> Any:
+    return need("msgspec.json", "data").Decoder().decode
+
+
+def decoded(row: Any) -> dict[str, Any] | None:
+    """A row as a dict, with Python's infinity for numbers beyond JSON's; None when it is no readable object."""
+    if isinstance(row, dict):
+        return row
+    value: Any
+    try:
+        value = _decode()(row)
+    except (ValueError, RecursionError):  # msgspec's and Unicode's errors are ValueErrors
+        try:
+            value = json.loads(bytes(row))
+        except (ValueError, RecursionError):
+            return None
+    return value if isinstance(value, dict) else None
+
+
+def top_level(file: Path, root: Path, tell: Tell) -> dict[str, Any] | None:
+    """The file's top-level values: bytes (msgspec.Raw), or Python data where the file is not strict JSON.
+
+    None after telling why it cannot be read.
+    """
+    msgspec = need("msgspec", "data")
+    name = relative(file, root)
+    try:
+        size = file.stat().st_size
+        if size == 0:
+            tell(Finding("empty_file", name, 0, detail="is a label file of zero bytes"))
+            return None
+        with open(file, "rb") as opened:
+            data: Any = (
+                mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) if size > MAP_FROM_BYTES else opened.read()
+            )
+    except OSError as error:
+        tell(Finding("unreadable_labels", name, detail=f"cannot be read ({error.strerror or error})"))
+        return None
+    try:
+        raw_object: Any = dict.__class_getitem__((str, msgspec.Raw))
+        return dict(msgspec.json.decode(data, type=raw_object))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        why = str(error)
+    if size <= LENIENT_BYTES:
+        try:  # Python itself writes NaN and Infinity; only such files come out of this whole
+            value = json.loads(bytes(data))
+            if isinstance(value, dict):
+                return value
+            why = f"holds a JSON {type(value).__name__}; wanted an object"
+        except (ValueError, RecursionError):
+            pass
+    tell(Finding("unreadable_labels", name, why[:200], detail=f"is not readable JSON ({why[:200]}; {size} bytes)"))
+    return None
+
+
+def rows_of(top: Mapping[str, Any], key: str, file: str, tell: Tell) -> list[Any]:
+    """A top-level list as rows, still bytes where they can be; [] when it is absent or, after telling, no list."""
+    msgspec = need("msgspec", "data")
+    value = top.get(key)
+    if value is None or isinstance(value, list):
+        return value or []
+    try:
+        if isinstance(value, msgspec.Raw):
+            raw_list: Any = list.__class_getitem__(msgspec.Raw)
+            return list(msgspec.json.decode(value, type=raw_list))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        pass
+    tell(Finding("unreadable_labels", file, key, detail=f"has {key!r} that is no readable list"))
+    return []
+
+
+def plain(value: Any) -> Any:
+    """A top-level value as Python data; None when it cannot be read."""
+    msgspec = need("msgspec", "data")
+    try:
+        return msgspec.json.decode(value) if isinstance(value, msgspec.Raw) else value
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def index(file: Path, root: Path, split: str | None, tell: Tell) -> Index | None:
+    """Index one COCO file; ids used twice and labels of unlisted photos are told here. None when unreadable."""
+    msgspec = need("msgspec", "data")
+    name = relative(file, root)
+    top = top_level(file, root, tell)
+    if top is None:
+        return None
+    found = Index(file, split)
+    found.categories = categories_of(plain(top.get("categories", [])), tell, file=name)
+    found.has_labels = "annotations" in top
+    seen: set[int | str] = set()
+    slim = msgspec.json.Decoder(msgspec.defstruct("Ids", [("id", Any, None), ("image_id", Any, None)]))
+
+    def ids(row: Any) -> tuple[int | str | None, int | str | None]:
+        try:
+            both = slim.decode(row)
+            return identifier(both.id), identifier(both.image_id)
+        except (TypeError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            value = decoded(row) or {}
+            return identifier(value.get("id")), identifier(value.get("image_id"))
+
+    for row in rows_of(top, "images", name, tell):
+        key, _ = ids(row)
+        if key is None:
+            tell(Finding("broken_label", name, detail="lists an image without an id"))
+            continue
+        if key in seen:
+            found.doubled[key] = found.doubled.get(key, 1) + 1
+        seen.add(key)
+        found.images.append(row)
+    for key, times in found.doubled.items():
+        tell(Finding("duplicate_image_id", name, key, times, detail=f"lists {times} images with the id {key}"))
+    taken: set[int | str] = set()
+    twice = 0
+    orphans: dict[int | str | None, int] = defaultdict(int)
+    for row in rows_of(top, "annotations", name, tell):
+        key, image = ids(row)
+        if image is None or image not in seen:
+            orphans[image] += 1
+            continue
+        if key is not None and key in taken:
+            twice += 1
+            if twice <= 20:
+                tell(Finding("duplicate_label_id", name, key, detail=f"lists two labels with the id {key}"))
+        elif key is not None:
+            taken.add(key)
+        found.labels[image].append(row)
+    if twice > 20:
+        tell(Finding("duplicate_label_id", name, count=twice - 20, detail=f"lists {twice - 20} more ids twice"))
+    for image, count in orphans.items():
+        tell(Finding("orphan_label", name, image, count, detail=f"has {count} labels of the image {image}, which is "
+                     "not listed"))  # fmt: skip
+    found.rest = {k: plain(v) for k, v in top.items() if k not in ("images", "annotations", "categories")}
+    return found

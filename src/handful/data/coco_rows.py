@@ -1,0 +1,190 @@
+"""The rows of a COCO file, one at a time: pure functions between JSON objects and handful's types."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from handful.data.finding import Finding, Tell
+from handful.data.shapes import box_of, checked_box, checked_polygon, checked_rle, painted
+from handful.types import Category, Object, Rle, Sample
+
+OWN_KEYS = frozenset(("image_id", "category_id", "bbox", "segmentation", "iscrowd", "track_id"))
+IMAGE_KEYS = frozenset(("file_name", "width", "height"))
+DECIMALS = 6  # a millionth of a pixel: what is left of 1.08 + 611.59 - 1.08
+
+
+def identifier(value: Any) -> int | str | None:
+    """An id as it may stand in JSON: a whole number or text; anything else is None."""
+    kind = type(value)
+    if kind is int or kind is str:
+        return value  # type: ignore[no-any-return]
+    return int(value) if kind is float and value.is_integer() else None
+
+
+def categories_of(rows: Any, tell: Tell, *, file: str) -> tuple[Category, ...]:
+    """The classes listed, ids and names unique; what is doubled or broken is told and passed over."""
+    if not isinstance(rows, list):
+        tell(Finding("unreadable_labels", file, type(rows).__name__, detail="has no list of categories"))
+        return ()
+    found: dict[int, Category] = {}
+    names: dict[str, str] = {}
+    taken: set[str] = set()
+    for row in rows:
+        key, name = (identifier(row.get("id")), row.get("name")) if isinstance(row, dict) else (None, None)
+        if not isinstance(key, int) or key < 0 or not isinstance(name, str) or not name or not is_text(name):
+            tell(Finding("broken_label", file, str(row)[:100], detail=f"has the category {str(row)[:100]}; "
+                         "wanted an id from 0 up and a name"))  # fmt: skip
+            continue
+        if key in found or name in taken:
+            tell(Finding("duplicate_category", file, {"id": key, "name": name},
+                         detail=f"lists the category {name!r} (id {key}) twice"))  # fmt: skip
+            continue
+        twin = names.get(" ".join(name.split()).casefold())
+        if twin is not None:
+            tell(Finding("category_twins", file, [twin, name], detail=f"has the classes {twin!r} and {name!r}"))
+        names[" ".join(name.split()).casefold()] = name
+        taken.add(name)
+        parent, thing, rgb = row.get("supercategory"), row.get("isthing"), row.get("color")
+        found[key] = Category(
+            key, name, parent if isinstance(parent, str) else None, None if thing is None else bool(thing),
+            (rgb[0], rgb[1], rgb[2]) if is_rgb(rgb) else None,
+        )  # fmt: skip
+    return tuple(found.values())
+
+
+def is_text(value: str) -> bool:
+    """Whether a string can be written as UTF-8: JSON can hold halves of characters, which cannot."""
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def is_rgb(value: Any) -> bool:
+    """Whether a JSON value is a colour: three whole numbers from 0 to 255."""
+    return isinstance(value, list) and len(value) == 3 and all(type(v) is int and 0 <= v <= 255 for v in value)
+
+
+def category_row(category: Category) -> dict[str, Any]:
+    """A class as COCO lists it."""
+    row: dict[str, Any] = {"id": category.id, "name": category.name}
+    if category.parent is not None:
+        row["supercategory"] = category.parent
+    if category.thing is not None:
+        row["isthing"] = int(category.thing)
+    if category.rgb is not None:
+        row["color"] = list(category.rgb)
+    return row
+
+
+def size_of(row: Mapping[str, Any]) -> tuple[int, int] | None:
+    """(width, height) in px as the row says, None when it does not say."""
+    width, height = row.get("width"), row.get("height")
+    return (width, height) if type(width) is int and type(height) is int and width > 0 and height > 0 else None
+
+
+def object_of(
+    row: Mapping[str, Any], names: Mapping[Any, str], size_wh: tuple[int, int] | None, tell: Tell, *, file: str
+) -> Object | None:
+    """One annotation as an Object, or None after telling why it cannot be used."""
+    what = f"label {row.get('id')}"
+    label = names.get(identifier(row.get("category_id")))
+    if label is None:
+        value = row.get("category_id")
+        detail = f"{what} is of category {str(value)[:60]}, which is not listed"
+        tell(Finding("unknown_category", file, value if isinstance(value, int) else str(value)[:60], detail=detail))
+        return None
+    box = None
+    if row.get("bbox") not in (None, []):
+        box = _box(row["bbox"], size_wh, tell, file=file, what=f"{what} ({label})")
+        if box is None:
+            return None
+    what = f"{what} ({label})"
+    polygons, rle = [], None
+    shape = row.get("segmentation")
+    if isinstance(shape, dict):
+        rle = checked_rle(shape, size_wh, tell, file=file, what=what)
+    elif isinstance(shape, list):
+        for flat in shape:
+            polygon = checked_polygon(flat, tell, file=file, what=what)
+            if polygon is not None:
+                polygons.append(polygon)
+    elif shape is not None:
+        detail = f"{what} has a segmentation of type {type(shape).__name__}"
+        tell(Finding("broken_label", file, str(shape)[:60], detail=detail))
+    if box is None and not polygons and rle is None:
+        tell(Finding("broken_label", file, row.get("id"), detail=f"{what} has neither a box nor a usable shape"))
+        return None
+    attributes = {k: v for k, v in row.items() if k not in OWN_KEYS}
+    area = attributes.get("area")
+    if area is not None and not (type(area) in (int, float) and math.isfinite(area) and area > 0):
+        tell(Finding("wrong_area", file, str(area), detail=f"{what} has the area {area}"))
+        del attributes["area"]
+    track = row.get("track_id")
+    return Object(label, box, tuple(polygons), rle, bool(row.get("iscrowd", 0)),
+                  track if type(track) is int else None, attributes)  # fmt: skip
+
+
+def _box(
+    value: Any, size_wh: tuple[int, int] | None, tell: Tell, *, file: str, what: str
+) -> tuple[float, float, float, float] | None:
+    numbers = isinstance(value, list) and len(value) == 4 and set(map(type, value)) <= {int, float}
+    if not numbers or (max(map(abs, value)) > 1e9 and all(map(math.isfinite, value))):
+        tell(Finding("broken_label", file, str(value)[:100], detail=f"{what} has the box {str(value)[:100]}; "
+                     "wanted [left, top, width, height]"))  # fmt: skip
+        return None
+    left, top, width, height = value
+    if width < 0 or height < 0:
+        tell(Finding("box_negative", file, value, detail=f"{what} is {width:g} x {height:g} px"))
+        return None
+    return checked_box((left, top, left + width, top + height), size_wh, tell, file=file, what=what)
+
+
+def image_row(sample: Sample, key: int | str, name: str, size_wh: tuple[int, int]) -> dict[str, Any]:
+    """A sample as COCO lists images."""
+    row: dict[str, Any] = {"id": key, "file_name": name, "width": size_wh[0], "height": size_wh[1]}
+    return {**row, **{k: v for k, v in sample.attributes.items() if k not in row}}
+
+
+def label_row(
+    thing: Object, key: int | str, image: int | str, category: int, size_wh: tuple[int, int]
+) -> dict[str, Any]:
+    """An object as COCO lists annotations; the box and the area are computed where there is none."""
+    attributes = {k: v for k, v in thing.attributes.items() if k != "id"}
+    row: dict[str, Any] = {"id": key, "image_id": image, "category_id": category}
+    box = box_of(thing)
+    if box is not None:
+        left, top, right, bottom = box
+        row["bbox"] = [left, top, round(right - left, DECIMALS), round(bottom - top, DECIMALS)]
+    if "area" not in attributes:
+        attributes["area"] = area_of(thing, size_wh)
+    row["iscrowd"] = int(thing.crowd)
+    row["segmentation"] = segmentation_of(thing)
+    if thing.track is not None:
+        row["track_id"] = thing.track
+    return {**row, **attributes}
+
+
+def area_of(thing: Object, size_wh: tuple[int, int]) -> float:
+    """Pixels of the shape, or of the box when there is no shape."""
+    pixels = painted(thing, size_wh)
+    if pixels is not None:
+        return float(pixels.sum())
+    left, top, right, bottom = thing.box_px or (0, 0, 0, 0)
+    return round((right - left) * (bottom - top), DECIMALS)
+
+
+def segmentation_of(thing: Object) -> Any:
+    """The shape as COCO writes it: outlines, run lengths (compressed or not, as they came), or []."""
+    if thing.rle is not None:
+        return rle_row(thing.rle)
+    return [polygon.ravel().tolist() for polygon in thing.polygons_px]
+
+
+def rle_row(rle: Rle) -> dict[str, Any]:
+    """Run lengths as COCO writes them."""
+    counts = rle.counts.decode("ascii") if isinstance(rle.counts, bytes) else list(rle.counts)
+    return {"size": list(rle.size_hw), "counts": counts}

@@ -1,0 +1,115 @@
+"""Which format a folder is in, and the one way to read and write any of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import handful.data
+from handful.data.finding import Tell, stop
+from handful.data.writing import Writer
+from handful.errors import DataError
+from handful.pick import names, pick
+from handful.types import Dataset
+
+DEPTH = 3  # how far below a folder label sets are looked for
+
+
+@dataclass(frozen=True)
+class Source:
+    """One set of labels on disk: its format, its folder, and what the reader must be told (which masks, ...)."""
+
+    format: str
+    place: Path
+    options: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        """The format, with what tells this set from others in the same folder."""
+        return self.format + "".join(f" {value}" for value in self.options.values() if isinstance(value, str))
+
+    def read(self, tell: Tell = stop) -> Dataset:
+        """The samples; see the format's own read()."""
+        dataset: Dataset = module(self.format).read(self.place, tell=tell, **self.options)
+        return dataset
+
+
+def module(name: str) -> ModuleType:
+    """The module of a format. Raises UnknownName with the nearest real one."""
+    return pick(handful.data, "format", name)
+
+
+def known() -> list[str]:
+    """The formats there are, most specific first: the order in which a folder is tried."""
+    return sorted(names(handful.data, "format"), key=lambda name: (getattr(module(name), "PRECEDENCE", 50), name))
+
+
+def sources(place: Path, *, format: str | None = None, **options: Any) -> list[Source]:
+    """Every set of labels in a folder, or in the folders below it when it holds none itself.
+
+    format: take it as this, without looking. options: passed to the reader (masks, flat). Raises DataError when
+    nothing is recognised.
+    """
+    place = Path(place)
+    if not place.exists():
+        raise DataError(f"{place} does not exist; wanted a folder of photos and labels")
+    if format is not None:
+        module(format)
+        return [Source(format, place, options)]
+    if options.get("flat"):
+        return [Source("folder", place, options)]
+    found = _sources(place, DEPTH, options)
+    if not found:
+        raise DataError(
+            f"{place} holds no photos or labels in a layout known here; wanted one of {', '.join(known())}; "
+            "give it with --format if you know it"
+        )
+    return found
+
+
+def _sources(place: Path, depth: int, options: dict[str, Any]) -> list[Source]:
+    for name in known():
+        if not module(name).detect(place):
+            continue
+        if name == "masks":
+            return _mask_sources(place, options)
+        found = [Source(name, place)]
+        # the same photos often have boxes and pixel masks side by side
+        if name == "coco" and place.is_dir() and module("masks").detect(place):
+            found += _mask_sources(place, options)
+        return found
+    if depth and place.is_dir():
+        below = sorted(p for p in place.iterdir() if p.is_dir() and not p.is_symlink() and not p.name.startswith("."))
+        return [source for p in below for source in _sources(p, depth - 1, options)]
+    return []
+
+
+def _mask_sources(place: Path, options: dict[str, Any]) -> list[Source]:
+    trees = [options["masks"]] if options.get("masks") else module("masks").mask_trees(place)
+    return [Source("masks", place, {"masks": tree}) for tree in trees]
+
+
+def one(place: Path, *, format: str | None = None, **options: Any) -> Source:
+    """The one set of labels in a folder. Raises DataError, with what to say, when there are several."""
+    found = sources(place, format=format, **options)
+    if len(found) > 1:
+        said = "; ".join(
+            f"--format {s.format}" + "".join(f" --{k} {v}" for k, v in s.options.items())
+            if s.place == Path(place)
+            else str(s.place)
+            for s in found
+        )
+        raise DataError(f"{place} holds {len(found)} sets of labels; name one: {said}")
+    return found[0]
+
+
+def read(place: Path, *, format: str | None = None, tell: Tell = stop, **options: Any) -> Dataset:
+    """The samples of the one set of labels in a folder, its format found from what lies there."""
+    return one(place, format=format, **options).read(tell)
+
+
+def write(dataset: Dataset, folder: Path, format: str, *, link: bool = False) -> None:
+    """Write a data set into an empty folder in a format. What it cannot hold is not written: see differences."""
+    module(format).write(dataset, Writer(folder, link=link))

@@ -1,0 +1,86 @@
+"""Findings gathered into one table: each once, what is merely good to know counted instead of repeated."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import Counter, defaultdict
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from handful.data.finding import CODES, GRAVITY, Finding, Tell
+from handful.data.paths import relative
+
+EXAMPLES = 20  # files named for what is only counted
+AT_MOST = 1000  # findings of one kind that are listed one by one
+
+
+class Listing:
+    """Findings of one folder, each once, whichever thread tells them."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.found: list[Finding] = []
+        self._lock = threading.Lock()
+        self._seen: set[str] = set()
+
+    def below(self, place: Path) -> Tell:
+        """A tell for a set in a folder below: its files are named from the root."""
+        prefix = relative(place, self.root)
+        if prefix in (".", str(place)):
+            return self.tell
+
+        def tell(finding: Finding) -> None:
+            inside = finding.file if finding.file != "." else ""
+            file = finding.file if Path(finding.file).is_absolute() else str(PurePosixPath(prefix) / inside)
+            self.tell(Finding(finding.code, file, finding.value, finding.count, finding.detail, finding.files))
+
+        return tell
+
+    def tell(self, finding: Finding) -> None:
+        """Add a finding, unless it is there."""
+        key = json.dumps([finding.code, finding.file, finding.value, finding.detail], default=str)
+        with self._lock:
+            if key in self._seen:
+                return
+            self._seen.add(key)
+            self.found.append(finding)
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is no error."""
+        return not any(finding.grave == "error" for finding in self.found)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """JSON rows, the gravest first; of one kind at most AT_MOST one by one, the rest as a last row."""
+        order = {code: i for i, code in enumerate(CODES)}
+        rows, counts, rest = [], Counter[str](), Counter[str]()
+        for finding in sorted(self.found, key=lambda f: (GRAVITY.index(f.grave), order[f.code], f.file)):
+            counts[finding.code] += 1
+            if counts[finding.code] <= AT_MOST:
+                rows.append(finding.as_json())
+            else:
+                rest[finding.code] += finding.count
+        return rows + [Finding(c, "...", None, n, f"{n} more of this kind").as_json() for c, n in rest.items()]
+
+
+class Notes:
+    """Things that are counted and told once, with a few examples."""
+
+    def __init__(self) -> None:
+        self.found: dict[tuple[str, str], list[str]] = defaultdict(list)
+        self.counts: Counter[tuple[str, str]] = Counter()
+
+    def add(self, code: str, file: str, kind: str = "", count: int = 1) -> None:
+        """Count one more. kind: what tells it from others of the same code."""
+        self.counts[code, kind] += count
+        if len(self.found[code, kind]) < EXAMPLES:
+            self.found[code, kind].append(file)
+
+    def tell(self, tell: Tell) -> None:
+        """Tell each kind once, with its count."""
+        for (code, kind), files in self.found.items():
+            count = self.counts[code, kind]
+            detail = f"{count} times: {CODES[code].text}{f' ({kind})' if kind else ''}" if count > 1 else ""
+            detail = detail or (f"{CODES[code].text} ({kind})" if kind else "")
+            tell(Finding(code, files[0] if len(files) == 1 else ".", kind or files, count, detail))

@@ -1,0 +1,193 @@
+"""Label ids as PNG files: one value a pixel, checked against the classes, written with a palette people can read."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from handful.data.finding import Finding, Tell
+from handful.data.paths import relative
+from handful.errors import DataError
+from handful.pick import need
+from handful.types import Category, Mask
+
+MAX_PIXELS = 89_478_485  # Pillow's own limit for a photo
+MANY = 64  # values or colours of no class: beyond this they are told as one
+
+
+def open_values(path: Path, root: Path, tell: Tell) -> np.ndarray | None:
+    """The values of a mask file as they are stored, or None after telling why not.
+
+    (h, w) uint8 or uint16 for index, grey and palette files, (h, w, 3) uint8 for coloured ones.
+    """
+    PIL_Image = need("PIL.Image", "data")
+    file = relative(path, root)
+    try:
+        if path.stat().st_size == 0:
+            tell(Finding("empty_file", file, 0, detail="is a mask of zero bytes"))
+            return None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with PIL_Image.open(path) as opened:
+                if opened.width * opened.height > MAX_PIXELS:
+                    tell(Finding("image_bomb", file, [opened.width, opened.height], detail="is a mask with more than "
+                                 "89 megapixels"))  # fmt: skip
+                    return None
+                opened.load()
+                mode = opened.mode
+                if mode in ("RGB", "RGBA", "CMYK", "YCbCr"):
+                    values = np.asarray(opened.convert("RGB"))
+                elif mode in ("L", "P"):
+                    values = np.array(opened)
+                elif mode == "1":
+                    values = np.array(opened).astype(np.uint8)
+                elif mode.startswith("I"):
+                    wide = np.asarray(opened)
+                    if wide.min() < 0 or wide.max() > 65535:
+                        value = int(wide.max() if wide.max() > 65535 else wide.min())
+                        tell(Finding("label_outside_map", file, value, int(((wide < 0) | (wide > 65535)).sum()),
+                                     detail=f"holds {value}, which no class can have"))  # fmt: skip
+                        wide = np.where((wide < 0) | (wide > 65535), 65535, wide)
+                    values = wide.astype(np.uint16)
+                else:
+                    tell(Finding("mask_not_ids", file, mode, detail=f"is a mask of mode {mode}; wanted label ids"))
+                    return None
+    except FileNotFoundError:
+        tell(Finding("missing_mask", file, detail="is not there"))
+        return None
+    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and more
+        tell(Finding("unreadable_mask", file, str(error)[:200], detail=f"cannot be read as a mask ({error})"))
+        return None
+    if values.ndim == 3 and (values[..., 0] == values[..., 1]).all() and (values[..., 0] == values[..., 2]).all():
+        values = np.ascontiguousarray(values[..., 0])  # grey saved as colour: the ids are all there
+    return values
+
+
+def checked_ids(
+    values: np.ndarray, categories: Sequence[Category], tell: Tell, *, file: str, ignore: int | None = None
+) -> Mask:
+    """Stored values as a Mask: `ignore` becomes the largest value; one that is no class is told and then ignored."""
+    known = {c.id for c in categories}
+    counts = _counts(values)
+    wide = max([*known, 0]) >= 255
+    top = 65535 if wide else 255
+    fine = {ignore, top, 65535 if values.dtype == np.uint16 else top}
+    bad = [v for v in np.flatnonzero(counts).tolist() if v not in known and v not in fine]
+    text = f"the classes are {_ranges(sorted(known))}"
+    if len(bad) > MANY:  # no labels at all: depth, or grey levels
+        count = int(counts[bad].sum())
+        detail = f"holds {len(bad)} values that are no class, {bad[0]} to {bad[-1]}, in {count} pixels; {text}"
+        tell(Finding("label_outside_map", file, bad[:20], count, detail=detail))
+    for value in bad if len(bad) <= MANY else ():
+        count = int(counts[value])
+        detail = f"holds the value {value} in {count} pixels; {text}"
+        tell(Finding("label_outside_map", file, value, count, detail=detail))
+    table = np.arange(len(counts)).clip(max=top).astype(np.uint16 if wide else np.uint8)
+    table[bad] = top
+    if ignore is not None and ignore not in known and ignore < len(table):
+        table[ignore] = top
+    if values.dtype == np.uint16 and not wide:
+        table[[v for v in (65535,) if v < len(table)]] = top
+    return Mask(table[values])
+
+
+def _counts(values: np.ndarray) -> np.ndarray:
+    """How many pixels have each value, up to the largest there is; a few rows at a time, as counting takes 8 bytes a
+    pixel.
+    """
+    total = np.zeros(int(values.max()) + 1, dtype=np.int64)
+    for start in range(0, len(values), 256):
+        total += np.bincount(values[start : start + 256].ravel(), minlength=len(total))
+    return total
+
+
+def _ranges(ids: Sequence[int]) -> str:
+    """[0, 1, 2, 5] -> "0 to 2, 5"."""
+    parts: list[list[int]] = []
+    for i in ids:
+        if parts and i == parts[-1][-1] + 1:
+            parts[-1] = [parts[-1][0], i]
+        else:
+            parts.append([i])
+    text = [f"{p[0]} to {p[-1]}" if len(p) > 1 else str(p[0]) for p in parts]
+    return ", ".join(text[:6]) + (", ..." if len(text) > 6 else "")
+
+
+def from_colours(
+    values: np.ndarray, colours: Mapping[tuple[int, int, int], int], tell: Tell, *, file: str
+) -> Mask | None:
+    """A coloured mask as a Mask: each of `colours` has its id; a colour that is no class is told and then ignored."""
+    code = values.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], dtype=np.uint32)
+    found, where, counts = np.unique(code, return_inverse=True, return_counts=True)
+    table = {(r << 16) | (g << 8) | b: i for (r, g, b), i in colours.items()}
+    ids = [table.get(int(c)) for c in found]
+    unknown = [(c, n) for c, n, known in zip(found.tolist(), counts.tolist(), ids, strict=True) if known is None]
+    if len(unknown) > MANY or (unknown and len(unknown) == len(ids)):
+        detail = f"holds {len(unknown)} colours that name no class, so it is no mask of these classes"
+        tell(Finding("mask_not_ids", file, len(unknown), sum(n for _, n in unknown), detail=detail))
+        return None
+    for colour, count in unknown:
+        rgb = [colour >> 16, colour >> 8 & 255, colour & 255]
+        detail = f"holds the colour {rgb} in {count} pixels, which is no class"
+        tell(Finding("label_outside_map", file, rgb, count, detail=detail))
+    wide = max([*colours.values(), 0]) >= 255
+    top = 65535 if wide else 255
+    lookup = np.array([top if i is None else i for i in ids], dtype=np.uint16 if wide else np.uint8)
+    return Mask(lookup[where.reshape(code.shape)])
+
+
+@lru_cache(maxsize=1)
+def voc_palette() -> bytes:
+    """VOC's palette of 256 colours, RGB: neighbouring ids look different; 255, ignore, is cream."""
+    table = np.zeros((256, 3), dtype=np.uint8)
+    for i in range(256):
+        value = i
+        for bit in range(8):
+            for channel in range(3):
+                table[i, channel] |= ((value >> channel) & 1) << (7 - bit)
+            value >>= 3
+    table[255] = 224, 224, 192
+    return table.tobytes()
+
+
+def png_of(ids: np.ndarray, categories: Sequence[Category] = ()) -> Any:
+    """Label ids as a Pillow picture: a palette one for 8 bits, 16-bit grey beyond.
+
+    The palette is the categories' own colours, if every one has its own, or else VOC's.
+    """
+    PIL_Image = need("PIL.Image", "data")
+    if ids.dtype == np.uint16:
+        return PIL_Image.fromarray(ids)
+    picture = PIL_Image.frombytes("P", (ids.shape[1], ids.shape[0]), np.ascontiguousarray(ids).tobytes())
+    palette = bytearray(voc_palette())
+    if categories and all(c.rgb is not None and 0 <= c.id < 255 for c in categories):
+        for c in categories:
+            palette[3 * c.id : 3 * c.id + 3] = bytes(c.rgb or (0, 0, 0))
+    picture.putpalette(bytes(palette))
+    return picture
+
+
+def write_ids(path: Path, ids: np.ndarray, categories: Sequence[Category] = ()) -> None:
+    """Write label ids (h, w) uint8 or uint16 as a PNG, losslessly."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    png_of(ids, categories).save(path, format="PNG")
+
+
+def same_size(mask: Mask, size_wh: tuple[int, int], tell: Tell, *, file: str) -> bool:
+    """Whether a mask has its photo's size; tells when it does not."""
+    height, width = mask.ids.shape
+    if (width, height) == size_wh:
+        return True
+    detail = f"is {width}x{height} px, its photo {size_wh[0]}x{size_wh[1]}"
+    tell(Finding("mask_size_mismatch", file, [width, height], detail=detail))
+    return False
+
+
+def no_mask(path: Path) -> DataError:
+    """The error for a mask that was told to be unusable and is asked for all the same."""
+    return DataError(f"{path} cannot be used as a mask; see `handful data check`")

@@ -1,0 +1,229 @@
+"""`handful data check`: a sound set is sound, each kind of fault is found where it was planted, none is invented."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image as PIL_Image
+
+from handful.data.check import check, ensure
+from handful.data.finding import CODES, GRAVITY, Finding, stop
+from handful.data.masks import write_ids
+from handful.data.mend import mend
+from handful.errors import DataError
+from tests.data.planted import FAULTS, Planted, photographs
+
+# what follows from another planted fault, and is told beside it
+FOLLOWS = {
+    "missing_image": {"missing_mask"}, "name_clash": {"missing_mask"}, "symlink_outside": set(),
+    "wrong_case_name": set(), "unsafe_path": set(), "same_photo_twice": {"missing_mask"},
+    "same_photo_across_splits": {"missing_mask"}, "near_duplicate": {"missing_mask"},
+    "near_duplicate_across_splits": {"missing_mask"}, "mask_not_ids": set(), "size_mismatch": set(),
+    "duplicate_image_id": {"unlabelled_image", "orphan_label"},
+    "category_twins": {"class_without_samples"},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return Planted(tmp_path_factory.mktemp("sound") / "set").root
+
+
+def planted(sound: Path, to: Path) -> Planted:
+    shutil.copytree(sound, to)
+    found = object.__new__(Planted)
+    found.root, found.number = to, 10_000
+    found.json = {s: json.loads((to / f"instances_{s}.json").read_text()) for s in ("train", "val")}
+    return found
+
+
+def rows(report: dict[str, Any], code: str) -> list[dict[str, Any]]:
+    return [row for row in report["findings"] if row["code"] == code]
+
+
+def test_a_sound_set_is_sound(sound: Path) -> None:
+    report = check(sound)
+    assert report["findings"] == []
+    assert report["ok"] is True
+    assert [(part["format"], part["photos"], part["labelled"]) for part in report["sets"]] == [
+        ("coco", 54, 54), ("masks masks", 54, 54)]  # fmt: skip
+    assert report["sets"][0]["classes"]["cat"]["objects"] == 36
+    assert report["sets"][1]["classes"]["cup"]["pixels"] == 18 * 50 * 70
+
+
+@pytest.mark.parametrize("code", FAULTS)
+def test_each_fault_is_found_alone(code: str, sound: Path, tmp_path: Path) -> None:
+    here = planted(sound, tmp_path / "set")
+    plant, names = FAULTS[code]
+    plant(here)
+    report = check(here.save())
+    found = rows(report, code)
+    assert len(found) == 1, [row for row in report["findings"]]
+    assert names in json.dumps(found[0]), found[0]
+    assert {row["code"] for row in report["findings"]} - {code} <= FOLLOWS.get(code, set())
+    assert report["ok"] is (CODES[code].grave != "error" and not any(r["grave"] == "error" for r in report["findings"]))
+
+
+def test_all_faults_at_once_are_all_found_and_none_invented(sound: Path, tmp_path: Path) -> None:
+    here = planted(sound, tmp_path / "set")
+    for plant, _ in FAULTS.values():
+        plant(here)
+    report = check(here.save())
+    counts = Counter(row["code"] for row in report["findings"])
+    assert len(FAULTS) >= 30
+    assert counts.keys() == FAULTS.keys()
+    for code, (_, names) in FAULTS.items():
+        assert any(names in json.dumps(row) for row in rows(report, code)), code
+
+
+def test_every_code_there_is_can_be_seen() -> None:
+    elsewhere = {"unsafe_xml", "unreadable_labels", "not_a_photo", "no_label_map", "empty_class_folder", "one_photo",
+                 "same_photo_in_two_classes"}  # fmt: skip
+    assert set(CODES) == set(FAULTS) | elsewhere
+    assert all(kind.grave in GRAVITY and kind.text and kind.repair for kind in CODES.values())
+
+
+def test_the_value_the_file_and_the_pixels_are_named(sound: Path, tmp_path: Path) -> None:
+    here = planted(sound, tmp_path / "set")
+    FAULTS["label_outside_map"][0](here)
+    (row,) = rows(check(here.save()), "label_outside_map")
+    assert (row["file"], row["value"], row["count"]) == ("masks/train/train014.png", 77, 25)
+    assert "0 to 3" in row["text"]
+
+
+def test_a_repaired_copy_has_no_errors_and_the_original_is_untouched(sound: Path, tmp_path: Path) -> None:
+    here = planted(sound, tmp_path / "set")
+    for code, (plant, _) in FAULTS.items():
+        if code != "category_twins":  # only a person can say which name is right
+            plant(here)
+    here.save()
+    before = {p: p.read_bytes() for p in here.root.rglob("*") if p.is_file()}
+    result = mend(here.root, tmp_path / "copy")
+    assert {p: p.read_bytes() for p in here.root.rglob("*") if p.is_file()} == before
+    assert result["ok"], [row for row in result["findings"] if row["grave"] == "error"]
+    errors = {code for code in FAULTS if CODES[code].grave == "error"} - {"category_twins"}
+    assert errors <= {row["code"] for row in result["repairs"]}
+    assert json.loads((tmp_path / "copy.repairs.json").read_text())["repairs"] == result["repairs"]
+    with pytest.raises(DataError, match="exists"):
+        mend(here.root, tmp_path / "copy")
+    with pytest.raises(DataError, match="lies inside"):
+        mend(here.root, here.root / "copy")
+
+
+def test_a_sound_set_is_mended_into_itself(sound: Path, tmp_path: Path) -> None:
+    result = mend(sound, tmp_path / "copy")
+    assert result["repairs"] == []
+    assert result["differences"] == {"coco": [], "masks-masks": []}
+
+
+def test_the_photo_turned_by_exif_is_saved_as_its_labels_see_it(sound: Path, tmp_path: Path) -> None:
+    here = planted(sound, tmp_path / "set")
+    raw = np.asarray(PIL_Image.open(here.path(0, "val")).convert("RGB"))
+    FAULTS["exif_against_labels"][0](here)
+    mend(here.save(), tmp_path / "copy", format="coco")
+    saved = np.asarray(PIL_Image.open(tmp_path / "copy/images/val/val000.png"))
+    assert saved.shape == raw.shape
+    assert np.abs(saved.astype(int) - raw).mean() < 4  # one more JPEG of the same picture, unturned
+
+
+def test_what_was_seen_is_kept_and_a_change_is_seen(sound: Path, tmp_path: Path) -> None:
+    here = planted(sound, tmp_path / "set")
+    cache = tmp_path / "cache"
+    first = check(here.root, cache=cache)
+    assert first["ok"] and check(here.root, cache=cache) == first
+    FAULTS["unreadable_image"][0](here)
+    again = check(here.root, cache=cache)
+    assert not again["ok"] and again["sha256"] != first["sha256"]
+
+
+def test_a_kept_report_is_really_used(sound: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = tmp_path / "cache"
+    first = check(sound, cache=cache)
+    monkeypatch.setattr("handful.data.check.look", lambda *a, **k: pytest.fail("looked again"))
+    assert check(sound, cache=cache) == first
+
+
+def test_training_does_not_begin_on_a_faulty_set(sound: Path, tmp_path: Path) -> None:
+    here = planted(sound, tmp_path / "set")
+    FAULTS["box_no_area"][0](here)
+    FAULTS["tiny_object"][0](here)
+    FAULTS["wrong_area"][0](here)
+    here.save()
+    with pytest.raises(DataError, match=r"1 faults.*\n.*box_no_area.*\n.*--fix"):
+        ensure(here.root)
+    assert any("area" in line for line in ensure(here.root, allow=["box_no_area"]))
+
+
+def folder_set(root: Path) -> Path:
+    for i, photo in enumerate(photographs(6)):
+        path = root / ("cat", "dog")[i % 2] / f"{i}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        photo.save(path, quality=92)
+    return root
+
+
+def test_class_folders(tmp_path: Path) -> None:
+    root = folder_set(tmp_path / "set")
+    assert check(root)["findings"] == []
+    (root / "empty").mkdir()
+    (root / "lone").mkdir()
+    shutil.copy(root / "cat" / "0.jpg", root / "dog" / "cat.jpg")
+    photographs(7)[6].save(root / "lone" / "1.jpg")
+    (root / "cat" / "notes.txt").write_text("x")
+    found = {row["code"]: row for row in check(root)["findings"]}
+    assert found.keys() == {"empty_class_folder", "same_photo_in_two_classes", "one_photo", "not_a_photo"}
+    assert found["same_photo_in_two_classes"]["file"] == "cat/0.jpg"
+    assert found["empty_class_folder"]["file"] == "empty"
+    assert found["not_a_photo"]["value"] == ["cat/notes.txt"]
+
+
+def test_masks_without_names(tmp_path: Path, sound: Path) -> None:
+    shutil.copytree(sound / "images", tmp_path / "set" / "images")
+    shutil.copytree(sound / "masks", tmp_path / "set" / "masks")
+    report = check(tmp_path / "set")
+    assert [row["code"] for row in report["findings"]] == ["no_label_map"]
+    assert list(report["sets"][0]["classes"]) == ["0", "1", "2", "3"]
+
+
+def test_label_files_that_cannot_be_read(sound: Path, tmp_path: Path) -> None:
+    here = planted(sound, tmp_path / "set")
+    (here.root / "instances_train.json").write_text('{"images": [')
+    report = check(here.root)
+    (row,) = rows(report, "unreadable_labels")
+    assert row["file"] == "instances_train.json"
+    assert not report["ok"]
+
+
+def test_the_one_line_of_a_finding() -> None:
+    with pytest.raises(DataError, match=r"^a\.png: holds 7; repair it.*set to ignore"):
+        stop(Finding("label_outside_map", "a.png", 7, detail="holds 7"))
+    stop(Finding("tiny_object", "a.png"))
+
+
+def test_real_folders_with_their_known_flaws(data: Path) -> None:
+    found = {p: check(data / p) for p in ("coco-mini", "msrc-seg", "camvid", "davis2016", "cifar10", "grocery",
+                                          "product-iconic", "office-amazon", "fewshot-det")}  # fmt: skip
+    assert {p: len(r["sets"]) for p, r in found.items()} == {
+        "coco-mini": 4, "msrc-seg": 2, "camvid": 1, "davis2016": 1, "cifar10": 1, "grocery": 1, "product-iconic": 1,
+        "office-amazon": 1, "fewshot-det": 2}  # fmt: skip
+    assert rows(found["office-amazon"], "same_photo_twice")
+    assert rows(found["product-iconic"], "unlabelled_image")[0]["count"] == 81
+    assert rows(found["coco-mini"], "no_licence")
+    assert all(row["grave"] != "error" for r in found.values() for row in r["findings"])
+
+
+def test_a_mask_that_names_no_class_costs_only_its_pixels(sound: Path, tmp_path: Path) -> None:
+    here = planted(sound, tmp_path / "set")
+    FAULTS["label_outside_map"][0](here)
+    result = mend(here.save(), tmp_path / "copy", format="masks", masks="masks")
+    ids = np.array(PIL_Image.open(tmp_path / "copy/masks/train/train014.png"))
+    assert (ids[:5, :5] == 255).all() and (ids == 255).sum() == 25
+    assert [d["what"] for d in result["differences"]["masks-masks"]] == []
+    write_ids(tmp_path / "x.png", ids)
+    assert (np.array(PIL_Image.open(tmp_path / "x.png")) == ids).all()
