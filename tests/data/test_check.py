@@ -51,7 +51,7 @@ def test_a_sound_set_is_sound(sound: Path) -> None:
     report = check(sound)
     assert report["findings"] == []
     assert report["ok"] is True
-    assert [(part["format"], part["photos"], part["labelled"]) for part in report["sets"]] == [
+    assert [(part["format"], part["images"], part["labelled"]) for part in report["sets"]] == [
         ("coco", 54, 54), ("masks masks", 54, 54)]  # fmt: skip
     assert report["sets"][0]["classes"]["cat"]["objects"] == 36
     assert report["sets"][1]["classes"]["cup"]["pixels"] == 18 * 50 * 70
@@ -155,7 +155,7 @@ def test_training_does_not_begin_on_a_faulty_set(sound: Path, tmp_path: Path) ->
     FAULTS["tiny_object"][0](here)
     FAULTS["wrong_area"][0](here)
     here.save()
-    with pytest.raises(DataError, match=r"1 faults.*\n.*box_no_area.*\n.*--fix"):
+    with pytest.raises(DataError, match=r"box_no_area.*--fix.*--allow box_no_area"):
         ensure(here.root)
     assert any("area" in line for line in ensure(here.root, allow=["box_no_area"]))
 

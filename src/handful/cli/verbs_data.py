@@ -71,7 +71,7 @@ def _checked(r: dict[str, Any]) -> str:
         splits = ", ".join(f"{name or 'no split'} {n}" for name, n in part["splits"].items())
         objects = sum(c["objects"] for c in part["classes"].values())
         lines.append(
-            f"{part['format']:<16} {part['folder']}: {part['photos']} photos ({splits}), {part['labelled']} labelled, "
+            f"{part['format']:<16} {part['folder']}: {part['images']} photos ({splits}), {part['labelled']} labelled, "
             f"{part['empty']} empty, {part['unlabelled']} unlabelled; {len(part['classes'])} classes"
             + (f", {objects} objects" if objects else "")
         )
@@ -121,13 +121,14 @@ def _mended(r: dict[str, Any]) -> str:
 @click.argument("out", type=FOLDER)
 @click.option("--to", required=True, help=f"The format to write: {FORMATS}.")
 @click.option("--labels", help="Translate classes first: ten, person, or a CSV file with the columns name,target.")
+@click.option("--labels-from", help="Whose class names these are (coco, ade20k, ...), where it is not clear.")
 @click.option("--allow-loss", is_flag=True, help="Keep the copy although it lost something; what is listed.")
 @click.option("--link", is_flag=True, help="Hard links to the photos instead of copies.")
 @reading
 @common
 def convert(
-    source: Path, out: Path, to: str, labels: str | None, allow_loss: bool, link: bool, format_: str | None,
-    masks: str | None, flat: bool, as_json: bool,
+    source: Path, out: Path, to: str, labels: str | None, labels_from: str | None, allow_loss: bool, link: bool,
+    format_: str | None, masks: str | None, flat: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Write SOURCE in another format to OUT, read the copy back, and list what it lost.
 
@@ -136,7 +137,15 @@ def convert(
     from handful.data.convert import convert as run
 
     result = run(
-        source, out, to=to, format=format_, labels=labels, allow_loss=allow_loss, link=link, **options_of(masks, flat)
+        source,
+        out,
+        to=to,
+        format=format_,
+        labels=labels,
+        labels_from=labels_from,
+        allow_loss=allow_loss,
+        link=link,
+        **options_of(masks, flat),
     )
     say(result, as_json, _converted)
     if not result["written"]:
@@ -144,7 +153,7 @@ def convert(
 
 
 def _converted(r: dict[str, Any]) -> str:
-    lines = [f"{r['photos']} photos, {r['from']} to {r['to']}: " + ("nothing lost" if r["lossless"] else "with losses")]
+    lines = [f"{r['images']} photos, {r['from']} to {r['to']}: " + ("nothing lost" if r["lossless"] else "with losses")]
     for d in r["differences"]:
         largest = f", at most {d['largest']:g}" if "largest" in d else ""
         lines.append(f"  {d['how']:<8} {d['count']:>7} {d['what']}{largest}   (first: {d['example']})")
@@ -152,3 +161,147 @@ def _converted(r: dict[str, Any]) -> str:
         f"written to {r['folder']}" if r["written"] else "not written; to keep the copy all the same: --allow-loss"
     )
     return "\n".join(lines)
+
+
+def _kept(r: dict[str, Any]) -> list[str]:
+    """What became of the copy, for verbs that write one."""
+    if "written" not in r:
+        return []
+    if r["written"]:
+        return [f"written to {r['folder']}"]
+    losses = [f"  {d['how']} {d['count']} {d['what']} (first: {d['example']})" for d in r["differences"]]
+    return ["not written, since the format would lose something; --allow-loss keeps the copy:", *losses]
+
+
+@data.command()
+@click.argument("source", type=FOLDER)
+@click.option("--out", type=FOLDER, help="Write the chosen photos and their labels here, in the same format.")
+@click.option(
+    "--per",
+    type=click.Choice(["images", "objects", "pixels"]),
+    default="images",
+    show_default=True,
+    help="What is made equal.",
+)
+@click.option("--size", type=int, help="How many photos; without it, as many as leave the classes least uneven.")
+@click.option("--class", "classes", multiple=True, help="Balance only this class (may be repeated).")
+@click.option("--weights", "rule", default="enet", show_default=True, help="enet, effective, inverse or median.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--allow-loss", is_flag=True, help="Keep the copy although the format lost something.")
+@reading
+@common
+def balance(
+    source: Path, out: Path | None, per: str, size: int | None, classes: Sequence[str], rule: str, seed: int,
+    allow_loss: bool, format_: str | None, masks: str | None, flat: bool, as_json: bool,
+) -> None:  # fmt: skip
+    """Choose photos so that each class has as nearly as many images, objects or pixels; weights for the loss, too."""
+    from handful.data import balance as balancing
+    from handful.data import formats
+    from handful.data.convert import put
+
+    found = formats.one(source, format=format_, **options_of(masks, flat))
+    dataset = found.read()
+    chosen = balancing.balance(dataset, per=per, size=size, seed=seed, classes=list(classes) or None)  # type: ignore[arg-type]
+    picked = balancing.select(dataset, chosen.names)
+    result = {**chosen.as_json(), "images": len(chosen.names), "rule": rule}
+    result |= {"weights": balancing.weights(balancing.counts(dataset), rule=rule)}
+    if out is not None:
+        result |= put(picked, out, found.format, allow_loss=allow_loss)
+    say(result, as_json, _balanced)
+    if not result.get("written", True):
+        sys.exit(1)
+
+
+def _balanced(r: dict[str, Any]) -> str:
+    width = max(map(len, r["before"]), default=5)
+    lines = [
+        f"{r['images']} photos chosen; {r['per']} per class, before and after, and the weight by the rule {r['rule']}"
+    ]
+    lines += [
+        f"  {name:<{width}} {before:>10} {r['after'].get(name, 0):>10}   {r['weights'].get(name, 0):8.3f}"
+        for name, before in sorted(r["before"].items(), key=lambda item: -item[1])
+    ]
+    lines.append(f"uneven (deviation over mean): {r['uneven_before']:.2f} before, {r['uneven_after']:.2f} after")
+    return "\n".join(lines + _kept(r))
+
+
+def _part(ctx: click.Context, param: click.Parameter, value: Sequence[str]) -> dict[str, float]:
+    parts = {}
+    for text in value:
+        name, _, share = text.partition("=")
+        try:
+            parts[name] = float(share)
+        except ValueError:
+            raise click.BadParameter(f"got {text!r}; wanted NAME=SHARE, such as train=0.8") from None
+    return parts
+
+
+@data.command()
+@click.argument("source", type=FOLDER)
+@click.option("--out", type=FOLDER, help="Write the photos and labels here by their new splits, in the same format.")
+@click.option(
+    "--part", "parts", multiple=True, callback=_part, help="NAME=SHARE, repeated.  [default: train=0.8 val=0.2]"
+)
+@click.option("--test-per-class", type=int, help="Instead: a test set with so many photos of each class.")
+@click.option("--by", help="Keep together what shares this: clip, folder, or an attribute such as source_repo.")
+@click.option("--no-near", is_flag=True, help="Let photos that look alike come into different parts.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--allow-loss", is_flag=True, help="Keep the copy although the format lost something.")
+@reading
+@no_cache
+@common
+def split(
+    source: Path, out: Path | None, parts: dict[str, float], test_per_class: int | None, by: str | None, no_near: bool,
+    seed: int, allow_loss: bool, format_: str | None, masks: str | None, flat: bool, no_cache: bool, as_json: bool,
+) -> None:  # fmt: skip
+    """Divide photos into train, val and test: each class by its share, what belongs together kept together."""
+    from handful.data import formats
+    from handful.data import split as splits
+    from handful.data.convert import put
+    from handful.files import cache_home
+
+    if parts and test_per_class is not None:
+        raise click.UsageError("--part and --test-per-class exclude each other")
+    found = formats.one(source, format=format_, **options_of(masks, flat))
+    dataset = found.read()
+    more: dict[str, Any] = {"by": by, "seed": seed, "near": not no_near, "cache": None if no_cache else cache_home()}
+    if test_per_class is not None:
+        made = splits.curated_test(dataset, test_per_class, **more)
+    else:
+        made = splits.split(dataset, parts=parts or splits.SHARES, **more)
+    result = made.as_json()
+    if out is not None:
+        result |= put(splits.apply(dataset, made), out, found.format, allow_loss=allow_loss)
+    say(result, as_json, _divided)
+    if not result.get("written", True):
+        sys.exit(1)
+
+
+def _divided(r: dict[str, Any]) -> str:
+    whole = sum(r["images"].values())
+    lines = [", ".join(f"{part} {n} ({100 * n / whole:.1f} %)" for part, n in r["images"].items())]
+    lines.append(f"{len(r['groups'])} groups of photos that belong together were kept together")
+    off = r["deviation"]
+    lines.append(
+        f"share of a class off by {100 * off['mean']:.1f} points on average, at most {100 * off['largest']:.1f}"
+    )
+    return "\n".join(lines + _kept(r))
+
+
+@data.command()
+@click.argument("source", type=FOLDER)
+@click.option(
+    "--out", type=FOLDER, default=Path("stats"), show_default=True, help="Folder for stats.html and stats.json."
+)
+@reading
+@common
+def stats(
+    source: Path, out: Path, format_: str | None, masks: str | None, flat: bool, as_json: bool
+) -> None:  # fmt: skip
+    """Write a page of pictures about SOURCE: class counts, object sizes, what comes together, samples."""
+    from handful.data import formats
+    from handful.data.stats import stats as run
+
+    dataset = formats.one(source, format=format_, **options_of(masks, flat)).read()
+    result = run(dataset, out)
+    say(result, as_json, lambda r: f"{r['images']} photos, {len(r['classes'])} classes: {out / 'stats.html'}")

@@ -1,4 +1,4 @@
-"""Which photos are the same picture again: re-encoded, resized, trimmed, a little brighter, or the next frame of a film.
+"""Which photos are one picture again: re-encoded, resized, trimmed, a little brighter, or the next frame of a film.
 
 Two steps. A perceptual hash finds the pairs worth a look (pHash: the signs of 64 low frequencies against their median;
 Zauner, "Implementation and benchmarking of perceptual image hash functions", 2010). It calls many photos on white
@@ -22,10 +22,10 @@ BITS = 14  # of 64 may differ
 ROUGH = 0.145  # what may be left after laying over, as a share of the detail there
 COLOUR = 16.0  # how far the colour of a sixteenth of the photo may move, of 255
 LIGHT = 32.0  # how far the mean brightness may move, of 255
-FLAT = 5.0  # standard deviation of a photo's brightness below which there is no detail to compare
+FLAT = 0.7  # standard deviation of a photo's brightness below which there is nothing to compare
 TRIM = 0.08  # the largest shift or stretch looked for, as a share of half the side
 _WHITE = 250.0  # brighter than this is cut off, so a brighter copy cannot show what it was
-_SOFT = 16.0  # detail weaker than this counts as this much, so that noise in an even area is no difference
+_SOFT = 2.0, 1.5, 16.0  # detail weaker than 1.5 x the photo's, kept in 2 to 16, counts as that: noise is no difference
 _LOOKS = 1024  # pairs laid over at a time
 _ROWS, _COLUMNS = 256, 2048  # hash pairs compared at a time: they stay in the processor's cache
 
@@ -52,9 +52,7 @@ def fingerprint(image: Image) -> Fingerprint:
     grey = rgb @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
     chroma = np.stack([(rgb[..., 2] - grey) * 0.564, (rgb[..., 0] - grey) * 0.713], axis=-1)
     chroma = chroma.reshape(4, SIDE // 4, 4, SIDE // 4, 2).mean((1, 3))
-    return Fingerprint(
-        _phash(grey), _phash(grey[:, ::-1]), _byte(_blur(grey[None])[0]), _byte(np.clip(chroma + 128, 0, 255))
-    )
+    return Fingerprint(_phash(grey), _phash(grey[:, ::-1]), _byte(_blur(grey)), _byte(np.clip(chroma + 128, 0, 255)))
 
 
 def _byte(values: np.ndarray) -> np.ndarray:
@@ -68,14 +66,12 @@ def _phash(grey: np.ndarray) -> int:
     return int.from_bytes(np.packbits(low > np.median(low)).tobytes(), "big")
 
 
-def _blur(stack: np.ndarray) -> np.ndarray:
-    """(k, n, n) smoothed by 1 4 6 4 1, so that a shift of a part of a pixel can be solved for."""
-    n = stack.shape[1]
-    for axis in (1, 2):
-        wide = np.pad(stack, [(2, 2) if a == axis else (0, 0) for a in range(3)], mode="edge")
-        parts = (np.take(wide, range(i, i + n), axis=axis) * w for i, w in enumerate((1, 4, 6, 4, 1)))
-        stack = sum(parts) / np.float32(16)
-    return stack
+def _blur(grey: np.ndarray) -> np.ndarray:
+    """(n, n) smoothed by 1 4 6 4 1, so that a shift of a part of a pixel can be solved for."""
+    for _ in range(2):  # down the columns; turned, down the rows
+        wide = np.pad(grey, ((2, 2), (0, 0)), mode="edge")
+        grey = ((wide[:-4] + wide[4:] + 4 * (wide[1:-3] + wide[3:-1]) + 6 * wide[2:-2]) / 16).T
+    return grey
 
 
 def near(
@@ -86,7 +82,7 @@ def near(
 
     bits: how many of the 64 bits may differ; every such pair is looked at. rough: what may be left after laying one
     over the other. colour: how far the colour of a part may move, of 255. mirrored: a mirror image counts as the same.
-    A photo without detail is alike only to its own copy. Time grows with the square of the number: a minute for
+    A photo of one plain colour is alike only to its own copy. Time grows with the square of the number: a minute for
     100,000. A film of one scene gives all its pairs; `clusters` does not, and should be used to group.
     """
     found = {(int(i), int(j)) for block in _pairs(prints, bits, rough, colour, mirrored) for i, j in block}
@@ -192,23 +188,23 @@ def _difference(
     tint = np.abs(chroma_a.astype(np.int16) - chroma_b).max((1, 2, 3))
     a, b = grey_a.astype(np.float32), grey_b.astype(np.float32)
     light = np.abs(a.mean((1, 2)) - b.mean((1, 2)))
-    flat = np.minimum(a.std((1, 2)), b.std((1, 2))) < FLAT
-    copy = np.sqrt(((a - b) ** 2).mean((1, 2))) < 1.0
-    left = np.where(flat & copy & (light <= 2) & (tint <= 2), 0.0, np.inf)
-    look = np.flatnonzero(~flat & (tint <= colour) & (light <= LIGHT))
+    detail = np.minimum(a.std((1, 2)), b.std((1, 2)))
+    copy = (((a - b) ** 2).mean((1, 2)) < 0.25) & (light <= 2) & (tint <= 2)
+    left = np.where(copy, 0.0, np.inf)
+    look = np.flatnonzero(~copy & (detail >= FLAT) & (tint <= colour) & (light <= LIGHT))
     if look.size:
-        left[look] = _left(a[look], b[look])
+        least, per, most = _SOFT
+        left[look] = _left(a[look], b[look], np.clip(per * detail[look], least, most))
     return left
 
 
-def _left(a: np.ndarray, b: np.ndarray, steps: int = 4) -> np.ndarray:
+def _left(a: np.ndarray, b: np.ndarray, soft: np.ndarray, steps: int = 4) -> np.ndarray:
     """(k,) what is left of a laid over b, both (k, 32, 32) float32, as a share of the detail around; 0 is the same.
 
-    Gauss-Newton for a stretch and a shift along each axis, brightness and contrast; the best step counts.
+    soft: (k,) detail weaker than this counts as this much. Gauss-Newton for a stretch and a shift along each axis,
+    brightness and contrast; the best step counts.
     """
     k = len(a)
-    if not k:
-        return np.zeros(0)
     at = ((np.arange(SIDE) + 0.5) * 2 / SIDE - 1).astype(np.float32)  # pixel centres, the photo from -1 to 1
     move = np.zeros((k, 4), dtype=np.float32)  # stretch x, shift x, stretch y, shift y
     best = np.full(k, np.inf)
@@ -219,7 +215,7 @@ def _left(a: np.ndarray, b: np.ndarray, steps: int = 4) -> np.ndarray:
         error = (rest**2).sum((1, 2)) / inside.sum((1, 2))
         better = error < best
         best = np.where(better, error, best)
-        left = np.where(better, _share(rest, laid * gain, b, inside), left)
+        left = np.where(better, _share(rest, laid * gain, b, inside, soft), left)
         if step == steps:
             break
         down, right = np.gradient(laid, axis=(1, 2))
@@ -276,7 +272,7 @@ def _relight(laid: np.ndarray, b: np.ndarray, inside: np.ndarray) -> tuple[np.nd
     return gain, base, inside * rest
 
 
-def _share(rest: np.ndarray, a: np.ndarray, b: np.ndarray, inside: np.ndarray) -> np.ndarray:
+def _share(rest: np.ndarray, a: np.ndarray, b: np.ndarray, inside: np.ndarray, soft: np.ndarray) -> np.ndarray:
     """(k,) rms over the photo of what is left, over the detail in 5 x 5 px around: an edge may be off by more than a
     plain area. Without that, every object on white would be mostly the same white.
     """
@@ -284,16 +280,15 @@ def _share(rest: np.ndarray, a: np.ndarray, b: np.ndarray, inside: np.ndarray) -
 
     def detail(x: np.ndarray) -> np.ndarray:
         mean = _around(inside * x) / n
-        return np.maximum(_around(inside * x * x) / n - mean * mean, 0)
+        return np.asarray(np.maximum(_around(inside * x * x) / n - mean * mean, 0))
 
-    share = inside * (_around(rest * rest) / n) / (np.maximum(detail(a), detail(b)) + _SOFT**2)
+    share = inside * (_around(rest * rest) / n) / (np.maximum(detail(a), detail(b)) + soft[:, None, None] ** 2)
     return np.asarray(np.sqrt(share.sum((1, 2)) / inside.sum((1, 2))))
 
 
 def _around(x: np.ndarray, width: int = 5) -> np.ndarray:
     """Sums of (k, n, n) over the width x width pixels around each."""
-    pad = width // 2
-    sums = np.cumsum(np.cumsum(np.pad(x, ((0, 0), (pad + 1, pad), (pad + 1, pad))), axis=1, dtype=np.float64), axis=2)
-    return np.asarray(
-        sums[:, width:, width:] - sums[:, :-width, width:] - sums[:, width:, :-width] + sums[:, :-width, :-width]
-    )
+    pad = (width // 2 + 1, width // 2)
+    sums = np.pad(x, ((0, 0), pad, pad)).cumsum(axis=1, dtype=np.float64).cumsum(axis=2)
+    rows = sums[:, width:] - sums[:, :-width]
+    return np.asarray(rows[:, :, width:] - rows[:, :, :-width])

@@ -15,7 +15,7 @@ import numpy as np
 from handful.data.album import Album
 from handful.data.facts import Cache, Facts, file_hash, gather
 from handful.data.finding import Finding, Tell
-from handful.data.formats import Source, sources
+from handful.data.formats import Source, located, sources
 from handful.data.listing import Listing, Notes
 from handful.data.paths import is_leftover, relative, walk
 from handful.data.shapes import box_of
@@ -47,13 +47,13 @@ class Part:
         return {
             "format": self.source.title,
             "folder": relative(self.source.place, root),
-            "photos": self.photos,
+            "images": self.photos,
             "labelled": self.labelled,
             "empty": self.empty,
             "unlabelled": self.unlabelled,
             "splits": dict(self.splits),
             "classes": {
-                name: dict(zip(("photos", "objects", "pixels"), counts, strict=True))
+                name: dict(zip(("images", "objects", "pixels"), counts, strict=True))
                 for name, counts in self.classes.items()
             },
         }
@@ -75,7 +75,7 @@ def check(
     Returns the JSON object of `handful data check --json`: schema_version, folder, sha256, sets, findings, ok. Raises
     DataError when the folder holds nothing that is known.
     """  # fmt: skip
-    place = Path(place)
+    named, place = place, located(place)
     found = sources(place, format=format, **options)
     with Cache(cache) as kept:
         digest = content_hash(place, kept)
@@ -84,11 +84,11 @@ def check(
         old = kept.report(key)
         if old is not None:
             report: dict[str, Any] = json.loads(old)
-            return {**report, "folder": str(place)}
+            return {**report, "folder": str(named)}
         listing, parts = look(place, found, kept, near=near, threads=threads)
         report = {
             "schema_version": 1,
-            "folder": str(place),
+            "folder": str(named),
             "sha256": digest,
             "sets": [part.as_json(place) for part in parts],
             "findings": listing.rows(),
@@ -276,13 +276,20 @@ def ensure(
     DataError with the first errors and how to mend them.
     """
     report = check(place, cache=cache, **options)
+    place = Path(place)
     errors = [f for f in report["findings"] if f["grave"] == "error" and f["code"] not in allow]
     if errors:
-        lines = "".join(f"\n  {f['file']}: {f['text']} [{f['code']}]" for f in errors[:5])
-        more = f"\n  and {len(errors) - 5} more" if len(errors) > 5 else ""
+        lines = [f"{_line(place, f)} [{f['code']}]" for f in errors[:5]]
+        if len(errors) > 5:
+            lines.append(f"and {len(errors) - 5} more")
+        what = lines[0] if len(errors) == 1 else f"{place} has {len(errors)} faults:\n  " + "\n  ".join(lines) + "\n "
         raise DataError(
-            f"{place} has {len(errors)} faults that would break or falsify the result:{lines}{more}\n"
-            f"see all: handful data check {place}; mend a copy: handful data check {place} --fix COPY"
+            f"{what}; see all: handful data check {place}; mend a copy: handful data check {place} --fix COPY; "
+            f"go on all the same: --allow {errors[0]['code']}"
         )
     warnings = [f for f in report["findings"] if f["grave"] == "warning" and f["code"] not in quiet]
-    return [f"{'' if f['file'] == '.' else f['file'] + ': '}{f['text']}" for f in warnings]
+    return [_line(place, f) for f in warnings]
+
+
+def _line(place: Path, finding: dict[str, Any]) -> str:
+    return f"{place if finding['file'] == '.' else place / finding['file']}: {finding['text']}"

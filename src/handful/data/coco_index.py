@@ -50,7 +50,7 @@ class Index:
         for row in rows:
             value = decoded(row)
             if value is None:
-                text = str(bytes(row[:80]) if not isinstance(row, dict) else row)
+                text = str(bytes(row)[:80]) if _is_raw(row) else type(row).__name__
                 tell(Finding("broken_label", relative(self.file, root), text, detail=f"has {what} that is no object"))
             else:
                 yield value
@@ -61,10 +61,15 @@ def _decode() -> Any:
     return need("msgspec.json", "data").Decoder().decode
 
 
+def _is_raw(row: Any) -> bool:
+    """Whether a row is still bytes; in a file that is not strict JSON it can be anything."""
+    return isinstance(row, need("msgspec", "data").Raw)
+
+
 def decoded(row: Any) -> dict[str, Any] | None:
     """A row as a dict, with Python's infinity for numbers beyond JSON's; None when it is no readable object."""
-    if isinstance(row, dict):
-        return row
+    if not _is_raw(row):
+        return row if isinstance(row, dict) else None
     value: Any
     try:
         value = _decode()(row)

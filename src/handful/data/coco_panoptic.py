@@ -47,7 +47,7 @@ def segments_of(
             tell(Finding("duplicate_label_id", file, key, detail=f"lists the segment {key} twice for one image"))
         else:
             found[key] = segment
-    known = {s.get("id") for s in listed if isinstance(s, dict)} if isinstance(listed, list) else set()
+    known = {identifier(s.get("id")) for s in listed if isinstance(s, dict)} if isinstance(listed, list) else set()
     for value in present.tolist():
         if value and value not in known:
             tell(

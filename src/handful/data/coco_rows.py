@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from handful.data.finding import Finding, Tell
+from handful.data.masks import MAX_PIXELS
 from handful.data.shapes import box_of, checked_box, checked_polygon, checked_rle, painted
 from handful.types import Category, Object, Rle, Sample
 
@@ -68,6 +69,10 @@ def is_rgb(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 3 and all(type(v) is int and 0 <= v <= 255 for v in value)
 
 
+def _is_rgb(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 3 and all(type(v) is int and 0 <= v <= 255 for v in value)
+
+
 def category_row(category: Category) -> dict[str, Any]:
     """A class as COCO lists it."""
     row: dict[str, Any] = {"id": category.id, "name": category.name}
@@ -81,9 +86,11 @@ def category_row(category: Category) -> dict[str, Any]:
 
 
 def size_of(row: Mapping[str, Any]) -> tuple[int, int] | None:
-    """(width, height) in px as the row says, None when it does not say."""
+    """(width, height) in px as the row says, None when it does not say, or says what no photo can have."""
     width, height = row.get("width"), row.get("height")
-    return (width, height) if type(width) is int and type(height) is int and width > 0 and height > 0 else None
+    if type(width) is not int or type(height) is not int or min(width, height) < 1:
+        return None
+    return (width, height) if width * height <= MAX_PIXELS else None
 
 
 def object_of(
@@ -118,9 +125,9 @@ def object_of(
     if box is None and not polygons and rle is None:
         tell(Finding("broken_label", file, row.get("id"), detail=f"{what} has neither a box nor a usable shape"))
         return None
-    attributes = {k: v for k, v in row.items() if k not in OWN_KEYS}
+    attributes = attributes_of(row, OWN_KEYS, tell, file=file, what=what)
     area = attributes.get("area")
-    if area is not None and not (type(area) in (int, float) and math.isfinite(area) and area > 0):
+    if area is not None and not (type(area) in (int, float) and 0 < area < math.inf):
         tell(Finding("wrong_area", file, str(area), detail=f"{what} has the area {area}"))
         del attributes["area"]
     track = row.get("track_id")
@@ -128,11 +135,30 @@ def object_of(
                   track if type(track) is int else None, attributes)  # fmt: skip
 
 
+def attributes_of(
+    row: Mapping[str, Any], own: frozenset[str], tell: Tell, *, file: str, what: str
+) -> dict[str, Any]:  # fmt: skip
+    """What else a row says; what is no JSON (NaN, infinity), or too deep for any tool, is told and left out."""
+    found = {k: v for k, v in row.items() if k not in own}
+    for key in [k for k, v in found.items() if not (type(v) in (int, str) or _finite(v))]:
+        if key != "area":  # its own finding says so
+            tell(Finding("not_finite", file, key, detail=f"{what} has NaN, infinity or endless nesting as {key!r}"))
+            del found[key]
+    return found
+
+
+def _finite(value: Any, depth: int = 50) -> bool:
+    if isinstance(value, dict | list):
+        inside = value.values() if isinstance(value, dict) else value
+        return depth > 0 and all(_finite(v, depth - 1) for v in inside)
+    return type(value) is not float or math.isfinite(value)
+
+
 def _box(
     value: Any, size_wh: tuple[int, int] | None, tell: Tell, *, file: str, what: str
 ) -> tuple[float, float, float, float] | None:
     numbers = isinstance(value, list) and len(value) == 4 and set(map(type, value)) <= {int, float}
-    if not numbers or (max(map(abs, value)) > 1e9 and all(map(math.isfinite, value))):
+    if not numbers or (not max(map(abs, value)) <= 1e9 and any(1e9 < abs(v) < math.inf for v in value)):
         tell(Finding("broken_label", file, str(value)[:100], detail=f"{what} has the box {str(value)[:100]}; "
                      "wanted [left, top, width, height]"))  # fmt: skip
         return None

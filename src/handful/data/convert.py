@@ -10,6 +10,7 @@ from handful.data.differences import ADDED, Difference, differences
 from handful.data.finding import Finding
 from handful.errors import DataError
 from handful.files import replacing_folder
+from handful.types import Dataset
 
 
 class _Refused(Exception):
@@ -23,6 +24,7 @@ def convert(
     to: str,
     format: str | None = None,
     labels: str | None = None,
+    labels_from: str | None = None,
     allow_loss: bool = False,
     link: bool = False,
     **options: Any,
@@ -31,8 +33,9 @@ def convert(
 
     The copy is written aside, read back and held against the source. Whatever it lost or changed is listed; without
     `allow_loss` such a copy is thrown away. labels: translate classes by a label map ("ten", "person", or a CSV file)
-    first. link: hard links to the photos instead of copies. options: for the reader (masks, flat). Returns the JSON
-    object of `handful data convert --json`. Raises DataError for faulty input, and when `out` exists.
+    first; labels_from: whose names they are, where that is not clear. link: hard links to the photos instead of
+    copies. options: for the reader (masks, flat). Returns the JSON object of `handful data convert --json`. Raises
+    DataError for faulty input, and when `out` exists.
     """  # fmt: skip
     out = Path(out)
     if out.exists():
@@ -41,16 +44,28 @@ def convert(
     found = formats.one(source, format=format, **options)
     dataset = found.read()
     result: dict[str, Any] = {"schema_version": 1, "source": str(source), "from": found.title, "to": to}
-    result |= {"folder": str(out), "photos": len(dataset)}
+    result["images"] = len(dataset)
     if labels is not None:
         table = labelmaps.label_map(Path(labels) if labels.endswith(".csv") else labels)
-        result["labels"] = labelmaps.plan(dataset, table)
-        dataset = labelmaps.remap(dataset, table)
+        result["labels"] = labelmaps.plan(dataset, table, source=labels_from)
+        dataset = labelmaps.remap(dataset, table, source=labels_from)
+    return {**result, **put(dataset, out, to, allow_loss=allow_loss, link=link)}
+
+
+def put(dataset: Dataset, out: Path, to: str, *, allow_loss: bool = False, link: bool = False) -> dict[str, Any]:
+    """Write a data set into a new folder, read it back, and keep it if nothing was lost, or if that is allowed.
+
+    Returns {"folder", "differences", "lossless", "written"}. Raises DataError when `out` exists.
+    """
+    out = Path(out)
+    if out.exists():
+        raise DataError(f"{out} exists; choose another place, or remove it")
+    result: dict[str, Any] = {"folder": str(out)}
     try:
         with replacing_folder(out) as part:
             formats.write(dataset, part, to, link=link)
             rows = measured(dataset, part, to)
-            result |= {"differences": [row.as_json() for row in rows]}
+            result["differences"] = [row.as_json() for row in rows]
             result["lossless"] = all(row.how == ADDED for row in rows)
             result["written"] = result["lossless"] or allow_loss
             if not result["written"]:
@@ -60,7 +75,7 @@ def convert(
     return result
 
 
-def measured(dataset: Any, copy: Path, to: str) -> list[Difference]:
+def measured(dataset: Dataset, copy: Path, to: str) -> list[Difference]:
     """What a copy says differently from what was to be written. Raises DataError if the copy itself is faulty."""
     told: list[Finding] = []
     back = formats.module(to).read(copy, tell=told.append)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import json
 import sqlite3
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +21,6 @@ import numpy as np
 from handful.data.shapes import decompress, painted, pixels_of
 from handful.data.writing import image_of
 from handful.files import sha256
-from handful.pick import need
 from handful.progress import track
 from handful.types import Dataset, Mask, Object, Rle, Sample
 
@@ -76,7 +76,7 @@ def differences(before: Dataset, after: Dataset, *, photos: bool = True) -> list
     with tempfile.TemporaryDirectory(prefix="handful-") as folder:
         with sqlite3.connect(Path(folder) / "after.sqlite") as db:
             db.execute("PRAGMA journal_mode = OFF")
-            db.execute("CREATE TABLE row (split TEXT, name TEXT, value BLOB, seen INT DEFAULT 0)")
+            db.execute("CREATE TABLE row (split TEXT, name TEXT, value TEXT, seen INT DEFAULT 0)")
             db.executemany("INSERT INTO row (split, name, value) VALUES (?, ?, ?)", _rows(after, by))
             db.execute("CREATE INDEX by_name ON row (name, split)")
             for sample in track(before, "comparing", len(before)):
@@ -90,10 +90,9 @@ def differences(before: Dataset, after: Dataset, *, photos: bool = True) -> list
     return sorted(tally.found.values(), key=lambda d: (order[d.how], d.what))
 
 
-def _rows(dataset: Dataset, photos: str) -> Iterator[tuple[str, str, bytes]]:
-    encode = need("msgspec.msgpack", "data").encode
+def _rows(dataset: Dataset, photos: str) -> Iterator[tuple[str, str, str]]:
     for sample in track(dataset, "reading back", len(dataset)):
-        yield sample.split or "", _stem(sample), encode(_plain(sample, dataset, photos))
+        yield sample.split or "", _stem(sample), json.dumps(_plain(sample, dataset, photos))
 
 
 def _stem(sample: Sample) -> str:
@@ -170,7 +169,7 @@ def _against(db: sqlite3.Connection, sample: Sample, before: Dataset, tally: _Ta
     db.execute("UPDATE row SET seen = 1 WHERE rowid = ?", found[:1])
     if found[1] != split:
         tally.add("split", LOST if not found[1] else CHANGED, f"{where}: now {found[1] or 'none'}")
-    a, b = _plain(sample, before, photos), need("msgspec.msgpack", "data").decode(found[2])
+    a, b = _plain(sample, before, photos), json.loads(found[2])
     if a["photo"] != b["photo"]:
         tally.add("photo's pixels or bytes", CHANGED, where)
     for what, key in (("photo's class", "label"), ("licence", "licence"), ("pixel mask", "mask")):

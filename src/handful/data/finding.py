@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,12 +118,33 @@ class Finding:
     @property
     def text(self) -> str:
         """One line for people."""
-        return f"{self.file}: {self.detail or CODES[self.code].text}"
+        return _printable(f"{self.file}: {self.detail or CODES[self.code].text}")
 
     def as_json(self) -> dict[str, Any]:
         """The row of `handful data check --json`."""
-        row = {"code": self.code, "grave": self.grave, "file": self.file, "value": self.value}
-        return {**row, "count": self.count, "text": self.detail or CODES[self.code].text, "repair": self.repair}
+        row = {"code": self.code, "grave": self.grave, "file": _printable(self.file), "value": _plain(self.value)}
+        text = _printable(self.detail or CODES[self.code].text)
+        return {**row, "count": self.count, "text": text, "repair": self.repair}
+
+
+def _printable(text: str) -> str:
+    """Text that UTF-8 can hold: names on a disk and in JSON may be no Unicode."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _plain(value: Any, depth: int = 5) -> Any:
+    """A value that JSON can hold, not NaN; what is nested beyond use is cut off."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, str):
+        return _printable(value)
+    if isinstance(value, dict | list | tuple):
+        if not depth:
+            return "..."
+        if isinstance(value, dict):
+            return {_printable(str(k)): _plain(v, depth - 1) for k, v in value.items()}
+        return [_plain(v, depth - 1) for v in value]
+    return value
 
 
 Tell = Callable[[Finding], None]

@@ -15,7 +15,16 @@ from typing import IO, Any
 
 from handful.data import coco_panoptic
 from handful.data.coco_index import Index, index
-from handful.data.coco_rows import IMAGE_KEYS, category_row, image_row, label_row, object_of, size_of
+from handful.data.coco_rows import (
+    IMAGE_KEYS,
+    attributes_of,
+    category_row,
+    identifier,
+    image_row,
+    label_row,
+    object_of,
+    size_of,
+)
 from handful.data.finding import Finding, Tell, stop
 from handful.data.paths import Shelf, relative, safe_name
 from handful.data.writing import Writer, image_of
@@ -123,14 +132,19 @@ def read(folder: Path, *, tell: Tell = stop) -> Dataset:
                     yield Sample(place / name, name=name, split=of_place[place])
 
     about = {split or "": value for split, k in parts.items() if (value := next(iter(k.values())).rest.get("info"))}
-    licences = {str(row): row for part in every for row in part.rest.get("licenses") or [] if isinstance(row, dict)}
-    info = {"about": about, "licenses": list(licences.values())}
+    licences = {str(row): row for part in every for row in _licences(part)}
+    info = {key: value for key, value in (("about", about), ("licenses", list(licences.values()))) if value}
     count = sum(len((k.get("instances") or k["panoptic"]).images) for k in parts.values())
     return Dataset("coco", root, categories, samples, count + sum(map(len, loose.values())), info)
 
 
 def _pass(finding: Finding) -> None:
     """For a second look at what is told when the samples are read."""
+
+
+def _licences(part: Index) -> list[dict[str, Any]]:
+    rows = part.rest.get("licenses")
+    return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
 
 
 def _below(place: Path, shelves: dict[Path, Shelf]) -> set[str]:
@@ -163,9 +177,10 @@ def _samples(
     part = kinds.get("instances") or kinds["panoptic"]
     panoptic = kinds.get("panoptic")
     file = relative(part.file, root)
-    names = {c.id: c.name for c in part.categories}
-    licences = {row.get("id"): str(row.get("name") or row.get("url") or row.get("id"))
-                for row in part.rest.get("licenses") or [] if isinstance(row, dict)}  # fmt: skip
+    known = {c.name for c in categories}
+    names = {c.id: c.name for c in part.categories if c.name in known}
+    licences = {identifier(row.get("id")): str(row.get("name") or row.get("url") or row.get("id"))
+                for row in _licences(part)}  # fmt: skip
     shelf = shelves[part.photos]
     seen: set[str] = set()
     label_ids: set[Any] = set()
@@ -185,17 +200,18 @@ def _samples(
             value = [row.get("width"), row.get("height")]
             detail = f"says that {name} is {value[0]} x {value[1]} px"
             tell(Finding("broken_label", file, str(value), detail=detail))
-        licence = row.get("license")
+        licence = identifier(row.get("license"))
         if licence not in (None, 0) and licence not in licences:
             tell(Finding("unknown_licence", file, str(licence), detail=f"{name} has the licence {licence}, not listed"))
         objects: tuple[Object, ...] | None = None
         if part is not panoptic and part.has_labels:
             rows = list(part.labels_of(key, tell, root))
             for label in rows:  # an id used twice was told when the file was indexed; here the second loses it
-                if label.get("id") in label_ids:
+                label_id = identifier(label.get("id"))
+                if label_id in label_ids:
                     label.pop("id", None)
                 else:
-                    label_ids.add(label.get("id"))
+                    label_ids.add(label_id)
             found = (object_of(label, names, size, tell, file=file) for label in rows)
             objects = tuple(thing for thing in found if thing is not None)
         mask = mask_path = None
@@ -208,9 +224,10 @@ def _samples(
                 mask = coco_panoptic.mask_reader(png, mask_row, categories, root, tell, of)
                 if objects is None and any(c.thing for c in categories):
                     objects = coco_panoptic.objects_of(png, mask_row, categories, root, tell, of)
+        attributes = attributes_of(row, IMAGE_KEYS, tell, file=file, what=f"the image {name}")
         yield Sample(
             part.photos / name, objects=objects, mask=mask, mask_path=mask_path, name=name, split=split, size_wh=size,
-            licence=licences.get(licence), attributes={k: v for k, v in row.items() if k not in IMAGE_KEYS},
+            licence=licences.get(licence), attributes=attributes,
         )  # fmt: skip
 
 
@@ -268,6 +285,7 @@ def write(dataset: Dataset, writer: Writer) -> None:
     """
     ids = {c.name: c.id for c in dataset.categories}
     outs: dict[tuple[str, str | None], _Out] = {}
+    splits: set[str | None] = set()
 
     def out(kind: str, split: str | None) -> _Out:
         if (kind, split) not in outs:
@@ -277,6 +295,7 @@ def write(dataset: Dataset, writer: Writer) -> None:
     for sample in dataset:
         folder = f"images/{sample.split}" if sample.split else "images"
         name = str(PurePosixPath(writer.photo(sample, f"{folder}/{sample.name}")).relative_to(folder))
+        splits.add(sample.split)
         if sample.objects is None and sample.mask is None:
             continue
         size = sample.size_wh or image_of(sample).size_wh
@@ -297,6 +316,8 @@ def write(dataset: Dataset, writer: Writer) -> None:
             picture.save(writer.path(f"annotations/{to.path.stem}/{png}"), format="PNG")
             to.add(0, image_row(sample, key, name, size))
             to.add(1, {"image_id": key, "file_name": png, "segments_info": segments})
+    for split in splits - {split for _, split in outs}:
+        out("instances", split)  # a list of nothing says that the folder is a split, whose photos nobody looked at
     about = dataset.info.get("about") or {}
     for (_, split), to in outs.items():
         rest: dict[str, Any] = {"info": about[split or ""]} if about.get(split or "") else {}

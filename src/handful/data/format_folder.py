@@ -68,16 +68,22 @@ def _of(
     parts = {PurePosixPath(name).parts[0] for name in shelf.photos if "/" in name}
     splits = bool(parts) and not flat and all(p.lower() in SPLITS for p in parts)
     rows: list[tuple[str | None, str | None, str]] = []  # split, class, name inside the split
+    where: dict[tuple[str | None, str], str] = {}  # split and name -> path
     for name in sorted(shelf.photos):
         path = PurePosixPath(name)
         split = path.parts[0] if splits and len(path.parts) > 1 else None
         inside = path.relative_to(split) if split else path
         label = path.stem if flat else inside.parts[0] if len(inside.parts) > 1 else None
-        rows.append((split, label, str(inside)))
+        at = str(inside)
+        if not flat and label is not None and label.lower() in HOLDERS:
+            short = str(inside.relative_to(label))
+            label, at = None, at if (split, short) in where else short
+        rows.append((split, label, at))
+        where[split, at] = name
     found = sorted({label for _, label, _ in rows if label is not None})
     if not rows:
         raise DataError(f"{place} has no photos in or below it; wanted CLASS/PHOTO.jpg")
-    if not found and not holder:
+    if not found and not holder and not any("/" in name for name in shelf.photos):
         do = "move them into a folder for each class, or use --flat where each file's name is its class"
         raise DataError(f"{place} has no class folders in it ({len(rows)} loose photos); wanted CLASS/PHOTO.jpg; {do}")
     _twins(place, root, found, tell)
@@ -101,7 +107,7 @@ def _of(
 
     def samples() -> Iterator[Sample]:
         for split, label, name in rows:
-            at = f"{split}/{name}" if split else name
+            at = where[split, name]
             if shelf.inside(at, tell):
                 yield Sample(place / at, label=label, name=name, split=split)
 
@@ -126,7 +132,7 @@ def _empty(place: Path, splits: set[str] | None, found: Sequence[str], tell: Tel
 
 
 def write(dataset: Dataset, writer: Writer) -> None:
-    """Write SPLIT/CLASS/PHOTO, or CLASS/PHOTO without splits; photos of no class go where they came from.
+    """Write SPLIT/CLASS/PHOTO, or CLASS/PHOTO without splits; photos of no class go to a folder called images.
 
     Raises DataError for a class name that cannot be a folder's.
     """
@@ -137,6 +143,8 @@ def write(dataset: Dataset, writer: Writer) -> None:
                 raise DataError(f"the class {sample.label!r} cannot be a folder's name; rename it")
             parts = PurePosixPath(name).parts
             name = name if parts[0] == sample.label and len(parts) > 1 else f"{sample.label}/{name}"
+        else:
+            name = f"images/{name}"
         writer.photo(sample, f"{sample.split}/{name}" if sample.split else name)
 
 

@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import Any
 
 import handful.data
+from handful.data.archive import opened
 from handful.data.finding import Tell, stop
 from handful.data.writing import Writer
 from handful.errors import DataError
@@ -46,15 +47,21 @@ def known() -> list[str]:
     return sorted(names(handful.data, "format"), key=lambda name: (getattr(module(name), "PRECEDENCE", 50), name))
 
 
+def located(place: Path) -> Path:
+    """The folder (or label file) itself; an archive is unpacked into the cache, once. Raises DataError if absent."""
+    place = Path(place)
+    if not place.exists():
+        raise DataError(f"{place} does not exist; wanted a folder of photos and labels, or an archive of one")
+    return opened(place, cache=None)
+
+
 def sources(place: Path, *, format: str | None = None, **options: Any) -> list[Source]:
     """Every set of labels in a folder, or in the folders below it when it holds none itself.
 
     format: take it as this, without looking. options: passed to the reader (masks, flat). Raises DataError when
     nothing is recognised.
     """
-    place = Path(place)
-    if not place.exists():
-        raise DataError(f"{place} does not exist; wanted a folder of photos and labels")
+    place = located(place)
     if format is not None:
         module(format)
         return [Source(format, place, options)]

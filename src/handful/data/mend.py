@@ -14,7 +14,7 @@ from handful.data.check import check, look
 from handful.data.differences import differences
 from handful.data.facts import Cache
 from handful.data.finding import KEPT, Finding
-from handful.data.formats import Source, sources
+from handful.data.formats import Source, located, sources
 from handful.data.paths import relative
 from handful.data.photos import read_photo
 from handful.data.shapes import box_of
@@ -36,7 +36,7 @@ def mend(
     A folder with several sets of labels becomes one folder a set in `out`. Returns the JSON object of `handful data
     check --fix --json`. Raises DataError when `out` exists, or lies inside the folder.
     """
-    place, out = Path(place), Path(out)
+    named, place, out = place, located(place), Path(out)
     if out.exists():
         raise DataError(f"{out} exists; choose another place, or remove it")
     if place.resolve() in out.resolve().parents:
@@ -58,7 +58,7 @@ def mend(
     after = check(out, cache=None, format=found[0].format if len(found) == 1 else None)
     result = {
         "schema_version": 1,
-        "folder": str(place),
+        "folder": str(named),
         "copy": str(out),
         "repairs": repairs,
         "differences": rows,

@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 
 from handful.data.finding import Finding, Tell
+from handful.data.masks import MAX_PIXELS
 from handful.pick import need
 from handful.types import Object, Rle
 
 OUTSIDE_PX = 1.0  # drawing tools round up to a pixel over the edge; more is a mistake
 MAX_POINTS = 100_000  # an outline with more is a mistake or an attack
+MAX_LENGTH_PX = 2_000_000  # so is a longer one: pycocotools takes memory for each pixel of it, and crashes without
 
 
 def checked_box(
@@ -65,7 +67,13 @@ def checked_polygon(flat: Any, tell: Tell, *, file: str, what: str) -> np.ndarra
     if not math.isfinite(points.sum()) and not np.isfinite(points).all():  # the sum alone is half the time
         tell(Finding("not_finite", file, "NaN or infinity", detail=f"{what} has an outline with NaN or infinity"))
         return None
-    return points.reshape(-1, 2)
+    points = points.reshape(-1, 2)
+    with np.errstate(over="ignore", invalid="ignore"):
+        length = float(np.abs(points - np.roll(points, 1, axis=0)).sum())
+    if not length <= MAX_LENGTH_PX or np.abs(points).max() > MAX_LENGTH_PX:
+        tell(Finding("broken_polygon", file, str(length), detail=f"{what} has an outline of {length:g} px"))
+        return None
+    return points
 
 
 def checked_rle(
@@ -81,6 +89,8 @@ def checked_rle(
     if not (isinstance(size, list) and len(size) == 2 and all(type(v) is int and 0 < v < 1 << 20 for v in size)):
         return broken(f"the run lengths' size is {str(size)[:60]}; wanted [height, width]")
     height, width = size
+    if height * width > MAX_PIXELS:
+        return broken(f"the run lengths are for {width}x{height} px, which is more than is safe to open")
     if size_wh is not None and (width, height) != size_wh:
         return broken(f"the run lengths are for {width}x{height} px, the photo has {size_wh[0]}x{size_wh[1]}")
     if isinstance(counts, str):

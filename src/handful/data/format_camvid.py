@@ -1,0 +1,254 @@
+"""CamVid: frames of four films of driving (Brostow et al. 2009), in the layouts it is passed around in.
+
+SegNet's: train/a.png and trainannot/a.png, and so on for val and test, ids 0 to 10 of eleven classes, 11 for what is
+not labelled, and perhaps train.txt with both paths a line. images/[SPLIT/]a.jpg and labels/[SPLIT/]a.png with the same
+ids. The original: 701_StillsRaw_full/a.png and LabeledApproved_full/a_L.png with the colours of 32 classes, as in
+label_colors.txt; Void is one of them. A folder that also holds labels.json (label_names.py) says itself what its
+values are: so are written other classes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from handful.data.coco_rows import categories_of
+from handful.data.finding import CODES, Finding, Tell, stop
+from handful.data.label_names import colours_of, labels_of, write_labels
+from handful.data.label_tree import (
+    COLOUR_MODES,
+    Decode,
+    decoder,
+    header,
+    mask_names,
+    paired,
+    split_names,
+    split_of,
+    stem,
+    stored,
+    top_of,
+    with_mask,
+)
+from handful.data.masks import write_ids
+from handful.data.paths import Shelf, is_photo, relative, walk
+from handful.data.reading import Few, label_text
+from handful.data.writing import Writer
+from handful.errors import DataError
+from handful.types import Category, Dataset, Sample
+
+PRECEDENCE = 60
+VOID = 11
+NAMES = ("sky", "building", "pole", "road", "pavement", "tree", "signsymbol", "fence", "car", "pedestrian", "bicyclist")
+ELEVEN = tuple(Category(i, name) for i, name in enumerate(NAMES))
+COLOURS = """
+64 128 64 Animal, 192 0 128 Archway, 0 128 192 Bicyclist, 0 128 64 Bridge, 128 0 0 Building, 64 0 128 Car,
+64 0 192 CartLuggagePram, 192 128 64 Child, 192 192 128 Column_Pole, 64 64 128 Fence, 128 0 192 LaneMkgsDriv,
+192 0 64 LaneMkgsNonDriv, 128 128 64 Misc_Text, 192 0 192 MotorcycleScooter, 128 64 64 OtherMoving,
+64 192 128 ParkingBlock, 64 64 0 Pedestrian, 128 64 128 Road, 128 128 192 RoadShoulder, 0 0 192 Sidewalk,
+192 128 128 SignSymbol, 128 128 128 Sky, 64 128 192 SUVPickupTruck, 0 0 64 TrafficCone, 0 64 64 TrafficLight,
+192 64 128 Train, 128 128 0 Tree, 192 128 192 Truck_Bus, 64 0 64 Tunnel, 192 192 0 VegetationMisc, 0 0 0 Void,
+64 192 0 Wall
+"""
+COLOUR_FILE = "label_colors.txt"
+ORIGINAL = ("701_StillsRaw_full", "LabeledApproved_full")
+UNSPLIT = "images"  # written beside imagesannot/ where there are no splits
+FILM = re.compile(r"^(0001TP|0006R0|0016E5|Seq05VD)_f?(\d{5,6})$")
+_COLOUR = re.compile(r"^\s*(\d{1,3})[\s,]+(\d{1,3})[\s,]+(\d{1,3})[\s,]+(\S.*)$")
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Photos and their masks. split: of all of them; None where the first folder of a name is the split."""
+
+    photos: Shelf
+    masks: Shelf
+    split: str | None
+
+
+def detect(folder: Path) -> bool:
+    """Whether a folder is in SegNet's layout or the original one, or has CamVid's frames in images/ and labels/."""
+    folder = Path(folder)
+    if _segnet(folder) or all((folder / name).is_dir() for name in ORIGINAL):
+        return True
+    if not (folder / "images").is_dir() or not (folder / "labels").is_dir():
+        return False
+    names = (name for name in walk(folder / "images") if is_photo(name))
+    return any(FILM.match(PurePosixPath(name).stem) for name, _ in zip(names, range(100), strict=False))
+
+
+def _segnet(folder: Path) -> list[tuple[Path, Path]]:
+    """[(train/, trainannot/), ...]."""
+    if not folder.is_dir():
+        return []
+    below = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    return [(p, folder / f"{p.name}{tail}") for p in below for tail in ("annot", "_labels")
+            if (folder / f"{p.name}{tail}").is_dir()]  # fmt: skip
+
+
+def read(folder: Path, *, tell: Tell = stop) -> Dataset:
+    """The frames of each split, in the order of its list or else by name; `clip` is the film, `frame` its number.
+
+    A frame without a mask is one nobody labelled. Raises DataError when the folder is in none of the layouts.
+    """
+    folder = Path(folder)
+    pairs = _segnet(folder)
+    parts = [_Part(Shelf(a, folder), Shelf(b, folder), "" if a.name == UNSPLIT else a.name) for a, b in pairs]
+    if not parts:
+        names = ORIGINAL if (folder / ORIGINAL[0]).is_dir() else ("images", "labels")
+        if not all((folder / name).is_dir() for name in names):
+            raise DataError(
+                f"{folder} is in no layout of CamVid; wanted train/ and trainannot/, or images/ and labels/"
+            )
+        parts = [_Part(Shelf(folder / names[0], folder), Shelf(folder / names[1], folder), None)]
+    masks = [paired(sorted(part.photos.photos), part.masks, tell, mask_key=_mask_key) for part in parts]
+    categories, decode = _classes(folder, parts, masks, tell)
+    rows = [(part, own, split, name, at) for part, own in zip(parts, masks, strict=True)
+            for split, name, at in _ordered(part, folder, tell)]  # fmt: skip
+    _moved(rows, folder, tell)
+
+    def samples() -> Iterator[Sample]:
+        for part, own, split, name, at in rows:
+            if part.photos.inside(at, tell):
+                clip, frame = film_of(name)
+                sample = Sample(part.photos.folder / at, name=name, split=split, clip=clip, frame=frame)
+                yield with_mask(sample, part.masks, own.get(at), decode, tell)
+
+    return Dataset("camvid", folder, categories, samples, len(rows))
+
+
+def film_of(name: str) -> tuple[str | None, int | None]:
+    """("0001TP", 6690) of 0001TP_006690.png; (None, None) for names of no frame of CamVid."""
+    match = FILM.match(PurePosixPath(name).stem)
+    return (match[1], int(match[2])) if match else (None, None)
+
+
+def _mask_key(name: str) -> str:
+    own = stem(name)
+    return own[:-2] if own.endswith(("_L", "_P")) and FILM.match(PurePosixPath(own[:-2]).name) else own
+
+
+def _ordered(part: _Part, root: Path, tell: Tell) -> list[tuple[str | None, str, str]]:
+    """(split, name, name on the shelf) of each photo: first those of the split's list, in its order."""
+    names = sorted(part.photos.photos)
+    if part.split is None:
+        return sorted(((*split_of(at), at) for at in names), key=lambda row: (row[0] or "", row[1]))
+    listed = dict.fromkeys(_listed(root / f"{part.split or UNSPLIT}.txt", part, root, tell))
+    return [(part.split or None, at, at) for at in [*listed, *(at for at in names if at not in listed)]]
+
+
+def _listed(file: Path, part: _Part, root: Path, tell: Tell) -> Iterator[str]:
+    """The photos that a list names; SegNet's lines hold the photo's path and the mask's, from another machine."""
+    text = label_text(file, root, tell) if file.exists() else None
+    few, seen = Few(tell), set()
+    inside, masks = f"{part.photos.folder.name}/", f"{part.masks.folder.name}/"
+    for line in (text or "").split("\n"):
+        line = line.strip()
+        entries = [line] if line.count(masks) < 2 else [word for word in line.split() if masks not in word]
+        for entry in entries:
+            photo, mask, _ = entry.partition(masks)
+            if mask and not photo[-1:].isspace():  # the mask's path begins before its folder
+                photo = photo.rsplit(None, 1)[0] if photo.strip() else ""
+            photo = photo.rstrip()
+            after = {photo.removeprefix(inside), photo.partition(f"/{inside}")[2], photo.rpartition(f"/{inside}")[2]}
+            at = next((at for at in sorted(after) if at in part.photos.photos), None)
+            if at in seen:
+                few(Finding("duplicate_image", relative(file, root), at, detail=f"lists {at} twice"))
+            elif at is not None:
+                seen.add(at)
+                yield at
+            elif photo:
+                detail = f"names {photo[:200]!r}, which is not in {inside}"
+                few(Finding("missing_image", relative(file, root), photo[:200], detail=detail))
+    few.close()
+
+
+def _classes(
+    root: Path, parts: list[_Part], masks: list[dict[str, str]], tell: Tell
+) -> tuple[tuple[Category, ...], Decode]:
+    labels = labels_of(root, None, tell)
+    if labels is not None:
+        return labels.categories, decoder(labels.categories, tell, ignore=labels.ignore, colours=labels.colours)
+    paths = (part.masks.folder / name for part, own in zip(parts, masks, strict=True) for name in own.values())
+    first = next((said for said in map(header, paths) if said is not None), None)
+    coloured = first is not None and first[0] in COLOUR_MODES
+    if coloured or (root / COLOUR_FILE).exists() or parts[0].photos.folder.name == ORIGINAL[0]:
+        categories = _coloured(root, tell)
+        return categories, decoder(categories, tell, colours=colours_of(categories))
+    return ELEVEN, decoder(ELEVEN, tell, ignore=VOID)
+
+
+def _coloured(root: Path, tell: Tell) -> tuple[Category, ...]:
+    """The classes of label_colors.txt, "128 0 192 LaneMkgsDriv" a line, or else CamVid's 32."""
+    text = label_text(root / COLOUR_FILE, root, tell, empty=False) if (root / COLOUR_FILE).exists() else None
+    few = Few(tell)
+    rows: list[dict[str, Any]] = []
+    lines = COLOURS.replace(",", "\n").split("\n") if text is None else text.split("\n")
+    for line in filter(str.strip, lines):
+        match = _COLOUR.match(line[:1000])
+        rgb = [int(v) for v in match.groups()[:3]] if match else [256]
+        if match is None or max(rgb) > 255 or len(rows) > 255:
+            few(
+                Finding("broken_label", COLOUR_FILE, line[:60], detail=f"has the line {line[:60]!r}; wanted R G B NAME")
+            )
+        else:
+            rows.append({"id": len(rows), "name": match[4].strip(), "color": rgb})
+    few.close()
+    return categories_of(rows, tell, file=COLOUR_FILE)
+
+
+def _moved(rows: list[tuple[_Part, dict[str, str], str | None, str, str]], root: Path, tell: Tell) -> None:
+    """Tell frames that are in another of train, val and test than in the split that results are published on."""
+    moved: Counter[tuple[str, str, str]] = Counter()
+    for _, _, split, name, _ in rows:
+        clip, frame = film_of(name)
+        usual = usual_split(clip, frame)
+        if usual is not None and split in ("train", "val", "test") and split != usual:
+            moved[clip or "", split, usual] += 1
+    if "other_split" in CODES:
+        for (clip, split, usual), count in moved.items():
+            detail = f"has {count} frames of {clip} that are in {usual} of the split that results are published on"
+            tell(Finding("other_split", split, [clip, usual], count, detail))
+
+
+def usual_split(clip: str | None, frame: int | None) -> str | None:
+    """Where SegNet's lists, which results are published on, have a frame: 367 in train, 101 in val, 233 in test."""
+    if clip is None or frame is None:
+        return None
+    if clip == "0016E5":
+        return "val" if 7959 <= frame <= 8159 else "train"
+    return "test" if clip == "Seq05VD" or (clip == "0001TP" and frame > 8520) else "train"
+
+
+def write(dataset: Dataset, writer: Writer) -> None:
+    """Write SegNet's layout: SPLIT/, SPLITannot/ and SPLIT.txt; images/ and imagesannot/ where there are no splits.
+
+    Ids are written as they are, 11 for ignore with CamVid's own classes; of other classes, labels.json tells them.
+    """
+    own = [(c.id, c.name) for c in dataset.categories] == [(c.id, c.name) for c in ELEVEN]
+    mask_name = mask_names(split_names(dataset))
+    lists: dict[str, list[str]] = {}
+    for sample in dataset:
+        split = sample.split or UNSPLIT
+        if split not in lists:
+            lists[split] = []
+            writer.path(f"{split}annot/x")  # there even when no frame is labelled
+        name = writer.photo(sample, f"{split}/{sample.name}").removeprefix(f"{split}/")
+        mask = f"{split}annot/{mask_name(name)}"
+        lists[split].append(f"{split}/{name} {mask}")
+        if sample.mask is not None:
+            ids = stored(sample.mask(), dataset.categories, name)
+            if own:
+                ids[ids == 255] = VOID
+            write_ids(writer.path(mask), ids, dataset.categories)
+    if not lists:
+        writer.path(f"{UNSPLIT}/x")
+        writer.path(f"{UNSPLIT}annot/x")
+    for split, lines in lists.items():
+        if all("\n" not in line and line == line.strip() for line in lines):  # a list cannot hold such a name
+            writer.text(f"{split}.txt", "".join(f"{line}\n" for line in lines))
+    if not own or any(c.rgb or c.parent or c.thing is not None for c in dataset.categories):
+        write_labels(writer, dataset.categories, ignore=VOID if own else top_of(dataset.categories))

@@ -1,0 +1,285 @@
+"""DAVIS 2016 and 2017: films as folders of frames, and a mask a frame.
+
+JPEGImages/480p/FILM/00000.jpg, Annotations/480p/FILM/00000.png, ImageSets/YEAR/SPLIT.txt. In DAVIS 2016 (Perazzi et
+al.) a mask is grey, 0 and 255: background and object. In DAVIS 2017 (Pont-Tuset et al.) it has a palette, and 1, 2,
+... are the objects of its film; 255 is ignore. ImageSets of 2016 name frames, those of 2017 name films. A folder that
+also holds labels.json (label_names.py) says itself what its values are: so are written films of other classes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from handful.data.finding import CODES, Finding, Tell, stop
+from handful.data.label_names import labels_of, write_labels
+from handful.data.label_tree import (
+    Decode,
+    decoder,
+    mask_names,
+    paired,
+    stored,
+    top_of,
+    translator,
+    with_mask,
+)
+from handful.data.masks import open_values, write_ids
+from handful.data.paths import Shelf, is_photo, relative
+from handful.data.reading import label_text, upright_size
+from handful.data.writing import Writer
+from handful.errors import DataError
+from handful.pick import need
+from handful.types import Category, Dataset, Sample
+
+PRECEDENCE = 40
+PHOTOS, MASKS, LISTS = "JPEGImages", "Annotations", "ImageSets"
+SIZES = ("480p", "1080p", "Full-Resolution")  # the first is the one everybody evaluates on
+BINARY = (Category(0, "background"), Category(1, "object"))
+OBJECT = "object {}"
+_FRAME = re.compile(r"(\d{1,9})$")
+_TESTS = ("val", "test")
+
+
+def detect(folder: Path) -> bool:
+    """Whether the folder holds films: JPEGImages/SIZE/FILM/, or JPEGImages/FILM/ beside Annotations/FILM/."""
+    folder = Path(folder)
+    photos = folder / PHOTOS
+    if any((photos / size).is_dir() for size in SIZES):
+        return True
+    films = [p for p in photos.iterdir() if p.is_dir() and not p.name.startswith(".")] if photos.is_dir() else []
+    return any((folder / MASKS / p.name).is_dir() and any(is_photo(f.name) for f in p.iterdir()) for p in films)
+
+
+def read(folder: Path, *, tell: Tell = stop) -> Dataset:
+    """The frames of every film, in order of film and time; `clip` is the film, `frame` its number.
+
+    Of several sizes 480p is read. A frame without a mask is one nobody labelled: in films of the challenges only the
+    first has one. Raises DataError when there are no films.
+    """
+    folder = Path(folder)
+    if not detect(folder):
+        raise DataError(f"{folder} has no {PHOTOS}/480p/FILM/ in it; wanted DAVIS 2016 or 2017")
+    size = next((size for size in SIZES if (folder / PHOTOS / size).is_dir()), "")
+    for other in SIZES:
+        if other != size and (folder / PHOTOS / other).is_dir():
+            detail = f"is the same films in another size, passed over for {size}"
+            tell(Finding("not_a_photo", f"{PHOTOS}/{other}", detail=detail))
+    photos, shelf = Shelf(folder / PHOTOS / size, folder), Shelf(folder / MASKS / size, folder)
+    films: dict[str, list[tuple[int, str]]] = defaultdict(list)
+    for at in sorted(photos.photos):
+        film, number = _place(at)
+        if film is not None:
+            films[film].append((-1 if number is None else number, at))
+        else:
+            file = relative(photos.folder / at, folder)
+            tell(Finding("not_a_photo", file, detail="is in no film's folder and was passed over"))
+    for frames in films.values():
+        frames.sort()
+    rows = [(film, at) for film in sorted(films) for _, at in films[film]]
+    mask_of = paired([at for _, at in rows], shelf, tell)
+    splits = _splits(folder, films, size, tell)
+    _gaps(photos, films, mask_of, tell)
+    categories, decode = _classes(folder, shelf, films, mask_of, tell)
+
+    def samples() -> Iterator[Sample]:
+        sizes: dict[str, tuple[int, int]] = {}
+        for film, at in rows:
+            path = photos.folder / at
+            if not photos.inside(at, tell) or not _same_size(path, film, sizes, folder, tell):
+                continue
+            sample = Sample(path, name=at, split=splits.get(at), clip=film, frame=_place(at)[1])
+            yield with_mask(sample, shelf, mask_of.get(at), decode, tell)
+
+    return Dataset("davis", folder, categories, samples, len(rows))
+
+
+def _place(name: str) -> tuple[str | None, int | None]:
+    """("bear", 12) for bear/00012.jpg; no film for a file in no folder, no number for a name without one."""
+    film, _, file = name.rpartition("/")
+    number = _FRAME.search(PurePosixPath(file).stem)
+    return film or None, int(number[1]) if number else None
+
+
+def _same_size(path: Path, film: str, sizes: dict[str, tuple[int, int]], root: Path, tell: Tell) -> bool:
+    """Whether a frame has the size of its film's first; tells when it does not. One that is unreadable passes."""
+    size = upright_size(path, root, lambda finding: None)
+    first = size and sizes.setdefault(film, size)
+    if size == first:
+        return True
+    detail = f"is {size[0]}x{size[1]} px, its film {first[0]}x{first[1]}" if size and first else ""
+    tell(Finding("size_mismatch", relative(path, root), list(size or ()), detail=detail))
+    return False
+
+
+def _gaps(photos: Shelf, films: dict[str, list[tuple[int, str]]], mask_of: dict[str, str], tell: Tell) -> None:
+    """Tell, a film at a time, frames without a mask and numbers that are passed over."""
+    for film, frames in films.items():
+        bare = [at for _, at in frames if at not in mask_of]
+        if bare and mask_of:
+            file = relative(photos.folder / film, photos.root)
+            files = tuple(photos.folder / at for at in bare)
+            detail = f"has {len(bare)} frames of {len(frames)} without a mask"
+            tell(Finding("missing_mask", file, len(bare), len(bare), detail, files))
+        numbers = np.array([number for number, _ in frames if number >= 0])
+        steps = np.diff(numbers)
+        if len(steps) and steps.min() > 0 and "frame_gap" in CODES:
+            values, counts = np.unique(steps, return_counts=True)
+            usual = int(values[counts.argmax()])
+            after = numbers[:-1][steps > usual].tolist()
+            if after:
+                file = relative(photos.folder / film, photos.root)
+                detail = f"lacks frames after {', '.join(map(str, after[:8]))}"
+                tell(Finding("frame_gap", file, after[:20], len(after), detail))
+
+
+def _classes(
+    root: Path, shelf: Shelf, films: dict[str, list[tuple[int, str]]], mask_of: dict[str, str], tell: Tell
+) -> tuple[tuple[Category, ...], Decode]:
+    """The classes, from labels.json or else from each film's first mask: 0 and 255 only is 2016."""
+    labels = labels_of(root, None, tell)
+    if labels is not None:
+        return labels.categories, decoder(labels.categories, tell, ignore=labels.ignore, colours=labels.colours)
+    most, binary = 0, True
+    for frames in films.values():
+        first = next((mask_of[at] for _, at in frames if at in mask_of), None)
+        if first is None or not shelf.inside(first, lambda finding: None):
+            continue
+        values = open_values(shelf.folder / first, root, lambda finding: None)
+        if values is None or values.ndim == 3:
+            continue  # told when the mask is read
+        inside = values[(values > 0) & (values != 255)]
+        most = max(most, int(inside.max(initial=0)))
+        binary = binary and not inside.size
+    if binary:
+        return BINARY, translator({0: 0, 255: 1}, tell)
+    objects = (Category(i, OBJECT.format(i)) for i in range(1, min(most, 254) + 1))
+    categories = (BINARY[0], *objects)
+    return categories, decoder(categories, tell)
+
+
+def _splits(folder: Path, films: dict[str, list[tuple[int, str]]], size: str, tell: Tell) -> dict[str, str]:
+    """{frame: its split} from ImageSets; of two lists of one year the one for testing keeps what both name."""
+    place = folder / LISTS
+    found: dict[str, str] = {}
+    years = sorted((p for p in place.iterdir() if p.is_dir()), reverse=True) if place.is_dir() else []
+    for year in years:
+        mine: dict[str, str] = {}
+        files = [p for p in sorted(year.glob("*.txt")) if p.stem != "trainval"]
+        for file in sorted(files, key=lambda p: not p.stem.startswith(_TESTS)):
+            for at in _listed(file, folder, films, size, tell):
+                mine.setdefault(at, file.stem)
+            twice = [at for at in _listed(file, folder, films, size, lambda finding: None) if mine[at] != file.stem]
+            if twice:
+                names = [relative(folder / PHOTOS / size / at, folder) for at in twice]
+                other = mine[twice[0]]
+                detail = f"{len(twice)} frames are in {file.stem} and in {other}, as {names[0]}; {other} keeps them"
+                tell(Finding("duplicate_image", relative(file, folder), names[:20], len(twice), detail))
+        found = {**mine, **found}
+    return found
+
+
+def _listed(file: Path, folder: Path, films: dict[str, list[tuple[int, str]]], size: str, tell: Tell) -> Iterator[str]:
+    """The frames that a list names, by film or one by one; what is not there is told, once a film."""
+    text = label_text(file, folder, tell)
+    known = {at: film for film, frames in films.items() for _, at in frames}
+    absent: dict[str, int] = defaultdict(int)
+    for line in (text or "").split("\n"):
+        line = line.strip()
+        if line in films:
+            yield from (at for _, at in films[line])
+            continue
+        at = _photo_in(line, size, known)
+        if at in known:
+            yield at
+        elif at:
+            absent[PurePosixPath(at).parent.name[:200] or at[:200]] += 1
+        elif line:
+            absent[line[:200]] += 1
+    shown = list(absent.items())[:20]
+    for film, count in shown:
+        detail = f"names {film!r}, which is not in {PHOTOS}/{size}" + (f" ({count} lines)" if count > 1 else "")
+        tell(Finding("missing_image", relative(file, folder), film, count, detail))
+    if len(absent) > len(shown):
+        detail = f"names {len(absent) - len(shown)} more that are not in {PHOTOS}/{size}"
+        tell(Finding("missing_image", relative(file, folder), len(absent), len(absent) - len(shown), detail))
+
+
+def _photo_in(line: str, size: str, known: Mapping[str, str]) -> str:
+    """bear/00000.jpg from "/JPEGImages/480p/bear/00000.jpg /Annotations/480p/bear/00000.png", else ""."""
+    _, _, named = line.partition(f"{PHOTOS}/")
+    found = [named]
+    for photo, mask, _ in (named.partition(f"{MASKS}/"), named.rpartition(f"{MASKS}/")):  # a film may be called so
+        if mask and photo.strip():
+            # the mask's path may begin before its folder
+            found.append(photo.rstrip() if photo[-1].isspace() else photo.rsplit(None, 1)[0].rstrip())
+    names = [name.removeprefix(f"{size}/") for name in found]
+    return next((name for name in names if name in known), names[-1])
+
+
+def write(dataset: Dataset, writer: Writer) -> None:
+    """Write JPEGImages/480p, Annotations/480p and ImageSets: as 2016 for background and object, else as 2017.
+
+    The film is the photo's folder, or else its clip. labels.json says what the values are, unless they are objects by
+    number. Raises DataError for a photo of no film, or for ids that need 16 bits.
+    """
+    if top_of(dataset.categories) > 255:
+        raise DataError(f"DAVIS holds ids from 0 to 254, {dataset.root} has larger ones; remap its classes first")
+    plain = [(c.id, c.name) for c in dataset.categories]
+    binary = plain == [(c.id, c.name) for c in BINARY] and not _ignores(dataset)
+    mask_name = mask_names(map(_name, dataset))
+    splits: dict[str | None, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    most, seen = 0, set()
+    for place in (PHOTOS, MASKS):
+        writer.path(f"{place}/{SIZES[0]}/x")
+    for sample in dataset:
+        name = _name(sample)
+        film = _place(name)[0] or ""
+        name = writer.photo(sample, f"{PHOTOS}/{SIZES[0]}/{name}").removeprefix(f"{PHOTOS}/{SIZES[0]}/")
+        mask = "" if sample.mask is None else f" /{MASKS}/{SIZES[0]}/{mask_name(name)}"
+        splits[sample.split][film].append(f"/{PHOTOS}/{SIZES[0]}/{name}{mask}")
+        if sample.mask is None:
+            continue
+        ids = stored(sample.mask(), dataset.categories, name)
+        if film not in seen:  # the mask from which the number of objects is read back
+            most = max(most, int(ids[ids != 255].max(initial=0)))
+            seen.add(film)
+        path = writer.path(f"{MASKS}/{SIZES[0]}/{mask_name(name)}")
+        if binary:
+            need("PIL.Image", "data").fromarray(ids * np.uint8(255)).save(path, format="PNG")
+        else:
+            write_ids(path, ids, dataset.categories)
+    numbered = [(0, BINARY[0].name), *((i, OBJECT.format(i)) for i in range(1, most + 1))]
+    said = (c.rgb or c.parent or c.thing is not None for c in dataset.categories)
+    if not binary and (plain != numbered or not most or any(said)):
+        write_labels(writer, dataset.categories, ignore=255)
+    _write_lists(splits, binary, writer)
+
+
+def _ignores(dataset: Dataset) -> bool:
+    """Whether any pixel is ignored, which masks of 0 and 255 cannot say."""
+    masks = (sample.mask() for sample in dataset if sample.mask is not None)
+    return any(bool((mask.ids == mask.ignore).any()) for mask in masks)
+
+
+def _name(sample: Sample) -> str:
+    if "/" in sample.name:
+        return sample.name
+    if sample.clip is None:
+        raise DataError(f"{sample.path} is in no folder and of no film; DAVIS holds frames of films only")
+    return f"{sample.clip}/{sample.name}"
+
+
+def _write_lists(splits: dict[str | None, dict[str, list[str]]], binary: bool, writer: Writer) -> None:
+    """One list a split: of frames as in 2016, also where a film is in two splits, and else of films."""
+    films = [film for split in splits.values() for film in split]
+    by_frame = binary or len(films) > len(set(films))
+    for split, frames in splits.items():
+        if split is not None:
+            lines = [line for film in frames.values() for line in film] if by_frame else list(frames)
+            # a list cannot hold a name that breaks its lines; such a frame is in no split
+            lines = [f"{line}\n" for line in lines if line == line.strip() and "\n" not in line]
+            writer.text(f"{LISTS}/{SIZES[0] if by_frame else 2017}/{split}.txt", "".join(lines))

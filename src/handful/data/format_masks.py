@@ -1,0 +1,138 @@
+"""Photos in images/ and, beside it, a folder of masks that mirrors it: one PNG a photo, one id a pixel.
+
+images/[SPLIT/]a.jpg and masks/[SPLIT/]a.png; the folder may have any name, and there may be several (labels23/,
+seg10/, ...). The names of the ids are in labels.json, or a text file with a name a line (label_names.py). Masks of
+0 and 255 only, without names, are taken as background and foreground, 128 among them as ignore.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from handful.data.finding import Finding, Tell, stop
+from handful.data.label_names import Labels, is_ours, labels_of, write_labels
+from handful.data.label_tree import (
+    Decode,
+    decoder,
+    mask_names,
+    paired,
+    split_names,
+    split_of,
+    stem,
+    stored,
+    top_of,
+    translator,
+    with_mask,
+)
+from handful.data.masks import open_values, write_ids
+from handful.data.paths import Shelf, walk
+from handful.data.writing import Writer
+from handful.errors import DataError
+from handful.pick import unknown
+from handful.progress import track
+from handful.types import Category, Dataset, Sample
+
+PRECEDENCE = 80  # any of the others may look like this too
+PHOTOS, MASKS = "images", "masks"
+BINARY = {0: 0, 255: 1, 128: 255}
+
+
+def detect(folder: Path) -> bool:
+    """Whether the folder has images/ and a folder of masks that mirrors it."""
+    return bool(mask_trees(folder))
+
+
+def mask_trees(folder: Path) -> list[str]:
+    """The folders beside images/ that hold a PNG named like one of its photos."""
+    folder = Path(folder)
+    if not (folder / PHOTOS).is_dir():
+        return []
+    photos = {name for name in walk(folder / PHOTOS)}
+    keys = photos | {stem(name) for name in photos}
+    beside = sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".") and p.name != PHOTOS)
+    found = [tree for tree in beside if any(_mirrors(name, keys) for name in walk(folder / tree))]
+    return found or ([MASKS] if is_ours(folder) else [])  # written here, with no photo labelled
+
+
+def _mirrors(name: str, keys: set[str]) -> bool:
+    return name.lower().endswith(".png") and stem(name) in keys
+
+
+def read(folder: Path, *, tell: Tell = stop, masks: str | None = None) -> Dataset:
+    """The photos of images/ in order of split and name, each with its mask from one of the trees beside it.
+
+    masks: which tree. The split is the first folder, if it is called as splits are. A photo without a mask is one
+    nobody labelled. Raises DataError, with their names, when there are several trees and none is given; UnknownName
+    for one that is not there.
+    """
+    folder = Path(folder)
+    trees = mask_trees(folder)
+    if masks is not None and masks not in trees:
+        raise unknown("tree of masks", masks, trees)
+    if not trees:
+        raise DataError(f"{folder} has no {PHOTOS}/ with a folder of masks beside it that mirrors it")
+    if masks is None and len(trees) > 1:
+        raise DataError(f"{folder} has {len(trees)} trees of masks: {', '.join(trees)}; name one with --masks")
+    tree = masks or trees[0]
+    photos, shelf = Shelf(folder / PHOTOS, folder), Shelf(folder / tree, folder)
+    mask_of = paired(sorted(photos.photos), shelf, tell)
+    labels = labels_of(folder, tree, tell)
+    if labels is None:
+        labels, decode = _without_names(tree, shelf, sorted(mask_of.values()), tell)
+    else:
+        decode = decoder(labels.categories, tell, ignore=labels.ignore, colours=labels.colours)
+    splits = labels.splits
+    rows = sorted((split or "", name, at) for at in photos.photos for split, name in [split_of(at, splits)])
+
+    def samples() -> Iterator[Sample]:
+        for split, name, at in rows:
+            if photos.inside(at, tell):
+                sample = Sample(photos.folder / at, name=name, split=split or None)
+                yield with_mask(sample, shelf, mask_of.get(at), decode, tell)
+
+    return Dataset("masks", folder, labels.categories, samples, len(rows))
+
+
+def _without_names(tree: str, shelf: Shelf, names: list[str], tell: Tell) -> tuple[Labels, Decode]:
+    """The values found in the masks as classes, each named by its number; or background and foreground."""
+    seen: set[int] = set()
+    wide = False
+    for name in track(names, f"looking for values in {tree}"):
+        if not shelf.inside(name, lambda finding: None):
+            continue
+        values = open_values(shelf.folder / name, shelf.root, lambda finding: None)
+        if values is not None and values.ndim == 2:
+            seen.update(np.unique(values).tolist())
+            wide = wide or values.dtype == np.uint16
+    if 255 in seen and seen <= BINARY.keys():
+        also = " and 128 as ignore" if 128 in seen else ""
+        detail = f"has no names for its values; with 0 and 255 only, they are read as background and foreground{also}"
+        tell(Finding("no_label_map", tree, sorted(seen), len(seen), detail))
+        return Labels((Category(0, "background"), Category(1, "foreground"))), translator(BINARY, tell)
+    ignore = 65535 if wide and max(seen, default=0) > 255 else 255
+    ids = sorted(seen - {ignore})
+    few = ", ".join(map(str, ids[:12])) + (", ..." if len(ids) > 12 else "")
+    detail = f"has no names for its values ({few}); each is named by its number"
+    tell(Finding("no_label_map", tree, ids[:20], len(ids), detail))
+    categories = tuple(Category(i, str(i)) for i in ids)
+    return Labels(categories), decoder(categories, tell)
+
+
+def write(dataset: Dataset, writer: Writer) -> None:
+    """Write images/, masks/ and labels.json. What is not about pixels (boxes, photos' classes, films) is left out."""
+    mask_name = mask_names(split_names(dataset))
+    splits: dict[str, None] = {}
+    for place in (PHOTOS, MASKS):
+        writer.path(f"{place}/x")  # there even when nothing is in it
+    for sample in dataset:
+        before = f"{sample.split}/" if sample.split else ""
+        name = writer.photo(sample, f"{PHOTOS}/{before}{sample.name}").removeprefix(f"{PHOTOS}/")
+        if sample.split:
+            splits[sample.split] = None
+        if sample.mask is not None:
+            ids = stored(sample.mask(), dataset.categories, name)
+            write_ids(writer.path(f"{MASKS}/{mask_name(name)}"), ids, dataset.categories)
+    write_labels(writer, dataset.categories, ignore=top_of(dataset.categories), splits=list(splits))

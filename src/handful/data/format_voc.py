@@ -1,0 +1,245 @@
+"""Pascal VOC: an XML file a photo, lists of splits, and two palette PNG files for class and object of each pixel.
+
+http://host.robots.ox.ac.uk/pascal/VOC/. Read are JPEGImages with Annotations, ImageSets, SegmentationClass and
+SegmentationObject (also inside VOCdevkit/VOC2012, also images with annotations), and XML files beside their photos
+(also in train, valid and test). A photo is found by its XML file's name, or else by <filename>. Classes are those of
+CVAT's labelmap.txt, or VOC's 20, or else the names found, sorted; VOC's names have VOC's ids, others count from 1.
+
+Not held: licences, outlines (they become pixels), what a later object hides of an earlier one, <part> and <actions>.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from handful.data import voc_masks
+from handful.data.finding import Finding, Tell, stop
+from handful.data.masks import no_mask, voc_palette, write_ids
+from handful.data.paths import relative
+from handful.data.reading import label_bytes, label_text, upright_size
+from handful.data.shapes import box_of
+from handful.data.voc_classes import BACKGROUND, CLASSES, implied, map_classes, map_text, numbered
+from handful.data.voc_layout import CLASS_MAPS, OBJECT_MAPS, Part, bases, fill, parts_in, stem_of
+from handful.data.voc_rows import annotation, objects_of, xml_of
+from handful.data.writing import Writer, image_of
+from handful.errors import DataError
+from handful.types import Category, Dataset, Mask, Object, Sample
+
+_MAP_BYTES = 1 << 20
+PRECEDENCE = 30  # its masks would be taken for a folder of masks otherwise
+
+
+def detect(folder: Path) -> bool:
+    """Whether the folder is one VOC data set."""
+    return len(bases(Path(folder))) == 1
+
+
+def read(folder: Path, *, tell: Tell = stop) -> Dataset:
+    """The samples of a VOC data set, split by split in the order of its lists, then the photos that no list names.
+
+    A photo without an XML file is one nobody labelled (objects None). Objects get their pixels from
+    SegmentationObject, where its numbers and classes agree with the XML file; `mask` reads SegmentationClass. tell:
+    what to do about a finding (finding.stop: raise DataError at the first error). Raises DataError when the folder
+    holds no VOC data set, or several.
+    """
+    folder = Path(folder)
+    found = bases(folder)
+    if len(found) > 1:
+        raise DataError(f"{folder} holds {len(found)} VOC data sets; name one: {', '.join(p.name for p in found)}")
+    if not found:
+        raise DataError(f"{folder} is no VOC data set; wanted JPEGImages with Annotations, or XML files beside photos")
+    parts = list(parts_in(found[0], folder))
+    for part in parts:
+        fill(part, folder, tell)
+    categories = _categories(parts, found[0], folder, tell)
+    unseen = [relative(p.photos.folder / photo, folder) for p in parts for photo, xml, _ in p.rows
+              if xml is None and not any(p.map_path(kind, photo) for kind in (CLASS_MAPS, OBJECT_MAPS))]  # fmt: skip
+    if unseen:
+        detail = f"{len(unseen)} photos have neither an XML file nor a mask, so nobody looked ({unseen[0]}, ...)"
+        tell(Finding("unlabelled_image", unseen[0] if len(unseen) == 1 else ".", unseen[:5], len(unseen), detail))
+
+    def samples() -> Iterator[Sample]:
+        for part in parts:
+            for photo, xml, split in part.rows:
+                sample = _sample(part, photo, xml, split, categories, folder, tell)
+                if sample is not None:
+                    yield sample
+
+    return Dataset("voc", folder, categories, samples, sum(len(p.rows) for p in parts))
+
+
+def _categories(parts: Sequence[Part], base: Path, root: Path, tell: Tell) -> tuple[Category, ...]:
+    masks = any(part.maps.get(CLASS_MAPS) for part in parts)
+    path = base / "labelmap.txt"
+    text = label_text(path, root, tell, most=_MAP_BYTES) if path.is_file() else None
+    where = relative(path, root) if text is not None else "Annotations"
+    if text is not None:
+        found = numbered(map_classes(text, tell, file=where))
+    else:
+        names = {name for part in parts for name in _names(part, root)}
+        found = implied(names, masks=masks)
+        if masks and not names <= {*CLASSES, BACKGROUND, ""}:
+            tell(Finding("no_label_map", CLASS_MAPS, "labelmap.txt", detail="has masks of classes that are not VOC's, "
+                         "and no labelmap.txt to name them; their ids are taken in alphabetical order"))  # fmt: skip
+    folded: dict[str, str] = {}
+    for c in found:
+        twin = folded.setdefault(" ".join(c.name.split()).casefold(), c.name)
+        if twin != c.name:
+            tell(Finding("category_twins", where, [twin, c.name], detail=f"has the classes {twin!r} and {c.name!r}"))
+    return found
+
+
+def _names(part: Part, root: Path) -> Iterator[str]:
+    """The class names in the XML files; what is wrong with a file is told when its sample is read."""
+    for _, xml, _ in part.rows:
+        if xml is not None and part.labels.inside(xml, lambda finding: None):
+            data = label_bytes(part.labels.folder / xml, root, lambda finding: None)
+            said = None if data is None else annotation(data, lambda finding: None, file=xml)
+            for node in said.objects if said is not None else ():
+                yield (node.findtext("name") or "").strip()
+
+
+def _sample(
+    part: Part, photo: str, xml: str | None, split: str | None, categories: tuple[Category, ...], root: Path,
+    tell: Tell,
+) -> Sample | None:  # fmt: skip
+    if not part.photos.inside(photo, tell) or (xml is not None and not part.labels.inside(xml, tell)):
+        return None
+    objects: tuple[Object, ...] | None = None
+    size, attributes, painted, file = None, {}, False, ""
+    if xml is not None:
+        file = relative(part.labels.folder / xml, root)
+        data = label_bytes(part.labels.folder / xml, root, tell)
+        said = None if data is None else annotation(data, tell, file=file)
+        if said is None:
+            return None
+        size, attributes, painted = said.size_wh, said.attributes, said.painted
+        objects = tuple(objects_of(said, {c.name: c.name for c in categories}, size, tell, file=file))
+    class_png, object_png = part.map_path(CLASS_MAPS, photo), part.map_path(OBJECT_MAPS, photo)
+    if object_png is not None and objects != ():
+        objects = _with_pixels(object_png, class_png, objects, size, categories, root, tell)
+    drawn = class_png if not painted else None
+    mask = None if drawn is None else lambda: _mask(drawn, root, categories, tell)
+    return Sample(
+        part.photos.folder / photo, objects=objects, mask=mask, mask_path=drawn, name=photo, split=split,
+        size_wh=size, attributes=attributes,
+    )  # fmt: skip
+
+
+def _mask(path: Path, root: Path, categories: tuple[Category, ...], tell: Tell) -> Mask:
+    found = voc_masks.class_map(path, root, categories, tell)
+    if found is None:
+        raise no_mask(path)
+    return found
+
+
+def _with_pixels(
+    object_png: Path, class_png: Path | None, objects: tuple[Object, ...] | None, size_wh: tuple[int, int] | None,
+    categories: tuple[Category, ...], root: Path, tell: Tell,
+) -> tuple[Object, ...] | None:  # fmt: skip
+    """The objects with their pixels from the instance map; as they were, after telling, where it cannot be used."""
+    classes = voc_masks.class_map(class_png, root, categories, lambda finding: None) if class_png is not None else None
+    found = voc_masks.pieces(object_png, root, classes, size_wh, tell)
+    names = {c.id: c.name for c in categories}
+    file = relative(object_png, root)
+    if found is None:
+        return objects
+    if objects is not None:
+        return voc_masks.paired(objects, found, names, tell, file=file)
+    if classes is None:
+        tell(Finding("missing_mask", file, detail="has neither an XML file nor a class map beside it"))
+        return None
+    return voc_masks.objects_from(found, names, tell, file=file)
+
+
+def write(dataset: Dataset, writer: Writer) -> None:
+    """Write JPEGImages, Annotations, ImageSets, and SegmentationClass and SegmentationObject where there are pixels.
+
+    Without splits all photos are listed in default.txt. labelmap.txt is written where the classes would not be read
+    back without it. A photo nobody labelled gets no XML file. Raises DataError when two photos differ in split or
+    suffix only, and for a class name that XML cannot hold.
+    """
+    classes = [(c.name, c.rgb) for c in dataset.categories]
+    ids = {c.name: c.id for c in numbered(classes)}
+    stems: dict[str, Path] = {}
+    lists: dict[tuple[str, str | None], list[str]] = {}
+    used: set[str] = set()
+    masks = False
+    (writer.folder / "JPEGImages").mkdir(parents=True, exist_ok=True)
+    for sample in dataset:
+        name = writer.photo(sample, f"JPEGImages/{sample.name}").removeprefix("JPEGImages/")
+        stem = stem_of(name)
+        if stem in stems:
+            raise DataError(f"{sample.path} and {stems[stem]} would share Annotations/{stem}.xml; rename one")
+        stems[stem] = sample.path
+        lists.setdefault(("Main", sample.split), []).append(stem)
+        if sample.objects is None and sample.mask is None:
+            continue
+        size = sample.size_wh or _size(sample)
+        objects = tuple(thing for thing in sample.objects or () if box_of(thing) is not None)
+        drawn = None if sample.mask is None else _translated(sample.mask(), dataset.categories, ids)
+        both = voc_masks.encode(objects, drawn, ids, size)
+        if both is not None:
+            write_ids(writer.path(f"{OBJECT_MAPS}/{stem}.png"), both[1])
+        classes_of_pixels = drawn if both is None else both[0]
+        if classes_of_pixels is not None:
+            masks = True
+            write_ids(writer.path(f"{CLASS_MAPS}/{stem}.png"), classes_of_pixels, _colours(dataset.categories, ids))
+            lists.setdefault(("Segmentation", sample.split), []).append(stem)
+        if sample.objects is not None:
+            used.update(thing.label.strip() for thing in objects)
+            painted = drawn is None and both is not None
+            text = xml_of(replace(sample, objects=objects), PurePosixPath(name).name, size, painted=painted)
+            writer.text(f"Annotations/{stem}.xml", text)
+    lists = lists or {("Main", None): []}
+    whole = all(split is None for _, split in lists)
+    for (kind, split), names in lists.items():
+        if split is not None or whole:
+            lines = "".join(f"{name}\n" for name in names if _fits_a_line(name))
+            writer.text(f"ImageSets/{kind}/{split or 'default'}.txt", lines)
+    if numbered(classes) != implied(used, masks=masks):
+        writer.text("labelmap.txt", map_text(classes))
+
+
+def _size(sample: Sample) -> tuple[int, int]:
+    if sample.pixels is not None:
+        return image_of(sample).size_wh
+    size = upright_size(sample.path, sample.path.parent, stop)
+    if size is None:
+        raise DataError(f"{sample.path} cannot be read as a photo; see `handful data check`")
+    return size
+
+
+def _fits_a_line(name: str) -> bool:
+    """Whether a list can name the photo: names on a disk may hold line ends, and bytes that are no UTF-8."""
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return bool(name.strip()) and not set(name) & {"\n", "\r"}
+
+
+def _translated(mask: Mask, categories: Sequence[Category], ids: Mapping[str, int]) -> np.ndarray:
+    """A class map with VOC's ids, the largest value for ignore."""
+    kind = np.uint16 if max(ids.values(), default=0) >= 255 else np.uint8
+    table = np.full(mask.ignore + 1, np.iinfo(kind).max, dtype=kind)
+    for c in categories:
+        if c.id < mask.ignore:
+            table[c.id] = ids[c.name]
+    return np.asarray(table[mask.ids])
+
+
+def _colours(categories: Sequence[Category], ids: Mapping[str, int]) -> tuple[Category, ...]:
+    """The classes by the ids in the map, each with a colour, if any has one of its own."""
+    if all(c.rgb is None for c in categories):
+        return ()
+    palette = voc_palette()
+    found = {0: Category(0, BACKGROUND, rgb=(0, 0, 0))}
+    for c in categories:
+        at = 3 * (ids[c.name] % 255)
+        found[ids[c.name]] = Category(ids[c.name], c.name, rgb=c.rgb or (palette[at], palette[at + 1], palette[at + 2]))
+    return tuple(found.values())

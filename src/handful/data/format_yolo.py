@@ -1,0 +1,169 @@
+"""YOLO: a text file a photo, fractions of its width and height; data.yaml with classes and splits.
+
+https://docs.ultralytics.com/datasets/detect/. Read are Ultralytics' images/SPLIT beside labels/SPLIT, Roboflow's
+SPLIT/images beside SPLIT/labels, and Darknet's lists with label files beside the photos (train.txt, obj.names). A
+photo without a label file is one nobody labelled (objects None), with an empty one somebody found it empty.
+
+Not held: crowds, holes, ids, attributes, licences, boxes beside outlines (the outline's own box is taken), and class
+ids other than 0, 1, 2, ... An outline of several parts becomes one, its parts joined where they are nearest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from handful.data import yolo_layout
+from handful.data.finding import Finding, Tell, stop
+from handful.data.reading import Few, label_text, upright_size
+from handful.data.writing import Writer, image_of
+from handful.data.yolo_layout import OTHER_KEYS, Layout, label_of, layout
+from handful.data.yolo_rows import lines_of, objects_of
+from handful.errors import DataError
+from handful.pick import need
+from handful.types import Category, Dataset, Sample
+
+PRECEDENCE = 50
+_MOST_ID = 65535
+
+
+def detect(folder: Path) -> bool:
+    """Whether the folder is a YOLO data set, or the file the data.yaml of one."""
+    return yolo_layout.detect(Path(folder))
+
+
+def read(folder: Path, *, tell: Tell = stop) -> Dataset:
+    """The samples of a YOLO data set, split by split, photos sorted or in the order of their list.
+
+    A labelled photo's header is read for its size, as EXIF turns it: labels are fractions of it. tell: what to do
+    about a finding (finding.stop: raise DataError at the first error). Raises DataError when the folder holds no YOLO
+    data set.
+    """
+    folder = Path(folder)
+    if not detect(folder):
+        raise DataError(f"{folder} is no YOLO data set; wanted data.yaml, or images and labels with .txt files")
+    found = layout(folder, tell)
+    root = found.shelf.folder
+    categories = _categories(found, root, tell)
+    unseen = [photo for photo, _, _ in found.rows if label_of(photo) not in found.labels]
+    if unseen:
+        detail = f"{len(unseen)} photos have no label file, so nobody looked ({unseen[0]}, ...)"
+        tell(Finding("unlabelled_image", unseen[0] if len(unseen) == 1 else ".", unseen[:5], len(unseen), detail))
+
+    def samples() -> Iterator[Sample]:
+        names = {c.id: c.name for c in categories}
+        for photo, name, split in found.rows:
+            sample = _sample(found, photo, name, split, names, root, tell)
+            if sample is not None:
+                yield sample
+
+    return Dataset("yolo", root, categories, samples, len(found.rows))
+
+
+def _sample(
+    found: Layout, photo: str, name: str, split: str | None, names: Mapping[int, str], root: Path, tell: Tell
+) -> Sample | None:
+    label = label_of(photo)
+    if not found.shelf.inside(photo, tell):
+        return None
+    if label not in found.labels:
+        return Sample(root / photo, name=name, split=split)
+    text = label_text(root / label, root, tell) if found.shelf.inside(label, tell) else None
+    size = upright_size(root / photo, root, tell) if text is not None else None
+    if text is None or size is None:
+        return None
+    objects = objects_of(text, names, size, tell, file=label, points=found.points)
+    return Sample(root / photo, objects=objects, name=name, split=split, size_wh=size)
+
+
+def _categories(found: Layout, root: Path, tell: Tell) -> tuple[Category, ...]:
+    """The classes listed, ids and names unique; what is doubled or broken is told and passed over."""
+    rows: list[tuple[Any, Any]] = found.names if found.names is not None else _ids_used(found, root, tell)
+    ids: dict[int, str] = {}
+    names: set[str] = set()
+    folded: dict[str, str] = {}
+    file = found.names_file
+    few = Few(tell)
+    for key, name in rows:
+        number = int(key) if str(key).isascii() and str(key).isdigit() and len(str(key)) < 6 else _MOST_ID + 1
+        if number > _MOST_ID or not isinstance(name, str) or not name:
+            value = [str(key)[:30] if isinstance(key, str | int) else "", name[:60] if isinstance(name, str) else ""]
+            few(
+                Finding("broken_label", file, value, detail=f"has the class {value}; wanted an id from 0 up and a name")
+            )
+        elif number in ids or name in names:
+            detail = f"lists the class {name[:60]!r} (id {number}) twice"
+            few(Finding("duplicate_category", file, {"id": number, "name": name}, detail=detail))
+        else:
+            ids[number] = name
+            names.add(name)
+            twin = folded.setdefault(" ".join(name.split()).casefold(), name)
+            if twin != name:
+                few(Finding("category_twins", file, [twin, name], detail=f"has the classes {twin!r} and {name!r}"))
+    few.close()
+    return tuple(Category(key, name) for key, name in ids.items())
+
+
+def _ids_used(found: Layout, root: Path, tell: Tell) -> list[tuple[int, str]]:
+    """The class ids in the label files, where nothing names them; each is called by its number."""
+    used: set[int] = set()
+    for photo, _, _ in found.rows:
+        label = label_of(photo)
+        if label in found.labels and found.shelf.inside(label, lambda finding: None):
+            text = label_text(root / label, root, lambda finding: None)
+            firsts = {line.split(None, 1)[0] for line in (text or "").split("\n") if line.strip()}
+            used.update(int(w) for w in firsts if w.isascii() and w.isdigit() and len(w) < 6 and int(w) <= _MOST_ID)
+    if used:
+        detail = "has no names for its classes (data.yaml, obj.names or classes.txt); each is called by its number"
+        tell(Finding("no_label_map", found.names_file, sorted(used)[:50], len(used), detail))
+    return [(key, str(key)) for key in sorted(used)]
+
+
+def write(dataset: Dataset, writer: Writer) -> None:
+    """Write data.yaml, images/SPLIT and labels/SPLIT; without splits, images and labels.
+
+    Classes are numbered 0, 1, 2, ... in their order. A photo nobody labelled gets no label file. Raises DataError
+    when two photos would share a label file, and when labels were drawn for another size than the photo has.
+    """
+    ids = {c.name: i for i, c in enumerate(dataset.categories)}
+    taken: dict[str, Path] = {}
+    splits: dict[str | None, str] = {}
+    for sample in dataset:
+        if sample.split in OTHER_KEYS:
+            raise DataError(f"the split {sample.split!r} means something else in data.yaml; rename it")
+        folder = splits.setdefault(sample.split, f"images/{sample.split}" if sample.split else "images")
+        photo = writer.photo(sample, f"{folder}/{sample.name}")
+        label = label_of(photo)
+        if label in taken:
+            raise DataError(f"{sample.path} and {taken[label]} would share the label file {label}; rename one")
+        taken[label] = sample.path
+        if sample.objects is not None:
+            lines = lines_of(sample.objects, ids, _size(sample) if sample.objects else (1, 1))
+            writer.text(label, "".join(f"{line}\n" for line in lines))
+    named = {split: folder for split, folder in splits.items() if split is not None}
+    if not named and None in splits:  # both keys must be there
+        named = {"train": "images", "val": "images"}
+    order = [key for key in ("train", "val", "test") if key in named or key != "test"]
+    places = {key: named.get(key) for key in (*order, *named)}
+    about = {**places, "nc": len(ids), "names": {i: name for name, i in ids.items()}}
+    plain = all(name.isprintable() for name in ids)  # YAML bends some line ends that are not escaped
+    text: str = need("yaml", "data").safe_dump(about, sort_keys=False, allow_unicode=plain, width=1 << 20)
+    writer.text("data.yaml", text)
+
+
+def _size(sample: Sample) -> tuple[int, int]:
+    """The photo's own size, which is what the fractions are of."""
+    if sample.pixels is not None:
+        size: tuple[int, int] | None = image_of(sample).size_wh
+    else:
+        size = upright_size(sample.path, sample.path.parent, stop)
+    if size is None:
+        raise DataError(f"{sample.path} cannot be read as a photo; see `handful data check`")
+    if sample.size_wh is not None and sample.size_wh != size:
+        said = f"{sample.size_wh[0]}x{sample.size_wh[1]}"
+        raise DataError(
+            f"{sample.path} is {size[0]}x{size[1]} px as EXIF turns it, its labels are for {said}; YOLO's would be "
+            "wrong; mend a copy with `handful data check --fix`"
+        )
+    return size

@@ -1,0 +1,178 @@
+"""What the values of masks mean: labels.json, or a text file with a name a line.
+
+labels.json holds {"labels": {"0": "other", ...}, "ignore": 255}; with several trees of masks in one folder it holds
+{"<tree>": {...}, "<tree>_ignore": 255}, or "<tree>_ids" for the names. "rgb", "parents" and "things" say more of the
+classes, by id; "splits" lists which first folders are splits, where names alone would mislead.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from handful.data.coco_rows import categories_of
+from handful.data.finding import Finding, Tell
+from handful.data.reading import label_text
+from handful.data.writing import Writer
+from handful.files import to_json
+from handful.types import Category
+
+FILE = "labels.json"
+LISTS = ("labels.txt", "classes.txt")
+MAX_ID = 65534  # 65535 is ignore in 16 bits
+Rgb = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Classes of a tree of masks. ignore: the stored value that means "not labelled" beside the largest one.
+
+    colours: the colours of the classes, where masks are coloured. splits: the first folders that are splits; None
+    when the file does not say. ours: whether the file is in the form that is written here.
+    """
+
+    categories: tuple[Category, ...]
+    ignore: int | None = None
+    colours: Mapping[Rgb, int] = field(default_factory=dict)
+    splits: tuple[str, ...] | None = None
+    ours: bool = False
+
+
+def is_ours(folder: Path) -> bool:
+    """Whether labels.json is there in the form that is written here."""
+    top = _object(folder, lambda finding: None)
+    return top is not None and isinstance(top.get("labels"), dict)
+
+
+def labels_of(folder: Path, tree: str | None, tell: Tell) -> Labels | None:
+    """The names for the masks in folder/tree, or None when no file names them; what is wrong in the files is told."""
+    top = _object(folder, tell)
+    for key in (tree, f"{tree}_ids", "labels"):
+        if top is not None and key in top:
+            return _labels(top, key, f"{tree}_ignore", tell)
+    for name in LISTS:
+        if (folder / name).exists():
+            text = label_text(folder / name, folder, tell, empty=False)
+            return None if text is None else _listed(text, name, tell)
+    return None
+
+
+def _object(folder: Path, tell: Tell) -> dict[str, Any] | None:
+    path = folder / FILE
+    text = label_text(path, folder, tell, empty=False) if path.exists() else None
+    if text is None:
+        return None
+    doubled: list[str] = []
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for key, value in pairs:
+            if key in found:
+                doubled.append(key)
+            found[key] = value
+        return found
+
+    try:
+        value = json.loads(text, object_pairs_hook=once)
+    except (ValueError, RecursionError) as error:
+        tell(Finding("unreadable_labels", FILE, str(error)[:200], detail=f"is not readable JSON ({str(error)[:200]})"))
+        return None
+    if doubled:
+        detail = f"has the key {doubled[0]!r} twice; the last one counts"
+        tell(Finding("duplicate_category", FILE, doubled[0], len(doubled), detail=detail))
+    if not isinstance(value, dict):
+        detail = f"holds a JSON {type(value).__name__}; wanted an object"
+        tell(Finding("unreadable_labels", FILE, type(value).__name__, detail=detail))
+        return None
+    return value
+
+
+def _labels(top: Mapping[str, Any], key: str, ignore_key: str, tell: Tell) -> Labels:
+    table = top[key]
+    if not isinstance(table, dict):
+        detail = f"has {key!r} that is a JSON {type(table).__name__}; wanted an object of names by id"
+        tell(Finding("broken_label", FILE, type(table).__name__, detail=detail))
+        table = {}
+    ignore = top.get(ignore_key, top.get("ignore"))
+    if ignore is not None and not (type(ignore) is int and 0 <= ignore <= MAX_ID + 1):
+        tell(
+            Finding("broken_label", FILE, str(ignore)[:60], detail=f"says to ignore {str(ignore)[:60]}; wanted a value")
+        )
+        ignore = None
+    more = {what: _by_id(top.get(what, {}), what, tell) for what in ("rgb", "parents", "things")}
+    rows = []
+    for text, name in table.items():
+        number = _number(text)
+        if number is None:
+            detail = f"has the id {text[:60]!r}; wanted a number from 0 to {MAX_ID}"
+            tell(Finding("broken_label", FILE, text[:60], detail=detail))
+        elif number != ignore:  # a name for what is not labelled is no class
+            row = {"id": number, "name": name, "color": more["rgb"].get(number)}
+            rows.append({**row, "supercategory": more["parents"].get(number), "isthing": more["things"].get(number)})
+    categories = categories_of(rows, tell, file=FILE)
+    for number, rgb in more["rgb"].items():
+        if any(c.id == number and c.rgb is None for c in categories):
+            detail = f"has the colour {str(rgb)[:60]} for {number}; wanted three numbers from 0 to 255"
+            tell(Finding("broken_label", FILE, number, detail=detail))
+    splits = top.get("splits")
+    if splits is not None and not (isinstance(splits, list) and all(isinstance(s, str) and s for s in splits)):
+        tell(Finding("broken_label", FILE, str(splits)[:60], detail="has splits that are no list of names"))
+        splits = None
+    return Labels(
+        categories, ignore, colours_of(categories), None if splits is None else tuple(splits), key == "labels"
+    )
+
+
+def colours_of(categories: Sequence[Category]) -> dict[Rgb, int]:
+    """The id of each colour; of two classes of one colour, the first."""
+    found: dict[Rgb, int] = {}
+    for c in categories:
+        if c.rgb is not None:
+            found.setdefault(c.rgb, c.id)
+    return found
+
+
+def _by_id(table: Any, what: str, tell: Tell) -> dict[int, Any]:
+    if not isinstance(table, dict):
+        tell(Finding("broken_label", FILE, type(table).__name__, detail=f"has {what!r} that is no object by id"))
+        return {}
+    return {number: value for text, value in table.items() if (number := _number(text)) is not None}
+
+
+def _number(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= MAX_ID else None
+
+
+def _listed(text: str, file: str, tell: Tell) -> Labels:
+    lines = [line.strip() for line in text.rstrip().split("\n")]
+    if len(lines) > MAX_ID:
+        detail = f"has {len(lines)} lines; wanted a name a line, {MAX_ID} at most"
+        tell(Finding("unreadable_labels", file, len(lines), detail=detail))
+        lines = []
+    if "\0" in text:
+        tell(Finding("unreadable_labels", file, detail="is no text"))
+        lines = []
+    rows = [{"id": i, "name": name} for i, name in enumerate(lines)]
+    return Labels(categories_of(rows, tell, file=file))
+
+
+def write_labels(
+    writer: Writer, categories: Sequence[Category], *, ignore: int, splits: Sequence[str] | None = None
+) -> None:
+    """Write labels.json."""
+    top: dict[str, Any] = {"labels": {str(c.id): c.name for c in categories}, "ignore": ignore}
+    more: dict[str, Callable[[Category], Any]] = {
+        "rgb": lambda c: None if c.rgb is None else list(c.rgb),
+        "parents": lambda c: c.parent,
+        "things": lambda c: c.thing,
+    }
+    for key, of in more.items():
+        said = {str(c.id): value for c in categories if (value := of(c)) is not None}
+        if said:
+            top[key] = said
+    if splits is not None:
+        top["splits"] = list(splits)
+    writer.text(FILE, to_json(top) + "\n")

@@ -1,0 +1,225 @@
+"""Photos and the masks that mirror them in another folder: paired by name, opened one at a time."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from handful.data.finding import Finding, Tell
+from handful.data.masks import checked_ids, from_colours, no_mask, open_values, same_size
+from handful.data.paths import Shelf, relative
+from handful.data.reading import upright_size
+from handful.errors import DataError
+from handful.pick import need
+from handful.types import Category, Dataset, Mask, Rle, Sample
+
+SPLITS = frozenset(("train", "val", "test", "training", "validation", "testing", "valid", "trainval"))
+COLOUR_MODES = ("RGB", "RGBA", "CMYK", "YCbCr")
+Decode = Callable[[np.ndarray, Path, str], "Mask | None"]
+
+
+def stem(name: str) -> str:
+    """A relative name without its suffix."""
+    return str(PurePosixPath(name).with_suffix(""))
+
+
+def split_of(name: str, splits: Sequence[str] | None = None) -> tuple[str | None, str]:
+    """(split, name inside it) of a photo. splits: the folders that are splits; None for those usually called so."""
+    if splits is None:
+        first, _, rest = name.partition("/")
+        return (first, rest) if rest and first.lower() in SPLITS else (None, name)
+    for split in sorted(splits, key=len, reverse=True):
+        if name.startswith(f"{split}/"):
+            return split, name[len(split) + 1 :]
+    return None, name
+
+
+def paired(
+    photos: Iterable[str],
+    masks: Shelf,
+    tell: Tell,
+    *,
+    key: Callable[[str], str] = stem,
+    mask_key: Callable[[str], str | None] = stem,
+) -> dict[str, str]:
+    """{photo: its mask}, both relative to their folders; a mask without a photo is told.
+
+    key, mask_key: what the names of a photo and of its mask have in common (None: not such a mask). Where photos
+    differ in their suffix only, masks are named by the whole name: a.jpg.png.
+    """
+    photos = list(photos)
+    by_key: dict[str, str] = {}
+    for name in sorted(masks.photos):
+        own = mask_key(name) if name.lower().endswith(".png") else None
+        if own is not None and by_key.setdefault(own, name) != name:
+            file = relative(masks.folder / name, masks.root)
+            tell(Finding("orphan_label", file, by_key[own], detail=f"and {by_key[own]} are masks of one photo"))
+    keys = {photo: key(photo) for photo in photos}
+    by_stem = by_key.keys() & set(keys.values())
+    if len(by_key.keys() & set(photos)) > len(by_stem):
+        keys = {photo: photo for photo in photos}
+        by_stem = by_key.keys() & set(photos)
+    found = {photo: by_key[own] for photo, own in keys.items() if own in by_stem}
+    orphans = sorted(by_key.keys() - by_stem)
+    if orphans:
+        spelled = {own.casefold(): photo for photo, own in keys.items() if photo not in found}
+        for own in orphans:
+            file = relative(masks.folder / by_key[own], masks.root)
+            photo = spelled.get(own.casefold())
+            if photo is not None and photo not in found:
+                found[photo] = by_key[own]
+                tell(Finding("wrong_case_name", file, photo, detail=f"is the mask of {photo}, spelled otherwise"))
+            else:
+                tell(Finding("missing_image", file, own, detail=f"is a mask, but there is no photo {own}"))
+    return found
+
+
+def header(path: Path) -> tuple[str, tuple[int, int]] | None:
+    """(Pillow's colour mode, (width, height) as stored) of a picture, from its header; None if it has none."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with need("PIL.Image", "data").open(path) as opened:
+                return str(opened.mode), (int(opened.width), int(opened.height))
+    except Exception:  # what is wrong with a picture is told by who reads its pixels
+        return None
+
+
+def decoder(
+    categories: Sequence[Category],
+    tell: Tell,
+    *,
+    ignore: int | None = None,
+    colours: Mapping[tuple[int, int, int], int] | None = None,
+) -> Decode:
+    """What turns a mask's stored values into ids: they are ids, or `colours` where the file is coloured."""
+
+    def decode(values: np.ndarray, path: Path, file: str) -> Mask | None:
+        if colours and (values.ndim == 3 or (header(path) or [""])[0] in COLOUR_MODES):
+            if values.ndim == 2:  # all grey: open_values took the colours for ids
+                values = np.repeat(values[..., None], 3, axis=2)
+            return from_colours(values, colours, tell, file=file)
+        if values.ndim == 3:
+            detail = "is a coloured mask; wanted ids, or colours named in labels.json"
+            tell(Finding("mask_not_ids", file, "RGB", detail=detail))
+            return None
+        return checked_ids(values, categories, tell, file=file, ignore=ignore)
+
+    return decode
+
+
+def translator(table: Mapping[int, int], tell: Tell) -> Decode:
+    """What turns stored values into ids by a table (255: ignore); a value outside it is told and then ignored."""
+    classes = [Category(i, str(i)) for i in table]
+
+    def decode(values: np.ndarray, path: Path, file: str) -> Mask | None:
+        if values.ndim == 3:
+            tell(Finding("mask_not_ids", file, "RGB", detail=f"is a coloured mask; wanted the values {list(table)}"))
+            return None
+        wanted = np.isin(values, list(table))
+        if not wanted.all():
+            checked_ids(np.where(wanted, next(iter(table)), values), classes, tell, file=file)
+        # 255 may be a class here, so that only the table can say what is known
+        lookup = np.full(max(256, int(values.max()) + 1), 255, dtype=np.uint8)
+        for value, number in table.items():
+            lookup[value] = number
+        return Mask(lookup[values])
+
+    return decode
+
+
+def mask_reader(path: Path, photo: Path, root: Path, decode: Decode, tell: Tell) -> Callable[[], Mask]:
+    """A call that reads one mask; what is wrong with it, or with its size, is told. Raises DataError if unusable."""
+    file = relative(path, root)
+
+    def read() -> Mask:
+        values = open_values(path, root, tell)
+        mask = None if values is None else decode(values, path, file)
+        if mask is None:
+            raise no_mask(path)
+        said = header(photo)
+        height, width = mask.ids.shape
+        if said is not None and (width, height) != said[1]:
+            upright = upright_size(photo, root, lambda finding: None)  # as stored is fine, as EXIF turns it too
+            if not same_size(mask, upright or said[1], tell, file=file):
+                raise no_mask(path)
+        return mask
+
+    return read
+
+
+def with_mask(sample: Sample, masks: Shelf, name: str | None, decode: Decode, tell: Tell) -> Sample:
+    """The sample with its mask, if it has one that lies in the data set's folder."""
+    if name is None or not masks.inside(name, tell):
+        return sample
+    path = masks.folder / name
+    read = mask_reader(path, sample.path, masks.root, decode, tell)
+    return replace(sample, mask=read, mask_path=path)
+
+
+def split_names(dataset: Dataset) -> Iterator[str]:
+    """The names of photos as they lie in folders by split."""
+    return (f"{sample.split}/{sample.name}" if sample.split else sample.name for sample in dataset)
+
+
+def mask_names(photos: Iterable[str]) -> Callable[[str], str]:
+    """What a photo's mask is called: a.png, or a.jpg.png where photos of a folder differ in their suffix only.
+
+    Raises DataError where neither would tell whose mask it is.
+    """
+    names = set(photos)
+    stems = {stem(name) for name in names}
+    if len(stems) == len(names):
+        return lambda name: f"{stem(name)}.png"
+    both = sorted(stems & names)
+    if both:
+        raise DataError(f"the masks of {both[0]} and of photos that differ in their suffix only would clash; rename it")
+    return lambda name: f"{name}.png"
+
+
+def stored(mask: Mask, categories: Sequence[Category], where: str) -> np.ndarray:
+    """The ids of a mask as they are written: 8 bits where the classes fit, 16 beyond; the largest value is ignore.
+
+    Raises DataError for an id that no class has.
+    """
+    known = np.array(sorted({c.id for c in categories}), dtype=np.int64)
+    top = top_of(categories)
+    ignored = mask.ids == mask.ignore
+    present = np.unique(mask.ids[~ignored])
+    outside = np.setdiff1d(present, known)
+    if outside.size:
+        raise DataError(f"the mask of {where} holds {outside[0]}, which is no class of the data set")
+    ids = mask.ids.astype(np.uint8 if top == 255 else np.uint16)
+    ids[ignored] = top
+    return ids
+
+
+def top_of(categories: Sequence[Category]) -> int:
+    """The value that means "ignore" in masks of these classes: 255, or 65535 where ids need 16 bits."""
+    return 65535 if max((c.id for c in categories), default=0) >= 255 else 255
+
+
+def segments(values: np.ndarray) -> Iterator[tuple[int, Rle, tuple[float, float, float, float]]]:
+    """Each value of an (h, w) map from 1 up, with its pixels and the box around them: all in one pass over the map."""
+    height, width = values.shape
+    flat = values.ravel(order="F")
+    starts = np.concatenate(([0], np.flatnonzero(flat[1:] != flat[:-1]) + 1))
+    ends = np.append(starts[1:], flat.size)
+    of_run = flat[starts]
+    order = np.argsort(of_run, kind="stable")
+    for runs in np.split(order, np.flatnonzero(np.diff(of_run[order])) + 1):
+        value, first, last = int(of_run[runs[0]]), starts[runs], ends[runs]
+        if not value:
+            continue
+        # background, object, background, ...; what is left at the end is background
+        counts = np.stack([first - np.append(0, last[:-1]), last - first], axis=1).ravel().tolist()
+        rest = flat.size - int(last[-1])
+        tall = (last - 1) // height > first // height  # runs on into the next column, so from edge to edge
+        top = 0 if tall.any() else int((first % height).min())
+        bottom = height if tall.any() else int(((last - 1) % height).max()) + 1
+        box = float(first[0] // height), float(top), float((last[-1] - 1) // height + 1), float(bottom)
+        yield value, Rle((height, width), tuple([*counts, rest] if rest else counts)), box

@@ -1,0 +1,81 @@
+"""Whether a store is whole: its file, its steps, and its labels against the history that made them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from sqlalchemy import func, select, text
+from sqlalchemy.engine import Connection
+
+from handful.data.store_marks import OBJECTS
+from handful.data.store_read import row_state
+from handful.data.store_tables import HistoryRow, LabelRow, StepRow
+
+PAGE = 5000  # rows in memory at once
+
+
+def problems(db: Connection) -> Iterator[str]:
+    """What is wrong with a store, one line each; nothing when it is whole. Reads all of it."""
+    if db.dialect.name == "sqlite":
+        for (said,) in db.execute(text("PRAGMA integrity_check")):
+            if said != "ok":
+                yield f"the file is damaged: {said}"
+        for row in db.execute(text("PRAGMA foreign_key_check")):
+            yield f"table {row[0]}, row {row[1]} refers to a row of {row[2]} that is not there"
+    yield from _steps(db)
+    yield from _labels(db)
+
+
+def _steps(db: Connection) -> Iterator[str]:
+    rows = dict(db.execute(select(HistoryRow.step, func.count()).group_by(HistoryRow.step)).tuples().all())
+    number, time = 0, None
+    for step in _pages(db, StepRow, StepRow.number):
+        number += 1
+        if step.number != number:
+            yield f"step {number} is missing before step {step.number}"
+            number = step.number
+        if time is not None and step.time < time:
+            yield f"step {number} is older than the step before it"
+        time = step.time
+        if rows.pop(number, 0) != step.changes:
+            yield f"step {number} is not whole: it has not the {step.changes} changes it should have"
+    for lost in rows:
+        yield f"step {lost} has changes, and is not there"
+
+
+def _labels(db: Connection) -> Iterator[str]:
+    # digests instead of the labels themselves: a large store need not fit in memory
+    now: dict[int, tuple[bytes, int]] = {}
+    for row in _pages(db, HistoryRow, HistoryRow.id):
+        have = now.pop(row.label_id, None)
+        if (have and have[0]) != (row.before and _digest(row, row.before)):
+            yield f"step {row.step} changed label {row.label_id} from what it was not"
+        if row.after is not None:
+            now[row.label_id] = _digest(row, row.after), row.step
+    marked: dict[int, set[str]] = {}
+    for row in _pages(db, LabelRow, LabelRow.id):
+        if now.pop(row.id, None) != (_digest(row, row_state(row)), row.version):
+            yield f"label {row.id} is not as the history says"
+        if row.image_id is not None and (row.kind == "empty" or row.kind in OBJECTS):
+            kinds = marked.setdefault(row.image_id, set())
+            if "empty" in (*kinds, row.kind) and kinds:
+                yield f"image {row.image_id} is marked empty, and has something else besides"
+            kinds.add(row.kind)
+    for lost in now:
+        yield f"label {lost} is in the history, and is not there"
+
+
+def _digest(row: Any, state: Any) -> bytes:
+    told = json.dumps([row.image_id, row.clip_id, state], sort_keys=True)
+    return hashlib.blake2b(told.encode(), digest_size=16).digest()
+
+
+def _pages(db: Connection, table: Any, key: Any) -> Iterator[Any]:
+    last = -1
+    query = select(*table.__table__.c).order_by(key).limit(PAGE)
+    while rows := db.execute(query.where(key > last)).all():
+        yield from rows
+        last = getattr(rows[-1], key.key)

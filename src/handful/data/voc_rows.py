@@ -1,0 +1,319 @@
+"""The XML of Pascal VOC, one photo at a time: pure functions between its bytes and handful's types.
+
+VOC counts pixels from 1 and its right and bottom belong to the box; here left = xmin - 1 and right = xmax, worked out
+in decimals, so that 1.08 comes back as 1.08. What VOC has no tag for goes into <attributes>, as CVAT and Datumaro
+write it, with its value as JSON where the bare text would mean something else.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+from xml.etree.ElementTree import Element, SubElement, TreeBuilder, indent, tostring
+
+from handful.data.finding import Finding, Tell
+from handful.data.masks import MAX_PIXELS
+from handful.data.reading import Few
+from handful.data.shapes import box_of, checked_box
+from handful.data.voc_classes import ILLEGAL, class_name
+from handful.pick import need
+from handful.types import Object, Sample
+
+FLAGS = ("truncated", "occluded", "difficult")
+UNSAID = ("", "Unspecified")  # what VOC writes for a pose nobody noted
+FROM_OBJECTS = "handful:mask"  # an attribute: the class map was painted from the objects, nobody drew it
+
+_MOST_ELEMENTS, _MOST_DEPTH, _MOST_TEXT = 1_000_000, 50, 100_000
+_NUMBER = re.compile(r"[+-]?(\d{1,40}(\.\d{0,400})?|\.\d{1,400})([eE][+-]?\d{1,3})?", re.ASCII)
+_NOT_FINITE = re.compile(r"[+-]?(nan|inf|infinity)", re.IGNORECASE)
+_TAG = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+@dataclass
+class Annotation:
+    """What one XML file says. size_wh: None when it does not say. painted: the class map came from the objects."""
+
+    filename: str = ""
+    size_wh: tuple[int, int] | None = None
+    objects: list[Element] = field(default_factory=list)
+    attributes: dict[str, Any] = field(default_factory=dict)
+    painted: bool = False
+
+
+class _Bounded(TreeBuilder):
+    """Refuses trees that no annotation needs, before they fill the memory."""
+
+    depth = count = 0
+
+    def start(self, tag: Any, attrs: Any, /) -> Element:
+        self.depth, self.count = self.depth + 1, self.count + 1
+        if self.depth > _MOST_DEPTH or self.count > _MOST_ELEMENTS:
+            raise ValueError(f"more than {_MOST_ELEMENTS} elements, or {_MOST_DEPTH} inside one another")
+        return super().start(tag, attrs)
+
+    def end(self, tag: str, /) -> Element:
+        self.depth -= 1
+        return super().end(tag)
+
+
+def annotation(data: bytes, tell: Tell, *, file: str) -> Annotation | None:
+    """One XML file's bytes, parsed; None after telling why they cannot be used."""
+    safe = need("defusedxml.ElementTree", "data")
+    forbidden = need("defusedxml.common", "data").DefusedXmlException
+    parser = safe.DefusedXMLParser(target=_Bounded(), forbid_dtd=True, forbid_entities=True, forbid_external=True)
+    try:
+        parser.feed(data)
+        root = parser.close()
+    except forbidden as error:
+        tell(Finding("unsafe_xml", file, type(error).__name__, detail=f"has a document type or entities ({error})"))
+        return None
+    except Exception as error:  # expat raises SyntaxError, ValueError, LookupError, UnicodeError and more
+        tell(Finding("unreadable_labels", file, str(error)[:200], detail=f"is not readable XML ({str(error)[:200]})"))
+        return None
+    if not isinstance(root, Element) or root.tag != "annotation":
+        tag = str(getattr(root, "tag", None))[:60]
+        tell(Finding("unreadable_labels", file, tag, detail=f"holds <{tag}>; wanted <annotation>"))
+        return None
+    found = Annotation(filename=_text(root, "filename"), objects=root.findall("object"))
+    found.size_wh = _size(root, tell, file)
+    if (folder := _text(root, "folder")) != "":
+        found.attributes["folder"] = folder
+    for tag in ("source", "owner"):
+        node = root.find(tag)
+        if node is not None and len(node):
+            found.attributes[tag] = {str(child.tag): (child.text or "").strip() for child in node if not len(child)}
+    if (segmented := _text(root, "segmented")) != "":
+        found.attributes["segmented"] = value_of(segmented)
+    found.attributes.update(_attributes(root))
+    found.painted = found.attributes.pop(FROM_OBJECTS, None) is True
+    return found
+
+
+def _text(node: Element, tag: str) -> str:
+    return (node.findtext(tag) or "").strip()
+
+
+def _size(root: Element, tell: Tell, file: str) -> tuple[int, int] | None:
+    node = root.find("size")
+    if node is None:
+        return None
+    said = [_text(node, "width"), _text(node, "height")]
+    sides = [_number(text) for text in said]
+    width, height = (0 if v is None or not 0 < v < 1 << 20 or v % 1 else int(v) for v in sides)
+    if not 0 < width * height <= MAX_PIXELS:
+        value = f"{said[0][:20]} x {said[1][:20]}"
+        tell(Finding("broken_label", file, value, detail=f"says that the photo is {value} px"))
+        return None
+    return width, height
+
+
+def _number(text: str) -> Decimal | None:
+    return Decimal(text) if _NUMBER.fullmatch(text) else None
+
+
+def value_of(text: str) -> Any:
+    """The value of an attribute's text: JSON where it is JSON, CVAT's True and False, or else the text itself."""
+    text = text.strip()
+    if text in ("True", "False"):
+        return text == "True"
+    if len(text) > _MOST_TEXT:
+        return text
+    try:
+        return json.loads(text, parse_constant=_refuse, parse_float=_finite)
+    except (ValueError, RecursionError):
+        return text
+
+
+def _refuse(text: str) -> Any:
+    raise ValueError(text)
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(text)
+    return value
+
+
+def text_of(value: Any) -> str:
+    """The text that value_of turns into the value again."""
+    if isinstance(value, str) and holds(value) and value not in ("True", "False") and value_of(value) == value:
+        return value
+    return json.dumps(value)
+
+
+def holds(text: str) -> bool:
+    """Whether XML gives a text back as it was: no control characters, no space at its ends."""
+    return text == text.strip() and not ILLEGAL.search(text)
+
+
+def _attributes(node: Element) -> dict[str, Any]:
+    """The <attributes> of CVAT and Datumaro."""
+    found: dict[str, Any] = {}
+    for pair in node.iterfind("attributes/attribute"):
+        name = _text(pair, "name")
+        if name.startswith('"'):
+            name = str(value_of(name))
+        if name:
+            found[name] = value_of(pair.findtext("value") or "")
+    return found
+
+
+def objects_of(
+    said: Annotation, names: Mapping[str, str], size_wh: tuple[int, int] | None, tell: Tell, *, file: str
+) -> list[Object]:
+    """The objects of an XML file, in its order; what is wrong with the others is told.
+
+    names: the class for each text that may stand in <name>.
+    """
+    few = Few(tell)
+    found = [object_of(node, number, names, size_wh, few, file=file) for number, node in enumerate(said.objects, 1)]
+    few.close()
+    return [thing for thing in found if thing is not None]
+
+
+def object_of(
+    node: Element, number: int, names: Mapping[str, str], size_wh: tuple[int, int] | None, tell: Tell, *, file: str
+) -> Object | None:
+    """One <object>, or None after telling why it cannot be used."""
+    raw = node.findtext("name") or ""
+    label = names.get(raw) or names.get(raw.strip())
+    what = f"object {number} ({raw.strip()[:60]})"
+    if label is None:
+        if raw.strip():
+            tell(Finding("unknown_category", file, raw.strip()[:60], detail=f"{what} is of a class that is not listed"))
+        else:
+            tell(Finding("broken_label", file, number, detail=f"object {number} has no name"))
+        return None
+    box = _box(node.find("bndbox"), what, size_wh, tell, file)
+    if box is None:
+        return None
+    attributes: dict[str, Any] = {}
+    for child in node:
+        tag, text = str(child.tag), (child.text or "").strip()
+        if len(child) or tag in ("name", "bndbox", "attributes") or not text:
+            continue
+        if tag == "pose":
+            value: Any = None if text in UNSAID else text
+        else:
+            value = value_of(text)
+            # truncated and difficult stand in every VOC file: 0 says no more than their absence does elsewhere
+            value = None if tag in ("truncated", "difficult") and value == 0 else value
+        if value is not None:
+            attributes[tag] = value
+    attributes.update(_attributes(node))
+    track = attributes.pop("track_id", None)
+    if type(track) is not int and track is not None:
+        attributes["track_id"], track = track, None
+    crowd = attributes.pop("iscrowd", 0) in (1, True)
+    return Object(label, box, (), None, crowd, track, attributes)
+
+
+def _box(
+    node: Element | None, what: str, size_wh: tuple[int, int] | None, tell: Tell, file: str
+) -> tuple[float, float, float, float] | None:
+    texts = [] if node is None else [_text(node, tag) for tag in ("xmin", "ymin", "xmax", "ymax")]
+    if texts and all(_NUMBER.fullmatch(t) or _NOT_FINITE.fullmatch(t) for t in texts):
+        numbers = [_number(text) for text in texts]
+        if None in numbers:
+            value = [text[:30] for text in texts]
+            tell(Finding("not_finite", file, value, detail=f"{what} has the box {value}"))
+            return None
+        left, top, right, bottom = (float(v - (i < 2)) for i, v in enumerate(numbers) if v is not None)
+        if max(map(abs, (left, top, right, bottom))) <= 1e9:
+            return checked_box((left, top, right, bottom), size_wh, tell, file=file, what=what)
+    value = [text[:30] for text in texts]
+    tell(Finding("broken_label", file, value, detail=f"{what} has the box {value}; wanted xmin, ymin, xmax, ymax"))
+    return None
+
+
+def xml_of(sample: Sample, filename: str, size_wh: tuple[int, int], *, painted: bool) -> str:
+    """The XML of a sample, its objects in order. Raises DataError for a class name that XML cannot hold."""
+    root = Element("annotation")
+    rest = dict(sample.attributes)
+    _plain(root, "folder", rest)
+    SubElement(root, "filename").text = ILLEGAL.sub("?", filename)  # the file is found by its stem
+    for tag in ("source", "owner"):
+        value = rest.get(tag)
+        if isinstance(value, dict) and value and all(_TAG.fullmatch(k) and _bare(v) for k, v in value.items()):
+            node = SubElement(root, tag)
+            for key, text in rest.pop(tag).items():
+                SubElement(node, key).text = text
+    size = SubElement(root, "size")
+    for tag, side in (("width", size_wh[0]), ("height", size_wh[1]), ("depth", 3)):
+        SubElement(size, tag).text = str(side)
+    if type(rest.get("segmented")) is int:
+        SubElement(root, "segmented").text = str(rest.pop("segmented"))
+    if painted:
+        rest[FROM_OBJECTS] = True
+    _add_attributes(root, rest)
+    for thing in sample.objects or ():
+        _add_object(root, thing)
+    indent(root, " " * 2)
+    return tostring(root, encoding="unicode") + "\n"
+
+
+def _bare(value: Any) -> bool:
+    return isinstance(value, str) and holds(value)
+
+
+def _plain(node: Element, tag: str, rest: dict[str, Any]) -> None:
+    """Move a text from the rest to a tag of its own, if it comes back from there."""
+    if _bare(rest.get(tag)) and rest[tag]:
+        SubElement(node, tag).text = rest.pop(tag)
+
+
+def _add_object(root: Element, thing: Object) -> None:
+    box = box_of(thing)
+    if box is None:
+        return
+    node = SubElement(root, "object")
+    SubElement(node, "name").text = class_name(thing.label)
+    rest = dict(thing.attributes)
+    pose = rest.get("pose")
+    if _bare(pose) and pose not in UNSAID:
+        _plain(node, "pose", rest)
+    else:
+        SubElement(node, "pose").text = UNSAID[1]
+    for flag in FLAGS:
+        value = rest.get(flag)
+        if flag != "occluded" or value in (0, 1):
+            SubElement(node, flag).text = "1" if value == 1 else "0"
+        if type(value) is int and (value == 1 or (value == 0 and flag == "occluded")):
+            del rest[flag]
+    bounds = SubElement(node, "bndbox")
+    for i, tag in enumerate(("xmin", "ymin", "xmax", "ymax")):
+        SubElement(bounds, tag).text = decimals(_tidy(box[i]) + (i < 2))
+    if thing.crowd:
+        rest["iscrowd"] = 1
+    if thing.track is not None:
+        rest["track_id"] = thing.track
+    _add_attributes(node, rest)
+
+
+def _tidy(value: float) -> Decimal:
+    """A coordinate in decimals, without the noise that sums leave: 1.08 + 611.59 is 612.67."""
+    short = round(float(value), 6)
+    return Decimal(repr(short if abs(short - value) < 1e-9 else float(value)))
+
+
+def decimals(value: Decimal) -> str:
+    """A number without exponent and needless zeros: 48, 1.08."""
+    text = format(value, "f")
+    return (text.rstrip("0").rstrip(".") if "." in text else text) or "0"
+
+
+def _add_attributes(node: Element, values: Mapping[str, Any]) -> None:
+    if not values:
+        return
+    list_ = SubElement(node, "attributes")
+    for name, value in values.items():
+        pair = SubElement(list_, "attribute")
+        bare = holds(name) and name and not name.startswith('"')
+        SubElement(pair, "name").text = name if bare else json.dumps(name)
+        SubElement(pair, "value").text = text_of(value)

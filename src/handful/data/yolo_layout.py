@@ -1,0 +1,319 @@
+"""Where a YOLO data set keeps what: data.yaml, lists of photos, folders; which split and label file a photo has.
+
+A label file's place follows from its photo's: the last folder named images becomes labels, or else it lies beside the
+photo. Names only; nothing is held of what the files say.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from handful.data.finding import Finding, Tell
+from handful.data.paths import Shelf, is_photo, relative, walk
+from handful.data.reading import Few, label_text
+from handful.pick import need
+
+OTHER_KEYS = frozenset(("path", "names", "nc", "download", "kpt_shape", "kpt_names", "flip_idx", "channels", "roboflow",
+                        "masks_dir", "train_label_dir", "val_label_dir"))  # fmt: skip
+SPLITS = ("test", "val", "valid", "train")  # a photo in two of them stays in the first
+FOLDERS = ("train", "valid", "val", "test")
+NAME_FILES = ("obj.names", "*.names", "classes.txt", "labels/classes.txt")
+_SPLIT_FOLDER = re.compile(r"(train|val|valid|test)\d*")
+_CONFIG = re.compile(rb"^['\"]?(names|train|val)['\"]?[ \t]*:", re.MULTILINE)
+_DRIVE = re.compile(r"^[A-Za-z]:(?=/)")
+_LABEL_LINE = re.compile(rb"\s*\d+(\.0*)?([ \t]+[-+.\deE]+){4,}\s*(\n|$)")
+_CONFIG_BYTES, _SNIFF_FILES, _SNIFF_BYTES, _MOST_PARTS = 1 << 19, 200, 4096, 20
+
+
+@dataclass
+class Layout:
+    """All files below a folder, and what its data.yaml says of them.
+
+    rows: (photo, name, split) of each sample. names: (id, name) of each class as listed, None when nothing lists
+    them; names_file says where. points: how many numbers of keypoints follow each box.
+    """
+
+    shelf: Shelf
+    rows: list[tuple[str, str, str | None]] = field(default_factory=list)
+    labels: set[str] = field(default_factory=set)
+    names: list[tuple[Any, Any]] | None = None
+    names_file: str = "."
+    points: int = 0
+
+
+def detect(folder: Path) -> bool:
+    """Whether a folder, or a data.yaml, is a YOLO data set."""
+    if folder.is_file():
+        return folder.suffix.lower() in (".yaml", ".yml") and _is_config(folder)
+    if not folder.is_dir():
+        return False
+    if any(_is_config(path) for path in _configs(folder)) or (folder / "obj.names").is_file():
+        return True
+    places = [folder / "labels", *(folder / name / "labels" for name in FOLDERS)]
+    places += [folder] if (folder / "classes.txt").is_file() else []
+    return any(_has_labels(place) for place in places if place.is_dir())
+
+
+def _configs(root: Path) -> list[Path]:
+    """The YAML files of a folder, those named as usual first."""
+    found = sorted(p for p in (*root.glob("*.yaml"), *root.glob("*.yml")) if p.is_file())
+    return sorted(found, key=lambda p: p.stem not in ("data", "dataset"))
+
+
+def _is_config(path: Path) -> bool:
+    try:
+        with open(path, "rb") as opened:
+            keys = set(_CONFIG.findall(opened.read(_CONFIG_BYTES)))
+    except OSError:
+        return False
+    return b"names" in keys and len(keys) > 1
+
+
+def _has_labels(folder: Path) -> bool:
+    for name in itertools.islice(walk(folder), _SNIFF_FILES):
+        if name.lower().endswith(".txt") and (folder / name).is_file():
+            try:
+                with open(folder / name, "rb") as opened:
+                    if _LABEL_LINE.match(opened.read(_SNIFF_BYTES)):
+                        return True
+            except OSError:
+                continue
+    return False
+
+
+def label_of(photo: str) -> str:
+    """Where the label file of a photo lies, by Ultralytics' rule."""
+    stem = os.path.splitext(f"/{photo}")[0]
+    before, images, after = stem.rpartition("/images/")
+    return (f"{before}/labels/{after}" if images else stem)[1:] + ".txt"
+
+
+def layout(folder: Path, tell: Tell) -> Layout:
+    """Find the photos of a data set with their splits; what data.yaml and lists name in vain is told."""
+    root = folder.parent if folder.is_file() else folder
+    found = Layout(Shelf(root, root))
+    found.labels = {name for name in found.shelf.others if name.lower().endswith(".txt")}
+    config: Mapping[str, Any] = {}
+    file = "."
+    path = folder if folder.is_file() else next(filter(_is_config, _configs(root)), None)
+    if path is not None:
+        config = _yaml(path, root, tell)
+        file = found.names_file = relative(path, root)
+        found.names = _listed_names(config.get("names"))
+        found.points = _points(config.get("kpt_shape"))
+        entries = _entries(config)
+    else:
+        entries, file = _darknet(root, tell)
+        entries = entries or _usual(root)
+    if found.names is None:
+        _names_from_file(found, root, tell)
+    _photos(found, entries, config.get("path"), root, file, tell)
+    return found
+
+
+def _yaml(path: Path, root: Path, tell: Tell) -> Mapping[str, Any]:
+    """A small YAML file with every scalar as its text: YAML would turn the class "no" into False."""
+    yaml = need("yaml", "data")
+    text = label_text(path, root, tell, most=_CONFIG_BYTES)
+    if text is None:
+        return {}
+    try:
+        value = yaml.load(text, Loader=yaml.BaseLoader)
+    except Exception as error:  # PyYAML raises YAMLError, ValueError, RecursionError and more
+        why = " ".join(str(error).split())[:200]
+        tell(Finding("unreadable_labels", relative(path, root), why, detail=f"is not readable YAML ({why})"))
+        return {}
+    if not isinstance(value, dict):
+        tell(Finding("unreadable_labels", relative(path, root), type(value).__name__, detail="is no YAML mapping"))
+        return {}
+    return value
+
+
+def _listed_names(value: Any) -> list[tuple[Any, Any]] | None:
+    """(id, name) as data.yaml lists them: a list, or a mapping from ids."""
+    if isinstance(value, dict):
+        return list(value.items())
+    return list(enumerate(value)) if isinstance(value, list) else None
+
+
+def _points(value: Any) -> int:
+    shape = value if isinstance(value, list) and len(value) == 2 else []
+    numbers = [int(v) for v in shape if isinstance(v, str) and v.isascii() and v.isdigit() and len(v) < 5]
+    return numbers[0] * numbers[1] if len(numbers) == 2 else 0
+
+
+def _entries(config: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Split -> folders or lists, from data.yaml."""
+    found = {}
+    for key, value in config.items():
+        places = [value] if isinstance(value, str) else value if isinstance(value, list) else []
+        if isinstance(key, str) and key not in OTHER_KEYS:
+            found[key] = [p for p in places if isinstance(p, str) and p not in ("", "~", "null") and "\0" not in p]
+    return found
+
+
+def _darknet(root: Path, tell: Tell) -> tuple[dict[str, list[str]], str]:
+    """Split -> lists, from obj.data or from train.txt and its like, and the file that says so."""
+    data = next(iter(sorted(root.glob("*.data"))), None)
+    text = label_text(data, root, tell, most=_CONFIG_BYTES) if data is not None and data.is_file() else None
+    pairs = [line.split("=", 1) for line in (text or "").split("\n") if "=" in line]
+    found = {k.strip(): [v.strip()] for k, v in pairs if k.strip() not in ("classes", "names", "backup")}
+    for path in sorted(root.glob("*.txt")) if not found else ():
+        if path.is_file():
+            with open(path, "rb") as opened:
+                first = opened.read(_SNIFF_BYTES).split(b"\n")[0].decode("utf-8", "replace").strip()
+            if is_photo(first):
+                found[path.stem] = [path.name]
+    return found, relative(data, root) if data is not None else "."
+
+
+def _usual(root: Path) -> dict[str, list[str]]:
+    """Split -> folder, where nothing but folders says so: images/train or train/images."""
+    images = root / "images"
+    below = [p.name for p in images.iterdir() if p.is_dir()] if images.is_dir() else []
+    inside = {name: [f"images/{name}"] for name in sorted(below) if _SPLIT_FOLDER.fullmatch(name)}
+    return inside or {name: [f"{name}/images"] for name in FOLDERS if (root / name / "images").is_dir()}
+
+
+def _names_from_file(found: Layout, root: Path, tell: Tell) -> None:
+    for pattern in NAME_FILES:
+        for path in sorted(root.glob(pattern)):
+            text = label_text(path, root, tell, most=_CONFIG_BYTES) if path.is_file() else None
+            if text is not None:
+                found.names_file = relative(path, root)
+                found.names = list(enumerate(text.rstrip().replace("\r\n", "\n").split("\n"))) if text.strip() else []
+                return
+
+
+def _photos(found: Layout, entries: Mapping[str, list[str]], prefix: Any, root: Path, file: str, tell: Tell) -> None:
+    """Fill in the rows: photos that lists name, photos in a split's folder, and the others below images."""
+    folders: dict[str, str] = {}
+    lists: dict[str, list[str]] = {}
+    for split, places in entries.items():
+        for place in places:
+            at = _resolved(place, prefix, root)
+            if at is None:
+                if split in SPLITS:
+                    absolute = os.path.isabs(place) or ".." in place.split("/")
+                    code = "unsafe_path" if absolute else "missing_image"
+                    tell(Finding(code, file, place[:200], detail=f"says that {split} is in {place[:200]!r}, "
+                                 "which is not in the folder"))  # fmt: skip
+            elif at.endswith(".txt"):
+                lists[split] = [*lists.get(split, []), at]
+            else:
+                folders.setdefault(at, split)
+    together = [at for places in entries.values() for p in places if (at := _resolved(p, prefix, root)) is not None]
+    alone = len(together) > 1 and len(set(together)) == 1  # train and val are the same photos: there are no splits
+    of_photo: dict[str, str] = {}
+    order: list[tuple[str, str]] = []
+    for split in sorted(lists, key=lambda s: (SPLITS.index(s) if s in SPLITS else len(SPLITS), s)):
+        for at in lists[split]:
+            for photo in _in_list(found.shelf, at, root, tell):
+                other = of_photo.get(photo)
+                if other is None:
+                    of_photo[photo] = split
+                    order.append((photo, split))
+                elif other != split and split in SPLITS and not alone:
+                    detail = f"is listed in {other} and {split}"
+                    tell(Finding("same_photo_across_splits", photo, [photo], detail=detail))
+    rows: list[tuple[str, str, str | None]] = [(p, _name(p, s), None if alone else s) for p, s in order]
+    flat = not folders and not lists and not any("/images/" in f"/{photo}" for photo in found.shelf.photos)
+    for photo in sorted(found.shelf.photos - of_photo.keys()):
+        at = next((a for a in _above(photo) if a in folders), None)
+        if at is not None:
+            rows.append((photo, photo[len(at) + 1 :] if at else photo, None if alone else folders[at]))
+        elif not lists and ("/images/" in f"/{photo}" or flat or label_of(photo) in found.labels):
+            rows.append((photo, _name(photo, ""), None))
+    _without_clashes(found, rows, tell)
+
+
+def _without_clashes(found: Layout, rows: Iterable[tuple[str, str, str | None]], tell: Tell) -> None:
+    """Keep the first photo of each label file; tell the others, and label files without a photo."""
+    first: dict[str, str] = {}
+    few = Few(tell)
+    for row in sorted(rows, key=lambda row: row[2] or ""):  # stable: within a split as listed
+        label = label_of(row[0])
+        other = first.setdefault(label, row[0])
+        if other == row[0]:
+            found.rows.append(row)
+        else:
+            detail = f"and {other} would share the label file {label}; only {other} is read"
+            few(Finding("duplicate_image", row[0], other, detail=detail))
+    used = {label_of(photo) for photo in found.shelf.photos}
+    for label in sorted(found.labels - used):
+        if "/labels/" in f"/{label}" and os.path.basename(label) != "classes.txt":
+            few(Finding("missing_image", label, detail="is a label file without a photo"))
+    few.close()
+
+
+def _above(photo: str) -> Iterator[str]:
+    """The folders a photo lies in, the nearest first; "" is the whole data set."""
+    while photo:
+        photo = photo.rpartition("/")[0]
+        yield photo
+
+
+def _resolved(place: str, prefix: Any, root: Path) -> str | None:
+    """A folder or list of data.yaml inside the data set, or None.
+
+    Absolute paths and those that start with .. were right on another machine: what they end with is looked for.
+    """
+    elsewhere = place.startswith(("/", "..")) or place[1:2] == ":"
+    parts, before = _parts(place), _parts(prefix) if isinstance(prefix, str) else []
+    tries = ["/".join(before[i:] + parts) for i in range(len(before) + 1)]
+    if elsewhere:
+        tries += ["/".join(parts[i:]) for i in range(len(parts) - 1)]
+    tries += parts[-1:] if place.endswith(".txt") else []  # CVAT's obj.data says data/train.txt, and has no data/
+    for at in tries:
+        if os.path.isdir(root / at) or (at.endswith(".txt") and os.path.isfile(root / at)):
+            return at
+    return None
+
+
+def _parts(path: str) -> list[str]:
+    """The names in a path, without drive and dots; the last of them when there are more than any path has."""
+    parts = _DRIVE.sub("", path.replace("\\", "/")).split("/")
+    return [part for part in parts if part not in ("", ".", "..")][-_MOST_PARTS:]
+
+
+def _in_list(shelf: Shelf, file: str, root: Path, tell: Tell) -> Iterator[str]:
+    """The photos that a list names, each once; a path from another machine is found by what it ends with."""
+    text = (label_text(root / file, root, tell) if shelf.inside(file, tell) else None) or ""
+    beside = os.path.dirname(file) or "."
+    seen: set[str] = set()
+    few = Few(tell)
+    for line in text.split("\n"):
+        if not line.strip():
+            continue
+        parts = _parts(line.strip()) if len(line) < 2000 else []
+        tries = [
+            line.rstrip("\r"),
+            f"{beside}/{'/'.join(parts)}".removeprefix("./"),
+            *("/".join(parts[i:]) for i in range(len(parts))),
+        ]
+        photo = next((name for name in tries if name in shelf.photos), None)
+        photo = photo or shelf.find("/".join(parts) or line.strip()[:100], few, file=file)
+        if photo is not None and photo in seen:
+            few(Finding("duplicate_image", file, photo, detail=f"lists {photo} twice"))
+        elif photo is not None:
+            seen.add(photo)
+            yield photo
+    few.close()
+
+
+def _name(photo: str, split: str) -> str:
+    """A photo's path inside its split: images/train/a.jpg and obj_train_data/a.jpg are a.jpg."""
+    parts = photo.split("/")
+    if "images" in parts[:-1]:
+        parts = parts[parts.index("images") + 1 :]
+    elif len(parts) > 1 and re.fullmatch(r"obj_.*data", parts[0]):
+        parts = parts[1:]
+    if len(parts) > 1 and split and re.fullmatch(rf"{re.escape(split)}\d*", parts[0]):
+        parts = parts[1:]
+    return "/".join(parts)

@@ -1,0 +1,164 @@
+"""The lines of a YOLO label file: pure functions between its text and handful's types.
+
+A line is a class id and, as fractions of the photo's width and height, either centre and size of a box or the points
+of one outline. A file holds boxes or outlines: in one that has outlines, Ultralytics takes a line of five numbers for
+an outline of two points.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Iterable, Iterator, Mapping
+
+import numpy as np
+
+from handful.data.finding import Finding, Tell
+from handful.data.reading import Few
+from handful.data.shapes import MAX_POINTS, OUTSIDE_PX, checked_box, pixels_of
+from handful.data.yolo_outline import joined, outlines
+from handful.types import Object
+
+DECIMALS = 6  # of a pixel, when read
+_MOST_LINE = 64 * MAX_POINTS  # characters
+
+
+def objects_of(
+    text: str, names: Mapping[int, str], size_wh: tuple[int, int], tell: Tell, *, file: str, points: int = 0
+) -> tuple[Object, ...]:
+    """The objects of a label file, in its order; what is wrong with the others is told.
+
+    points: how many numbers of keypoints follow a box; they are passed over.
+    """
+    few = Few(tell)
+    mixed = not points and any(len(line) < _MOST_LINE and len(line.split()) > 6 for line in io.StringIO(text))
+    found = [
+        object_of(line, number, names, size_wh, few, file=file, outlined=mixed, points=points)
+        for number, line in enumerate(io.StringIO(text), 1)
+        if line.strip()
+    ]
+    few.close()
+    return tuple(thing for thing in found if thing is not None)
+
+
+def object_of(
+    line: str, number: int, names: Mapping[int, str], size_wh: tuple[int, int], tell: Tell, *, file: str,
+    outlined: bool = False, points: int = 0,
+) -> Object | None:  # fmt: skip
+    """One line, or None after telling why it cannot be used. outlined: the file has outlines."""
+
+    def broken(why: str, code: str = "broken_label") -> Object | None:
+        tell(Finding(code, file, number, detail=f"line {number} {why}"))
+        return None
+
+    if len(line) >= _MOST_LINE:
+        return broken(f"has {len(line)} characters", "broken_polygon")
+    words = line.split()
+    key = _whole(words[0])
+    if key is None:
+        return broken(f"starts with {words[0][:40]!r}; wanted a class id")
+    if key not in names:
+        detail = f"line {number} is of class {key}, which is not listed"
+        tell(Finding("unknown_category", file, key, detail=detail))
+        return None
+    try:
+        values = np.array([float(word) for word in words[1:]])
+    except ValueError:
+        return broken(f"is {line.strip()[:60]!r}; wanted numbers")
+    if not np.isfinite(values).all():
+        return broken("has NaN or infinity", "not_finite")
+    what = f"line {number} ({names[key]})"
+    if len(values) == 4 + points:
+        if outlined:
+            return broken("is a box in a file of outlines, which is read as an outline of two points")
+        box = _box(values[:4], size_wh)
+        checked = checked_box(box, size_wh, tell, file=file, what=what)
+        return Object(names[key], checked) if checked is not None else None
+    if points or len(values) < 6 or len(values) % 2:
+        return broken(f"has {len(words)} numbers; wanted a class with a box (5) or an outline (7, 9, ...)")
+    if len(values) > 2 * MAX_POINTS:
+        return broken(f"has an outline of {len(values) // 2} points", "broken_polygon")
+    return _outlined(names[key], values.reshape(-1, 2), size_wh, tell, file, what)
+
+
+def _whole(word: str) -> int | None:
+    """A class id: Ultralytics writes 3, others 3.0."""
+    try:
+        value = float(word)
+    except ValueError:
+        return None
+    return int(value) if math.isfinite(value) and value.is_integer() and abs(value) < 1e9 else None
+
+
+def _box(values: np.ndarray, size_wh: tuple[int, int]) -> tuple[float, float, float, float]:
+    x, y, w, h = values.tolist()
+    width, height = size_wh
+    left, right = round((x - w / 2) * width, DECIMALS), round((x + w / 2) * width, DECIMALS)
+    return left, round((y - h / 2) * height, DECIMALS), right, round((y + h / 2) * height, DECIMALS)
+
+
+def _outlined(
+    label: str, fractions: np.ndarray, size_wh: tuple[int, int], tell: Tell, file: str, what: str
+) -> Object | None:
+    """An object of one outline; its box is the smallest around it, as Ultralytics takes it."""
+    with np.errstate(over="ignore"):
+        polygon = np.round(fractions * size_wh, DECIMALS)
+    (left, top), (right, bottom) = polygon.min(0).tolist(), polygon.max(0).tolist()
+    over = max(-left, -top, right - size_wh[0], bottom - size_wh[1])
+    if over > OUTSIDE_PX:
+        detail = f"{what} leaves the {size_wh[0]}x{size_wh[1]} photo by {over:g} px"
+        value = [str(v) if math.isinf(v) else v for v in (left, top, right, bottom)]
+        tell(Finding("box_outside", file, value, detail=detail))
+        polygon = np.clip(polygon, 0, size_wh)
+        (left, top), (right, bottom) = polygon.min(0).tolist(), polygon.max(0).tolist()
+    box = checked_box((left, top, right, bottom), size_wh, tell, file=file, what=what)
+    return None if box is None else Object(label, box, (polygon,))
+
+
+def lines_of(objects: Iterable[Object], ids: Mapping[str, int], size_wh: tuple[int, int]) -> Iterator[str]:
+    """The lines of a label file: outlines for all objects if one of them has a shape, boxes otherwise.
+
+    Left out are crowds, which would be read as one thing, and objects without an area.
+    """
+    things = [thing for thing in objects if not thing.crowd]
+    outlined = any(thing.polygons_px or thing.rle is not None for thing in things)
+    for thing in things:
+        fractions = _outline(thing, size_wh) if outlined else _centre_and_size(thing, size_wh)
+        if fractions is not None:
+            yield _line(ids[thing.label], fractions, size_wh)
+
+
+def _centre_and_size(thing: Object, size_wh: tuple[int, int]) -> np.ndarray | None:
+    if thing.box_px is None:
+        return None
+    corners = np.array(thing.box_px).reshape(2, 2)
+    for _ in range(2):
+        fractions = np.stack([corners.mean(0), corners[1] - corners[0]]) / size_wh
+        if fractions.min() >= 0 and fractions.max() <= 1:
+            break
+        corners = np.clip(corners, 0, size_wh)  # Ultralytics drops a photo with a number that is no fraction
+    return fractions
+
+
+def _outline(thing: Object, size_wh: tuple[int, int]) -> np.ndarray | None:
+    """One outline of an object as fractions: its parts joined, its pixels traced without holes, or its box."""
+    parts = list(thing.polygons_px) if thing.rle is None else outlines(pixels_of(thing.rle))
+    for points in (joined(parts) if parts else None, _corners(thing)):
+        if points is not None:
+            cut = np.clip(points, 0, size_wh)
+            if (cut.max(0) > cut.min(0)).all():
+                return np.asarray(cut / size_wh)
+    return None
+
+
+def _corners(thing: Object) -> np.ndarray | None:
+    if thing.box_px is None:
+        return None
+    left, top, right, bottom = thing.box_px
+    return np.array([[left, top], [right, top], [right, bottom], [left, bottom]])
+
+
+def _line(key: int, fractions: np.ndarray, size_wh: tuple[int, int]) -> str:
+    digits = max(10, 6 + len(str(max(size_wh))))  # enough to come back within a millionth of a pixel
+    texts = (f"{v:.{digits}f}".rstrip("0").rstrip(".") for v in fractions.ravel().tolist())
+    return " ".join([str(key), *(text or "0" for text in texts)])
