@@ -272,7 +272,8 @@ def one_part(part: Part, used_for: str) -> dict[str, Any]:
     row = {"used_for": used_for, "photos": n, "pairs": n * (n - 1) // 2, **rates(found[:, :-1], len(wrong))}
     print(
         f"{part.name:30s} {n:4d} photos   found {100 * row['found']:6.2f} %   "
-        f"wrong {len(wrong):3d} of {row['pairs']:6d} (pHash {rivals['phash']:3d}, dHash {rivals['dhash']:3d})   mirror {100 * found[:, -1].mean():.1f} %",
+        f"wrong {len(wrong):3d} of {row['pairs']:6d} (pHash {rivals['phash']:3d}, dHash {rivals['dhash']:3d})   "
+        f"mirror {100 * found[:, -1].mean():.1f} %",
         flush=True,
     )
     return {**row, "mirror": float(found[:, -1].mean()), "wrong_pairs": wrong, "wrong_at_10_bits": rivals}

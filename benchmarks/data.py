@@ -17,13 +17,14 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from common import ROOT, data_folder, save
 
 LABELS, PHOTOS = 100_000, 1_000
 DATUMARO = "datumaro==1.13.12"
-WORKER = '''
+WORKER = """
 import json, resource, sys, time
 tool, folder, half = sys.argv[1:4]
 start = time.perf_counter()
@@ -75,11 +76,11 @@ end = time.perf_counter()
 print(json.dumps({"import_s": imported - start, "read_s": read - imported, "all_s": end - imported, "photos": photos,
     "labels": labels, "boxes": round(boxes, 1), "pixels": pixels,
     "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform == "linux" else 1 << 20)}))
-'''
+"""
 
 
 def build(data: Path, folder: Path) -> None:
-    """1,000 photos (the 257 of coco-mini, again and again) and 100,000 of their real boxes, outlines and run lengths."""
+    """1,000 photos (those of coco-mini, again and again) and 100,000 of their real boxes, outlines and run lengths."""
     shutil.rmtree(folder, ignore_errors=True)
     source = json.loads((data / "coco-mini/instances_train.json").read_text())
     rows: dict[int, list[dict]] = {}  # type: ignore[type-arg]
@@ -126,20 +127,21 @@ def main() -> None:
     runs: dict[str, list[dict[str, float]]] = {tool: [] for tool in pythons}
     for _ in range(args.runs + 1):  # the first round warms the disk's cache and is not counted
         for tool, python in pythons.items():
-            done = subprocess.run([python, "-c", WORKER, tool, str(folder), "all"], capture_output=True, text=True, env=env)
+            command = [python, "-c", WORKER, tool, str(folder), "all"]
+            done = subprocess.run(command, capture_output=True, text=True, env=env)
             if done.returncode:
                 sys.exit(f"{tool} failed:\n{done.stderr[-3000:]}")
             runs[tool].append(json.loads(done.stdout.strip().splitlines()[-1]))
-    rows = {}
+    rows: dict[str, dict[str, Any]] = {}
     for tool, found in runs.items():
         counted = found[1:]
-        rows[tool] = {key: {"median": float(np.median([r[key] for r in counted])), "min": min(r[key] for r in counted),
-                            "max": max(r[key] for r in counted)} for key in ("import_s", "read_s", "all_s", "peak_mb")}  # fmt: skip
+        rows[tool] = {key: _spread([r[key] for r in counted]) for key in ("import_s", "read_s", "all_s", "peak_mb")}
         rows[tool]["sums"] = {key: counted[0][key] for key in ("photos", "labels", "boxes", "pixels")}
     size = (folder / "instances_train.json").stat().st_size / 1e6
-    print(f"{LABELS:,} labels, {PHOTOS:,} photos, JSON of {size:.0f} MB, median (least to most) of {args.runs} runs in turn")
+    print(f"{LABELS:,} labels, {PHOTOS:,} photos, JSON of {size:.0f} MB; median (least to most) of {args.runs} runs")
     for tool, row in rows.items():
-        print(f"{tool:12s} read JSON {_of(row['read_s'])} s   all {_of(row['all_s'])} s   peak {_of(row['peak_mb'], 0)} MB   {row['sums']}")
+        times = f"read JSON {_of(row['read_s'])} s   all {_of(row['all_s'])} s   peak {_of(row['peak_mb'], 0)} MB"
+        print(f"{tool:12s} {times}   {row['sums']}")
     mine = rows["handful"]
     for tool in ("pycocotools", "datumaro"):
         ratio = {key: rows[tool][key]["median"] / mine[key]["median"] for key in ("read_s", "all_s", "peak_mb")}
@@ -148,6 +150,10 @@ def main() -> None:
     if len({(r["sums"]["photos"], r["sums"]["labels"]) for r in rows.values()}) > 1:
         print("NOTE: the tools did not count the same photos and labels; see sums")
     save(args.out, {"labels": LABELS, "photos": PHOTOS, "json_mb": size, "runs": args.runs, "tools": rows})
+
+
+def _spread(values: list[float]) -> dict[str, float]:
+    return {"median": float(np.median(values)), "min": min(values), "max": max(values)}
 
 
 def _of(row: dict[str, float], digits: int = 2) -> str:

@@ -23,11 +23,11 @@ from data import datumaro_python
 
 sys.path.insert(0, str(ROOT))
 
-from handful.data import formats  # noqa: E402
-from handful.data.differences import differences  # noqa: E402
-from tests.data.planted import FAULTS, Planted  # noqa: E402
+from handful.data import formats
+from handful.data.differences import differences
+from tests.data.planted import FAULTS, Planted
 
-IMPORT = '''
+IMPORT = """
 import io, json, logging, sys, warnings
 said = io.StringIO()
 logging.basicConfig(stream=said, level=logging.WARNING)
@@ -51,7 +51,7 @@ except Exception as error:
     out["error"] = f"{type(error).__name__}: {error}"[:300]
 out["said"] = said.getvalue()[-300:]
 print(json.dumps(out))
-'''
+"""
 
 
 def datumaro(python: str, *args: object) -> dict:  # type: ignore[type-arg]

@@ -126,7 +126,7 @@ def read_json(path: Path) -> dict[str, Any]:
         value = json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DataError(f"{path} is missing; wanted a JSON file there") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # bad JSON, bad UTF-8, numbers without end, a million [
         raise DataError(f"{path} is not readable JSON ({error}); restore it or make it again") from error
     if not isinstance(value, dict):
         raise DataError(f"{path} holds a JSON {type(value).__name__}; wanted an object")

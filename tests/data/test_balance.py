@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -134,10 +135,11 @@ def test_weights_refuse_what_makes_no_sense() -> None:
 
 
 def test_one_class_a_photo_gives_as_many_of_each_as_of_the_rarest() -> None:
-    samples = [Sample(Path(f"{n}{i}"), label=n, name=f"{n}{i}") for n, k in zip(NAMES, (7, 30, 12, 90), strict=True) for i in range(k)]  # fmt: skip
+    of = {"cat": 7, "dog": 30, "bird": 12, "fox": 90}
+    samples = [Sample(Path(f"{n}{i}"), label=n, name=f"{n}{i}") for n, k in of.items() for i in range(k)]
     got = balance(dataset(samples))
     assert got.after == {"cat": 7, "dog": 7, "bird": 7, "fox": 7}
-    assert got.before == {"cat": 7, "dog": 30, "bird": 12, "fox": 90}
+    assert got.before == of
     assert got.as_json()["uneven_after"] == 0
     assert balance(dataset(samples), size=20).after == {"cat": 5, "dog": 5, "bird": 5, "fox": 5}
     assert balance(dataset(samples), classes=["dog", "fox"]).after == {"dog": 30, "fox": 30}
@@ -150,27 +152,39 @@ def test_photos_come_by_lot() -> None:
     assert len(set(drawn)) == 5
 
 
+def badness(amounts: Mapping[str, int], of: Mapping[str, int]) -> float:
+    """Classes left out first, then how uneven."""
+    return sum(n > 0 and not amounts[name] for name, n in of.items()) + uneven(amounts, of=of)
+
+
 @settings(max_examples=60, deadline=None)
-@given(many_labels, st.sampled_from(["images", "objects", "pixels"]), st.integers(1, 40), st.randoms())
-def test_never_less_even_than_chance(labels: list[list[str]], per: str, size: int, random: object) -> None:
+@given(many_labels, st.sampled_from(["images", "objects", "pixels"]), st.integers(1, 40))
+def test_never_worse_than_chance(labels: list[list[str]], per: Any, size: int) -> None:
     samples = [boxed(f"{i}", row) for i, row in enumerate(labels)]
-    rows = table(dataset(samples), per)  # type: ignore[arg-type]
+    rows = table(dataset(samples), per)
     full = [i for i in range(len(rows.keys)) if rows.start[i + 1] > rows.start[i]]
     if not full:
         with pytest.raises(DataError, match="to balance"):
-            balance(dataset(samples), per=per)  # type: ignore[arg-type]
+            balance(dataset(samples), per=per)
         return
-    got = balance(dataset(samples), per=per, size=size)  # type: ignore[arg-type]
+    got = balance(dataset(samples), per=per, size=size)
     assert len(got.names) == min(size, len(full))
     rng = np.random.default_rng(size)
-    chance = [
-        uneven(
-            dict(zip(rows.classes, rows.sums(rng.choice(full, len(got.names), replace=False)), strict=True)),
-            of=got.before,
-        )  # fmt: skip
-        for _ in range(20)
-    ]
-    assert uneven(got.after, of=got.before) <= np.mean(chance) + 1e-9
+    drawn = (rng.choice(full, len(got.names), replace=False) for _ in range(20))
+    chance = [badness(dict(zip(rows.classes, rows.sums(d), strict=True)), got.before) for d in drawn]
+    assert badness(got.after, got.before) <= np.mean(chance) + 1e-9
+
+
+@pytest.mark.parametrize("per", ["images", "objects", "pixels"])
+@pytest.mark.parametrize("size", [5, 20, 80, 200])
+def test_better_than_the_luckiest_draw(per: Any, size: int) -> None:
+    rng = np.random.default_rng(size)
+    share = [0.7, 0.2, 0.07, 0.03]  # a long tail, and common classes come with the rare ones
+    samples = [boxed(f"{i}", rng.choice(NAMES, int(rng.integers(1, 5)), p=share).tolist()) for i in range(300)]
+    rows, got = table(dataset(samples), per), balance(dataset(samples), per=per, size=size)
+    drawn = (rng.choice(300, size, replace=False) for _ in range(200))
+    chance = [badness(dict(zip(rows.classes, rows.sums(d), strict=True)), got.before) for d in drawn]
+    assert badness(got.after, got.before) < min(chance)
 
 
 @settings(max_examples=40, deadline=None)
@@ -222,7 +236,7 @@ def test_select_is_a_lazy_view() -> None:
     view = select(whole, ["val/a", "b"])
     assert reads == [] and len(view) == 2
     assert [key_of(s) for s in view] == ["val/a", "b"] == [key_of(s) for s in view]
-    with pytest.raises(DataError, match="has no nowhere"):
+    with pytest.raises(DataError, match="lacks 1 of the samples asked for: nowhere"):
         list(select(whole, ["val/a", "nowhere"]))
 
 

@@ -84,7 +84,7 @@ def test_all_faults_at_once_are_all_found_and_none_invented(sound: Path, tmp_pat
 
 def test_every_code_there_is_can_be_seen() -> None:
     elsewhere = {"unsafe_xml", "unreadable_labels", "not_a_photo", "no_label_map", "empty_class_folder", "one_photo",
-                 "same_photo_in_two_classes"}  # fmt: skip
+                 "same_photo_in_two_classes", "frame_gap", "other_split"}  # fmt: skip
     assert set(CODES) == set(FAULTS) | elsewhere
     assert all(kind.grave in GRAVITY and kind.text and kind.repair for kind in CODES.values())
 

@@ -353,6 +353,14 @@ def test_numbered_objects_are_2017(tmp_path: Path) -> None:
     assert PIL_Image.open(tmp_path / "copy/Annotations/480p/bear/00000.png").mode == "P"
 
 
+def test_films_in_which_nothing_is_marked(tmp_path: Path) -> None:
+    found = [Row("bear/00000.png", None, "all first", 1), Row("bear/00001.png", None, "all ignore", 2)]
+    before = made(tmp_path / "photos", found, (Category(0, "background"),))
+    after = back(format_davis, before, tmp_path / "copy")
+    same(before, after)
+    assert after.categories == before.categories
+
+
 def test_an_object_that_comes_later_is_still_counted(tmp_path: Path) -> None:
     categories = (Category(0, "background"), Category(1, "object 1"), Category(2, "object 2"))
     found = [Row("bear/00000.png", None, "all first", 1), Row("bear/00001.png", None, "hole", 2)]
@@ -498,11 +506,11 @@ def test_lists_from_another_machine_give_the_order(tmp_path: Path) -> None:
     names = [f"0001TP_00{n}.png" for n in (6690, 6720, 6750, 6780)]
     tree(tmp_path, {f"train/{n}": None for n in names})
     tree(tmp_path, {f"trainannot/{n}": ids(1) for n in names})
-    order = [names[2], names[0]]
+    order = [names[2], names[1]]
     lines = [f"/SegNet/CamVid/train/{n} /SegNet/CamVid/trainannot/{n}" for n in order]
     for text in ("\n".join(lines), "\r\n".join(lines) + "\r\n", " ".join(lines)):
         (tmp_path / "train.txt").write_bytes(text.encode())
-        assert [s.name for s in format_camvid.read(tmp_path)] == [*order, names[1], names[3]]
+        assert [s.name for s in format_camvid.read(tmp_path)] == [*order, names[0], names[3]]
 
 
 def original(root: Path, **more: Any) -> Path:
@@ -568,6 +576,32 @@ def test_a_coloured_mask_with_colours_of_no_class(tmp_path: Path) -> None:
     assert codes(told) == ["mask_not_ids"] and len(broken) == 1
     _, told, broken = read_all(format_camvid, original(tmp_path / "b", **{name: one}))
     assert codes(told) == ["label_outside_map"] and told[0].value == [1, 2, 3] and told[0].count == 1 and not broken
+
+
+def test_coloured_masks_in_folders_by_split(tmp_path: Path) -> None:
+    sky = np.full((*SIZE[::-1], 3), 128, np.uint8)
+    tree(tmp_path, {"val/0016E5_08001.png": None, "val_labels/0016E5_08001_L.png": sky})
+    dataset, told, _ = read_all(format_camvid, tmp_path)
+    (sample,) = dataset
+    assert told == [] and len(dataset.categories) == 32 and sample.split == "val"
+    assert sample.mask is not None and (sample.mask().ids == 21).all()
+
+
+def test_frames_in_another_split_than_the_published_one(tmp_path: Path) -> None:
+    names = {"train": ("0001TP_006690", "Seq05VD_f00000", "Seq05VD_f00030"), "val": ("0016E5_07959",)}
+    tree(tmp_path, {f"{split}/{name}.png": None for split, own in names.items() for name in own})
+    tree(tmp_path, {f"{split}annot/{name}.png": ids(1) for split, own in names.items() for name in own})
+    _, told, _ = read_all(format_camvid, tmp_path)
+    assert [(f.code, f.file, f.value, f.count) for f in told] == [("other_split", "train", ["Seq05VD", "test"], 2)]
+
+
+def test_numbers_that_a_film_passes_over(tmp_path: Path) -> None:
+    root = davis(tmp_path, 8)
+    for film, number in (("bear", 3), ("bear", 5), ("cow", 0), ("cow", 7)):  # cow has merely fewer frames
+        for path in root.rglob(f"{film}/{number:05d}.*"):
+            path.unlink()
+    _, told, _ = read_all(format_davis, root)
+    assert [(f.code, f.file, f.value) for f in told] == [("frame_gap", "JPEGImages/480p/bear", [2, 4])]
 
 
 def test_not_camvid(tmp_path: Path) -> None:

@@ -1,6 +1,4 @@
-"""How much of each class a data set has; a subset with as near as possible the same of each; weights that make up for
-what cannot be had.
-"""
+"""How much of each class a data set has; a subset with about the same of each; weights that make up for the rest."""
 
 from __future__ import annotations
 
@@ -42,10 +40,9 @@ def held_by(
 ) -> dict[str, Held] | None:
     """What a photo has of each class in it; None when nobody looked, {} when nothing is there.
 
-    names: class id -> name, for masks. A mask tells the pixels where there is one, else the outlines and run lengths,
-    else the boxes; where objects of one class overlap, pixels count twice. A crowd is no object, but its pixels count.
-    The class of a whole photo has no pixels. pixels: False saves counting those of outlines. areas: area_of each
-    object, when it is known already.
+    names: class id -> name, for masks. Pixels are those of the mask, else of outlines and run lengths, else of boxes;
+    overlaps count twice. A crowd is no object, but its pixels count. The class of a whole photo has no pixels.
+    pixels: False saves counting those of outlines. areas: area_of each object, if known.
     """
     if sample.label is None and sample.objects is None and sample.mask is None:
         return None
@@ -89,15 +86,15 @@ def area_of(thing: Object, size_wh: tuple[int, int] | None) -> tuple[int, bool]:
 
 
 def counts(dataset: Dataset) -> dict[str, Any]:
-    """How much there is of each class, in one pass.
+    """How much there is of each class, in one pass; classes in the order of the categories, those without any too.
 
     {"images", "labelled", "empty", "unlabelled": photos, "boxes_as_pixels": objects that have only a box,
-    "classes": {name: {"images", "objects", "pixels", "image_pixels"}}}; image_pixels are all pixels of the photos
-    that hold the class. Classes come in the order of the data set's categories, those without a sample too.
+    "classes": {name: {"images", "objects", "pixels", "image_pixels": all pixels of the photos that hold the class}}}.
     """
     total = {"images": 0, "labelled": 0, "empty": 0, "unlabelled": 0, "boxes_as_pixels": 0}
     names = {c.id: c.name for c in dataset.categories}
-    classes = {c.name: dict.fromkeys(("images", "objects", "pixels", "image_pixels"), 0) for c in dataset.categories}
+    none = {"images": 0, "objects": 0, "pixels": 0, "image_pixels": 0}
+    classes = {c.name: none.copy() for c in dataset.categories}
     for sample in track(dataset, "counting", len(dataset)):
         held = held_by(sample, names)
         total["images"] += 1
@@ -107,7 +104,7 @@ def counts(dataset: Dataset) -> dict[str, Any]:
         if sample.mask is None and sample.size_wh is not None:
             whole = sample.size_wh[0] * sample.size_wh[1]
         for name, h in (held or {}).items():
-            row = classes.setdefault(name, dict.fromkeys(("images", "objects", "pixels", "image_pixels"), 0))
+            row = classes.setdefault(name, none.copy())
             row["images"] += 1
             row["objects"] += h.objects
             row["pixels"] += h.pixels
@@ -121,7 +118,7 @@ def weights(
 ) -> dict[str, float]:
     """A weight a class for the loss, from `counts`: rare classes weigh more. A class without any gets 0.
 
-    enet: 1 / ln(1.02 + p), p the class's share of all; 1.4 to 50, not normalised (Paszke et al., "ENet", 2016).
+    enet: 1 / ln(1.02 + p), p the class's share of all; 1.4 to 50, not normalised (Paszke et al., ENet, 2016).
     effective: (1 - b) / (1 - b^n), n how many, b = beta; normalised to a mean of 1 over the classes there are (Cui et
     al., "Class-balanced loss based on effective number of samples", 2019).
     inverse: N / (k n), N of all, k classes; each class then weighs N / k in all.
@@ -189,8 +186,7 @@ def balance(
     as many of each as of the rarest. classes: only these are balanced (leave "background" out). A photo often holds
     several classes, so an exact balance seldom exists: again and again the photo is taken that leaves fewest classes
     out and then the classes least uneven (see `uneven`); at the end single photos are exchanged where that helps.
-    Photos without labels, or without any of the classes, are not chosen. The same seed chooses the same photos,
-    whatever their order.
+    Photos without any of the classes are not chosen. The same seed chooses the same photos, whatever their order.
     """
     rows = table(dataset, per, classes)
     if not rows.index.size:
@@ -208,7 +204,7 @@ def balance(
 def select(dataset: Dataset, names: Collection[str]) -> Dataset:
     """The samples of these names (see key_of), in the data set's own order, read as they are asked for.
 
-    Raises DataError while reading when a name is not there.
+    Raises DataError when all are read and a name was not there.
     """
     wanted = frozenset(names)
 
@@ -220,8 +216,7 @@ def select(dataset: Dataset, names: Collection[str]) -> Dataset:
                 missing.discard(key)
                 yield sample
         if missing:
-            few = ", ".join(sorted(missing)[:3])
-            raise DataError(f"{dataset.root} has no {few}" + (f" and {len(missing) - 3} more" * (len(missing) > 3)))
+            raise DataError(f"{dataset.root} lacks {len(missing)} of the samples asked for: {min(missing)}, ...")
 
     return replace(dataset, samples=samples, count=len(wanted))
 
@@ -243,7 +238,7 @@ class Table:
 
     def entries(self, photos: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(the entries of these photos one after the other, where each photo's begin), for photos that have some."""
-        first, many = self.start[photos], np.diff(self.start)[photos]
+        first, many = self.start[photos], self.start[photos + 1] - self.start[photos]
         begin = np.cumsum(many) - many
         return np.repeat(first - begin, many) + np.arange(int(many.sum())), begin
 
@@ -267,17 +262,15 @@ def table(dataset: Dataset, per: Per, classes: Collection[str] | None = None) ->
                 index.append(number.setdefault(name, len(number)))
                 much.append(amount)
         rows.append((key_of(sample), begin, len(index), "unlabelled" if held is None else "" if held else "empty"))
-    for name in classes or ():
-        if name not in number:
-            raise unknown("class", name, number)
+    if wrong := sorted(set(classes or ()) - set(number)):
+        raise unknown("class", wrong[0], number)
     rows.sort()
     for a, b in pairwise(rows):
         if a[0] == b[0]:
             raise DataError(f"{dataset.root} has two samples named {a[0]}; a name must be one sample's only")
-    begin_, end = (np.array([row[i] for row in rows], dtype=np.int64) for i in (1, 2))
-    many = end - begin_
-    start = np.concatenate(([0], np.cumsum(many))).astype(np.int64)
-    order = np.repeat(begin_ - start[:-1], many) + np.arange(len(index))
+    begun, ended = (np.array([row[i] for row in rows], dtype=np.int64) for i in (1, 2))
+    start = np.append(0, np.cumsum(ended - begun)).astype(np.int64)
+    order = np.repeat(begun - start[:-1], ended - begun) + np.arange(len(index))
     every = [*listed, *sorted(set(number) - set(listed))]
     kept = {name: number[name] for name in every if classes is None or name in classes}
     to = np.full(len(number), -1)
@@ -307,8 +300,9 @@ class Picker:
         ends = np.searchsorted(table.index[order], np.arange(k + 1))
         self.many = np.diff(ends)
         # the photos of each class; last, all that have any
-        self.waiting = [photo[order[ends[c] : ends[c + 1]]] for c in range(k)]
-        self.waiting.append(np.flatnonzero(np.diff(table.start))[np.argsort(rank[np.diff(table.start) > 0])])
+        self.all = [photo[order[ends[c] : ends[c + 1]]] for c in range(k)]
+        self.all.append(np.array(sorted(set(photo.tolist()), key=rank.__getitem__), dtype=np.int64))
+        self.waiting = self.all.copy()
         self.have, self.free, self.chosen = np.zeros(k), np.ones(n, dtype=bool), list[int]()
 
     def _some(self, c: int) -> np.ndarray:
@@ -320,6 +314,9 @@ class Picker:
             self.waiting[c] = waiting = self.waiting[c][self.free[self.waiting[c]]]
             some = waiting[: self.LOOKS]
         return some
+
+    def _any(self) -> np.ndarray:
+        return np.concatenate([self._some(self._least(self.many > 0)), self._some(len(self.have))])
 
     def _least(self, open_: np.ndarray) -> int:
         """The class that has least, of those the one in fewest photos."""
@@ -348,8 +345,7 @@ class Picker:
 
     def pick(self, c: int | None = None) -> bool:
         """Choose one more photo, of class c if given; False when there is none that may be."""
-        either = [c] if c is not None else [self._least(self.many > 0), len(self.have)]
-        i = self.best(np.concatenate([self._some(c) for c in either]))
+        i = self.best(self._any() if c is None else self._some(c))
         if i is not None:
             self._take(i)
             self.chosen.append(i)
@@ -361,17 +357,18 @@ class Picker:
         while open_.any() and self.have[c := self._least(open_)] < at_least:
             open_[c] = self.pick(c)
         for i in reversed(self.chosen.copy()):
-            mine = slice(self.table.start[i], self.table.start[i + 1])
-            if (self.have[self.table.index[mine]] - self.table.much[mine] >= at_least).all():
-                self._take(i, -1)
+            self._take(i, -1)
+            if (self.have[self.table.index[self.table.start[i] : self.table.start[i + 1]]] >= at_least).all():
                 self.chosen.remove(i)
+            else:
+                self._take(i)
 
     def fill(self, size: int | None) -> None:
         """Choose up to `size` photos. None: of the numbers that leave the classes within SLACK of the least uneven,
         the one whose smallest class is largest, and of those the least uneven.
         """
         late, least = 0, np.inf
-        seen: list[tuple[float, float]] = []  # after so many photos: classes missing and unevenness, the smallest class
+        seen: list[tuple[float, float]] = []  # photo by photo: classes missing + unevenness, the smallest class
         while (size is None or len(self.chosen) < size) and self.pick():
             there = self.have[self.many > 0]
             seen.append((float((there == 0).sum() + there.std() / there.mean()), float(there.min())))
@@ -387,17 +384,15 @@ class Picker:
             for i in self.chosen[keep:]:
                 self._take(i, -1)
             del self.chosen[keep:]
-            self.waiting = [np.flatnonzero(np.diff(self.table.start))] * len(self.waiting)
 
     def mend(self) -> None:
-        """Exchange single photos for better ones, as long as that helps, ROUNDS times at most."""
-        for _ in range(self.ROUNDS):
-            before = self.chosen.copy()
+        """Exchange single photos for better ones, ROUNDS times at most; among very many, one makes no difference."""
+        for _ in range(self.ROUNDS if len(self.chosen) <= self.LOOKS else 0):
+            before, self.waiting = self.chosen.copy(), self.all.copy()
             for at in self.rng.permutation(len(before)).tolist():
                 old = before[at]
                 self._take(old, -1)
-                rest = [self._some(c) for c in (self._least(self.many > 0), len(self.have))]
-                new = self.best(np.concatenate([[old], *rest]).astype(np.int64))
+                new = self.best(np.append(self._any(), old))
                 self.chosen[at] = old if new is None else new
                 self._take(self.chosen[at])
             if self.chosen == before:

@@ -48,6 +48,8 @@ CODES: dict[str, Kind] = {
     "no_label_map": Kind("warning", "masks without names for their values", "each value's name is its number"),
     "unlabelled_image": Kind("warning", "a photo nobody labelled (not the same as an empty one)", KEPT),
     "missing_mask": Kind("warning", "a photo without a mask, in a set that has masks", KEPT),
+    "frame_gap": Kind("warning", "a film that passes over frame numbers", KEPT),
+    "other_split": Kind("warning", "a frame in another split than the one that is usual for this data set", KEPT),
     "empty_image": Kind("note", "a photo somebody looked at and found empty", KEPT),
     # boxes and shapes
     "box_outside": Kind("error", "a box that leaves the photo by more than a pixel", "it is cut at the edge"),
@@ -74,7 +76,8 @@ CODES: dict[str, Kind] = {
     # the same photo again
     "same_photo_twice": Kind("warning", "the same photo twice", "the second is left out"),
     "same_photo_in_two_classes": Kind("warning", "the same photo in two classes", "none; decide which is right"),
-    "same_photo_across_splits": Kind("error", "the same photo in two splits", "it stays in test or val, and leaves train"),
+    "same_photo_across_splits": Kind("error", "the same photo in two splits",
+                                     "it stays in test or val, and leaves train"),
     "near_duplicate": Kind("warning", "photos that look the same", KEPT),
     "near_duplicate_across_splits": Kind("warning", "photos that look the same in two splits",
                                          "none; use handful data split"),

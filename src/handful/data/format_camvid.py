@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from handful.data.coco_rows import categories_of
-from handful.data.finding import CODES, Finding, Tell, stop
+from handful.data.finding import Finding, Tell, stop
 from handful.data.label_names import colours_of, labels_of, write_labels
 from handful.data.label_tree import (
     COLOUR_MODES,
@@ -208,10 +208,9 @@ def _moved(rows: list[tuple[_Part, dict[str, str], str | None, str, str]], root:
         usual = usual_split(clip, frame)
         if usual is not None and split in ("train", "val", "test") and split != usual:
             moved[clip or "", split, usual] += 1
-    if "other_split" in CODES:
-        for (clip, split, usual), count in moved.items():
-            detail = f"has {count} frames of {clip} that are in {usual} of the split that results are published on"
-            tell(Finding("other_split", split, [clip, usual], count, detail))
+    for (clip, split, usual), count in moved.items():
+        detail = f"has {count} frames of {clip} that are in {usual} of the split that results are published on"
+        tell(Finding("other_split", split, [clip, usual], count, detail))
 
 
 def usual_split(clip: str | None, frame: int | None) -> str | None:

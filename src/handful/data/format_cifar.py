@@ -185,8 +185,7 @@ def _parents(files: list[_File], groups: list[str], root: Path, tell: Tell) -> d
         (group, most), *rest = counted.most_common()
         if rest:
             detail = f"has photos of class {label} in {len(rest) + 1} groups; {group} has most"
-            file_name = relative(files[0].path.parent, root)
-            tell(Finding("broken_label", file_name, label, counted.total() - most, detail))
+            tell(Finding("broken_label", relative(files[0].path, root), label, counted.total() - most, detail))
         if group < len(groups):
             found[label] = groups[group]
     return found

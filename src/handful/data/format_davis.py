@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from handful.data.finding import CODES, Finding, Tell, stop
+from handful.data.finding import Finding, Tell, stop
 from handful.data.label_names import labels_of, write_labels
 from handful.data.label_tree import (
     Decode,
@@ -126,7 +126,7 @@ def _gaps(photos: Shelf, films: dict[str, list[tuple[int, str]]], mask_of: dict[
             tell(Finding("missing_mask", file, len(bare), len(bare), detail, files))
         numbers = np.array([number for number, _ in frames if number >= 0])
         steps = np.diff(numbers)
-        if len(steps) and steps.min() > 0 and "frame_gap" in CODES:
+        if len(steps) and steps.min() > 0:
             values, counts = np.unique(steps, return_counts=True)
             usual = int(values[counts.argmax()])
             after = numbers[:-1][steps > usual].tolist()

@@ -60,6 +60,8 @@ def open_values(path: Path, root: Path, tell: Tell) -> np.ndarray | None:
     except FileNotFoundError:
         tell(Finding("missing_mask", file, detail="is not there"))
         return None
+    except DataError:  # what tell raised
+        raise
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and more
         tell(Finding("unreadable_mask", file, str(error)[:200], detail=f"cannot be read as a mask ({error})"))
         return None

@@ -12,6 +12,7 @@ from pathlib import Path
 from handful.data.finding import Finding, Tell
 from handful.data.masks import MAX_PIXELS
 from handful.data.paths import relative
+from handful.errors import DataError
 from handful.pick import need
 
 MOST_BYTES = 1 << 25  # a label file of one photo, or a list of photos, is never larger
@@ -94,6 +95,8 @@ def upright_size(path: Path, root: Path, tell: Tell) -> tuple[int, int] | None:
                     tell(Finding("image_bomb", file, [width, height], detail=detail))
                     return None
                 tag = _orientation(opened, path)
+    except DataError:  # what tell raised
+        raise
     except PIL_Image.DecompressionBombError:
         tell(Finding("image_bomb", file, detail="has more pixels than is safe to open"))
         return None
