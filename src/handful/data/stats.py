@@ -164,7 +164,7 @@ class Tally:
         small, large = int((sides < SMALL_PX).sum()), int((sides >= LARGE_PX).sum())
         sizes = Counter(f"{w} × {h}" for w, h in zip(self.widths, self.heights, strict=True))
         keys = ("images", "labelled", "empty", "unlabelled")
-        splits = sorted(self.splits, key=lambda name: name)
+        splits = sorted(self.splits, key=lambda name: (name not in SPLITS, SPLITS.find(name), name))
         w, h = np.array(self.widths), np.array(self.heights)
         return {
             "schema_version": 1,
