@@ -28,7 +28,7 @@ import numpy as np
 from common import data_folder, save
 from PIL import Image as PIL_Image
 
-from handful.data import alike
+from handful.curate import alike
 from handful.data.photos import photos_below, read_photo
 from handful.progress import track
 from handful.types import Image

@@ -23,8 +23,8 @@ from data import datumaro_python
 
 sys.path.insert(0, str(ROOT))
 
+from handful.curate.differences import differences
 from handful.data import formats
-from handful.data.differences import differences
 from tests.data.planted import FAULTS, Planted
 
 IMPORT = """

@@ -28,8 +28,8 @@ from typing import Any
 
 from common import ROOT, save
 
-from handful.data.store import Label, Store
 from handful.device.contract import versions_of
+from handful.store.store import Label, Store
 from handful.types import Object
 
 CLASSES = ("cat", "dog")

@@ -12,10 +12,11 @@ import pytest
 from tests.conftest import ROOT
 
 SOURCE = ROOT / "src" / "handful"
-LAYERS = ["errors", "pick", "types", "progress", "files", "data", "dream", "models", "train", "teach", "detect",
-          "video", "device", "studio", "demo", "cli", "__main__"]  # fmt: skip
+LAYERS = ["errors", "pick", "types", "progress", "files", "data", "store", "curate", "dream", "models", "train",
+          "teach", "detect", "video", "device", "studio", "demo", "cli", "__main__"]  # fmt: skip
 HEAVY = {"torch", "timm", "torchvision", "PIL", "scipy", "matplotlib", "jinja2", "onnx", "onnxruntime", "safetensors",
-         "sklearn", "skimage", "ai_edge_litert", "litert_torch", "executorch", "ncnn", "pnnx"}  # fmt: skip
+         "sklearn", "skimage", "msgspec", "pycocotools", "defusedxml", "yaml", "sqlalchemy", "alembic",
+         "ai_edge_litert", "litert_torch", "executorch", "ncnn", "pnnx"}  # fmt: skip
 NAMES_ITSELF = {"__version__"}
 
 
@@ -51,7 +52,7 @@ def upward_imports(texts: dict[str, str]) -> list[str]:
 
 def early_imports(texts: dict[str, str], heavy: set[str]) -> list[str]:
     """Heavy packages imported when a file of the light parts is imported."""
-    light = {"errors", "pick", "types", "progress", "files", "cli", "data"}
+    light = {"errors", "pick", "types", "progress", "files", "cli", "data", "curate"}
     bad = []
     for where, text in texts.items():
         if where.split("/")[0] not in light:

@@ -17,8 +17,8 @@ import pytest
 from sqlalchemy import text
 
 from handful.data.shapes import rle_of
-from handful.data.store import Keyframe, Mark, Store
 from handful.errors import DataError
+from handful.store.store import Keyframe, Mark, Store
 from handful.types import Category, Dataset, Image, Mask, Object, Rle, Sample
 
 pytest_plugins = ["tests.store_fixture"]
@@ -807,7 +807,7 @@ def test_threads_share_a_store(store: Store, image: int) -> None:
 
 WRITER = """
 import sys
-from handful.data.store import Mark, Store
+from handful.store.store import Mark, Store
 with Store.open(sys.argv[1]) as store:
     store.add_category("cat")
     try:

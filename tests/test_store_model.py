@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from handful.data.store import Label, Mark, Store
 from handful.errors import DataError
+from handful.store.store import Label, Mark, Store
 from handful.types import Object
 
 pytest_plugins = ["tests.store_fixture"]

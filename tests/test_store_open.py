@@ -17,10 +17,10 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import text
 
-from handful.data import store_open
-from handful.data.store import Store
-from handful.data.store_tables import HEAD, VERSION_TABLE, Base
 from handful.errors import DataError, HandfulError, MissingPackage
+from handful.store import database
+from handful.store.store import Store
+from handful.store.tables import HEAD, VERSION_TABLE, Base
 from handful.types import Object
 from tests.conftest import ROOT
 
@@ -45,7 +45,7 @@ def test_the_migrations_make_the_tables(store_url: str) -> None:
         context = MigrationContext.configure(db, opts={"version_table": VERSION_TABLE, "compare_type": True})
         assert compare_metadata(context, Base.metadata) == []
     config = Config()
-    config.set_main_option("script_location", str(store_open.MIGRATIONS))
+    config.set_main_option("script_location", str(database.MIGRATIONS))
     assert ScriptDirectory.from_config(config).get_heads() == [HEAD]
 
 
@@ -63,10 +63,10 @@ def upgrade() -> None:
 def later(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, more: str = "") -> None:
     """Make this handful one that knows a second migration."""
     place = tmp_path / "50% later" / "migrations"
-    shutil.copytree(store_open.MIGRATIONS, place)
+    shutil.copytree(database.MIGRATIONS, place)
     (place / "versions" / "0002_later.py").write_text(LATER.format(more=more))
-    monkeypatch.setattr(store_open, "MIGRATIONS", place)
-    monkeypatch.setattr(store_open, "HEAD", "0002")
+    monkeypatch.setattr(database, "MIGRATIONS", place)
+    monkeypatch.setattr(database, "HEAD", "0002")
 
 
 def test_an_older_store_is_brought_up_to_date(store_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,19 +211,19 @@ def test_a_server_restarted_in_between(store_url: str) -> None:
 def test_nothing_else_loads_the_database_library() -> None:
     found = []
     for path in (ROOT / "src" / "handful").rglob("*.py"):
-        mine = path.name.startswith("store") or "migrations" in path.parts
+        mine = "store" in path.parts
         for node in [] if mine else ast.parse(path.read_text()).body:
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
             if isinstance(node, ast.ImportFrom):
                 names = [f"{node.module}.{a.name}" for a in node.names]
-            heavy = ("sqlalchemy", "alembic", "handful.data.store", "handful.data.migrations")
+            heavy = ("sqlalchemy", "alembic", "handful.store")
             found += [f"{path} imports {name}" for name in names if name.startswith(heavy)]
     assert found == []
 
 
 def test_opening_again_needs_no_alembic(tmp_path: Path) -> None:
     Store.open(tmp_path).close()
-    code = "import sys; from handful.data.store import Store; Store.open(sys.argv[1]); print('alembic' in sys.modules)"
+    code = "import sys; from handful.store.store import Store; Store.open(sys.argv[1]); print('alembic' in sys.modules)"
     out = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "False"
 

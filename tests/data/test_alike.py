@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image as PIL_Image
 
-from handful.data import alike
-from handful.data.alike import Fingerprint, clusters, fingerprint, groups, near
+from handful.curate import alike
+from handful.curate.alike import Fingerprint, clusters, fingerprint, groups, near
 from handful.data.photos import fit, read_photo
 from handful.data.samples import SAMPLES, sample_photo
 from handful.types import Image

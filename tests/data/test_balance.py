@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from handful.data import balance as balance_
+from handful.curate import balance as balance_
+from handful.curate.balance import area_of, balance, counts, key_of, select, table, uneven, weights
 from handful.data import format_coco
-from handful.data.balance import area_of, balance, counts, key_of, select, table, uneven, weights
 from handful.data.shapes import painted, rle_of
 from handful.errors import DataError, UnknownName
 from handful.types import Category, Dataset, Mask, Object, Sample

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image as PIL_Image
 
-from handful.data.check import check, ensure
+from handful.curate.check import check, ensure
+from handful.curate.mend import mend
 from handful.data.finding import CODES, GRAVITY, Finding, stop
 from handful.data.masks import write_ids
-from handful.data.mend import mend
 from handful.errors import DataError
 from tests.data.planted import FAULTS, Planted, photographs
 
@@ -145,7 +145,7 @@ def test_what_was_seen_is_kept_and_a_change_is_seen(sound: Path, tmp_path: Path)
 def test_a_kept_report_is_really_used(sound: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = tmp_path / "cache"
     first = check(sound, cache=cache)
-    monkeypatch.setattr("handful.data.check.look", lambda *a, **k: pytest.fail("looked again"))
+    monkeypatch.setattr("handful.curate.check.look", lambda *a, **k: pytest.fail("looked again"))
     assert check(sound, cache=cache) == first
 
 

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image as PIL_Image
 
+from handful.curate.differences import differences
 from handful.data import format_cifar, format_folder
-from handful.data.differences import differences
 from handful.data.finding import Finding
 from handful.data.writing import Writer
 from handful.errors import DataError

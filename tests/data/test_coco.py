@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from PIL import Image as PIL_Image
 from pycocotools import mask as mask_api
 
+from handful.curate.differences import differences
 from handful.data import coco_index, format_coco, formats
-from handful.data.differences import differences
 from handful.data.finding import Finding, stop
 from handful.data.shapes import bounds, decompress, painted, pixels_of, rle_of
 from handful.data.writing import Writer

@@ -13,9 +13,9 @@ import pytest
 from PIL import Image as PIL_Image
 
 from handful.cli import main
+from handful.curate.convert import convert
+from handful.curate.differences import differences
 from handful.data import formats
-from handful.data.convert import convert
-from handful.data.differences import differences
 from handful.data.shapes import rle_of
 from handful.errors import DataError
 from handful.types import Category, Dataset, Mask, Object, Sample

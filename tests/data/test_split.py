@@ -15,11 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image as PIL_Image
 
-from handful.data import alike, format_coco, formats
-from handful.data.balance import key_of
+from handful.curate import alike
+from handful.curate.balance import key_of
+from handful.curate.split import Split, apply, curated_test, split
+from handful.data import format_coco, formats
 from handful.data.photos import fit, read_photo
 from handful.data.samples import SAMPLES, sample_photo
-from handful.data.split import Split, apply, curated_test, split
 from handful.errors import DataError, UnknownName
 from handful.types import Category, Dataset, Image, Object, Sample
 from tests.conftest import save
@@ -241,7 +242,7 @@ def test_photos_in_an_archive_are_compared_too() -> None:
 
 def test_what_photos_look_like_is_remembered(twins: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = split(twins, cache=tmp_path / "cache")
-    monkeypatch.setattr("handful.data.facts.facts_of", lambda path: pytest.fail(f"{path} was opened again"))
+    monkeypatch.setattr("handful.curate.facts.facts_of", lambda path: pytest.fail(f"{path} was opened again"))
     assert split(twins, cache=tmp_path / "cache") == first
 
 

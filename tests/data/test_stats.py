@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 from PIL import Image as PIL_Image
 
+from handful.curate.stats import stats
 from handful.data import format_coco, formats
 from handful.data.samples import SAMPLES, sample_photo
 from handful.data.shapes import rle_of
-from handful.data.stats import stats
 from handful.types import Category, Dataset, Image, Mask, Object, Sample
 from tests.conftest import save
 

@@ -49,8 +49,8 @@ def check(
 
     Exit code 0: nothing that breaks; 1: errors, with the table.
     """
-    from handful.data.check import check as run
-    from handful.data.mend import mend
+    from handful.curate.check import check as run
+    from handful.curate.mend import mend
     from handful.files import cache_home
 
     cache = None if no_cache else cache_home()
@@ -134,7 +134,7 @@ def convert(
 
     Exit code 1: something would be lost and --allow-loss was not given; nothing is written then.
     """
-    from handful.data.convert import convert as run
+    from handful.curate.convert import convert as run
 
     result = run(
         source,
@@ -195,9 +195,9 @@ def balance(
     allow_loss: bool, format_: str | None, masks: str | None, flat: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Choose photos so that each class has as nearly as many images, objects or pixels; weights for the loss, too."""
-    from handful.data import balance as balancing
+    from handful.curate import balance as balancing
+    from handful.curate.convert import put
     from handful.data import formats
-    from handful.data.convert import put
 
     found = formats.one(source, format=format_, **options_of(masks, flat))
     dataset = found.read()
@@ -255,9 +255,9 @@ def split(
     seed: int, allow_loss: bool, format_: str | None, masks: str | None, flat: bool, no_cache: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Divide photos into train, val and test: each class by its share, what belongs together kept together."""
+    from handful.curate import split as splits
+    from handful.curate.convert import put
     from handful.data import formats
-    from handful.data import split as splits
-    from handful.data.convert import put
     from handful.files import cache_home
 
     if parts and test_per_class is not None:
@@ -299,8 +299,8 @@ def stats(
     source: Path, out: Path, format_: str | None, masks: str | None, flat: bool, as_json: bool
 ) -> None:  # fmt: skip
     """Write a page of pictures about SOURCE: class counts, object sizes, what comes together, samples."""
+    from handful.curate.stats import stats as run
     from handful.data import formats
-    from handful.data.stats import stats as run
 
     dataset = formats.one(source, format=format_, **options_of(masks, flat)).read()
     result = run(dataset, out)

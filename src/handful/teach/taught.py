@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from handful.curate.check import ensure
 from handful.data import format_folder
-from handful.data.check import ensure
 from handful.data.photos import fit, read_photo
 from handful.errors import DataError
 from handful.files import cache_home, sha256

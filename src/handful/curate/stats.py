@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 import handful
-from handful.data.balance import Held, area_of, held_by, key_of
+from handful.curate.balance import Held, area_of, held_by, key_of
 from handful.data.shapes import box_of, painted
 from handful.data.writing import image_of
 from handful.errors import DataError

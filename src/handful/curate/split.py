@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from handful.data import alike
-from handful.data.balance import Picker, Table, key_of, table
-from handful.data.facts import Cache, gather
+from handful.curate import alike
+from handful.curate.balance import Picker, Table, key_of, table
+from handful.curate.facts import Cache, gather
 from handful.data.writing import image_of
 from handful.errors import DataError
 from handful.pick import unknown

@@ -11,10 +11,10 @@ from typing import Any
 from sqlalchemy import Insert, delete, insert, select, update
 from sqlalchemy.engine import Connection
 
-from handful.data import store_read as read
-from handful.data.store_marks import OBJECTS, Label, Mark, checked_text
-from handful.data.store_tables import HistoryRow, LabelRow, StepRow
 from handful.errors import DataError
+from handful.store import reading as read
+from handful.store.marks import OBJECTS, Label, Mark, checked_text
+from handful.store.tables import HistoryRow, LabelRow, StepRow
 from handful.types import Object
 
 

@@ -11,10 +11,10 @@ from typing import Any
 from sqlalchemy import insert, select, update
 from sqlalchemy.engine import Connection
 
-from handful.data import store_read as read
-from handful.data.store_marks import checked_text
-from handful.data.store_tables import ClipRow, ImageRow, Source
 from handful.errors import DataError
+from handful.store import reading as read
+from handful.store.marks import checked_text
+from handful.store.tables import ClipRow, ImageRow, Source
 from handful.types import Category
 
 

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from handful.data.album import Album
-from handful.data.facts import Cache, Facts, file_hash, gather
+from handful.curate.album import Album
+from handful.curate.facts import Cache, Facts, file_hash, gather
+from handful.curate.listing import Listing, Notes
 from handful.data.finding import Finding, Tell
 from handful.data.formats import Source, located, sources
-from handful.data.listing import Listing, Notes
 from handful.data.paths import is_leftover, relative, walk
 from handful.data.shapes import box_of
 from handful.errors import DataError

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from handful.curate.check import check, look
+from handful.curate.differences import differences
+from handful.curate.facts import Cache
 from handful.data import formats
-from handful.data.check import check, look
-from handful.data.differences import differences
-from handful.data.facts import Cache
 from handful.data.finding import KEPT, Finding
 from handful.data.formats import Source, located, sources
 from handful.data.paths import relative

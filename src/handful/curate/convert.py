@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from handful.curate.differences import ADDED, Difference, differences
 from handful.data import formats, labelmaps
-from handful.data.differences import ADDED, Difference, differences
 from handful.data.finding import Finding
 from handful.errors import DataError
 from handful.files import replacing_folder

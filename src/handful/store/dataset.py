@@ -13,17 +13,17 @@ import numpy as np
 from sqlalchemy import func, insert, select
 from sqlalchemy.engine import Connection
 
-from handful.data import store_read as read
 from handful.data.shapes import pixels_of
-from handful.data.store_marks import OBJECTS, Label, Mark, box_at, checked_text, plain_json
-from handful.data.store_open import Database
-from handful.data.store_photos import add_source, clip_ids, clip_names, photo_of, place_of, root_of, to_category
-from handful.data.store_steps import Step, insert_all
-from handful.data.store_tables import CategoryRow, HistoryRow, ImageRow, LabelRow, Source
 from handful.errors import DataError
 from handful.files import sha256
 from handful.pick import need
 from handful.progress import track
+from handful.store import reading as read
+from handful.store.database import Database
+from handful.store.marks import OBJECTS, Label, Mark, box_at, checked_text, plain_json
+from handful.store.photos import add_source, clip_ids, clip_names, photo_of, place_of, root_of, to_category
+from handful.store.steps import Step, insert_all
+from handful.store.tables import CategoryRow, HistoryRow, ImageRow, LabelRow, Source
 from handful.types import Category, Dataset, Image, Mask, Object, Rle, Sample
 
 PAGE = 200  # photos in memory at once on the way out

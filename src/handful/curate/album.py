@@ -6,8 +6,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from handful.data import alike
-from handful.data.facts import Facts
+from handful.curate import alike
+from handful.curate.facts import Facts
 from handful.data.finding import Finding, Tell
 from handful.types import Sample
 

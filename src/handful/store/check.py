@@ -10,9 +10,9 @@ from typing import Any
 from sqlalchemy import func, select, text
 from sqlalchemy.engine import Connection
 
-from handful.data.store_marks import OBJECTS
-from handful.data.store_read import row_state
-from handful.data.store_tables import HistoryRow, LabelRow, StepRow
+from handful.store.marks import OBJECTS
+from handful.store.reading import row_state
+from handful.store.tables import HistoryRow, LabelRow, StepRow
 
 PAGE = 5000  # rows in memory at once
 

@@ -18,16 +18,17 @@ from typing import Any
 
 from sqlalchemy import select, update
 
-from handful.data import store_dataset, store_photos
-from handful.data import store_read as read
-from handful.data.store_check import problems
-from handful.data.store_dataset import Added
-from handful.data.store_marks import Change, Keyframe, Label, Mark, plain_json
-from handful.data.store_open import Database
-from handful.data.store_photos import Photo
-from handful.data.store_steps import Step
-from handful.data.store_tables import CategoryRow, ClipRow, HistoryRow, ImageRow, LabelRow, Source, StepRow
 from handful.errors import DataError
+from handful.store import dataset as exchange
+from handful.store import photos
+from handful.store import reading as read
+from handful.store.check import problems
+from handful.store.database import Database
+from handful.store.dataset import Added
+from handful.store.marks import Change, Keyframe, Label, Mark, plain_json
+from handful.store.photos import Photo
+from handful.store.steps import Step
+from handful.store.tables import CategoryRow, ClipRow, HistoryRow, ImageRow, LabelRow, Source, StepRow
 from handful.types import Category, Dataset, Object
 
 __all__ = ["Added", "Change", "Keyframe", "Label", "Mark", "Photo", "Step", "Store"]
@@ -93,18 +94,16 @@ class Store:
                 number = max(names, default=-1) + 1 if id is None else id
                 if number in names:
                     raise DataError(f"the class id {number} is {names[number]!r} in {self.place}; choose another")
-                store_dataset.add_categories(db, [Category(number, name, parent, thing, rgb)])
+                exchange.add_categories(db, [Category(number, name, parent, thing, rgb)])
                 same = number
             if id not in (None, same):
                 raise DataError(f"the class {name!r} has the id {same} in {self.place}, not {id}; leave the id out")
-            return store_photos.to_category(db.execute(_all(CategoryRow).where(CategoryRow.id == same)).one())
+            return photos.to_category(db.execute(_all(CategoryRow).where(CategoryRow.id == same)).one())
 
     def categories(self) -> tuple[Category, ...]:
         """Every class, by id."""
         with self._database.reading() as db:
-            return tuple(
-                store_photos.to_category(row) for row in db.execute(_all(CategoryRow).order_by(CategoryRow.id))
-            )
+            return tuple(photos.to_category(row) for row in db.execute(_all(CategoryRow).order_by(CategoryRow.id)))
 
     def add_image(
         self,
@@ -128,7 +127,7 @@ class Store:
         with self._database.writing() as db:
             more = {"sha256": sha256, "licence": licence, "frame": frame}
             more["attributes"] = plain_json(attributes or {}, str(path))
-            return store_photos.add_image(
+            return photos.add_image(
                 db,
                 self._database.folder,
                 path,
@@ -148,17 +147,17 @@ class Store:
         """One image."""
         with self._database.reading() as db:
             read.image_row(db, image, self.place)
-            return store_photos.photos(db, self._database.folder, image - 1, 1)[0]
+            return photos.photos(db, self._database.folder, image - 1, 1)[0]
 
     def images(self, *, after: int = 0, limit: int = 100) -> tuple[Photo, ...]:
         """The images by id, `limit` at a time, beginning after the id `after`."""
         with self._database.reading() as db:
-            return tuple(store_photos.photos(db, self._database.folder, after, limit))
+            return tuple(photos.photos(db, self._database.folder, after, limit))
 
     def move_root(self, old: Path | str, new: Path | str) -> None:
         """Say that a folder of images is somewhere else now."""
         folder = self._database.folder
-        texts = store_photos.root_text(folder, old), store_photos.root_text(folder, new)
+        texts = photos.root_text(folder, old), photos.root_text(folder, new)
         with self._database.writing() as db:
             roots = list(db.scalars(select(Source.root)))
             if texts[0] not in roots or texts[1] in roots:
@@ -180,7 +179,7 @@ class Store:
         """Add a film and return its id; what is said of one that is there is replaced. frames: how many it has."""
         width, height = size_wh or (None, None)
         with self._database.writing() as db:
-            id = next(iter(store_photos.clip_ids(db, {(split or "", name)}).values()))
+            id = next(iter(photos.clip_ids(db, {(split or "", name)}).values()))
             values = {"path": path and str(path), "width": width, "height": height, "fps": fps, "frames": frames}
             db.execute(update(ClipRow).where(ClipRow.id == id).values(**values))
             return id
@@ -213,7 +212,7 @@ class Store:
 
         An object nobody drew in that very frame has the attribute "interpolated": True.
         """
-        return tuple(store_dataset.objects_at(self.tracks(clip), frame))
+        return tuple(exchange.objects_at(self.tracks(clip), frame))
 
     # changes: each is a step of the history
 
@@ -331,7 +330,7 @@ class Store:
         keep their ids where these are free. skip_bad: leave out what `add` would refuse and tell it in `refused`,
         instead of raising DataError. hashes: read each photo's file and keep its SHA-256.
         """
-        return store_dataset.bring_in(
+        return exchange.bring_in(
             self._database, lambda: self._step(author), dataset, batch=batch, skip_bad=skip_bad, hashes=hashes
         )
 
@@ -341,7 +340,7 @@ class Store:
         Samples are read a page at a time as they are asked for, and stay as they were at this call whatever is changed
         meanwhile. A frame of a clip has the objects that its tracks show there.
         """
-        return store_dataset.take_out(self._database, at)
+        return exchange.take_out(self._database, at)
 
     @contextlib.contextmanager
     def _step(self, author: str, action: str | None = None) -> Iterator[Step]:

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from handful.data.alike import SIDE, Fingerprint, fingerprint
+from handful.curate.alike import SIDE, Fingerprint, fingerprint
 from handful.data.photos import TooManyPixels, look
 from handful.errors import DataError
 

@@ -11,9 +11,9 @@ from sqlalchemy import ColumnElement, Row, and_, func, null, or_, select
 from sqlalchemy.engine import Connection
 from sqlalchemy.orm import aliased
 
-from handful.data.store_marks import OBJECTS, Change, Label, Mark
-from handful.data.store_tables import CategoryRow, ClipRow, HistoryRow, ImageRow, LabelRow, StepRow
 from handful.errors import DataError
+from handful.store.marks import OBJECTS, Change, Label, Mark
+from handful.store.tables import CategoryRow, ClipRow, HistoryRow, ImageRow, LabelRow, StepRow
 
 T = TypeVar("T")
 MANY = 500  # ids in one question; every database takes that many

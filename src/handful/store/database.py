@@ -16,8 +16,8 @@ from sqlalchemy import Engine, create_engine, event, inspect, text
 from sqlalchemy.engine import URL, Connection, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
-from handful.data.store_tables import HEAD, VERSION_TABLE
 from handful.errors import DataError, MissingPackage
+from handful.store.tables import HEAD, VERSION_TABLE
 
 FILE = "labels.sqlite"
 SUFFIXES = (".sqlite", ".sqlite3", ".db")

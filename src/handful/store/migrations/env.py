@@ -1,10 +1,10 @@
-"""What alembic runs: the missing steps, over the connection and in the transaction that `store_open` holds."""
+"""What alembic runs: the missing steps, over the connection and in the transaction that `database.py` holds."""
 
 from __future__ import annotations
 
 from alembic import context
 
-from handful.data.store_tables import VERSION_TABLE, Base
+from handful.store.tables import VERSION_TABLE, Base
 
 context.configure(
     connection=context.config.attributes["connection"],

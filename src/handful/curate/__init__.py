@@ -1,0 +1,1 @@
+"""Data made fit for use: checked, mended, converted, balanced, split, looked at."""
