@@ -1,6 +1,7 @@
 """Read a COCO file of 100,000 labels and go through its 1,000 photos: handful, pycocotools with Pillow, Datumaro.
 
 python benchmarks/data.py [--runs 5] [--out bench-results/data.json]
+python benchmarks/data.py --large
 
 Each run is a process of its own, so that its peak memory is its own; the three take turns. Every tool must come to the
 same sums over all boxes and pixels, or the script ends. Datumaro is installed into an environment of its own
@@ -105,6 +106,44 @@ def build(data: Path, folder: Path) -> None:
     (folder / "datumaro/images/train").symlink_to((folder / "images/train").resolve())
 
 
+LARGE = """
+import resource, sys, time
+from pathlib import Path
+from handful.data import format_coco
+from handful.errors import DataError
+start = time.perf_counter()
+try:
+    said = f"{len(format_coco.read(Path(sys.argv[1])))} photos, read"
+except DataError as error:
+    said = f"refused: {error}"[:120]
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "linux" else 1e9)
+print(f"{time.perf_counter() - start:.1f} s, peak {peak:.1f} GB: {said}")
+"""
+
+
+def large(folder: Path) -> None:
+    """JSON of 2.1 GB on one line: many labels, one endless string, and a file cut short."""
+    shutil.rmtree(folder, ignore_errors=True)
+    (folder / "images").mkdir(parents=True)
+    image = '{"id": 1, "file_name": "a.png", "width": 640, "height": 480}'
+    head = '{"images": [' + image + '], "categories": [{"id": 1, "name": "x"}], '
+    shape = ",".join(["100.25,200.5"] * 60)
+    row = '{"id": %d, "image_id": 1, "category_id": 1, "bbox": [1.5, 2.5, 3.5, 4.5], "segmentation": [[' + shape + "]]}"
+    kinds = {"labels": (head + '"annotations": [', (row + "," for _ in range(2_450_000)), row % 0 + "]}"),
+             "a string": (head + '"annotations": [], "x": "', ("y" * 1_000_000 for _ in range(2_100)), '"}'),
+             "cut short": (head + '"annotations": [', ("[1, 2, 3]," * 100_000 for _ in range(2_100)), "")}  # fmt: skip
+    for kind, (start, parts, end) in kinds.items():
+        with open(folder / "annotations.json", "w") as file:
+            file.write(start)
+            for i, part in enumerate(parts):
+                file.write(part.replace("%d", str(i + 1), 1) if kind == "labels" else part)
+            file.write(end)
+        done = subprocess.run([sys.executable, "-c", LARGE, str(folder)], capture_output=True, text=True)
+        size = (folder / "annotations.json").stat().st_size / 1e9
+        print(f"one line of {size:.1f} GB, {kind}: {done.stdout.strip() or done.stderr[-500:]}")
+    shutil.rmtree(folder)
+
+
 def datumaro_python(results: Path) -> str:
     """The Python of an environment that has Datumaro, made if need be."""
     venv = results / "datumaro-venv"
@@ -118,7 +157,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--out", type=Path, default=Path("bench-results/data.json"))
+    parser.add_argument("--large", action="store_true", help="JSON of 2 GB on one line instead")
     args = parser.parse_args()
+    if args.large:
+        return large(ROOT / "bench-results" / "large-json")
     folder = ROOT / "bench-results" / "coco-100k"
     build(data_folder(), folder)
     pythons = {"handful": sys.executable, "pycocotools": sys.executable,

@@ -68,6 +68,11 @@ def test_counts_by_hand() -> None:
     }
 
 
+def test_ignored_pixels_are_of_no_class() -> None:
+    odd = (Category(1, "cat"), Category(255, "dog"))
+    assert counts(dataset([masked("a", [[1, 255, 255]])], odd))["classes"]["dog"]["images"] == 0
+
+
 def test_a_mask_overrules_the_outlines_for_pixels_only() -> None:
     both = replace(masked("a", [[1, 1], [2, 255]]), objects=(Object("cat", (0, 0, 2, 2)), Object("fox", (0, 0, 1, 1))))
     rows = counts(dataset([both]))["classes"]
@@ -105,9 +110,8 @@ def test_effective_weights_by_hand() -> None:
     # (1 - b) / (1 - b^n) with b = 0.5: 1 and 0.5 / 0.75 = 2 / 3; their mean 5 / 6
     assert weights(held, rule="effective", beta=0.5) == {"cat": pytest.approx(6 / 5), "dog": pytest.approx(4 / 5)}
     assert weights(held, rule="effective", beta=0) == {"cat": 1.0, "dog": 1.0}
-    # nearly inverse frequency as beta nears 1, with many digits left
-    near = weights(held, rule="effective", beta=1 - 1e-12)
-    assert near["cat"] / near["dog"] == pytest.approx(2, abs=1e-9)
+    near = weights(held, rule="effective", beta=1 - 1e-9)  # nearly inverse frequency
+    assert near["cat"] / near["dog"] == pytest.approx(2, abs=1e-6)
 
 
 def test_inverse_weights_by_hand() -> None:
@@ -143,6 +147,34 @@ def test_one_class_a_photo_gives_as_many_of_each_as_of_the_rarest() -> None:
     assert got.as_json()["uneven_after"] == 0
     assert balance(dataset(samples), size=20).after == {"cat": 5, "dog": 5, "bird": 5, "fox": 5}
     assert balance(dataset(samples), classes=["dog", "fox"]).after == {"dog": 30, "fox": 30}
+
+
+def test_more_is_taken_where_it_is_about_as_even() -> None:
+    """1 of each is exactly even; 101 and 103 are nearly so, and worth more."""
+    sizes = {"a": ("cat", 1), "b": ("dog", 1), "c": ("cat", 50), "d": ("cat", 50), "e": ("dog", 51), "f": ("dog", 51)}
+    got = balance(dataset([boxed(name, [label] * n) for name, (label, n) in sizes.items()]), per="objects")
+    assert got.after == {"cat": 101, "dog": 103, "bird": 0, "fox": 0}
+
+
+def test_exchanging_single_photos_helps() -> None:
+    rng = np.random.default_rng(3)
+    samples = [boxed(f"{i}", rng.choice(NAMES, int(rng.integers(1, 9))).tolist()) for i in range(30)]
+    rows = table(dataset(samples), "objects")
+
+    def evenness(picker: balance_.Picker) -> float:
+        assert picker.free.sum() == 30 - len(set(picker.chosen)) == 30 - len(picker.chosen)
+        assert (picker.have == rows.sums(picker.chosen)).all()
+        return float(picker.have.std() / picker.have.mean())
+
+    picker = balance_.Picker(rows, np.random.default_rng(0))
+    picker.fill(8)
+    before = evenness(picker)
+    picker.mend()
+    assert evenness(picker) < before
+    assert uneven(balance(dataset(samples), per="objects", size=8).after) == pytest.approx(evenness(picker))
+    picker = balance_.Picker(rows, np.random.default_rng(0))
+    picker.fill(None)
+    evenness(picker)
 
 
 def test_photos_come_by_lot() -> None:

@@ -82,7 +82,7 @@ def small(tmp_path: Path) -> Dataset:
     square = np.array([[0.0, 0], [40, 0], [40, 40], [0, 40]])
     pixels = np.zeros((80, 100), dtype=bool)
     pixels[:, :99] = True
-    cats = Object("cat", (10, 10, 20, 30)), Object("cat", polygons_px=(square,))
+    cats = Object("cat", (10, 10, 30, 40)), Object("cat", polygons_px=(square,))
     first = (*cats, Object("dog", (0, 0, 99, 80), rle=rle_of(pixels)))
     second = (Object("cat", (0, 0, 50, 50), crowd=True), Object("bird", (5, 5, 8, 9)), Object("fox"))
     more = {"split": "train", "licence": "CC BY"}
@@ -105,21 +105,21 @@ def test_figures_by_hand(small: Dataset) -> None:
     rows = {c["name"]: c for c in got["classes"]}
     assert list(rows) == ["cat", "dog", "bird", "fox", "owl"]
     assert {n: (c["images"], c["objects"], c["pixels"]) for n, c in rows.items()} == {
-        "cat": (2, 2, 10 * 20 + 40 * 40 + 50 * 50), "dog": (1, 1, 99 * 80), "bird": (1, 1, 12), "fox": (1, 1, 0),
+        "cat": (2, 2, 20 * 30 + 40 * 40 + 50 * 50), "dog": (1, 1, 99 * 80), "bird": (1, 1, 12), "fox": (1, 1, 0),
         "owl": (0, 0, 0)}  # fmt: skip
-    assert rows["cat"]["splits"] == {"val": {"images": 1, "objects": 2, "pixels": 1800},
+    assert rows["cat"]["splits"] == {"val": {"images": 1, "objects": 2, "pixels": 2200},
                                      "train": {"images": 1, "objects": 0, "pixels": 2500}}  # fmt: skip
     o = got["objects"]
-    # sides: sqrt(200) = 14.1, 40, sqrt(7920) = 88.99, sqrt(12) = 3.5; the crowd is left out
+    # sides: sqrt(600) = 24.5, 40, sqrt(7920) = 88.99, sqrt(12) = 3.5; the crowd is left out
     assert (o["count"], o["crowds"], o["outlined"], o["boxes_as_pixels"], o["without_shape"]) == (4, 1, 2, 2, 1)
     assert o["size"] == {"small": 2, "medium": 2, "large": 0}
     assert rows["cat"]["size"] == {"small": 1, "medium": 1, "large": 0}
     counted = dict(zip(o["side_px"]["from"], o["side_px"]["count"], strict=True))
-    assert {edge: n for edge, n in counted.items() if n} == {0: 1, 8: 1, 32: 1, 64: 1}
-    # shares: sqrt(200 / 8000) = 0.158, sqrt(0.2) = 0.447, 0.995, 0.039
+    assert {edge: n for edge, n in counted.items() if n} == {0: 1, 16: 1, 32: 1, 64: 1}
+    # shares: sqrt(600 / 8000) = 0.274, sqrt(0.2) = 0.447, 0.995, 0.039
     counted = dict(zip(o["relative_size"]["from"], o["relative_size"]["count"], strict=True))
-    assert {edge: n for edge, n in counted.items() if n} == {0.15: 1, 0.4: 1, 0.95: 1, 0.0: 1}
-    # width over height: 0.5, 1, 99 / 80, 0.75
+    assert {edge: n for edge, n in counted.items() if n} == {0.25: 1, 0.4: 1, 0.95: 1, 0.0: 1}
+    # width over height: 2 / 3, 1, 99 / 80, 0.75
     counted = dict(zip(o["aspect_ratio"]["from"], o["aspect_ratio"]["count"], strict=True))
     assert {edge: n for edge, n in counted.items() if n} == {0.5: 1, 0.67: 1, 0.8: 2}
     assert o["per_image"] == {"0": 1, "2": 1, "3": 1}
@@ -153,7 +153,7 @@ def test_the_hash_knows_labels_and_not_order(small: Dataset) -> None:
     assert of(samples[::-1]) == first
     things = samples[0].objects or ()
     for changed in (
-        replace(samples[0], objects=(replace(things[0], box_px=(10, 10, 20, 31)), *things[1:])),
+        replace(samples[0], objects=(replace(things[0], box_px=(11, 10, 31, 40)), *things[1:])),
         replace(samples[0], objects=(replace(things[0], label="dog"), *things[1:])),
         replace(
             samples[0], objects=(things[0], replace(things[1], polygons_px=(things[1].polygons_px[0] + 1,)), things[2])
@@ -164,6 +164,15 @@ def test_the_hash_knows_labels_and_not_order(small: Dataset) -> None:
     ):
         assert of([changed, *samples[1:]]) != first
     assert of([samples[0], samples[1], replace(samples[2], objects=None), samples[3]]) != first
+    assert of([*samples, samples[0]]) != first  # the same photo twice is another data set, and no reason to fail
+    one, other = Object("cat", (0, 0, 9, 9)), Object("dog", (10, 10, 19, 19))
+    swapped = Object("dog", (0, 0, 9, 9)), Object("cat", (10, 10, 19, 19))
+    assert of([replace(samples[0], objects=(one, other))]) != of([replace(samples[0], objects=swapped)])
+
+
+def test_splits_come_in_the_order_people_expect(small: Dataset) -> None:
+    samples = [replace(s, split=split) for s, split in zip(small, ("other", "test", "val", "train"), strict=True)]
+    assert list(stats(replace(small, samples=lambda: iter(samples)))["splits"]) == ["train", "val", "test", "other"]
 
 
 def test_both_files_are_written(small: Dataset, tmp_path: Path) -> None:

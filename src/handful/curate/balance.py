@@ -140,8 +140,7 @@ def weights(
     elif rule == "effective":
         if not 0 <= beta < 1:
             raise DataError(f"beta is {beta}; wanted 0 or more and below 1")
-        # expm1 and log1p: for a beta near 1 and few samples the plain formula loses its digits
-        raw = {name: (1 - beta) / -math.expm1(v * math.log(beta)) if beta else 1.0 for name, v in n.items()}
+        raw = {name: (1 - beta) / (1 - beta**v) for name, v in n.items()}
         some = {name: v * len(raw) / sum(raw.values()) for name, v in raw.items()}
     elif rule == "inverse":
         some = {name: sum(n.values()) / (len(n) * v) for name, v in n.items()}

@@ -84,7 +84,7 @@ class Tally:
         self.extra: Counter[str] = Counter()
         self.digests: list[bytes] = []
         self.shown: list[list[tuple[bytes, str, Sample]]] = [[] for _ in self.classes]
-        self.smallest: list[tuple[float, str, int, Sample]] = []
+        self.smallest: list[tuple[float, str, int, int, Sample]] = []
 
     @staticmethod
     def _class(name: str, id: int | None, parent: str | None, thing: bool | None) -> dict[str, Any]:
@@ -128,7 +128,7 @@ class Tally:
             self.ratios.append((box[2] - box[0]) / max(box[3] - box[1], 1e-9))
         size = self._row(thing.label)["size"]
         size["small" if side < SMALL_PX else "medium" if side < LARGE_PX else "large"] += 1
-        heapq.heappush(self.smallest, (-side, key, at, sample))
+        heapq.heappush(self.smallest, (-side, key, at, len(self.digests), sample))  # the count, so that none are equal
         if len(self.smallest) > SMALLEST:
             heapq.heappop(self.smallest)
 
@@ -247,7 +247,7 @@ Picture = dict[str, Any]  # src (data URI), alt, caption
 def _pictures(tally: Tally) -> tuple[dict[int, list[Picture]], list[Picture]]:
     """(number of class -> pictures of photos with it, pictures of the smallest objects)."""
     small = []
-    for side, _, at, sample in sorted(tally.smallest, reverse=True):
+    for side, _, at, _, sample in sorted(tally.smallest, reverse=True):
         thing = (sample.objects or ())[at]
         picture = _picture(sample, [thing], None, near=thing)
         if picture is not None:

@@ -236,6 +236,15 @@ def _panoptic_png(part: Index, row: dict[str, Any] | None, root: Path) -> Path |
     return part.file.parent / part.file.stem / name if name is not None else None
 
 
+def _json(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:  # half of a pair of surrogates, which JSON can hold and UTF-8 cannot
+        text = json.dumps(value, allow_nan=False)
+    return text
+
+
 class _Out:
     """One split being written: the images go straight to the file, the annotations to another until the end."""
 
@@ -261,7 +270,7 @@ class _Out:
 
     def add(self, which: int, row: dict[str, Any]) -> None:
         file = (self.file, self.rows)[which]
-        file.write((",\n" if self.counts[which] else "\n") + json.dumps(row, ensure_ascii=False, allow_nan=False))
+        file.write((",\n" if self.counts[which] else "\n") + _json(row))
         self.counts[which] += 1
 
     def close(self, rest: dict[str, Any]) -> None:
@@ -272,7 +281,7 @@ class _Out:
                 self.file.write(block)
         self.file.write("\n]")
         for key, value in rest.items():
-            self.file.write(f',\n"{key}": {json.dumps(value, ensure_ascii=False, allow_nan=False)}')
+            self.file.write(f',\n"{key}": {_json(value)}')
         self.file.write("}\n")
         self.file.close()
         self.later.unlink()
