@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import faulthandler
 import json
+import os
 import re
 import resource
 import shutil
@@ -635,7 +636,7 @@ def main() -> None:
     resource.setrlimit(
         resource.RLIMIT_AS, (LIMIT_MB << 20, resource.RLIM_INFINITY)
     )  # a MemoryError, not a dead machine
-    data = ROOT.parent / "shared" / "data"
+    data = Path(os.environ.get("HANDFUL_DATA", ROOT.parent / "shared" / "data"))
     tally = Tally()
     with tempfile.TemporaryDirectory(prefix="handful-fuzz-") as name:
         bench = Bench(Path(name), args.formats.split(","), data if data.is_dir() else None)

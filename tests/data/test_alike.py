@@ -90,9 +90,13 @@ def test_another_colour_is_another_thing() -> None:
     assert near([marked(rgb), marked(redder)], colour=255) == [(0, 1)]
 
 
-def test_far_brighter_is_not_the_same() -> None:
+def test_far_brighter_is_not_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     rgb = sample_photo("coffee").rgb_u8
     assert near([marked(rgb), marked(lit(rgb, 0.5))]) == []
+    night, day = (marked((0.5 * rgb + more).astype(np.uint8)) for more in (5, 95))
+    assert near([night, day]) == []
+    monkeypatch.setattr(alike, "LIGHT", 255)
+    assert near([night, day]) == [(0, 1)]
 
 
 def test_white_around_different_things_does_not_make_them_alike() -> None:
@@ -111,6 +115,19 @@ def test_skies_are_alike_only_to_their_own_copies() -> None:
     assert near(prints, bits=64) == []
     for sky in skies:
         assert near([marked(sky), marked(jpeg(sky, 90))], bits=64) == [(0, 1)]
+
+
+def test_faint_patterns_are_told_apart() -> None:
+    """A wall and another wall: a pattern of one grey level is all there is, and all that counts."""
+    walls = []
+    for seed in range(3):
+        coarse = np.random.default_rng(seed).normal(0, 2, (8, 12))
+        pattern = np.asarray(PIL_Image.fromarray(coarse).resize((180, 120), PIL_Image.Resampling.BICUBIC))
+        walls.append(np.repeat(np.round(180 + pattern)[..., None], 3, axis=2).astype(np.uint8))
+    assert all(0.7 < marked(wall).grey.std() < 1.4 for wall in walls)
+    assert near([marked(wall) for wall in walls], bits=64) == []
+    for wall in walls:
+        assert near([marked(wall), marked(jpeg(wall, 98))], bits=64) == [(0, 1)]
 
 
 def test_plain_colours_are_alike_only_to_themselves() -> None:
@@ -186,6 +203,15 @@ def test_the_order_of_the_photos_does_not_matter(seed: int) -> None:
     order = rng.permutation(25).tolist()
     again = {tuple(sorted((order[i], order[j]))) for i, j in near([prints[k] for k in order])}
     assert again == set(near(prints))
+
+
+def test_pairs_are_laid_over_the_same_way_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Laying a over b does not quite give what laying b over a does: the codes decide which, not the order."""
+    one, other = marked(sample_photo("cat").rgb_u8), marked(trimmed(sample_photo("cat").rgb_u8))
+    first = min(one, other, key=lambda p: p.bits)
+    assert one.bits != other.bits
+    monkeypatch.setattr(alike, "_difference", lambda a, *rest: np.where((a == first.grey).all((1, 2)), 0.0, np.inf))
+    assert near([one, other]) == near([other, one]) == [(0, 1)]
 
 
 @settings(deadline=None)

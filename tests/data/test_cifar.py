@@ -181,7 +181,7 @@ FAULTS: list[tuple[Any, dict[str, bytes], str, str, int]] = [
     ),
     (ten, {"batches.meta.txt": b""}, "empty_file", "batches.meta.txt", 1),
     (hundred, {"test.bin": record(1, 77, 3)}, "unknown_category", "test.bin", 1),
-    (hundred, {"test.bin": record(1, 7, 3)}, "broken_label", ".", 1),
+    (hundred, {"test.bin": record(1, 7, 3)}, "broken_label", "train.bin", 1),
     (hundred, {"test.bin": bytes(5000)}, "unreadable_image", "test.bin/00001", 1),
 ]
 

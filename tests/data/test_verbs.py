@@ -129,5 +129,11 @@ def test_the_commands_of_the_page_run(
     for command in commands(text):
         code, _, err = handful(capsys, *shlex.split(command)[1:])
         assert code == 0, (command, err)
+    snippets = blocks(text, "python")
+    assert len(snippets) == 2
+    for snippet in snippets:
+        exec(compile(snippet, "data.md", "exec"), {})
+    out = capsys.readouterr().out
+    assert "True" in out and "labelled 112" in out  # 108 labels added, two cleared, two brought back
     for block in blocks(text, "json"):
         json.loads(block)

@@ -24,6 +24,7 @@ from handful.errors import CompileError, DeviceError
 MODULES: tuple[str, ...] = ("executorch", "torch")
 EXTRA = "executorch"
 PRECISIONS: tuple[str, ...] = ("fp32", "fp16")
+HALF = "computed"
 FILE = "model.pte"
 FP32_STAGES = 3
 

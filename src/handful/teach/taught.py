@@ -12,6 +12,7 @@ import numpy as np
 
 from handful.curate.check import ensure
 from handful.data import format_folder
+from handful.data.finding import Finding, stop
 from handful.data.photos import fit, read_photo
 from handful.errors import DataError
 from handful.files import cache_home, sha256
@@ -270,9 +271,17 @@ def checked_photos(
     quiet: Sequence[str] = (),
     keep: bool = True,
 ) -> tuple[list[Sample], list[str]]:
-    """The photos of a folder per class after a check of all of them, and its warnings. Raises DataError on errors."""
+    """The photos of a folder per class after a check of all of them, and its warnings.
+
+    allow: codes of errors to go on with; what they concern is left out. Raises DataError on any other error.
+    """
+
+    def tell(finding: Finding) -> None:
+        if finding.code not in allow:
+            stop(finding)
+
     told = ensure(photos, format="folder", allow=allow, quiet=quiet, cache=cache_home() if keep else None, flat=flat)
-    return list(format_folder.read(photos, classes=classes, flat=flat)), told
+    return list(format_folder.read(photos, tell=tell, classes=classes, flat=flat)), told
 
 
 def cache_folder(use: bool = True) -> Path | None:
