@@ -131,6 +131,15 @@ def test_figures_by_hand(small: Dataset) -> None:
     json.dumps(got, allow_nan=False)
 
 
+def test_a_value_on_an_edge_belongs_above_it() -> None:
+    boxes = [Object("cat", (0, 0, side, side)) for side in (8, 7.9, 32, 96, 9000)]
+    sample = Sample(Path("a"), objects=tuple(boxes), name="a", size_wh=(9000, 9000))
+    got = stats(Dataset("coco", Path("made"), (Category(1, "cat"),), lambda: iter([sample]), 1))["objects"]
+    assert got["size"] == {"small": 2, "medium": 1, "large": 2}
+    counted = dict(zip(got["side_px"]["from"], got["side_px"]["count"], strict=True))
+    assert {edge: n for edge, n in counted.items() if n} == {4: 1, 8: 1, 32: 1, 96: 1, 2048: 1}
+
+
 def test_masks_and_whole_photo_labels() -> None:
     ids = np.array([[1, 1, 2], [255, 2, 2]], dtype=np.uint8)
     samples = [Sample(Path("a"), mask=lambda: Mask(ids), name="a", size_wh=(3, 2))]

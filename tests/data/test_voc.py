@@ -100,6 +100,7 @@ def test_pixels_count_from_one(tmp_path: Path) -> None:
         assert f"<{tag}>" in text
 
 
+@settings(deadline=None)
 @given(JSON)
 def test_an_attribute_comes_back_with_its_type(value: Any) -> None:
     assert typed(voc_rows.value_of(voc_rows.text_of(value))) == typed(value)
@@ -308,8 +309,8 @@ def test_the_development_kit_and_images_with_annotations(tmp_path: Path) -> None
 
 def test_lists_of_splits(tmp_path: Path) -> None:
     lists = {
-        "Main/train": "b\na\n", "Main/val": "my photo 1\n", "Main/trainval": "a\nb\nmy photo 1\n",
-        "Main/cat_train": "a  1\nb -1\n", "Segmentation/val": "c\na\n", "Layout/test": "a\n",
+        "Main/train": "b\na\n", "Main/val": "my photo 1\n", "Main/trainval": "a\nb\nd\nmy photo 1\n",
+        "Main/cat_train": "a  1\nb -1\nd  0\n", "Segmentation/val": "c\na\n", "Layout/test": "a\n",
     }  # fmt: skip
     back = format_voc.read(voc(tmp_path, {n: thing() for n in ("a", "b", "c", "d", "my photo 1")}, lists))
     assert [(s.split, s.name) for s in back] == [
@@ -387,6 +388,7 @@ def test_findings_in_xml(tmp_path: Path, code: str) -> None:
     ("text", "code"),
     [
         ("<html></html>", "unreadable_labels"),
+        ("<!DOCTYPE annotation><annotation></annotation>", "unsafe_xml"),
         ("<annotation>" + "<a>" * 60 + "</a>" * 60 + "</annotation>", "unreadable_labels"),
         ("<annotation><object><bndbox/></object></annotation>", "broken_label"),
         (thing("") + thing("cat"), "broken_label"),
