@@ -9,7 +9,7 @@ One step more than was told is as it must be: killed between the commit and the 
 store of its own and comes anywhere from the start of the process, so that the making of the tables is hit too.
 
 --break: the writer tells before the commit, as a store must not; the losses that follow prove that they are seen. A
-kill ends a process, not the machine: what SQLite and PostgreSQL do about a power cut (fsync) is not tried here.
+kill ends a process, not the machine: what the databases do about a power cut (fsync) is not tried here.
 """
 
 from __future__ import annotations
@@ -128,20 +128,30 @@ class Told:
         self.labels = {id: v for id, v in (self.labels | new).items() if v is not None}
 
 
-def alone(place: str) -> None:
-    """Wait until the server has noticed that the killed client is gone."""
+OTHERS = {
+    "sqlite": None,
+    "postgresql": "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
+    "AND pid <> pg_backend_pid() AND backend_type = 'client backend'",
+    "mariadb": "SELECT count(*) FROM information_schema.processlist WHERE db = DATABASE() AND id <> CONNECTION_ID()",
+}
+OTHERS["mysql"] = OTHERS["mariadb"]
+
+
+def alone(place: str) -> str:
+    """Wait until the server has noticed that the killed client is gone. Returns the kind of database."""
     if "://" not in place:
-        return
+        return "sqlite"
     from sqlalchemy import create_engine, text
 
     engine = create_engine(place)
-    others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
     with engine.connect() as db:
+        kind = "mariadb" if getattr(engine.dialect, "is_mariadb", False) else engine.dialect.name
         until = time.monotonic() + 60
-        while db.scalar(text(f"{others} AND backend_type = 'client backend'")) and time.monotonic() < until:
+        while OTHERS[kind] and db.scalar(text(OTHERS[kind])) and time.monotonic() < until:
             db.rollback()
             time.sleep(0.01)
     engine.dispose()
+    return kind
 
 
 def kill_one(place: str, seed: int, early: bool, told: Told, wait: Callable[[subprocess.Popen[bytes]], None]) -> None:
@@ -205,9 +215,8 @@ def run(kills: int, seed: int, place: str | None, early: bool) -> dict[str, Any]
             sums["history_breaks"] += [f"kill {i}: {text}" for text in found["breaks"]]
             if found["lost"] or found["extra"] or found["breaks"]:
                 about.adopt(found["last"], found["now"])
-    kind = "postgresql" if place and "://" in place else "sqlite"
     return {
-        "database": kind,
+        "database": alone(place or ""),
         "seed": seed,
         "break": early,
         "kills": kills,
@@ -230,7 +239,7 @@ def main() -> None:
     if options.writer:
         write(options.writer, options.seed, options.early)
     result = run(options.kills, options.seed, options.place, options.early)
-    save(options.out, {"versions": versions_of("sqlalchemy", "alembic", "pg8000", "numpy"), **result})
+    save(options.out, {"versions": versions_of("sqlalchemy", "alembic", "pg8000", "pymysql", "numpy"), **result})
     print(
         f"{result['kills']} kills ({result['database']}): {result['acknowledged']} label changes acknowledged, "
         f"{result['lost']} lost, {result['unacknowledged_but_committed']} steps committed unacknowledged, "

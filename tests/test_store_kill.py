@@ -24,11 +24,11 @@ def kill(tmp_path: Path, *options: str) -> dict[str, Any]:
     return found
 
 
-def test_no_acknowledged_label_is_lost(store_url: str, tmp_path: Path) -> None:
+def test_no_acknowledged_label_is_lost(store_url: str, kind: str, tmp_path: Path) -> None:
     found = kill(tmp_path, "--kills", "5", "--place", store_url)
     assert (found["kills"], found["lost"], found["history_breaks"]) == (5, 0, [])
     assert found["acknowledged"] > 0
-    assert found["database"] == ("postgresql" if "://" in store_url else "sqlite")
+    assert found["database"] == {"mysql": "mariadb"}.get(kind, kind)
 
 
 def test_a_store_that_speaks_too_early_is_seen(store_url: str, tmp_path: Path) -> None:

@@ -7,9 +7,10 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from sqlalchemy import func, select, text
+from sqlalchemy import func, select
 from sqlalchemy.engine import Connection
 
+from handful.store.backends import of
 from handful.store.marks import OBJECTS
 from handful.store.reading import row_state
 from handful.store.tables import HistoryRow, LabelRow, StepRow
@@ -19,12 +20,7 @@ PAGE = 5000  # rows in memory at once
 
 def problems(db: Connection) -> Iterator[str]:
     """What is wrong with a store, one line each; nothing when it is whole. Reads all of it."""
-    if db.dialect.name == "sqlite":
-        for (said,) in db.execute(text("PRAGMA integrity_check")):
-            if said != "ok":
-                yield f"the file is damaged: {said}"
-        for row in db.execute(text("PRAGMA foreign_key_check")):
-            yield f"table {row[0]}, row {row[1]} refers to a row of {row[2]} that is not there"
+    yield from of(db).faults(db)
     yield from _steps(db)
     yield from _labels(db)
 

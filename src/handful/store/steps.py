@@ -13,6 +13,7 @@ from sqlalchemy.engine import Connection
 
 from handful.errors import DataError
 from handful.store import reading as read
+from handful.store.backends import of
 from handful.store.marks import OBJECTS, Label, Mark, checked_text
 from handful.store.tables import HistoryRow, LabelRow, StepRow
 from handful.types import Object
@@ -252,12 +253,8 @@ class Step:
 
 def insert_all(db: Connection, statement: Insert, rows: Sequence[dict[str, Any]]) -> None:
     """Insert many rows of one table, in few statements."""
-    if not rows:
-        return
-    if db.dialect.name != "sqlite":
-        # asked to return something, many rows go in one statement; PostgreSQL's driver sends one each otherwise
-        statement = statement.returning(next(iter(statement.table.primary_key)))  # type: ignore[attr-defined]
-    db.execute(statement, rows)
+    if rows:
+        db.execute(of(db).many(statement), rows)
 
 
 def _mark(mark: Mark | Object) -> Mark:

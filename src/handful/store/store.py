@@ -54,9 +54,10 @@ class Store:
     def open(cls, place: str | Path, *, clock: Callable[[], datetime] = _utc_now, wait_s: float = 30.0) -> Store:
         """Open a store, made when it is not there and brought up to date when an older handful wrote it.
 
-        place: a folder (it holds labels.sqlite), a .sqlite file, or an address, postgresql+pg8000://USER:PASSWORD@HOST/
-        DATABASE. clock: now, with a zone. wait_s: how long to wait for other writers. Raises DataError for a store of
-        a newer handful, MissingPackage without the address's driver.
+        place: a folder (it holds labels.sqlite), a .sqlite file, or an SQLAlchemy address such as
+        postgresql+pg8000://USER:PASSWORD@HOST/DATABASE or mysql+pymysql://... clock: now, with a zone. wait_s: how long
+        to wait for other writers. Raises DataError for a store of a newer handful, MissingPackage without the
+        address's driver.
         """
         return cls(Database(place, wait_s=wait_s), clock)
 

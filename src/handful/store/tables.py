@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime, timezone
 from typing import Any
 
@@ -15,24 +16,48 @@ from sqlalchemy import (
     Index,
     Integer,
     MetaData,
-    Text,
     TypeDecorator,
+    Unicode,
+    UnicodeText,
     UniqueConstraint,
 )
+from sqlalchemy.dialects import mysql
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 HEAD = "0001"  # the newest of migrations/versions; a test holds the two together
 VERSION_TABLE = "handful_version"
+MYSQL = ("mysql", "mariadb")
+UNBOUNDED = ("sqlite", "postgresql")  # any text may be a key there
+WORD, SHORT = 640, 128  # characters of a key elsewhere; the two together are InnoDB's 3072 bytes
 
 Whole = BigInteger().with_variant(Integer, "sqlite")
-Data = JSON(none_as_null=True)
+Word = Unicode(WORD).with_variant(UnicodeText(), *UNBOUNDED)
+Short = Unicode(SHORT).with_variant(UnicodeText(), *UNBOUNDED)
+
+
+class JsonText(TypeDecorator[Any]):
+    """JSON as text: MySQL's own JSON rounds large whole numbers, and other databases have none."""
+
+    impl = UnicodeText().with_variant(mysql.LONGTEXT(), *MYSQL)
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
+        """None is NULL."""
+        return None if value is None else json.dumps(value, allow_nan=False, separators=(",", ":"))
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
+        """As it was."""
+        return None if value is None else json.loads(value)
+
+
+Data = JsonText().with_variant(JSON(none_as_null=True), *UNBOUNDED)
 
 
 class Utc(TypeDecorator[datetime]):
-    """A moment in UTC, to the microsecond. SQLite keeps no time zone, so it is put back on reading."""
+    """A moment in UTC, to the microsecond. Some databases keep no time zone, so it is put back on reading."""
 
-    impl = DateTime(timezone=True)
+    impl = DateTime(timezone=True).with_variant(mysql.DATETIME(fsp=6), *MYSQL)
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
@@ -42,7 +67,7 @@ class Utc(TypeDecorator[datetime]):
         if value.tzinfo is None:
             raise ValueError(f"the time {value} has no zone")
         value = value.astimezone(timezone.utc)
-        return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
+        return value.replace(tzinfo=None) if dialect.name in ("sqlite", *MYSQL) else value
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
         """As UTC, whatever zone the server speaks in."""
@@ -54,7 +79,7 @@ class Utc(TypeDecorator[datetime]):
 class Base(DeclarativeBase):
     """What all tables share: names for every constraint, so that a later migration can speak of them."""
 
-    type_annotation_map = {int: Whole, str: Text}  # noqa: RUF012
+    type_annotation_map = {int: Whole, str: UnicodeText}  # noqa: RUF012
     metadata = MetaData(
         naming_convention={
             "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -76,7 +101,7 @@ class Source(Base):
 
     __tablename__ = "sources"
     id: Mapped[int] = _number()
-    root: Mapped[str] = mapped_column(unique=True)
+    root: Mapped[str] = mapped_column(Word, unique=True)
     format: Mapped[str]
     info: Mapped[Any] = mapped_column(Data)
 
@@ -86,7 +111,7 @@ class CategoryRow(Base):
 
     __tablename__ = "categories"
     id: Mapped[int] = _number()
-    name: Mapped[str] = mapped_column(unique=True)
+    name: Mapped[str] = mapped_column(Word, unique=True)
     parent: Mapped[str | None]
     thing: Mapped[bool | None]
     rgb: Mapped[Any] = mapped_column(Data, nullable=True)
@@ -97,8 +122,8 @@ class ClipRow(Base):
 
     __tablename__ = "clips"
     id: Mapped[int] = _number()
-    split: Mapped[str]
-    name: Mapped[str]
+    split: Mapped[str] = mapped_column(Short)
+    name: Mapped[str] = mapped_column(Word)
     path: Mapped[str | None]
     width: Mapped[int | None]
     height: Mapped[int | None]
@@ -116,8 +141,8 @@ class ImageRow(Base):
     id: Mapped[int] = _number()
     source_id: Mapped[int | None] = mapped_column(ForeignKey("sources.id"))
     path: Mapped[str]
-    split: Mapped[str]
-    name: Mapped[str]
+    split: Mapped[str] = mapped_column(Short)
+    name: Mapped[str] = mapped_column(Word)
     sha256: Mapped[str | None]
     width: Mapped[int | None]
     height: Mapped[int | None]
@@ -130,7 +155,9 @@ class ImageRow(Base):
 
 
 class LabelRow(Base):
-    """A label as it is now, of an image or else of a clip. version: the step that last changed it."""
+    """A label as it is now, of an image or else of a clip. version: the step that last changed it, which is recorded
+    after it: a reference only where references may wait for the commit.
+    """
 
     __tablename__ = "labels"
     id: Mapped[int] = _number()
