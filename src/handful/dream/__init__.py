@@ -1,0 +1,1 @@
+"""One image and its mask become a film with exact labels."""

@@ -10,15 +10,24 @@ from typing import Any
 import cv2
 import numpy as np
 
-from handful.data.masks import voc_palette
+from handful.data import formats
+from handful.data.finding import stop
+from handful.data.masks import open_values, voc_palette
+from handful.data.photos import read_photo
+from handful.data.writing import image_of
 from handful.dream.encode import jpeg
 from handful.dream.gates import measured, summary
+from handful.dream.outline import mask_in_box
+from handful.dream.seed import Seed
 from handful.dream.sequence import Dream
+from handful.errors import DataError
 from handful.files import replacing, write_json
 from handful.pick import need
+from handful.types import Sample
 
 TILE_PX = 320
 FPS = 10
+FILM_WH = (640, 480)
 
 
 def outlined(rgb_u8: np.ndarray, ids: np.ndarray, thickness: int = 2) -> np.ndarray:
@@ -91,3 +100,53 @@ def preview(dream: Dream, folder: Path) -> dict[str, Any]:
     write_json(folder / "gates.json", {"schema_version": 1, "recipe": dream.recipe(0), **result})
     return {"seed": dream.seed.id, "frames": count, "sheet": str(folder / "sheet.jpg"),
             "film": str(folder / "film.mp4"), **result}  # fmt: skip
+
+
+def seed_of(photo: Path, mask: Path | None, box_px: tuple[float, float, float, float] | None = None) -> Seed:
+    """A photo and a mask file of its size, or a mask guessed from a box (outline.py). Raises DataError."""
+    rgb = read_photo(Path(photo)).rgb_u8
+    name = Path(photo).name
+    if mask is None:
+        if box_px is None:
+            raise DataError(f"{photo}: neither a mask nor a box was given")
+        return Seed(name, rgb, mask_in_box(rgb, box_px).astype(np.uint8))
+    ids = open_values(Path(mask), Path(mask).absolute().parent, stop)
+    if ids is None or ids.ndim != 2 or ids.dtype not in (np.uint8, np.uint16):
+        raise DataError(f"{mask} is no mask; wanted a PNG of 8 or 16 bits with one value a pixel")
+    values = np.unique(ids)
+    if ids.dtype == np.uint8 and set(values.tolist()) <= {0, 255}:
+        ids = (ids > 0).astype(np.uint8)  # drawn in black and white
+    return Seed(name, rgb, ids)
+
+
+def look(folder: Path, films: int = 6) -> dict[str, str]:
+    """Of a finished run (farm.py), write sheet.jpg, its first films with masks, and film.mp4 into its folder."""
+    folder = Path(folder)
+    clips: dict[str, list[Sample]] = {}
+    for sample in formats.read(folder, format="shards"):
+        key = str(sample.clip)
+        if key not in clips and len(clips) == films:
+            break
+        clips.setdefault(key, []).append(sample)
+    if not clips:
+        return {}
+    rows = []
+    for samples in clips.values():
+        chosen = [samples[i] for i in np.linspace(0, len(samples) - 1, min(6, len(samples))).astype(int)]
+        rows.append(
+            [outlined(image_of(s).rgb_u8, s.mask().ids if s.mask else np.zeros((1, 1), np.uint8)) for s in chosen]
+        )
+    with replacing(folder / "sheet.jpg") as part:
+        part.write_bytes(jpeg(sheet(rows, 280), 88))
+    film((_framed(image_of(s).rgb_u8, FILM_WH) for samples in clips.values() for s in samples), folder / "film.mp4")
+    return {"sheet": str(folder / "sheet.jpg"), "film": str(folder / "film.mp4")}
+
+
+def _framed(rgb_u8: np.ndarray, size_wh: tuple[int, int]) -> np.ndarray:
+    """In the middle of a dark frame of that size, as large as fits."""
+    scale = min(size_wh[0] / rgb_u8.shape[1], size_wh[1] / rgb_u8.shape[0])
+    width, height = max(1, int(rgb_u8.shape[1] * scale)), max(1, int(rgb_u8.shape[0] * scale))
+    frame = np.full((size_wh[1], size_wh[0], 3), 24, np.uint8)
+    left, top = (size_wh[0] - width) // 2, (size_wh[1] - height) // 2
+    frame[top : top + height, left : left + width] = cv2.resize(rgb_u8, (width, height), interpolation=cv2.INTER_AREA)
+    return frame

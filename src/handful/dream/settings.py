@@ -115,7 +115,7 @@ class Settings:
     previous: bool = False
     min_object_px: int = 64
     quality: int = 95
-    max_px: int = 40_000_000
+    max_px: int = 25_000_000
     max_side_px: int | None = None
 
     def __post_init__(self) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.engine import Connection
 
-from handful.store.backends import of
+from handful.store.backend import of
 from handful.store.marks import OBJECTS
 from handful.store.reading import row_state
 from handful.store.tables import HistoryRow, LabelRow, StepRow

@@ -13,7 +13,8 @@ from sqlalchemy.engine import URL, Connection, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from handful.errors import DataError
-from handful.store.backends import Backend, kind_of
+from handful.store.backend import Backend
+from handful.store.backends import kind_of
 from handful.store.tables import HEAD, VERSION_TABLE, Base
 
 FILE = "labels.sqlite"

@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection
 
 from handful.errors import DataError
 from handful.store import reading as read
-from handful.store.backends import of
+from handful.store.backend import of
 from handful.store.marks import OBJECTS, Label, Mark, checked_text
 from handful.store.tables import HistoryRow, LabelRow, StepRow
 from handful.types import Object

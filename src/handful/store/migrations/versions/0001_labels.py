@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import mysql
 
-from handful.store.backends import of
+from handful.store.backend import of
 
 revision = "0001"
 down_revision = None
