@@ -476,7 +476,8 @@ def names_it(message: str, root: Path, seed: Seed) -> bool:
     text = message.casefold()
     inside = {part.casefold() for name in seed.files for part in (name, Path(name).name)}
     folders = {part for name in seed.files for part in Path(name).parts}
-    return str(root) in message or any(name in text for name in inside) or message.split(":")[0] in folders
+    begins = message.split(":")[0] in folders or message.startswith(tuple(f"{folder}/" for folder in folders))
+    return str(root) in message or any(name in text for name in inside) or begins
 
 
 def strict(mod: ModuleType, root: Path, seed: Seed) -> bool:

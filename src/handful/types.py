@@ -133,7 +133,8 @@ class Sample:
     label: the class of the whole photo. objects: what is marked in it. mask: a call that reads the class of each
     pixel (ids are those of the data set's categories); mask_path: where from. size_wh: (width, height) in px as the
     labels say, which the photo itself may contradict. clip and frame: its place in a film. attributes: what else was
-    said of the photo, JSON values only. pixels: a call that decodes the photo, when `path` holds many.
+    said of the photo, JSON values only. pixels: a call that decodes the photo, when `path` holds many; where it has
+    a method `encoded`, that gives the photo's own file as (bytes, suffix).
     """
 
     path: Path

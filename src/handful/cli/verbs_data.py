@@ -12,7 +12,7 @@ import click
 
 from handful.cli.shared import FOLDER, Verbs, common, no_cache, say
 
-FORMATS = "coco, voc, yolo, ade20k, cityscapes, camvid, davis, cifar, folder or masks"
+FORMATS = "coco, voc, yolo, ade20k, cityscapes, camvid, davis, cifar, folder, masks or shards"
 
 
 def reading(command: Callable[..., Any]) -> Callable[..., Any]:

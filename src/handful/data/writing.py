@@ -39,16 +39,22 @@ class Writer:
         return path
 
     def photo(self, sample: Sample, name: str) -> str:
-        """Place a sample's photo under a relative name; the name it got, which ends in .png where pixels were decoded.
+        """Place a sample's photo under a relative name; the name it got: it ends in .png where pixels were decoded, and
+        as the photo's own file does where many lie in one.
 
         Raises DataError when two samples want the same name.
         """
+        held = None if sample.pixels is None else getattr(sample.pixels, "encoded", None)
+        data, suffix = (None, ".png") if held is None else held()
         if sample.pixels is not None:
-            name = str(PurePosixPath(name).with_suffix(".png"))
+            name = str(PurePosixPath(name).with_suffix(suffix))
         path = self.path(name)
         if name in self._taken:
             raise DataError(f"{sample.path} and {self._taken[name]} would both be written as {name}; rename one")
         self._taken[name] = str(sample.path)
+        if data is not None:
+            path.write_bytes(data)
+            return name
         if sample.pixels is not None:
             need("PIL.Image", "data").fromarray(sample.pixels().rgb_u8).save(path, format="PNG", compress_level=1)
             return name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import cv2
 import numpy as np
@@ -98,7 +99,7 @@ def seeds_of(samples: Iterable[Sample]) -> Iterator[SeedRef]:
     for sample in samples:
         outlined = [o for o in sample.objects or () if o.polygons_px or o.rle is not None]
         if outlined or sample.mask is not None:
-            yield SeedRef(seed_id(sample), lambda sample=sample: _load(sample))  # type: ignore[misc]
+            yield SeedRef(seed_id(sample), partial(_load, sample))
 
 
 def first_frames(samples: Iterable[Sample]) -> Iterator[Sample]:

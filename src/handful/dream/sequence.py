@@ -27,7 +27,8 @@ from handful.dream.settings import Settings
 from handful.errors import DataError
 
 SCHEMA = 1  # of recipes; raised whenever the same recipe would give other pixels
-HOLE_RADIUS_PX = 7
+# of the diagonal, 12 px at 854x480: with the released 7 px, borders of the object and contact shadows stay behind
+HOLE_SHARE = 0.012
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,9 +77,10 @@ class Dream:
         labels = self._moving(rng)
         moving = labels > 0
         untouchable = self.seed.foreground & ~moving
+        radius = max(7, round(HOLE_SHARE * float(np.hypot(*self._size_wh))))
+        hole = hole_of(moving, radius) & ~untouchable
         self.background_u8 = fill(
-            self.seed.rgb_u8, hole_of(moving, HOLE_RADIUS_PX) & ~untouchable, self.settings.fill, rng=self._rng("fill"),
-            avoid=untouchable,
+            self.seed.rgb_u8, hole, self.settings.fill, rng=self._rng("fill"), avoid=untouchable
         )  # fmt: skip
         self._background_ids = np.where(moving, self.seed.ids.dtype.type(0), self.seed.ids)
         if flip_background:

@@ -1,0 +1,159 @@
+"""dream: films with exact masks from photos with masks."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from handful.cli.shared import FOLDER, Verbs, common, say
+from handful.cli.verbs_data import options_of, reading
+
+RUN = "run"
+
+
+class Dreams(Verbs):
+    """A group whose `run` need not be said: what is no command is the folder of seeds."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put `run` where it was left out."""
+        if args and args[0] not in self.commands and args[0] not in ctx.help_option_names and not self._typo(args[0]):
+            args = [RUN, *args]
+        return super().parse_args(ctx, args)
+
+    def _typo(self, word: str) -> bool:
+        """Whether a word is rather a mistyped command than a folder."""
+        import difflib
+
+        near = difflib.get_close_matches(word, self.commands, 1, cutoff=0.7)
+        return bool(near) and not Path(word).exists()
+
+
+def making(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What decides the pixels, the same for a whole run and for a look at one photo."""
+    options = (
+        click.option("--frames", type=click.IntRange(1, 100_000), default=20, show_default=True, help="Of each film."),
+        click.option("--ranges", default="paper", show_default=True, help="How much moves: paper, released or strong."),
+        click.option("--fill", default="auto", show_default=True, help="auto, telea, telea-half or patchmatch."),
+        click.option("--blend", default="feather", show_default=True, help="feather, ring or poisson."),
+        click.option("--seed", type=int, default=0, show_default=True, help="Of the random numbers."),
+        click.option("--max-side", type=click.IntRange(16), help="Shrink photos first: no side has more px than this."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def _settings(**values: Any) -> Any:
+    from handful.dream.settings import Settings
+
+    return Settings(max_side_px=values.pop("max_side"), **values)
+
+
+@click.group(cls=Dreams)
+def dream() -> None:
+    """Dream films with exact masks from photos that have masks: handful dream SEEDS --out DIR.
+
+    Lucid Data Dreaming (Khoreva et al. 2017): what is marked in a photo is cut out, the hole is filled, and object
+    and camera move. See `handful dream run --help`.
+    """
+
+
+@dream.command(RUN)
+@click.argument("seeds", type=FOLDER)
+@click.option("--out", type=FOLDER, required=True, help="Folder for the shards (.tar), new or with --resume.")
+@making
+@click.option("--previous", is_flag=True, help="Also keep the spoiled mask of the frame before, as MaskTrack wants it.")
+@click.option("--limit", type=click.IntRange(1), help="Take the first so many seeds only.")
+@click.option("--all-frames", is_flag=True, help="Of films take every frame as a seed, not only the first.")
+@click.option("--jobs", type=click.IntRange(1), help="Processes on this machine; without it, one a processor.")
+@click.option("--ray", help="Instead: a Ray cluster, HOST:PORT, auto (the one running here) or local.")
+@click.option("--resume", is_flag=True, help="Go on where a run with the same seeds and settings was stopped.")
+@reading
+@common
+def run(
+    seeds: Path, out: Path, limit: int | None, all_frames: bool, jobs: int | None, ray: str | None, resume: bool,
+    format_: str | None, masks: str | None, flat: bool, as_json: bool, **settings: Any,
+) -> None:  # fmt: skip
+    """Dream a film of every photo in SEEDS that has a mask or outlines, into OUT, which every data verb reads.
+
+    A photo that cannot be used is listed and stops nothing. Exit code 1: not one could be used.
+    """
+    from handful.dream.farm import dream_folder
+    from handful.dream.preview import look
+
+    if jobs is not None and ray is not None:
+        raise click.UsageError("--jobs and --ray exclude each other")
+    result = dream_folder(
+        seeds, out, _settings(**settings), jobs=jobs, ray=ray, resume=resume, limit=limit, all_frames=all_frames,
+        format=format_, **options_of(masks, flat),
+    )  # fmt: skip
+    result |= look(out)
+    say(result, as_json, _dreamed)
+    if not result["seeds"]:
+        sys.exit(1)
+
+
+def _dreamed(r: dict[str, Any]) -> str:
+    lines = [f"{r['out']}: {r['frames']} frames of {r['seeds']} seeds in {r['shards']} shards"]
+    if r["frames_per_second"]:
+        lines[0] += f", {r['seconds']:.0f} s, {r['frames_per_second']:.1f} frames a second"
+    if "sheet" in r:
+        lines.append(f"look at {r['sheet']} and {r['film']}")
+    for gate in r["gates"].get("gates", ()):
+        if not gate["ok"]:
+            lines.append(f"  {gate['gate']}: {gate['value']:.3g}, {gate['rule']} ({gate['limit']})")
+    if r["refused"]:
+        lines.append(f"{len(r['refused'])} seeds could not be used:")
+        lines += [f"  {row['seed']}: {row['why'].removeprefix(row['seed'] + ': ')}" for row in r["refused"][:20]]
+        if len(r["refused"]) > 20:
+            lines.append(f"  and {len(r['refused']) - 20} more, all in {r['out']}/manifest.json")
+    return "\n".join(lines)
+
+
+@dream.command()
+@click.argument("photo", type=FOLDER)
+@click.option("--mask", type=FOLDER, help="PNG of the photo's size: 0 background, other values objects, 255 unknown.")
+@click.option("--box", help="LEFT,TOP,RIGHT,BOTTOM in px instead: the mask is guessed (GrabCut).")
+@click.option("--out", type=FOLDER, required=True, help="Folder for sheet.jpg, film.mp4, gates.json.")
+@making
+@common
+def preview(
+    photo: Path, mask: Path | None, box: str | None, out: Path, as_json: bool, **settings: Any
+) -> None:  # fmt: skip
+    """Look at what would be dreamed from one PHOTO: a sheet of frames, a short film, the quality gates.
+
+    Exit code 1: a gate is closed.
+    """
+    from handful.dream.preview import preview as run
+    from handful.dream.preview import seed_of
+    from handful.dream.sequence import Dream
+
+    if (mask is None) == (box is None):
+        raise click.UsageError("say what moves: either --mask PNG or --box LEFT,TOP,RIGHT,BOTTOM")
+    numbers = None if box is None else _numbers(box)
+    result = run(Dream(seed_of(photo, mask, numbers), _settings(**settings)), out)
+    say(result, as_json, _previewed)
+    if not result["ok"]:
+        sys.exit(1)
+
+
+def _numbers(box: str) -> tuple[float, float, float, float]:
+    try:
+        left, top, right, bottom = map(float, box.split(","))
+    except ValueError:
+        raise click.BadParameter(
+            f"got --box {box!r}; wanted LEFT,TOP,RIGHT,BOTTOM in px, such as 120,20,560,420"
+        ) from None
+    return left, top, right, bottom
+
+
+def _previewed(r: dict[str, Any]) -> str:
+    lines = [f"{r['frames']} frames of {r['seed']}: look at {r['sheet']} and {r['film']}"]
+    for gate in r["gates"]:
+        value = "nothing to measure" if gate["value"] is None else f"{gate['value']:.3g} ({gate['limit']})"
+        lines.append(f"  {'ok ' if gate['ok'] else 'BAD'} {gate['gate']:<16} {value}")
+    return "\n".join(lines)
