@@ -118,3 +118,28 @@ def test_preview_says_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert not (tmp_path / "y").exists()
     assert run(f"handful dream preview {path} --box 0,0,240,160 --out {tmp_path / 'y'}") == 2
     assert not (tmp_path / "y").exists()
+
+
+def test_seeds_from_a_labelling_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The same dreams from the folder and from the store it was put into, but for the names of classes."""
+    from handful.dream import source
+    from handful.store import Store, database
+
+    assert source.STORE_FILE == database.FILE and source.STORE_SUFFIXES == database.SUFFIXES
+    folder = labelled(tmp_path / "labelled")
+    with Store.open(tmp_path / "store") as store:
+        store.add_dataset(formats.read(folder), author="ada")
+    found = []
+    for place in (
+        folder,
+        tmp_path / "store",
+        tmp_path / "store" / "labels.sqlite",
+        f"sqlite:///{tmp_path}/store/labels.sqlite",
+    ):
+        out = tmp_path / f"dreams{len(found)}"
+        assert run(f"handful dream {place} --out {out} --frames 2 --fill telea --jobs 1 --json") == 0
+        found.append(json.loads(capsys.readouterr().out))
+    assert {r["sha256"] for r in found} == {found[0]["sha256"]} and found[0]["seeds"] == 3
+    assert run(f"handful dream {tmp_path / 'none.sqlite'} --out {tmp_path / 'x'}") == 2
+    assert "is not there" in capsys.readouterr().err and not (tmp_path / "none.sqlite").exists()
+    assert run(f"handful dream {tmp_path / 'store'} --format coco --out {tmp_path / 'x'}") == 2

@@ -63,7 +63,7 @@ def dream() -> None:
 
 
 @dream.command(RUN)
-@click.argument("seeds", type=FOLDER)
+@click.argument("seeds")
 @click.option("--out", type=FOLDER, required=True, help="Folder for the shards (.tar), new or with --resume.")
 @making
 @click.option("--previous", is_flag=True, help="Also keep the spoiled mask of the frame before, as MaskTrack wants it.")
@@ -75,10 +75,12 @@ def dream() -> None:
 @reading
 @common
 def run(
-    seeds: Path, out: Path, limit: int | None, all_frames: bool, jobs: int | None, ray: str | None, resume: bool,
+    seeds: str, out: Path, limit: int | None, all_frames: bool, jobs: int | None, ray: str | None, resume: bool,
     format_: str | None, masks: str | None, flat: bool, as_json: bool, **settings: Any,
 ) -> None:  # fmt: skip
     """Dream a film of every photo in SEEDS that has a mask or outlines, into OUT, which every data verb reads.
+
+    SEEDS: a folder in any format, or a labelling store: its folder, .sqlite file or address.
 
     A photo that cannot be used is listed and stops nothing. Exit code 1: not one could be used.
     """

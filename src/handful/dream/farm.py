@@ -20,7 +20,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from handful.data import formats
 from handful.data.finding import Finding
 from handful.data.label_names import FILE as LABELS
 from handful.data.label_names import write_labels
@@ -29,6 +28,7 @@ from handful.dream import gates, ray_farm, runners
 from handful.dream.seed import Seed, SeedRef, first_frames, seeds_of
 from handful.dream.settings import Settings
 from handful.dream.shards import Film, Open, Shard, made_with, per_shard, plan, reason, why_damaged
+from handful.dream.source import opened
 from handful.errors import DataError
 from handful.files import read_json, replacing, write_json
 from handful.progress import note, track, warn
@@ -65,7 +65,7 @@ class _Run:
 
 
 def dream_folder(
-    place: Path,
+    place: str | Path,
     out: Path,
     settings: Settings | None = None,
     *,
@@ -76,19 +76,18 @@ def dream_folder(
     flat: bool = False,
     **how: Any,
 ) -> dict[str, Any]:
-    """`farm` over the photos in a folder of any format that data.formats reads.
+    """`farm` over the photos of a place: a folder in any format that data.formats reads, or a labelling store.
 
     limit: the first so many seeds. all_frames: of films every frame is a seed, not only the first. format, masks,
     flat: which of the labels there. how: for farm (jobs, ray, resume). Returns and raises as farm does.
     """
     options: dict[str, Any] = {**({"masks": masks} if masks else {}), **({"flat": True} if flat else {})}
-    found = formats.one(place, format=format, **options)
     told: list[Finding] = []
-    dataset = found.read(told.append)
-    refs = seeds_of(dataset if all_frames else first_frames(dataset))
-    source = {"path": str(Path(place).absolute()), "format": found.title, "limit": limit, "all_frames": all_frames}
-    chosen = list(itertools.islice(refs, limit))
-    return farm(chosen, out, settings, source=source, lost=told, categories=dataset.categories, **how)
+    with opened(place, told.append, format=format, **options) as (dataset, source):
+        refs = seeds_of(dataset if all_frames else first_frames(dataset))
+        chosen = list(itertools.islice(refs, limit))
+        about = {**source, "limit": limit, "all_frames": all_frames}
+        return farm(chosen, out, settings, source=about, lost=told, categories=dataset.categories, **how)
 
 
 def farm(
