@@ -3,4 +3,4 @@
 Importing this package imports nothing heavy; every part is loaded by the verb or the call that uses it.
 """
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
