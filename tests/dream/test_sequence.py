@@ -336,3 +336,31 @@ def test_settings_there_and_back() -> None:
 def test_frames_outside_the_film() -> None:
     with pytest.raises(IndexError, match="frame 8 of a film of 8"):
         Dream(seed(), FAST).frame(8)
+
+
+def paint_black(rgb_u8: np.ndarray, hole: np.ndarray) -> np.ndarray:
+    return np.where(hole[..., None], np.uint8(0), rgb_u8)
+
+
+def test_an_inpainter_of_ones_own() -> None:
+    dream = Dream(seed(), FAST, inpaint=paint_black)
+    assert not dream.background_u8[80, 110 if not dream.flipped[0] else 129].any()
+    recipe = json.loads(json.dumps(dream.recipe(2)))
+    again = frame_of(recipe, seed(), inpaint=paint_black)
+    assert np.array_equal(again.rgb_u8, dream.frame(2).rgb_u8)
+    with pytest.raises(DataError, match="filled by paint_black; none was given"):
+        frame_of(recipe, seed())
+    with pytest.raises(DataError, match="written without one"):
+        frame_of(Dream(seed(), FAST).recipe(2), seed(), inpaint=paint_black)
+    with pytest.raises(DataError, match="inpainter"):
+        Dream(seed(), FAST, inpaint=lambda rgb, hole: rgb[:10])
+
+
+def test_a_place_anywhere_is_inside_the_frame() -> None:
+    places = []
+    for number in range(30):
+        made = Settings(ranges=still_light("released", start_scale=0.0), frames=1, fill="telea-half", seed=number)
+        found = Dream(seed(), made).ids_at(0)
+        places.append(np.argwhere(found).mean(0))
+        assert (found > 0).sum() > 0.8 * (seed().ids > 0).sum()
+    assert (np.ptp(places, axis=0) > (50, 90)).all()

@@ -106,7 +106,8 @@ def ways(
 
     # drawn before anything is decided, so that each quantity has its own numbers whatever the others do
     anywhere, leaving = rng.uniform(size=2)
-    place = rng.uniform(size=2) * frame
+    half = np.minimum(size / 2, frame / 2)  # wholly inside the frame, if it fits
+    place = half + rng.uniform(size=2) * (frame - 2 * half)
     start_shift = rng.uniform(-1, 1, 2) * ranges.start_shift * size
     start_turn = float(rng.uniform(-1, 1)) * ranges.start_turn
     start_scale = 1 + float(rng.uniform(-1, 1)) * ranges.start_scale
@@ -121,7 +122,7 @@ def ways(
     if sum(cutout.touches) >= 3:
         return tuple(Warp(m) for m in cameras)
     if anywhere < ranges.anywhere and not any(cutout.touches):
-        start_shift = place - about
+        start_shift = place - (box[:2] + box[2:]) / 2
     shift = shift + start_shift
     if leaving < ranges.leave and steps >= 8:
         shift = shift + _away(out, steps, box, cutout.touches, frame)

@@ -19,7 +19,7 @@ import numpy as np
 from handful.dream import blend, light
 from handful.dream.corrupt import corrupted
 from handful.dream.cut import cut
-from handful.dream.fill import fill, hole_of
+from handful.dream.fill import Inpainter, fill, hole_of
 from handful.dream.move import Warp, apply, inverse, remapped, upsampled
 from handful.dream.parts import Part, blob, camera, groups, passing, ways
 from handful.dream.seed import Seed
@@ -57,11 +57,12 @@ class Frame:
 class Dream:
     """The film of one seed. Making it costs the cut-outs and the fill; each frame then costs milliseconds.
 
-    Raises DataError, naming the seed, for one that nothing can be dreamed from.
+    inpaint: fills the hole instead of settings.fill, as fill.fill's `method` when it is a function; its recipes name
+    it, and need it again. Raises DataError, naming the seed, for one that nothing can be dreamed from.
     """
 
-    def __init__(self, seed: Seed, settings: Settings | None = None) -> None:
-        self.settings = settings or Settings()
+    def __init__(self, seed: Seed, settings: Settings | None = None, *, inpaint: Inpainter | None = None) -> None:
+        self.settings, self.inpaint = settings or Settings(), inpaint
         self.digest = _digest(seed)
         self.seed = seed.fitted(max_px=self.settings.max_px, max_side_px=self.settings.max_side_px)
         ranges = self.settings.bounds
@@ -80,7 +81,7 @@ class Dream:
         radius = max(7, round(HOLE_SHARE * float(np.hypot(*self._size_wh))))
         hole = hole_of(moving, radius) & ~untouchable
         self.background_u8 = fill(
-            self.seed.rgb_u8, hole, self.settings.fill, rng=self._rng("fill"), avoid=untouchable
+            self.seed.rgb_u8, hole, inpaint or self.settings.fill, rng=self._rng("fill"), avoid=untouchable
         )  # fmt: skip
         self._background_ids = np.where(moving, self.seed.ids.dtype.type(0), self.seed.ids)
         if flip_background:
@@ -117,7 +118,9 @@ class Dream:
 
     def recipe(self, t: int) -> dict[str, Any]:
         """What `frame_of` needs besides the photo to make frame t again: JSON values, less than 1 KB."""
+        own = {} if self.inpaint is None else {"inpaint": getattr(self.inpaint, "__name__", "a function")}
         return {
+            **own,
             "dream": SCHEMA,
             "seed": self.seed.id,
             "sha256": self.digest,
@@ -316,8 +319,8 @@ class Dream:
         }
 
 
-def frame_of(recipe: Mapping[str, Any], seed: Seed, *, motion: bool = False) -> Frame:
-    """The frame of a recipe, bit for bit, given its photo and mask.
+def frame_of(recipe: Mapping[str, Any], seed: Seed, *, motion: bool = False, inpaint: Inpainter | None = None) -> Frame:
+    """The frame of a recipe, bit for bit, given its photo and mask, and the function that filled the hole if one did.
 
     Raises DataError when the photo or mask are not those the recipe was written for, or another handful wrote it.
     """
@@ -329,7 +332,10 @@ def frame_of(recipe: Mapping[str, Any], seed: Seed, *, motion: bool = False) -> 
         raise DataError(
             f"recipe of seed {recipe['seed']}: it was written for another photo or mask than {seed.id}'s as it is now"
         )
-    return Dream(seed, Settings.of(recipe["settings"])).frame(int(recipe["frame"]), motion=motion)
+    if ("inpaint" in recipe) != (inpaint is not None):
+        given = "none was given" if inpaint is None else "it was written without one"
+        raise DataError(f"recipe of seed {recipe['seed']}: its hole was filled by {recipe.get('inpaint')}; {given}")
+    return Dream(seed, Settings.of(recipe["settings"]), inpaint=inpaint).frame(int(recipe["frame"]), motion=motion)
 
 
 def _digest(seed: Seed) -> str:
