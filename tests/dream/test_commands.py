@@ -63,7 +63,11 @@ def test_gates_in_the_page_are_those_there_are() -> None:
     from handful.dream.gates import GATES
 
     text = (ROOT / "docs/dream.md").read_text()
-    rows = [line.split("|") for line in text.split("## Quality gates")[1].splitlines() if line.startswith("| `")]
+    rows = [
+        line.split("|")
+        for line in text.split("## Quality gates")[1].split("\n## ")[0].splitlines()
+        if line.startswith("| `")
+    ]
     shown = {row[1].strip(" `"): row[3].strip() for row in rows}
     assert shown == {name: "0" if limit == 0 else f"{way} {limit:g}" for name, _, limit, way in GATES}
 
