@@ -160,12 +160,35 @@ def recognise(model: Path, images: Sequence[Path], vigilance: float | None, as_j
 
 @click.command()
 @click.argument("model", type=FOLDER)
-@click.argument("folder_per_class", type=FOLDER)
-@click.option("--vigilance", type=float, default=None, help="Ask with this vigilance instead of the model's own.")
+@click.argument("data", type=FOLDER)
+@click.option("--vigilance", type=float, default=None, help="Taught: ask with this vigilance, not the model's own.")
 @flat_option
+@click.option("--split", help="Segmentation: which split.  [default: test, or val]")
+@click.option("--rule", help="Segmentation: what absent classes count for: mmseg, detectron2, ...  [default: mmseg]")
+@click.option("--background", help="Segmentation: which class is everything else.  [default: found by its name]")
+@click.option("--masks", help="Segmentation: which folder of masks, where several lie side by side.")
+@click.option("--format", "format_", help="Segmentation: read as this instead of finding out.")
+@click.option("--device", help="Segmentation: cpu, cuda, cuda:1 or mps.  [default: cpu]")
 @common
-def evaluate(model: Path, folder_per_class: Path, vigilance: float | None, flat: bool, as_json: bool) -> None:
-    """Measure MODEL on photos it has not seen. Classes it was not taught count as unknown."""
+def evaluate(model: Path, data: Path, vigilance: float | None, flat: bool, as_json: bool, **segment: Any) -> None:
+    """Measure MODEL on photos it has not seen.
+
+    A taught model is asked about a folder of photos a class; classes it was not taught count as unknown. A
+    segmentation model is held against the labels of any data set whose pixels have classes.
+    """
+    from handful.models.folder import read_meta
+
+    segment = {name.rstrip("_"): value for name, value in segment.items() if value is not None}
+    if read_meta(model).get("task") == "segment":
+        from handful.cli.verbs_train import segmented
+        from handful.train.evaluate import evaluate as measure
+
+        if flat or vigilance is not None:
+            raise click.UsageError(f"{model} is a segmentation model; --flat and --vigilance are for taught ones")
+        say(measure(model, data, **segment), as_json, segmented)
+        return
+    if segment:
+        raise click.UsageError(f"{model} is a taught model; --{min(segment)} is for segmentation")
     from handful.teach.evaluate import evaluate as run
 
     def text(r: dict[str, Any]) -> str:
@@ -179,4 +202,4 @@ def evaluate(model: Path, folder_per_class: Path, vigilance: float | None, flat:
         lines.append("worst classes " + ", ".join(f"{name} {v['accuracy']:.2f}" for name, v in worst))
         return "\n".join(lines)
 
-    say(run(model, folder_per_class, vigilance=vigilance, flat=flat), as_json, text)
+    say(run(model, data, vigilance=vigilance, flat=flat), as_json, text)

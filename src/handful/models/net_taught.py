@@ -8,6 +8,14 @@ from torch import nn
 
 from handful.errors import DataError
 from handful.models import backbone as backbones
+from handful.models.frame import NetCard, Normalise, Resize
+
+CARD = NetCard(
+    task="classify",
+    what="a backbone and NEMO's head: taught from a handful of images, without gradients",
+    paper="see the backbone's own card and handful.teach.nemo",
+    licence="Apache-2.0 (code); weights as the backbone's own card says",
+)
 
 
 class TaughtNet(nn.Module):
@@ -43,43 +51,6 @@ class TaughtNet(nn.Module):
         x = self.normalise(self.resize(image.permute(0, 3, 1, 2).float()))
         features: torch.Tensor = self.backbone(x)
         return features
-
-
-class Resize(nn.Module):
-    """A frame to a square: average whole pixels, then bilinear (half-pixel centres, align_corners=False).
-
-    The averaging keeps frames of over twice the size from aliasing; phone runtimes have no antialiased resize.
-    """
-
-    def __init__(self, frame_hw: tuple[int, int], size_px: int) -> None:
-        super().__init__()
-        self.size_px = size_px
-        self.pool = (max(1, frame_hw[0] // size_px), max(1, frame_hw[1] // size_px))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """As the class says."""
-        if self.pool != (1, 1):
-            x = F.avg_pool2d(x, self.pool)
-        if x.shape[2] != self.size_px or x.shape[3] != self.size_px:
-            x = F.interpolate(x, size=(self.size_px, self.size_px), mode="bilinear", align_corners=False)
-        return x
-
-
-class Normalise(nn.Module):
-    """(x / 255 - mean) / std for each channel, as one multiplication and one addition."""
-
-    scale: torch.Tensor
-    shift: torch.Tensor
-
-    def __init__(self, mean: tuple[float, float, float], std: tuple[float, float, float]) -> None:
-        super().__init__()
-        mean_255, std_255 = torch.tensor(mean) * 255, torch.tensor(std) * 255
-        self.register_buffer("scale", (1 / std_255).reshape(1, 3, 1, 1), persistent=False)
-        self.register_buffer("shift", (-mean_255 / std_255).reshape(1, 3, 1, 1), persistent=False)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """As the class says."""
-        return x * self.scale + self.shift
 
 
 class Head(nn.Module):

@@ -1,0 +1,117 @@
+"""models: list, show."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from handful.cli.shared import Verbs, common, frame_option, say
+
+
+@click.group(cls=Verbs)
+def models() -> None:
+    """See which networks there are and what one costs, before training it."""
+
+
+@models.command("list")
+@common
+def list_(as_json: bool) -> None:
+    """Every network: what it is, and what it costs with its default arguments."""
+    from handful.models.show import listing
+
+    say({"schema_version": 1, "networks": listing()}, as_json, _list_text)
+
+
+@models.command()
+@click.argument("net")
+@click.option("--classes", type=click.IntRange(1), help="How many; without it, 11 for segmentation, 10 otherwise.")
+@click.option("--frame", callback=frame_option, help="HEIGHTxWIDTH in pixels of the frame it takes.")
+@click.option("--arg", "args", multiple=True, metavar="KEY=VALUE", help="An argument of the network; may be repeated.")
+@common
+def show(net: str, classes: int | None, frame: tuple[int, int] | None, args: tuple[str, ...], as_json: bool) -> None:
+    """Show NET or NET:PRESET: layers, shapes, parameters, MACs, activation memory, what phone runtimes do not take."""
+    from handful.models.show import describe
+
+    chosen = dict(_argument(one) for one in args)
+    if frame is not None:
+        chosen["frame_hw"] = list(frame)
+    say(describe(net, classes, chosen), as_json, _show_text)
+
+
+def _argument(text: str) -> tuple[str, Any]:
+    """ "width=0.5" -> ("width", 0.5): the value as JSON where it is JSON, else as a word."""
+    import json
+
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise click.UsageError(f"--arg: got {text!r}; wanted KEY=VALUE, such as width=0.5")
+    try:
+        return key, json.loads(value)
+    except ValueError:
+        return key, {"True": True, "False": False, "None": None}.get(value, value)
+
+
+def _table(columns: dict[str, str], rows: list[list[str]]) -> str:
+    from io import StringIO
+
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, show_edge=False)
+    for name, justify in columns.items():
+        table.add_column(name, justify="right" if justify == "right" else "left", no_wrap=justify != "fold")
+    for row in rows:
+        table.add_row(*row)
+    held = StringIO()
+    Console(file=held, width=160, markup=False, highlight=False).print(table)
+    return "\n".join(line.rstrip() for line in held.getvalue().rstrip().splitlines())
+
+
+def _million(value: int | None, digits: int = 2) -> str:
+    return "-" if value is None else f"{value / 1e6:.{digits}f}"
+
+
+def _list_text(result: dict[str, Any]) -> str:
+    columns = {"network": "left", "task": "left", "M parameters": "right", "MB fp32": "right", "M MACs": "right",
+               "peak MB": "right", "frame": "right", "presets": "fold", "what it is": "fold"}  # fmt: skip
+    rows = [
+        [row["network"], row["task"], _million(row["parameters"]), _million(row["fp32_bytes"]),
+         _million(row["macs"], 0), _million(row["peak_activation_bytes"], 1), "x".join(map(str, row["frame_hw"])),
+         ", ".join(row["presets"]), row["what"]]
+        for row in result["networks"]
+    ]  # fmt: skip
+    return _table(columns, rows)
+
+
+def _show_text(told: dict[str, Any]) -> str:
+    columns = {"layer": "left", "type": "left", "output": "left", "parameters": "right", "MACs": "right",
+               "activation KB": "right"}  # fmt: skip
+    rows = [
+        [layer["name"], layer["type"], "x".join(map(str, layer["shape"])), f"{layer['parameters']:,}",
+         f"{layer['macs']:,}", f"{layer['activation_bytes'] / 1e3:,.1f}"]
+        for layer in told["layers"]
+    ]  # fmt: skip
+    height, width = told["input"]["shape"][1:3]
+    lines = [
+        _table(columns, rows),
+        "",
+        f"{told['network']}, {told['classes']} classes, frame {height}x{width} uint8 RGB -> "
+        f"{'x'.join(map(str, told['output_shape']))}; {told['card']['what']}",
+        f"  {told['parameters']:,} parameters, {told['fp32_bytes'] / 1e6:.2f} MB fp32, "
+        f"{told['fp16_bytes'] / 1e6:.2f} MB fp16; {told['training_only_parameters']:,} of them for training only",
+        f"  {told['macs'] / 1e6:,.1f} M MACs; activations need {told['peak_activation_bytes'] / 1e6:.2f} MB at once",
+    ]
+    if any(told["padded_px"]):
+        below, right = told["padded_px"]
+        lines.append(f"  padded inside by {below} rows below and {right} columns to the right, and cropped again")
+    lines += [f"  paper: {told['card']['paper']}", f"  licence: {told['card']['licence']}"]
+    if not told["unsupported"]:
+        lines.append("  operations a phone runtime does not take: none known")
+    for row in told["unsupported"]:
+        where = ", ".join(row["layers"][:3]) + (", ..." if len(row["layers"]) > 3 else "")
+        lines.append(
+            f"  {' and '.join(row['runtimes'])}: {row['operation']} {row['reason']}; {row['advice']} "
+            f"({row['times']}x: {where})"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,148 @@
+"""train segment; and how `evaluate` speaks of a segmentation model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from handful.cli.shared import FOLDER, Verbs, common, frame_option, say
+
+
+@click.group(cls=Verbs)
+def train() -> None:
+    """Train a compact network: stopped and resumed to the bit, measured by rules that are said."""
+
+
+@train.command()
+@click.argument("data", type=FOLDER)
+@click.option("--out", type=FOLDER, required=True, help="The model folder to make; OUT.run keeps checkpoints.")
+@click.option("--net", default="exeggutor", show_default=True, help="NAME or NAME:PRESET of a segmentation network.")
+@click.option("--arg", "args", multiple=True, metavar="KEY=VALUE", help="For the network (may be repeated).")
+@click.option("--epochs", type=int, help="How often each photo is seen.")
+@click.option("--minutes", type=float, help="Instead: as many epochs as fit into this time.")
+@click.option("--batch", type=int, default=8, show_default=True, help="Photos in a batch, over all devices.")
+@click.option("--accumulate", type=int, default=1, show_default=True, help="Batches in a step.")
+@click.option("--lr", type=float, default=1e-3, show_default=True, help="Largest learning rate, of AdamW.")
+@click.option("--weight-decay", type=float, default=1e-2, show_default=True)
+@click.option("--schedule", default="poly", show_default=True, help="How the rate falls: poly, cosine or constant.")
+@click.option("--warmup", type=float, default=0.02, show_default=True, help="Share of the steps in which it rises.")
+@click.option("--clip", type=float, default=5.0, show_default=True, help="Largest norm of the gradient.")
+@click.option("--size", "size_hw", callback=frame_option, help="The frame the phone will give, HEIGHTxWIDTH.")
+@click.option("--crop", callback=frame_option, help="What is cut of it to train on, HEIGHTxWIDTH.  [default: all]")
+@click.option("--seed", type=int, default=0, show_default=True, help="Decides every chance.")
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1 or mps.")
+@click.option("--precision", default="fp32", show_default=True, help="fp32 or bf16.")
+@click.option("--threads", type=int, help="Of torch on the CPU.  [default: as many as it has]")
+@click.option("--workers", type=int, default=2, show_default=True, help="Threads that prepare photos.")
+@click.option("--ema", type=float, default=0.999, show_default=True, help="Decay of the mean of weights; 0: no mean.")
+@click.option("--balance", default="enet", show_default=True, help="Weights of classes: enet, median, ... or none.")
+@click.option("--loss", "losses", multiple=True, metavar="KEY=VALUE",
+              help="auxiliary, ohem, dice, smoothing, teach, temperature.")  # fmt: skip
+@click.option("--augment", "augments", multiple=True, metavar="KEY=VALUE",
+              help="flip, scale=[0.5,2], rotate_deg, brightness, contrast, ...; none=true for none.")  # fmt: skip
+@click.option("--class", "classes", multiple=True, help="Learn only this class (may be repeated); others are ignored.")
+@click.option("--background", help="Which class is everything else.  [default: found by its name]")
+@click.option("--from", "from_", type=FOLDER, help="Begin with the weights of this model that fit.")
+@click.option("--rename", multiple=True, metavar="OLD=NEW", help="With --from: beginnings of names.")
+@click.option("--freeze", multiple=True, metavar="PART", help="Do not train this part (may be repeated).")
+@click.option("--lr-of", "lr_of", multiple=True, metavar="PART=FACTOR", help="Train this part faster or slower.")
+@click.option("--teacher", type=FOLDER, help="A segmentation model to imitate.")
+@click.option("--every", type=int, default=1, show_default=True, help="Measure on val after so many epochs.")
+@click.option("--save-every", type=int, help="Also keep a checkpoint after so many steps.")
+@click.option("--rule", default="mmseg", show_default=True,
+              help="What absent classes count for: mmseg, detectron2, ultralytics, paddle or gluon.")  # fmt: skip
+@click.option("--train-split", default="train", show_default=True)
+@click.option("--val-split", default="val", show_default=True, help="none: measure nothing.")
+@click.option("--format", "format_", help="Read as this instead of finding out.")
+@click.option("--masks", help="Which folder of masks, where several lie side by side.")
+@click.option("--allow", multiple=True, help="Go on although `handful data check` finds errors of this code.")
+@click.option("--resume", is_flag=True, help="Go on with the run in OUT.run, to the bit as if it had never stopped.")
+@click.option("--overwrite", is_flag=True, help="Replace the model in OUT and the run beside it.")
+@common
+def segment(data: Path, out: Path, as_json: bool, **options: Any) -> None:
+    """Train a segmentation network on DATA, any folder whose pixels have classes, with splits train and val."""
+    from handful.train.augment import NOTHING, Augment
+    from handful.train.loss import Loss
+    from handful.train.recipe_segment import run
+
+    augments = pairs(options.pop("augments"), "--augment")
+    how: Any = NOTHING if augments.pop("none", False) else Augment
+    for many in ("args", "rename", "lr_of"):
+        options[many] = pairs(options[many], f"--{many.removesuffix('s').replace('_', '-')}")
+    for part, factor in options["lr_of"].items():
+        if not isinstance(factor, int | float) or isinstance(factor, bool):
+            raise click.BadParameter(f"--lr-of {part}={factor}: wanted a number")
+    options["loss"] = _made(Loss, pairs(options.pop("losses"), "--loss"))
+    options["augment"] = how if how is NOTHING else _made(how, augments)
+    options["val_split"] = None if options["val_split"] == "none" else options["val_split"]
+    options["classes"] = list(options["classes"]) or None
+    options["ema"] = options["ema"] or None
+    result = run(data, out, format=options.pop("format_"), **options)
+    say(result, as_json, trained)
+
+
+def pairs(given: Iterable[str], option: str) -> dict[str, Any]:
+    """KEY=VALUE as {key: value}, the value as JSON where it is."""
+    found: dict[str, Any] = {}
+    for text in given:
+        key, equals, value = text.partition("=")
+        if not key or not equals:
+            raise click.BadParameter(f"{option} {text}: wanted KEY=VALUE")
+        try:
+            found[key] = json.loads(value)
+        except ValueError:
+            found[key] = value
+    return found
+
+
+def _made(kind: Any, values: dict[str, Any]) -> Any:
+    from dataclasses import fields
+
+    from handful.errors import DataError
+    from handful.pick import unknown
+
+    known = [f.name for f in fields(kind)]
+    for key in values:
+        if key not in known:
+            raise unknown(f"setting of {kind.__name__.lower()}", key, known)
+    try:
+        return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{values} are no settings of {kind.__name__.lower()} ({error})") from error
+
+
+def trained(r: dict[str, Any]) -> str:
+    """What was trained, for people."""
+    if "rank" in r:
+        return ""
+    best = f"; best after epoch {r['best']['epoch']}" if r["best"] else ""
+    lines = [f"{r['model']}: {r['net']}, {r['params'] / 1e6:.2f} M parameters, {r['macs'] / 1e6:.0f} M MACs, "
+             f"{r['epochs']} epochs in {r['minutes']:.1f} min{best}"]  # fmt: skip
+    return "\n".join([*lines, *([segmented(r)] if "rule" in r else [])])
+
+
+def segmented(r: dict[str, Any]) -> str:
+    """The measures of a segmentation model, for people."""
+
+    def percent(value: float | None) -> str:
+        return "   -  " if value is None else f"{100 * value:6.2f}"
+
+    rows: Sequence[tuple[str, float | None]] = (
+        ("mIoU with background", r["miou_with_background"]),
+        ("mIoU without background", r["miou_without_background"]),
+        ("pixel accuracy", r["pixel_accuracy"]),
+        ("mean accuracy", r["mean_accuracy"]),
+        ("boundary F", r["boundary_f"]),
+    )
+    lines = [f"{name:<24}{percent(value)} %" for name, value in rows]
+    lines.append(f"{'class':<24}{'IoU':>6}  {'accuracy':>8}  {'boundary F':>10}")
+    for name, v in r["per_class"].items():
+        lines.append(f"{name[:23]:<24}{percent(v['iou'])}  {percent(v['accuracy']):>8}  "
+                     f"{percent(v.get('boundary_f')):>10}")  # fmt: skip
+    behind = f"background: {r['background']}" if r["background"] else "no class is the background"
+    lines.append(f"rule {r['rule']['name']}: {r['rule']['miou']}; {behind}; {r['photos']} photos")
+    return "\n".join(lines)

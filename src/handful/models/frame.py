@@ -1,0 +1,129 @@
+"""The edges every network shares: the uint8 frame it takes, and the card that says where it comes from."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from handful.errors import DataError
+
+LITE_MEAN, LITE_STD = (127 / 255,) * 3, (128 / 255,) * 3
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class NetCard:
+    """What a net_*.py says of itself. Parameters, MACs and activation peak are counted (models/count.py), not written.
+
+    task: "segment" or "classify". paper, licence: of the design and of this code; pre-trained weights have their own.
+    frame_hw: height and width in pixels of the frame it is shown with unless told otherwise.
+    presets: name -> arguments of `build`, asked for as "NET:PRESET".
+    """
+
+    task: str
+    what: str
+    paper: str
+    licence: str
+    frame_hw: tuple[int, int] = (224, 224)
+    presets: dict[str, dict[str, Any]] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain object, for a model folder's `about` and for `handful models list`."""
+        return {**asdict(self), "frame_hw": list(self.frame_hw), "presets": self.presets or {}}
+
+
+def check_frame(frame_hw: tuple[int, int], least: int = 32) -> tuple[int, int]:
+    """(height, width) as two whole numbers of at least `least` pixels, from a tuple or a JSON list; else DataError."""
+    sides = tuple(frame_hw) if isinstance(frame_hw, (tuple, list)) else ()
+    if len(sides) != 2 or any(isinstance(s, bool) or not isinstance(s, int) or s < least for s in sides):
+        raise DataError(f"frame_hw must be (height, width), whole pixels of at least {least}; got {frame_hw!r}")
+    return sides[0], sides[1]
+
+
+class Resize(nn.Module):
+    """A frame to a square: average whole pixels, then bilinear (half-pixel centres, align_corners=False).
+
+    The averaging keeps frames of over twice the size from aliasing; phone runtimes have no antialiased resize.
+    """
+
+    def __init__(self, frame_hw: tuple[int, int], size_px: int) -> None:
+        super().__init__()
+        self.size_px = size_px
+        self.pool = (max(1, frame_hw[0] // size_px), max(1, frame_hw[1] // size_px))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """As the class says."""
+        if self.pool != (1, 1):
+            x = F.avg_pool2d(x, self.pool)
+        if x.shape[2] != self.size_px or x.shape[3] != self.size_px:
+            x = F.interpolate(x, size=(self.size_px, self.size_px), mode="bilinear", align_corners=False)
+        return x
+
+
+class Normalise(nn.Module):
+    """(x / 255 - mean) / std for each channel, as one multiplication and one addition."""
+
+    scale: torch.Tensor
+    shift: torch.Tensor
+
+    def __init__(self, mean: tuple[float, float, float], std: tuple[float, float, float]) -> None:
+        super().__init__()
+        mean_255, std_255 = torch.tensor(mean) * 255, torch.tensor(std) * 255
+        self.register_buffer("scale", (1 / std_255).reshape(1, 3, 1, 1), persistent=False)
+        self.register_buffer("shift", (-mean_255 / std_255).reshape(1, 3, 1, 1), persistent=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """As the class says."""
+        return x * self.scale + self.shift
+
+
+class Classifier(nn.Module):
+    """Resize to a square, normalise, the bare network: a classifier as a phone takes it.
+
+    forward: image (1, h, w, 3) uint8, RGB, h and w fixed by `frame_hw` -> scores (1, classes) float32, logits.
+    core: the bare network; float32 normalised (n, 3, size_px, size_px) -> list of logits (n, classes): [main,
+    *auxiliary] in training mode, [main] in eval mode. Raises DataError for a frame under 32 px.
+    """
+
+    input_names = ("image",)
+    output_names = ("scores",)
+    task = "classify"
+
+    def __init__(
+        self,
+        core: nn.Module,
+        *,
+        frame_hw: tuple[int, int],
+        size_px: int,
+        mean: tuple[float, float, float],
+        std: tuple[float, float, float],
+    ) -> None:
+        super().__init__()
+        self.frame_hw = check_frame(frame_hw)
+        self.size_px, self.mean, self.std = size_px, mean, std
+        self.resize = Resize(self.frame_hw, size_px)
+        self.normalise = Normalise(mean, std)
+        self.core = core
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """As the class says."""
+        scores: torch.Tensor = self.core(self.normalise(self.resize(image.permute(0, 3, 1, 2).float())))[0]
+        return scores
+
+    def preprocessing(self) -> dict[str, Any]:
+        """For handful.models.folder.save_folder."""
+        return {
+            "frame_hw": list(self.frame_hw),
+            "colour_order": "RGB",
+            "dtype": "uint8",
+            "layout": "NHWC",
+            "before_the_graph": "squash the photo to frame_hw: bilinear, antialiased, aspect not kept",
+            "in_the_graph": f"average pooling by {self.resize.pool}, bilinear to {self.size_px}x{self.size_px} "
+            "(half-pixel centres), then (x / 255 - mean) / std",
+            "mean": list(self.mean),
+            "std": list(self.std),
+        }

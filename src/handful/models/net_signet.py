@@ -1,0 +1,169 @@
+"""SigNet: a compact CIFAR network that trains fast on a CPU, with early exits: a cascade in one file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from handful.errors import DataError
+from handful.models.blocks import INITS, initialise, width_of
+from handful.models.frame import Classifier, NetCard
+from handful.pick import unknown
+
+CARD = NetCard(
+    task="classify",
+    what="whitening 2x2 convolution, three groups of two convolutions, max pooling, scaled linear head, early exits",
+    paper="Jordan 2024, 94% on CIFAR-10 in 3.29 seconds (airbench), arXiv:2404.00498; "
+    "Teerapittayanon 2016, BranchyNet, arXiv:1709.01686",
+    licence="Apache-2.0",
+    frame_hw=(32, 32),
+    presets={"cascade": {"exits": 2}, "wide": {"width": 2.0}},
+)
+CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
+CHANNELS = (32, 96, 160)
+WHITE = 24  # both signs of the twelve values in a 2x2 patch of three colours
+SCALE = 1 / 9
+ACTS = {"gelu": nn.GELU, "relu": nn.ReLU}
+
+
+class Group(nn.Sequential):
+    """Convolution, halving, convolution: the first at the size that comes in, the second at half of it."""
+
+    def __init__(self, inp: int, out: int, act: str) -> None:
+        super().__init__(
+            nn.Conv2d(inp, out, 3, padding=1, bias=False),
+            nn.MaxPool2d(2),
+            nn.BatchNorm2d(out),
+            ACTS[act](),
+            nn.Conv2d(out, out, 3, padding=1, bias=False),
+            nn.BatchNorm2d(out),
+            ACTS[act](),
+        )
+
+
+class Head(nn.Module):
+    """The largest of each channel, then a matrix, scaled: logits (n, classes)."""
+
+    def __init__(self, inp: int, classes: int, size_px: int) -> None:
+        super().__init__()
+        self.pool = nn.MaxPool2d(size_px)
+        self.classify = nn.Linear(inp, classes, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(n, inp, size_px, size_px) -> (n, classes)."""
+        logits: torch.Tensor = self.classify(self.pool(x).flatten(1)) * SCALE
+        return logits
+
+
+class Core(nn.Module):
+    """See Classifier.core; auxiliary logits are the early exits', first to last."""
+
+    def __init__(self, classes: int, channels: Sequence[int], *, exits: int, whiten: bool, act: str, cut: int) -> None:
+        super().__init__()
+        inp = WHITE if whiten else channels[0]
+        # without padding 32 becomes 31, and the halvings end at 15, 7 and 3
+        self.first = nn.Conv2d(3, inp, 2 if whiten else 3, padding=0 if whiten else 1, bias=True)
+        self.act = ACTS[act]()
+        self.whitens, self.classes = whiten, classes
+        sizes = [(31 if whiten else 32) // 2 ** (i + 1) for i in range(len(channels))]
+        given = [inp, *channels[:-1]]
+        self.groups = nn.ModuleList(Group(i, o, act) for i, o in zip(given[:cut], channels[:cut], strict=True))
+        # named by group, so that a cut network finds its weights in the whole one's
+        self.heads = nn.ModuleDict(
+            {str(i): Head(channels[i], classes, sizes[i])
+             for i in range(cut) if i == cut - 1 or i >= len(channels) - 1 - exits}
+        )  # fmt: skip
+
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """As Classifier.core."""
+        y = self.act(self.first(x))
+        early = []
+        last = len(self.groups) - 1
+        for i, group in enumerate(self.groups):
+            y = group(y)
+            if self.training and i < last and str(i) in self.heads:
+                early.append(self.heads[str(i)](y))
+        return [self.heads[str(last)](y), *early]
+
+    def cascade(self, x: torch.Tensor, confidence: float) -> tuple[torch.Tensor, torch.Tensor]:
+        """Each image only as far as it needs: it leaves at the first exit whose softmax reaches `confidence` (0 to 1).
+
+        x: as the core's -> logits (n, classes) float32, and the exit each image took, (n,) int64 from 0. Not for
+        export: what runs depends on the image. A phone gets two files, built with cut=1 and cut=3.
+        """
+        logits = x.new_zeros((len(x), self.classes))
+        took = torch.zeros(len(x), dtype=torch.int64, device=x.device)
+        rows = torch.arange(len(x), device=x.device)
+        y = self.act(self.first(x))
+        exits = list(self.heads)
+        for i, group in enumerate(self.groups):
+            y = group(y)
+            if str(i) not in self.heads:
+                continue
+            found = self.heads[str(i)](y)
+            logits[rows], took[rows] = found, exits.index(str(i))
+            stay = F.softmax(found, dim=1).amax(dim=1) < confidence
+            y, rows = y[stay], rows[stay]
+            if not len(rows):
+                break
+        return logits, took
+
+    @torch.no_grad()
+    def whiten(self, images: torch.Tensor, epsilon: float = 5e-4) -> None:
+        """Set the first layer to whiten 2x2 patches, and keep it so: its weights are no longer trained, its bias is.
+
+        images: float32 (n, 3, h, w), normalised; a few thousand are enough. Raises DataError when the network was
+        built with whiten=False, or when there are fewer than two images.
+        """
+        if not self.whitens:
+            raise DataError("this network was built with whiten=False; build it with whiten=True")
+        if images.ndim != 4 or images.shape[1] != 3 or len(images) < 2:
+            raise DataError(f"whitening needs two images or more, (n, 3, h, w); got {tuple(images.shape)}")
+        patches = images.unfold(2, 2, 1).unfold(3, 2, 1).permute(0, 2, 3, 1, 4, 5).reshape(-1, WHITE // 2).double()
+        values, vectors = torch.linalg.eigh(patches.T @ patches / len(patches))
+        scaled = vectors.T.reshape(-1, 3, 2, 2) / (values + epsilon).sqrt().reshape(-1, 1, 1, 1)
+        self.first.weight.copy_(torch.cat([scaled, -scaled]).to(self.first.weight.dtype))
+        self.first.weight.requires_grad_(False)
+
+
+def build(
+    classes: int,
+    *,
+    frame_hw: tuple[int, int] = (32, 32),
+    width: float = 1.0,
+    exits: int = 0,
+    cut: int = 3,
+    whiten: bool = True,
+    act: str = "gelu",
+    init: str = "dirac",
+    pretrained: bool = True,
+) -> Classifier:
+    """SigNet for 2 classes or more; a frame of another size than 32x32 is resized to it.
+
+    width: times the channels of all groups. exits: 0 to 2 early heads, before the last group and before the last two;
+    their logits are the auxiliary ones in training mode. cut: keep only the first 1 to 3 groups, with a head behind the
+    last kept: the cascade's small network, which takes the larger one's weights by name. whiten: a 2x2 first layer,
+    which `core.whiten` sets from images; else 3x3. act: gelu or relu. init: dirac (each convolution starts by handing
+    its input on), he, xavier or default. pretrained: nothing is. Raises DataError or UnknownName.
+    """
+    if isinstance(classes, bool) or not isinstance(classes, int) or classes < 2:
+        raise DataError(f"classification needs at least two classes, got {classes!r}")
+    for name, value, least, most in (("exits", exits, 0, 2), ("cut", cut, 1, 3)):
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+            raise DataError(f"{name} must be a whole number from {least} to {most}, got {value!r}")
+    if act not in ACTS:
+        raise unknown("act", act, ACTS)
+    if init not in ("dirac", *INITS):
+        raise unknown("init", init, ("dirac", *INITS))
+    channels = [width_of(c, width) for c in CHANNELS]
+    core = Core(classes, channels, exits=exits, whiten=whiten, act=act, cut=cut)
+    if init != "dirac":
+        initialise(core.groups, init)
+    else:
+        for layer in core.groups.modules():
+            if isinstance(layer, nn.Conv2d):
+                nn.init.dirac_(layer.weight[: layer.in_channels].data)
+    return Classifier(core, frame_hw=frame_hw, size_px=32, mean=CIFAR_MEAN, std=CIFAR_STD).eval()

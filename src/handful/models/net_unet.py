@@ -1,0 +1,53 @@
+"""U-Net: the whole path down from full resolution and up again, plain convolutions."""
+
+from __future__ import annotations
+
+from handful.errors import DataError
+from handful.models.blocks import initialise
+from handful.models.encoder import Scratch
+from handful.models.frame import NetCard
+from handful.models.segmenter import Segmenter, UNetCore
+
+CARD = NetCard(
+    task="segment",
+    what="U-Net from full resolution down to a sixteenth; with padding, batch norm and bilinear doubling",
+    paper="Ronneberger 2015, U-Net, arXiv:1505.04597",
+    licence="Apache-2.0",
+    frame_hw=(360, 480),
+    presets={"paper": {"base": 64}},
+)
+
+
+def build(
+    classes: int,
+    *,
+    frame_hw: tuple[int, int] = (360, 480),
+    base: int = 16,
+    scales: int = 5,
+    deep_supervision: bool = False,
+    init: str = "he",
+    resize: bool = True,
+    pretrained: bool = True,
+) -> Segmenter:
+    """U-Net for 2 classes or more, its logits at full resolution (so resize=False changes nothing).
+
+    base: channels at full resolution, doubled at each of the scales - 1 halvings; the paper has 64 and 5.
+    deep_supervision: auxiliary logits at every coarser scale in training mode. init: he, xavier or default.
+    pretrained: nothing is. Raises DataError or UnknownName.
+    """
+    for name, value, most in (("base", base, 128), ("scales", scales, 7)):
+        if isinstance(value, bool) or not isinstance(value, int) or not 2 <= value <= most:
+            raise DataError(f"{name} must be a whole number from 2 to {most}, got {value!r}")
+    channels = [base * 2**i for i in range(scales)]
+    down = Scratch(channels, first_stride=1, kind="plain", separable=False, refeed=0)
+    core = UNetCore(
+        down,
+        classes,
+        out=channels[:-1],
+        output_stride=1,
+        kind="plain",
+        separable=False,
+        deep_supervision=deep_supervision,
+    )
+    initialise(core, init)
+    return Segmenter(core, frame_hw=frame_hw, mean=down.mean, std=down.std, resize=resize).eval()

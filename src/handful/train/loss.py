@@ -1,0 +1,146 @@
+"""What training makes small: cross entropy over pixels, with deep supervision, hard pixels, Dice and a teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from handful.errors import DataError
+from handful.train.metrics import IGNORE
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Cross entropy of the main output, plus what is asked for.
+
+    auxiliary: weight of each auxiliary output's cross entropy (deep supervision; Lee et al., "Deeply-supervised nets",
+    2015), shared out evenly. ohem: only the hardest share of the pixels counts (online hard example mining; Shrivastava
+    et al., 2016), None for all. dice: weight of 1 - Dice, mean over the classes in the batch (Milletari et al.,
+    V-Net, 2016). smoothing: label smoothing, 0 to below 1. teach: weight of the teacher's part; temperature: what both
+    logits are divided by there (Hinton et al., 2015). Raises DataError for a number out of its range.
+    """
+
+    auxiliary: float = 0.4
+    ohem: float | None = None
+    dice: float = 0.0
+    smoothing: float = 0.0
+    teach: float = 1.0
+    temperature: float = 2.0
+
+    def __post_init__(self) -> None:
+        for name in ("auxiliary", "dice", "teach"):
+            if not getattr(self, name) >= 0:
+                raise DataError(f"the loss weight {name} is {getattr(self, name)}; wanted 0 or more")
+        if self.ohem is not None and not 0 < self.ohem <= 1:
+            raise DataError(f"ohem is {self.ohem}; wanted the share of pixels that counts, above 0 and at most 1")
+        if not 0 <= self.smoothing < 1:
+            raise DataError(f"smoothing is {self.smoothing}; wanted 0 or more and below 1")
+        if not self.temperature > 0:
+            raise DataError(f"the temperature is {self.temperature}; wanted above 0")
+
+    def __call__(
+        self,
+        logits: Sequence[torch.Tensor],
+        target: torch.Tensor,
+        weights: torch.Tensor | None = None,
+        teacher: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """The loss of a batch, a float32 scalar; 0 where nothing is labelled.
+
+        logits: [main, *auxiliary], each (n, k, h', w') of any size; enlarged to that of target. target: (n, h, w)
+        int64, 255 ignored. weights: (k,) float32, one a class. teacher: (n, k, h'', w'') logits of the same classes.
+        """
+        main, *others = (_at(y.float(), target) for y in logits)
+        total = cross_entropy(main, target, weights, ohem=self.ohem, smoothing=self.smoothing)
+        for y in others:
+            if self.auxiliary:
+                own = cross_entropy(y, target, weights, ohem=self.ohem, smoothing=self.smoothing)
+                total = total + self.auxiliary / len(others) * own
+        if self.dice:
+            total = total + self.dice * dice_loss(main, target)
+        if teacher is not None and self.teach:
+            total = total + self.teach * distillation(main, _at(teacher.float(), target), target, self.temperature)
+        return total
+
+
+def _at(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    if logits.shape[2:] == target.shape[1:]:
+        return logits
+    return F.interpolate(logits, size=target.shape[1:], mode="bilinear", align_corners=False)
+
+
+def cross_entropy(
+    logits: torch.Tensor,
+    target: torch.Tensor,
+    weights: torch.Tensor | None = None,
+    *,
+    ohem: float | None = None,
+    smoothing: float = 0.0,
+) -> torch.Tensor:
+    """Mean over labelled pixels, each weighing what its class does (the sum is divided by the sum of the weights).
+
+    logits: (n, k, h, w) float32; target: (n, h, w) int64, 255 ignored; see Loss for ohem and smoothing.
+    """
+    there = target != IGNORE
+    each = F.cross_entropy(
+        logits, target, weight=weights, ignore_index=IGNORE, reduction="none", label_smoothing=smoothing
+    )
+    share = there.float() if weights is None else weights[torch.where(there, target, 0)] * there
+    if ohem is not None:
+        count = int(there.sum())
+        if count:
+            kept = max(1, round(ohem * count))
+            # what a pixel weighs must not make it hard
+            hardness = torch.where(there, each.detach() / share.clamp_min(1e-12), -1.0).flatten()
+            chosen = torch.zeros_like(hardness)
+            chosen[hardness.topk(kept).indices] = 1.0
+            share = share * chosen.view_as(share)
+            each = each * chosen.view_as(each)
+    return each.sum() / share.sum().clamp_min(1e-12)
+
+
+def dice_loss(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """1 - 2 |A B| / (|A| + |B|) of softmax and labels over the batch, mean over the classes that are in it."""
+    there = (target != IGNORE).unsqueeze(1)
+    guess = logits.softmax(dim=1) * there
+    truth = F.one_hot(torch.where(target == IGNORE, 0, target), logits.shape[1]).movedim(-1, 1) * there
+    both = (guess * truth).sum(dim=(0, 2, 3))
+    size = truth.sum(dim=(0, 2, 3))
+    dice = 2 * both / (guess.sum(dim=(0, 2, 3)) + size).clamp_min(1e-12)
+    present = (size > 0).float()
+    return ((1 - dice) * present).sum() / present.sum().clamp_min(1)
+
+
+def distillation(
+    student: torch.Tensor, teacher: torch.Tensor, target: torch.Tensor, temperature: float
+) -> torch.Tensor:
+    """T^2 KL(teacher || student) of softened class probabilities, mean over labelled pixels. All (n, k, h, w)."""
+    there = target != IGNORE
+    ours = F.log_softmax(student / temperature, dim=1)
+    theirs = F.log_softmax(teacher / temperature, dim=1)
+    each = (theirs.exp() * (theirs - ours)).sum(dim=1) * there
+    return temperature**2 * each.sum() / there.sum().clamp_min(1)
+
+
+def class_weights(pixels: Sequence[int], images: Sequence[int], image_pixels: Sequence[int], rule: str) -> list[float]:
+    """A weight a class by a rule of handful.curate.balance ("enet", ...) or all 1 for "none".
+
+    pixels, images: how many of each class; image_pixels: all pixels of the photos that hold it. A class that is not
+    there weighs 0. Raises UnknownName.
+    """
+    from handful.curate.balance import RULES, weights
+    from handful.pick import unknown
+
+    if rule == "none":
+        return [1.0] * len(pixels)
+    if rule not in RULES:
+        raise unknown("rule to balance by", rule, ["none", *RULES])
+    rows: dict[str, dict[str, Any]] = {
+        str(i): {"pixels": p, "images": n, "objects": 0, "image_pixels": a}
+        for i, (p, n, a) in enumerate(zip(pixels, images, image_pixels, strict=True))
+    }
+    return list(weights({"classes": rows}, rule=rule).values())

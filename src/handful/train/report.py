@@ -1,0 +1,54 @@
+"""What is left to look at after training: metrics.csv and curves.png, with no server."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from handful.files import replacing
+from handful.pick import need
+
+COLUMNS = ("epoch", "step", "lr", "loss", "miou_with_background", "miou_without_background", "pixel_accuracy",
+           "mean_accuracy", "seconds")  # fmt: skip
+
+
+def write_csv(path: Path, history: Sequence[Mapping[str, Any]]) -> None:
+    """A row an epoch, whole or not at all; empty where nothing was measured."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for row in history:
+        writer.writerow({k: "" if row.get(k) is None else row[k] for k in COLUMNS})
+    with replacing(path) as part:
+        part.write_text(text.getvalue(), encoding="utf-8")
+
+
+def draw_curves(path: Path, history: Sequence[Mapping[str, Any]], *, title: str = "") -> None:
+    """A PNG: loss and learning rate above, the measures on val below."""
+    figure_of = need("matplotlib.figure", "report")
+    figure = figure_of.Figure(figsize=(8, 6), layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True)
+    epochs = [row["epoch"] for row in history]
+    upper.plot(epochs, [row["loss"] for row in history], color="#4878a8", marker=".", label="training loss")
+    upper.set_ylabel("loss")
+    rate = upper.twinx()
+    rate.plot(epochs, [row["lr"] for row in history], color="#b0b0b0", lw=1)
+    rate.set_ylabel("learning rate", color="#808080")
+    upper.set_title(title, fontsize=10)
+    for key, colour in (("miou_with_background", "#4878a8"), ("miou_without_background", "#6aa66a"),
+                        ("pixel_accuracy", "#d9a441"), ("mean_accuracy", "#a86a6a")):  # fmt: skip
+        there = [(row["epoch"], row[key]) for row in history if row.get(key) is not None]
+        if there:
+            lower.plot(*zip(*there, strict=True), color=colour, marker=".", label=key.replace("_", " "))
+    lower.set_xlabel("epoch")
+    lower.set_ylabel("on val")
+    lower.set_ylim(0, 1)
+    for axes in (upper, lower):
+        axes.grid(alpha=0.3)
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(fontsize=8)
+    with replacing(path) as part:
+        figure.savefig(part, format="png", dpi=110)

@@ -1,0 +1,134 @@
+"""Which network is trained, which of its weights, and how fast each."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+import handful.models
+from handful.errors import DataError
+from handful.models.folder import from_folder
+from handful.pick import names, pick, unknown
+
+
+def network_card(net: str, task: str) -> tuple[str, Any, dict[str, Any]]:
+    """(name, module, arguments) of "NAME" or "NAME:PRESET". Raises UnknownName; DataError for one of another task."""
+    name, _, preset = net.partition(":")
+    fit = [n for n in names(handful.models, "net") if _task(n) == task]
+    if name not in names(handful.models, "net"):
+        raise unknown("network", name, fit)
+    if name not in fit:
+        raise DataError(f"the network {name} is for {_task(name)}, not to {task}; there is {', '.join(fit)}")
+    module = pick(handful.models, "net", name)
+    presets = module.CARD.presets or {}
+    if preset and preset not in presets:
+        raise unknown(f"preset of {name}", preset, presets)
+    return name, module, dict(presets.get(preset, {}))
+
+
+def _task(name: str) -> str:
+    return str(pick(handful.models, "net", name).CARD.task)
+
+
+def built(module: Any, classes: int, args: Mapping[str, Any]) -> nn.Module:
+    """The network. Raises UnknownName for an argument it does not take."""
+    known = [name for name in inspect.signature(module.build).parameters if name != "classes"]
+    for name in args:
+        if name not in known:
+            raise unknown(f"argument of {module.__name__.rpartition('net_')[2]}", name, known)
+    network: nn.Module = module.build(classes, **args)
+    return network
+
+
+def below(name: str, prefix: str) -> bool:
+    """Whether a tensor or part lies in the part `prefix`, with or without the leading "core."."""
+    return any(n == prefix or n.startswith(f"{prefix}.") for n in (name, name.removeprefix("core.")))
+
+
+def rates(network: nn.Module, lr_of: Mapping[str, float], freeze: Sequence[str]) -> dict[str, float]:
+    """The factor of the learning rate of each parameter: 0 where frozen, of several that fit the longest name counts.
+
+    Raises UnknownName for the name of no part, DataError for a factor below 0 or when nothing is left to train.
+    """
+    parts = [name for name, _ in network.named_modules() if name]
+    known = [*parts, *(name for name, _ in network.named_parameters())]
+    for prefix in (*lr_of, *freeze):
+        if not any(below(name, prefix) for name in known):
+            raise unknown("part of the network", prefix, sorted({n.removeprefix("core.") for n in known}, key=len)[:20])
+    wrong = next(((k, v) for k, v in lr_of.items() if not v >= 0), None)
+    if wrong is not None:
+        raise DataError(f"the factor of the learning rate of {wrong[0]} is {wrong[1]}; wanted 0 or more")
+    found = {}
+    for name, _ in network.named_parameters():
+        fit = sorted((prefix for prefix in lr_of if below(name, prefix)), key=len)
+        frozen = any(below(name, prefix) for prefix in freeze)
+        found[name] = 0.0 if frozen else float(lr_of[fit[-1]]) if fit else 1.0
+    if not any(found.values()):
+        raise DataError("every part of the network is frozen, so there is nothing to train; leave one out of --freeze")
+    return found
+
+
+def groups(network: nn.Module, factor: Mapping[str, float], lr: float, decay: float) -> list[dict[str, Any]]:
+    """Parameter groups for an optimiser, in an order that does not change; what is frozen wants no gradient.
+
+    Biases and batch norm do not decay (He et al., "Bag of tricks", 2019).
+    """
+    found: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad_(factor[name] > 0)
+        if factor[name] > 0:
+            found.setdefault((factor[name], decay if parameter.ndim > 1 else 0.0), []).append(parameter)
+    return [
+        {"params": params, "lr": lr * own, "base": lr * own, "weight_decay": wd}
+        for (own, wd), params in sorted(found.items(), key=lambda item: item[0])
+    ]
+
+
+def train_mode(network: nn.Module, freeze: Sequence[str]) -> None:
+    """Training mode, but not for frozen parts: their batch norm keeps its statistics."""
+    network.train()
+    for name, part in network.named_modules():
+        if name and any(below(name, prefix) for prefix in freeze):
+            part.train(False)
+
+
+class Dense(nn.Module):
+    """(n, 3, h, w) uint8 RGB -> the logits that a loss takes, each (n, k, h, w): one forward for several devices."""
+
+    def __init__(self, network: Any) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, rgb_u8: torch.Tensor) -> list[torch.Tensor]:
+        """As the class says."""
+        logits: list[torch.Tensor] = self.network.dense(self.network.normalise(rgb_u8.float()))
+        return logits
+
+
+def tutor(
+    folder: Path, classes: Sequence[str], device: torch.device
+) -> Callable[[torch.Tensor], torch.Tensor]:  # fmt: skip
+    """A call (n, 3, h, w) uint8 RGB -> (n, k, h, w), the logits of a model to learn from, of `classes` in their order.
+
+    Raises DataError when it is no segmentation model or lacks one of them.
+    """
+    model = from_folder(folder)
+    if model.meta.get("task") != "segment":
+        raise DataError(f"the teacher {folder} is no segmentation model; choose one that `handful train segment` made")
+    lacking = [name for name in classes if name not in model.classes]
+    if lacking:
+        raise DataError(f"the teacher {folder} does not know {', '.join(lacking[:8])}; it knows "
+                        f"{', '.join(model.classes[:8])}; choose one of the same classes")  # fmt: skip
+    columns, network = [model.classes.index(name) for name in classes], model.network.to(device).eval()
+
+    def logits(rgb_u8: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            scores: torch.Tensor = network.dense(network.normalise(rgb_u8.float()))[0]
+        return scores[:, columns]
+
+    return logits
