@@ -147,3 +147,15 @@ def test_seeds_from_a_labelling_store(tmp_path: Path, capsys: pytest.CaptureFixt
     assert run(f"handful dream {tmp_path / 'none.sqlite'} --out {tmp_path / 'x'}") == 2
     assert "is not there" in capsys.readouterr().err and not (tmp_path / "none.sqlite").exists()
     assert run(f"handful dream {tmp_path / 'store'} --format coco --out {tmp_path / 'x'}") == 2
+
+
+def test_without_the_package_for_films_there_is_no_film(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("handful.dream.preview.present", lambda name: False)
+    path = save(photo(), tmp_path / "a.jpg")
+    save(ids((60, 80, 30, 30)), tmp_path / "m.png")
+    assert run(f"handful dream preview {path} --mask {tmp_path / 'm.png'} --out {tmp_path / 'x'} --frames 6") == 0
+    said = capsys.readouterr()
+    assert "no film.mp4: PyAV is not installed" in said.err and "film.mp4" not in said.out
+    assert sorted(p.name for p in (tmp_path / "x").iterdir()) == ["gates.json", "sheet.jpg"]

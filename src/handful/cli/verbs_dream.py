@@ -104,7 +104,7 @@ def _dreamed(r: dict[str, Any]) -> str:
     if r["frames_per_second"]:
         lines[0] += f", {r['seconds']:.0f} s, {r['frames_per_second']:.1f} frames a second"
     if "sheet" in r:
-        lines.append(f"look at {r['sheet']} and {r['film']}")
+        lines.append("look at " + " and ".join(filter(None, (r["sheet"], r["film"]))))
     for gate in r["gates"].get("gates", ()):
         if not gate["ok"]:
             lines.append(f"  {gate['gate']}: {gate['value']:.3g}, {gate['rule']} ({gate['limit']})")
@@ -154,7 +154,7 @@ def _numbers(box: str) -> tuple[float, float, float, float]:
 
 
 def _previewed(r: dict[str, Any]) -> str:
-    lines = [f"{r['frames']} frames of {r['seed']}: look at {r['sheet']} and {r['film']}"]
+    lines = [f"{r['frames']} frames of {r['seed']}: look at " + " and ".join(filter(None, (r["sheet"], r["film"])))]
     for gate in r["gates"]:
         value = "nothing to measure" if gate["value"] is None else f"{gate['value']:.3g} ({gate['limit']})"
         lines.append(f"  {'ok ' if gate['ok'] else 'BAD'} {gate['gate']:<16} {value}")

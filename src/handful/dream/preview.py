@@ -22,7 +22,8 @@ from handful.dream.seed import Seed
 from handful.dream.sequence import Dream
 from handful.errors import DataError
 from handful.files import replacing, write_json
-from handful.pick import need
+from handful.pick import need, present
+from handful.progress import note
 from handful.types import Sample
 
 TILE_PX = 320
@@ -82,6 +83,15 @@ def film(frames: Iterable[np.ndarray], path: Path, fps: int = FPS) -> None:
             out.mux(stream.encode(None))
 
 
+def _filmed(frames: Iterable[np.ndarray], folder: Path) -> str | None:
+    """Write film.mp4; None without the package for it, which nothing else needs."""
+    if not present("av"):
+        note("no film.mp4: PyAV is not installed; run: pip install av")
+        return None
+    film(frames, folder / "film.mp4")
+    return str(folder / "film.mp4")
+
+
 def preview(dream: Dream, folder: Path) -> dict[str, Any]:
     """Write sheet.jpg, film.mp4 and gates.json for one seed; the same figures as a dict, with the files' names."""
     folder = Path(folder)
@@ -95,11 +105,11 @@ def preview(dream: Dream, folder: Path) -> dict[str, Any]:
     ]
     with replacing(folder / "sheet.jpg") as part:
         part.write_bytes(jpeg(sheet(rows, 420), 88))
-    film((f.rgb_u8 for f in frames), folder / "film.mp4")
+    moving = _filmed((f.rgb_u8 for f in frames), folder)
     result = summary([measured(dream, t, frames[t]) for t in shown])
     write_json(folder / "gates.json", {"schema_version": 1, "recipe": dream.recipe(0), **result})
     return {"seed": dream.seed.id, "frames": count, "sheet": str(folder / "sheet.jpg"),
-            "film": str(folder / "film.mp4"), **result}  # fmt: skip
+            "film": moving, **result}  # fmt: skip
 
 
 def seed_of(photo: Path, mask: Path | None, box_px: tuple[float, float, float, float] | None = None) -> Seed:
@@ -119,7 +129,7 @@ def seed_of(photo: Path, mask: Path | None, box_px: tuple[float, float, float, f
     return Seed(name, rgb, ids)
 
 
-def look(folder: Path, films: int = 6) -> dict[str, str]:
+def look(folder: Path, films: int = 6) -> dict[str, str | None]:
     """Of a finished run (farm.py), write sheet.jpg, its first films with masks, and film.mp4 into its folder."""
     folder = Path(folder)
     clips: dict[str, list[Sample]] = {}
@@ -138,8 +148,8 @@ def look(folder: Path, films: int = 6) -> dict[str, str]:
         )
     with replacing(folder / "sheet.jpg") as part:
         part.write_bytes(jpeg(sheet(rows, 280), 88))
-    film((_framed(image_of(s).rgb_u8, FILM_WH) for samples in clips.values() for s in samples), folder / "film.mp4")
-    return {"sheet": str(folder / "sheet.jpg"), "film": str(folder / "film.mp4")}
+    shown = (_framed(image_of(s).rgb_u8, FILM_WH) for samples in clips.values() for s in samples)
+    return {"sheet": str(folder / "sheet.jpg"), "film": _filmed(shown, folder)}
 
 
 def _framed(rgb_u8: np.ndarray, size_wh: tuple[int, int]) -> np.ndarray:
