@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -159,3 +161,12 @@ def test_without_the_package_for_films_there_is_no_film(
     said = capsys.readouterr()
     assert "no film.mp4: PyAV is not installed" in said.err and "film.mp4" not in said.out
     assert sorted(p.name for p in (tmp_path / "x").iterdir()) == ["gates.json", "sheet.jpg"]
+
+
+def test_without_opencv_the_line_that_installs_it(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.modules['cv2'] = None\nfrom handful.cli import main\n"
+        f"main(['dream', 'preview', 'a.jpg', '--box', '1,2,30,40', '--out', {str(tmp_path / 'x')!r}])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 2 and "pip install 'handful[dream]'" in done.stderr and "Traceback" not in done.stderr

@@ -1,1 +1,5 @@
 """One image and its mask become a film with exact labels."""
+
+from handful.pick import need
+
+need("cv2", "dream")  # every part of it needs OpenCV; without it, the line that installs it rather than a traceback
