@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-import cv2
 import numpy as np
 
+from handful.dream.cut import box_of
+from handful.dream.fill import hole_of
 from handful.dream.move import Bend, apply, gentle, inverse, outline_points, pose, remapped, upsampled
 
 DISK_RADIUS_PX = 5
@@ -25,14 +26,12 @@ def corrupted(ids: np.ndarray, rng: np.random.Generator, *, bend: float = BEND) 
     """
     result = np.zeros_like(ids)
     ignore = np.iinfo(ids.dtype).max
-    disk = _disk(DISK_RADIUS_PX)
     for number in np.unique(ids).tolist():
         drawn = rng.uniform(-1, 1, 4 + 2 * 5)
         where = ids == number
         if number in (0, ignore):
             continue
-        rows, columns = np.flatnonzero(where.any(1)), np.flatnonzero(where.any(0))
-        box = np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1])
+        box = np.array(box_of(where))
         size = (box[2:] - box[:2]).astype(float)
         reach = np.ceil(0.2 * size).astype(int) + DISK_RADIUS_PX + 2
         left, top = np.maximum(0, box[:2] - reach).tolist()
@@ -49,15 +48,10 @@ def corrupted(ids: np.ndarray, rng: np.random.Generator, *, bend: float = BEND) 
             back = partial(_bent, gentle(points, offsets, box.astype(float)))
         maps = upsampled(lambda p, back=back, at=(left, top): back(p) - np.array(at), (left, top, right, bottom))
         spoiled = remapped(crop, maps)
-        thick = cv2.dilate((spoiled >= 128).astype(np.uint8), disk)
-        np.copyto(result[top:bottom, left:right], ids.dtype.type(number), where=thick > 0)
+        thick = hole_of(spoiled >= 128, DISK_RADIUS_PX)
+        np.copyto(result[top:bottom, left:right], ids.dtype.type(number), where=thick)
     return result
 
 
 def _bent(bend: Bend, p: np.ndarray) -> np.ndarray:
     return np.asarray(p + bend(p))
-
-
-def _disk(radius: int) -> np.ndarray:
-    y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1]
-    return np.asarray((x * x + y * y <= radius * radius).astype(np.uint8))

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from handful.data.shapes import bounds
+
 PAD_PX = 6  # around the object, so that no warp reaches past the crop before it is transparent
 BAND_PX = 2  # how far from the drawn border the matte may differ from it
 GUIDE_RADIUS_PX = 4
@@ -31,6 +33,14 @@ class Cutout:
     touches: tuple[bool, bool, bool, bool]
 
 
+def box_of(mask: np.ndarray) -> tuple[int, int, int, int]:
+    """(left, top, right, bottom) px around the True pixels of (h, w), of which there is at least one."""
+    found = bounds(mask)
+    assert found is not None
+    left, top, right, bottom = found
+    return int(left), int(top), int(right), int(bottom)
+
+
 def cut(rgb_u8: np.ndarray, ids: np.ndarray, part: np.ndarray, background_u8: np.ndarray) -> Cutout:
     """Cut a part out of a photo.
 
@@ -38,8 +48,7 @@ def cut(rgb_u8: np.ndarray, ids: np.ndarray, part: np.ndarray, background_u8: np
     background_u8: the photo with its hole filled: what a half-transparent border pixel is taken to be mixed with.
     """
     height, width = part.shape
-    rows, columns = np.flatnonzero(part.any(1)), np.flatnonzero(part.any(0))
-    top, bottom, left, right = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
+    left, top, right, bottom = box_of(part)
     touches = left == 0, top == 0, right == width, bottom == height
     t, b, l, r = max(top - PAD_PX, 0), min(bottom + PAD_PX, height), max(left - PAD_PX, 0), min(right + PAD_PX, width)  # noqa: E741
     # where the photo ends the object goes on; elsewhere it ends
@@ -59,8 +68,13 @@ def cut(rgb_u8: np.ndarray, ids: np.ndarray, part: np.ndarray, background_u8: np
     photo, behind = crop(rgb_u8), crop(background_u8)
     alpha = matte(photo, mask)
     colour = uncontaminated(photo, behind, mask, alpha)
-    rgba = np.dstack([cv2.multiply(colour, cv2.merge([alpha] * 3), scale=1 / 255), alpha])
-    return Cutout(np.ascontiguousarray(rgba), mask, _continued(crop(ids), mask), (l - ring[2], t - ring[0]), touches)
+    return Cutout(premultiplied(colour, alpha), mask, _continued(crop(ids), mask), (l - ring[2], t - ring[0]), touches)
+
+
+def premultiplied(rgb_u8: np.ndarray, alpha_u8: np.ndarray) -> np.ndarray:
+    """(h, w, 4) uint8 RGBA whose colours are already multiplied by alpha / 255."""
+    rgba = np.dstack([cv2.multiply(rgb_u8, cv2.merge([alpha_u8] * 3), scale=1 / 255), alpha_u8])
+    return np.ascontiguousarray(rgba)
 
 
 def matte(rgb_u8: np.ndarray, mask_u8: np.ndarray) -> np.ndarray:

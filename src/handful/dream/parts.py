@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from handful.dream.cut import PAD_PX, Cutout
+from handful.dream.cut import PAD_PX, Cutout, premultiplied
 from handful.dream.move import Warp, covering, gentle, outline_points, pose, then, walk
 from handful.dream.settings import Ranges
 
@@ -209,8 +209,7 @@ def blob(rng: np.random.Generator, background_u8: np.ndarray, size_px: float) ->
     cv2.fillPoly(mask, [np.rint(outline).astype(np.int32)], 255)
     alpha = cv2.GaussianBlur(mask, (0, 0), 1.0)
     patch = background_u8[top : top + side, left : left + side]
-    rgba = np.dstack([cv2.multiply(patch, cv2.merge([alpha] * 3), scale=1 / 255), alpha])
-    return Cutout(np.ascontiguousarray(rgba), mask, np.zeros((side, side), np.uint8), (left, top), (False,) * 4)
+    return Cutout(premultiplied(patch, alpha), mask, np.zeros((side, side), np.uint8), (left, top), (False,) * 4)
 
 
 def passing(

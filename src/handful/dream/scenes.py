@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from handful.dream import blend, light
-from handful.dream.cut import PAD_PX, Cutout, cut
+from handful.dream.cut import PAD_PX, Cutout, box_of, cut, premultiplied
 from handful.dream.fill import fill, hole_of
 from handful.dream.move import Warp, pose, remapped
 from handful.dream.seed import Seed
@@ -166,11 +166,11 @@ def _paste(
     solid = np.maximum(alpha, 1)[..., None].astype(np.float32) / 255
     plain = np.clip(layer[..., :3] / solid, 0, 255).astype(np.uint8)
     colour = light.relit(plain, curve)
-    layer = np.dstack([cv2.multiply(colour, cv2.merge([alpha] * 3), scale=1 / 255), alpha])
+    layer = premultiplied(colour, alpha)
     sigma = float(rng.uniform(0, blur_px)) if rng.uniform() < 0.5 else 0.0
     if sigma > 0.3:
         layer = cv2.GaussianBlur(layer, (0, 0), sigma, borderType=cv2.BORDER_CONSTANT)
-    blend.feather(frame, np.ascontiguousarray(layer), box[:2])
+    blend.feather(frame, layer, box[:2])
 
 
 def _scene(frame: np.ndarray, ids: np.ndarray, labels: Sequence[int], whole: Sequence[int]) -> Scene:
@@ -181,8 +181,7 @@ def _scene(frame: np.ndarray, ids: np.ndarray, labels: Sequence[int], whole: Seq
         mask = ids == number
         if not mask.any():
             continue
-        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-        boxes.append([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1])
+        boxes.append(box_of(mask))
         kept.append(label)
         visible.append(mask.sum() / size)
         numbers[number] = len(kept)

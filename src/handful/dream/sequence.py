@@ -8,7 +8,7 @@ itself, in any order and on any machine, from a recipe of less than a kilobyte.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -80,7 +80,7 @@ class Dream:
         untouchable = self.seed.foreground & ~moving
         radius = max(7, round(HOLE_SHARE * float(np.hypot(*self._size_wh))))
         hole = hole_of(moving, radius) & ~untouchable
-        self.background_u8 = fill(
+        behind = self.background_u8 = fill(
             self.seed.rgb_u8, hole, inpaint or self.settings.fill, rng=self._rng("fill"), avoid=untouchable
         )  # fmt: skip
         self._background_ids = np.where(moving, self.seed.ids.dtype.type(0), self.seed.ids)
@@ -89,7 +89,7 @@ class Dream:
             self._background_ids = np.ascontiguousarray(self._background_ids[:, ::-1])
         self._plain_background = not self._background_ids.any()
         self.cameras = camera(self._rng("camera"), self._steps, ranges, self._size_wh)
-        self.parts = self._cast(labels)
+        self.parts = self._cast(labels, behind)
         self._shutter = float(self._rng("shutter").uniform()) * ranges.shutter
         self._light = light.curves(self._rng("light"), self._steps, ranges)
 
@@ -150,11 +150,10 @@ class Dream:
         lookup[large[~stays]] = np.arange(1, (~stays).sum() + 1)
         return np.asarray(lookup[labels])
 
-    def _cast(self, labels: np.ndarray) -> tuple[Part, ...]:
-        """The parts, farthest first."""
+    def _cast(self, labels: np.ndarray, background: np.ndarray) -> tuple[Part, ...]:
+        """The parts, farthest first. background: (h, w, 3), what lay behind them, not mirrored."""
         ranges, height = self.settings.bounds, self._size_wh[1]
         made = []
-        background = self.background_u8 if not self.flipped[1] else np.ascontiguousarray(self.background_u8[:, ::-1])
         for label in range(1, int(labels.max()) + 1):
             rng = self._rng(f"part {label}")
             photo, behind = self.seed.rgb_u8, background
@@ -184,13 +183,8 @@ class Dream:
             frame = frame if kernel is None else cv2.filter2D(frame, -1, kernel)
         ids, owner = self._ids_plane(t), np.zeros(frame.shape[:2], np.int16) if motion else None
         alpha = np.zeros(frame.shape[:2], np.uint8) if motion else None
-        for index, part in enumerate(self.parts, start=1):
-            box = part.box(t, self._size_wh)
-            if box is None:
-                continue
-            maps = part.at(t).maps(box, part.cutout.xy)
+        for index, part, box, maps, mask in self._layers(t):
             layer = remapped(part.cutout.rgba_u8, maps)
-            mask = remapped(part.cutout.mask_u8, maps)
             if shutter:
                 middle = np.array(part.cutout.xy) + np.array(part.cutout.mask_u8.shape[::-1]) / 2
                 kernel = self._streak(part.at(t), part.at(t - 1), middle)
@@ -226,13 +220,17 @@ class Dream:
     def _masks(self, t: int) -> tuple[np.ndarray, np.ndarray]:
         """Ids and owners of frame t, without its pixels."""
         ids, owner = self._ids_plane(t), np.zeros(self.seed.ids.shape, np.int16)
+        for index, part, box, maps, mask in self._layers(t):
+            self._overlay(ids, owner, part, index, maps, mask, box)
+        return ids, owner
+
+    def _layers(self, t: int) -> Iterator[tuple[int, Part, tuple[int, int, int, int], np.ndarray, np.ndarray]]:
+        """What can be seen in frame t, farthest first: number from 1, part, its box, its maps, its mask (0..255)."""
         for index, part in enumerate(self.parts, start=1):
             box = part.box(t, self._size_wh)
             if box is not None:
                 maps = part.at(t).maps(box, part.cutout.xy)
-                mask = remapped(part.cutout.mask_u8, maps)
-                self._overlay(ids, owner, part, index, maps, mask, box)
-        return ids, owner
+                yield index, part, box, maps, remapped(part.cutout.mask_u8, maps)
 
     def _overlay(self, ids: np.ndarray, owner: np.ndarray | None, part: Part, index: int, maps: np.ndarray,
                  mask: np.ndarray, box: tuple[int, int, int, int]) -> None:  # fmt: skip
