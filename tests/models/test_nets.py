@@ -87,7 +87,11 @@ def test_training_gives_auxiliaries_and_reaches_every_parameter(name: str) -> No
     if net.task == "segment":
         strides = [net.core.output_stride, *getattr(net.core, "auxiliary_strides", ())]
         assert [tuple(y.shape) for y in logits] == [(2, 3, 64 // s, 96 // s) for s in strides]
-        assert [tuple(y.shape) for y in net.dense(x)] == [(2, 3, 64, 96)] * len(logits)
+        assert [tuple(y.shape) for y in net.dense(x)] == [(2, 3, 64 // s, 96 // s) for s in (1, *strides[1:])]
+        # a size that no stride divides: the cells that hold a pixel
+        assert [tuple(y.shape) for y in net.dense(x[:, :, :61, :83])] == [
+            (2, 3, -(-61 // s), -(-83 // s)) for s in (1, *strides[1:])
+        ]
     else:
         assert [tuple(y.shape) for y in logits] == [(2, 3)] * len(logits)
     # the square, for a sum through batch norm has no gradient
@@ -288,7 +292,11 @@ def test_learns_discs(name: str) -> None:
     optimiser = torch.optim.AdamW(net.parameters(), 3e-3)
     losses = []
     for _ in range(20):
-        found = [torch.nn.functional.cross_entropy(logits, y) for logits in net.dense(x)]
+        found = [
+            torch.nn.functional.cross_entropy(logits, y[:, s // 2 :: s, s // 2 :: s])
+            for logits in net.dense(x)
+            for s in [64 // logits.shape[2]]
+        ]
         losses.append(float(found[0].detach()))
         optimiser.zero_grad()
         torch.stack(found).sum().backward()

@@ -36,7 +36,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def model(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     """A model folder and what run() said of it; copy it before changing it."""
     out = tmp_path_factory.mktemp("trained") / "model"
-    return out, run(data, out, **{**FAST, "epochs": 30}, augment=NOTHING, balance="none", every=5)
+    return out, run(data, out, **{**FAST, "epochs": 40}, augment=NOTHING, balance="none", every=5)
 
 
 def test_it_learns_and_the_folder_is_a_model(model: tuple[Path, dict[str, Any]], data: Path) -> None:
@@ -55,8 +55,8 @@ def test_it_learns_and_the_folder_is_a_model(model: tuple[Path, dict[str, Any]],
         assert name in meta["files"]
     assert PIL_Image.open(out / "curves.png").size[0] > 400
     rows = list(csv.DictReader((out / "metrics.csv").open()))
-    assert [r["epoch"] for r in rows] == [str(i) for i in range(1, 31)]
-    assert [r["epoch"] for r in rows if r["miou_with_background"]] == ["5", "10", "15", "20", "25", "30"]
+    assert [r["epoch"] for r in rows] == [str(i) for i in range(1, 41)]
+    assert [r["epoch"] for r in rows if r["miou_with_background"]] == [str(i) for i in range(5, 41, 5)]
     assert float(rows[-1]["loss"]) < float(rows[0]["loss"]) / 2
     record = json.loads((out / "train.json").read_text())
     assert record["config"]["lr"] == 0.02 and record["data"]["train"]["photos"] == 10
@@ -190,6 +190,20 @@ def test_resume_goes_on_or_says_why_not(data: Path, tmp_path: Path, monkeypatch:
         run(data, tmp_path / "mine", **FAST, overwrite=True)
 
 
+def test_two_runs_do_not_write_to_one_place(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, said = state.save, []
+
+    def second(*args: Any) -> Path:
+        with pytest.raises(DataError, match=r"another run is writing to .*m\.run; wait for it"):
+            run(data, tmp_path / "m", **FAST, overwrite=True)
+        said.append(True)
+        return real(*args)
+
+    monkeypatch.setattr(state, "save", second)
+    run(data, tmp_path / "m", **FAST)
+    assert said and (tmp_path / "m").exists()
+
+
 @pytest.mark.parametrize(("allowed", "last"), [(0, "there is no earlier"), (3, "there is no earlier"), (4, "00000002")])
 def test_a_full_disk_stops_with_the_last_checkpoint_whole(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, allowed: int, last: str
@@ -245,6 +259,11 @@ def test_a_device_that_is_not_there() -> None:
         ({"seed": -1}, "seed is -1"),
         ({"warmup": 1.0}, "warmup is 1.0"),
         ({"threads": 0}, "threads is 0"),
+        ({"ema": 1.0}, "ema is 1.0"),
+        ({"weight_decay": -1.0}, "weight_decay is -1.0"),
+        ({"optimizer": "adamv"}, "did you mean 'adamw'"),
+        ({"keep": "lats"}, "did you mean 'last'"),
+        ({"epoch": 3}, "did you mean 'epochs'"),
         ({"precision": "fp61"}, "no precision named 'fp61'"),
         ({"device": "cuda:9"}, "cuda:9 was asked for"),
         ({"schedule": "cosin"}, "did you mean 'cosine'"),

@@ -63,14 +63,15 @@ class Segmenter(nn.Module):
         return y[:, :, : -(-height // stride), : -(-width // stride)] if any(self.padded_px) else y
 
     def dense(self, x: torch.Tensor) -> list[torch.Tensor]:
-        """float32 normalised (n, 3, h, w), any h and w -> the core's logits, each at (h, w): what a loss takes."""
+        """float32 normalised (n, 3, h, w), any h and w -> what a loss takes: the main logits at (h, w), those of deep
+        supervision each at its own stride s, (ceil(h / s), ceil(w / s)), cells as above."""
         height, width = x.shape[2:]
         extra = (-height % self.core.stride, -width % self.core.stride)
         size = (height + extra[0], width + extra[1])
-        logits = self.core(_pad(x, extra))
-        return [
-            F.interpolate(y, size=size, mode="bilinear", align_corners=False)[:, :, :height, :width] for y in logits
-        ]
+        main, *auxiliary = self.core(_pad(x, extra))
+        main = F.interpolate(main, size=size, mode="bilinear", align_corners=False)[:, :, :height, :width]
+        strides = [size[0] // y.shape[2] for y in auxiliary]
+        return [main, *(y[:, :, : -(-height // s), : -(-width // s)] for y, s in zip(auxiliary, strides, strict=True))]
 
     def preprocessing(self) -> dict[str, Any]:
         """For handful.models.folder.save_folder."""

@@ -84,7 +84,8 @@ class Crew:
     rank: which this is, of world. main: whether this one measures, writes and talks. device: this one's own.
     """
 
-    def __init__(self, device: str) -> None:
+    def __init__(self, device: str, batch: int | None = None) -> None:
+        """batch: photos to share out. Raises DataError when that does not come out even."""
         self.world = int(os.environ.get("WORLD_SIZE", "1"))
         self._accelerator: Any = None
         self.device = device_of(device)  # before accelerate, which would take the CPU without a word
@@ -96,6 +97,8 @@ class Crew:
             self.device = self._accelerator.device
         self.rank = self._accelerator.process_index if self._accelerator is not None else 0
         self.main = self.rank == 0
+        if batch is not None and batch % self.world:
+            raise DataError(f"a batch of {batch} cannot be shared by {self.world} devices; choose a multiple")
 
     def shared(self, module: torch.nn.Module) -> Any:
         """The module, its gradients the mean over the crew."""

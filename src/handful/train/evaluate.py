@@ -42,10 +42,13 @@ def predict(network: Any, rgb_u8: np.ndarray, size_hw: tuple[int, int] | None = 
         return np.asarray(scores[0].argmax(0).to(torch.uint8).cpu().numpy())
 
 
-def confusion_of(network: Any, photos: Photos) -> Confusion:
-    """Counts over photos that are already at the frame's size, labels too: what is watched while training."""
+def confusion_of(network: Any, photos: Photos, most: int | None = None) -> Confusion:
+    """Counts over photos that are already at the frame's size, labels too: what is watched while training.
+
+    most: only so many of the photos.
+    """
     found = Confusion(len(photos.classes))
-    for i in range(len(photos)):
+    for i in range(min(len(photos), most or len(photos))):
         rgb, labels = photos[i]
         found.add(labels, predict(network, rgb), photos.names[i])
     return found

@@ -27,6 +27,7 @@ from handful.types import Dataset, Image, Mask, Sample
 
 SPLITS = {"training": "train", "valid": "val", "validation": "val", "testing": "test"}
 RAM_BYTES = 2 << 30
+Batch = tuple[np.ndarray, np.ndarray, np.ndarray]  # see Batches.epoch
 
 
 @dataclass(frozen=True, eq=False)
@@ -289,7 +290,7 @@ class Batches:
             number * self.batch : (number + 1) * self.batch
         ][self.rank :: self.world]
 
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Batches from number `start` on: (rgb (n, 3, h, w) uint8, labels (n, h, w) uint8, photos (n,) int64)."""
         cv2 = need("cv2", "train")
         before = cv2.getNumThreads()
@@ -315,11 +316,9 @@ class Batches:
         return augmented(rgb, labels, self.crop_hw, self.how, (self.seed, epoch + (again << 32), index))
 
 
-def _stacked(
-    own: np.ndarray, tasks: list[Future[tuple[np.ndarray, np.ndarray]]]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _stacked(own: np.ndarray, tasks: list[Future[tuple[np.ndarray, np.ndarray]]]) -> Batch:
     pairs = [task.result() for task in tasks]
-    rgb = np.ascontiguousarray(np.stack([p[0] for p in pairs]).transpose(0, 3, 1, 2))
+    rgb = np.stack([p[0] for p in pairs]).transpose(0, 3, 1, 2)  # a view: channels last in memory, as Dense wants
     return rgb, np.stack([p[1] for p in pairs]), own
 
 

@@ -51,14 +51,18 @@ class Loss:
     ) -> torch.Tensor:
         """The loss of a batch, a float32 scalar; 0 where nothing is labelled.
 
-        logits: [main, *auxiliary], each (n, k, h', w') of any size; enlarged to that of target. target: (n, h, w)
-        int64, 255 ignored. weights: (k,) float32, one a class. teacher: (n, k, h'', w'') logits of the same classes.
+        logits: [main, *auxiliary]; main (n, k, h', w') of any size, enlarged to that of target; an auxiliary one at a
+        stride s, (n, k, ceil(h / s), ceil(w / s)), where each cell is judged by the pixel in its middle. target:
+        (n, h, w) int64, 255 ignored. weights: (k,) float32, one a class. teacher: (n, k, h'', w'') logits of the same
+        classes.
         """
-        main, *others = (_at(y.float(), target) for y in logits)
+        main, others = _at(logits[0].float(), target), logits[1:]
         total = cross_entropy(main, target, weights, ohem=self.ohem, smoothing=self.smoothing)
         for y in others:
             if self.auxiliary:
-                own = cross_entropy(y, target, weights, ohem=self.ohem, smoothing=self.smoothing)
+                own = cross_entropy(
+                    y.float(), _middles(target, y.shape[2:]), weights, ohem=self.ohem, smoothing=self.smoothing
+                )
                 total = total + self.auxiliary / len(others) * own
         if self.dice:
             total = total + self.dice * dice_loss(main, target)
@@ -71,6 +75,14 @@ def _at(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     if logits.shape[2:] == target.shape[1:]:
         return logits
     return F.interpolate(logits, size=target.shape[1:], mode="bilinear", align_corners=False)
+
+
+def _middles(target: torch.Tensor, cells_hw: Sequence[int]) -> torch.Tensor:
+    """(n, h, w) -> (n, *cells_hw): the label in the middle of each cell, 255 where that lies outside."""
+    stride = [-(-size // cells) for size, cells in zip(target.shape[1:], cells_hw, strict=True)]
+    below, right = (s * cells - size for s, cells, size in zip(stride, cells_hw, target.shape[1:], strict=True))
+    padded = F.pad(target, (0, right, 0, below), value=IGNORE) if below > 0 or right > 0 else target
+    return padded[:, stride[0] // 2 :: stride[0], stride[1] // 2 :: stride[1]]
 
 
 def cross_entropy(
