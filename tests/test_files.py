@@ -119,3 +119,16 @@ def test_damaged_tensors_and_json_name_the_file(tmp_path: Path) -> None:
         files.read_json(tmp_path / "c.json")
     with pytest.raises(ValueError, match="JSON"):
         files.write_json(tmp_path / "d.json", {"nan": float("nan")})
+
+
+def test_every_length_of_a_header_is_read(tmp_path: Path) -> None:
+    """The length comes first in the file, and some lengths begin like a pickle."""
+    from handful.files import read_tensors, write_tensors
+
+    starts = set()
+    for letters in range(1, 2200, 8):
+        file = tmp_path / f"{letters}.safetensors"
+        write_tensors(file, {"n" * letters: np.arange(3.0)})
+        assert (read_tensors(file)["n" * letters] == np.arange(3.0)).all()
+        starts.add(file.read_bytes()[:2])
+    assert b"\x80\x02" in starts and b"\x80\x04" in starts  # pickle's first bytes

@@ -149,12 +149,13 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
     path = Path(path)
     try:
         with open(path, "rb") as file:
-            start = file.read(4)
+            start = file.read(9)
     except FileNotFoundError:
         raise DataError(f"{path} is missing; wanted a safetensors file there") from None
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror or error})") from error
-    if start[:1] == b"\x80" or start == b"PK\x03\x04":
+    # safetensors: eight bytes of the header's length, which may well begin as a pickle does, then the header in JSON
+    if start[8:] != b"{" and (start[:1] == b"\x80" or start[:4] == b"PK\x03\x04"):
         raise DataError(
             f"{path} is a Python pickle under a .safetensors name; a pickle can run code, so it is not opened; "
             "convert it to safetensors where it came from"

@@ -82,6 +82,11 @@ def test_class_weights_are_those_of_balance() -> None:
     got = class_weights([6, 3, 0], [1, 1, 0], [9, 9, 0], "enet")
     assert got == want and got[0] == pytest.approx(1 / math.log(1.02 + 2 / 3)) and got[2] == 0
     assert class_weights([6, 3], [1, 1], [9, 9], "none") == [1, 1]
+    softer = class_weights([6, 3, 0], [1, 1, 0], [9, 9, 0], "enet^0.5")
+    assert softer == pytest.approx([v**0.5 for v in want]) and softer[2] == 0
+    for wrong in ("enet^", "enet^x", "enet^0", "enet^9"):
+        with pytest.raises(DataError, match=r"wanted RULE or RULE\^POWER"):
+            class_weights([1], [1], [1], wrong)
     with pytest.raises(UnknownName, match="did you mean 'enet'"):
         class_weights([1], [1], [1], "ennet")
 

@@ -95,7 +95,7 @@ def test_options_of_the_other_kind_of_model(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], taught_model: Path
 ) -> None:
     code, _, err = typed(capsys, "evaluate", taught_model, data, "--rule", "mmseg")
-    assert code == 2 and "is a taught model; --rule is for segmentation" in err
+    assert code == 2 and "is a taught model; --rule is for trained models" in err
     typed(capsys, *train(data, tmp_path / "m"))
     code, _, err = typed(capsys, "evaluate", tmp_path / "m", data, "--flat")
     assert code == 2 and "--flat and --vigilance are for taught ones" in err

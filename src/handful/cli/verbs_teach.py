@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -158,37 +160,46 @@ def recognise(model: Path, images: Sequence[Path], vigilance: float | None, as_j
         sys.exit(2)
 
 
+# task of a trained model -> the module that measures it, and how verbs_train puts that
+MEASURED = {"segment": ("handful.train.evaluate", "segmented"), "classify": ("handful.train.judge", "classified")}
+
+
 @click.command()
 @click.argument("model", type=FOLDER)
 @click.argument("data", type=FOLDER)
 @click.option("--vigilance", type=float, default=None, help="Taught: ask with this vigilance, not the model's own.")
 @flat_option
-@click.option("--split", help="Segmentation: which split.  [default: test, or val]")
+@click.option("--split", help="Trained: which split.  [default: test, or val]")
 @click.option("--rule", help="Segmentation: what absent classes count for: mmseg, detectron2, ...  [default: mmseg]")
 @click.option("--background", help="Segmentation: which class is everything else.  [default: found by its name]")
 @click.option("--masks", help="Segmentation: which folder of masks, where several lie side by side.")
-@click.option("--format", "format_", help="Segmentation: read as this instead of finding out.")
-@click.option("--device", help="Segmentation: cpu, cuda, cuda:1 or mps.  [default: cpu]")
+@click.option("--format", "format_", help="Trained: read as this instead of finding out.")
+@click.option("--device", help="Trained: cpu, cuda, cuda:1 or mps.  [default: cpu]")
 @common
 def evaluate(model: Path, data: Path, vigilance: float | None, flat: bool, as_json: bool, **segment: Any) -> None:
     """Measure MODEL on photos it has not seen.
 
-    A taught model is asked about a folder of photos a class; classes it was not taught count as unknown. A
-    segmentation model is held against the labels of any data set whose pixels have classes.
+    A taught model is asked about a folder of photos a class; classes it was not taught count as unknown. A trained
+    one is held against the labels of any data set of its task.
     """
     from handful.models.folder import read_meta
 
-    segment = {name.rstrip("_"): value for name, value in segment.items() if value is not None}
-    if read_meta(model).get("task") == "segment":
-        from handful.cli.verbs_train import segmented
-        from handful.train.evaluate import evaluate as measure
+    given = {name.rstrip("_"): value for name, value in segment.items() if value is not None}
+    task = read_meta(model).get("task")
+    if task in MEASURED:
+        from handful.cli import verbs_train
 
         if flat or vigilance is not None:
-            raise click.UsageError(f"{model} is a segmentation model; --flat and --vigilance are for taught ones")
-        say(measure(model, data, **segment), as_json, segmented)
+            raise click.UsageError(f"{model} is a model to {task}; --flat and --vigilance are for taught ones")
+        module, words = MEASURED[task]
+        measure = importlib.import_module(module).evaluate
+        for name in given:
+            if name not in inspect.signature(measure).parameters and name != "masks":
+                raise click.UsageError(f"{model} is a model to {task}; --{name} is for segmentation")
+        say(measure(model, data, **given), as_json, getattr(verbs_train, words))
         return
-    if segment:
-        raise click.UsageError(f"{model} is a taught model; --{min(segment)} is for segmentation")
+    if given:
+        raise click.UsageError(f"{model} is a taught model; --{min(given)} is for trained models")
     from handful.teach.evaluate import evaluate as run
 
     def text(r: dict[str, Any]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,72 +17,132 @@ def train() -> None:
     """Train a compact network: stopped and resumed to the bit, measured by rules that are said."""
 
 
+def planned(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What every recipe takes: the plan, where to begin from, and what to read."""
+    options = (
+        click.option("--out", type=FOLDER, required=True, help="The model folder to make; OUT.run keeps checkpoints."),
+        click.option("--arg", "args", multiple=True, metavar="KEY=VALUE", help="For the network (may be repeated)."),
+        click.option("--epochs", type=int, help="How often each photo is seen."),
+        click.option("--minutes", type=float, help="Instead: as many epochs as fit into this time."),
+        click.option("--accumulate", type=int, default=1, show_default=True, help="Batches in a step."),
+        click.option("--optimizer", default="adamw", show_default=True, help="adamw or sgd."),
+        click.option("--momentum", type=float, default=0.9, show_default=True),
+        click.option("--lr-bias", type=float, default=1.0, show_default=True, help="Factor of the rate of biases."),
+        click.option("--weight-decay", type=float, default=1e-2, show_default=True),
+        click.option("--schedule", default="poly", show_default=True,
+                     help="How the rate falls: poly, cosine or constant."),
+        click.option("--warmup", type=float, default=0.02, show_default=True,
+                     help="Share of the steps in which it rises."),
+        click.option("--clip", type=float, default=5.0, show_default=True, help="Largest norm of the gradient."),
+        click.option("--size", "size_hw", callback=frame_option, help="The frame the phone will give, HEIGHTxWIDTH."),
+        click.option("--seed", type=int, default=0, show_default=True, help="Decides every chance."),
+        click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1 or mps."),
+        click.option("--precision", default="fp32", show_default=True, help="fp32 or bf16."),
+        click.option("--threads", type=int, help="Of torch on the CPU.  [default: as many as it has]"),
+        click.option("--workers", type=int, default=2, show_default=True, help="Threads that prepare photos."),
+        click.option("--ema", type=float, default=0.999, show_default=True,
+                     help="Decay of the mean of weights; 0: no mean."),
+        click.option("--class", "classes", multiple=True,
+                     help="Learn only this class (may be repeated); others are left aside."),
+        click.option("--from", "from_", type=FOLDER, help="Begin with the weights of this model that fit."),
+        click.option("--rename", multiple=True, metavar="OLD=NEW", help="With --from: beginnings of names."),
+        click.option("--freeze", multiple=True, metavar="PART", help="Do not train this part (may be repeated)."),
+        click.option("--lr-of", multiple=True, metavar="PART=FACTOR", help="Train this part faster or slower."),
+        click.option("--every", type=int, default=1, show_default=True, help="Measure on val after so many epochs."),
+        click.option("--keep", default="best", show_default=True,
+                     help="Which weights: the best on val, or the last."),
+        click.option("--save-every", type=int, help="Also keep a checkpoint after so many steps."),
+        click.option("--tensorboard", is_flag=True, help="Also write OUT.run/events for TensorBoard."),
+        click.option("--train-split", default="train", show_default=True),
+        click.option("--val-split", default="val", show_default=True, help="none: measure nothing."),
+        click.option("--format", "format_", help="Read as this instead of finding out."),
+        click.option("--allow", multiple=True, help="Go on although `handful data check` finds errors of this code."),
+        click.option("--resume", is_flag=True,
+                     help="Go on with the run in OUT.run, to the bit as if it had never stopped."),
+        click.option("--overwrite", is_flag=True, help="Replace the model in OUT and the run beside it."),
+    )  # fmt: skip
+    for option in reversed(options):
+        command = option(command)
+    return common(command)
+
+
+def plain(options: dict[str, Any]) -> dict[str, Any]:
+    """What was typed, as a recipe takes it."""
+    for many in ("args", "rename", "lr_of"):
+        options[many] = pairs(options[many], f"--{many.removesuffix('s').replace('_', '-')}")
+    for part, factor in options["lr_of"].items():
+        if not isinstance(factor, int | float) or isinstance(factor, bool):
+            raise click.BadParameter(f"--lr-of {part}={factor}: wanted a number")
+    options["val_split"] = None if options["val_split"] == "none" else options["val_split"]
+    options["classes"] = list(options["classes"]) or None
+    options["ema"] = options["ema"] or None
+    options["format"] = options.pop("format_")
+    return options
+
+
+balance_option = click.option(
+    "--balance", default="enet", show_default=True, help="Weights of classes: enet, enet^0.5 (milder), ..., or none."
+)
+teacher_option = click.option("--teacher", type=FOLDER, help="A model of the same task to imitate.")
+
+
 @train.command()
 @click.argument("data", type=FOLDER)
-@click.option("--out", type=FOLDER, required=True, help="The model folder to make; OUT.run keeps checkpoints.")
 @click.option("--net", default="exeggutor", show_default=True, help="NAME or NAME:PRESET of a segmentation network.")
-@click.option("--arg", "args", multiple=True, metavar="KEY=VALUE", help="For the network (may be repeated).")
-@click.option("--epochs", type=int, help="How often each photo is seen.")
-@click.option("--minutes", type=float, help="Instead: as many epochs as fit into this time.")
 @click.option("--batch", type=int, default=8, show_default=True, help="Photos in a batch, over all devices.")
-@click.option("--accumulate", type=int, default=1, show_default=True, help="Batches in a step.")
-@click.option("--lr", type=float, default=1e-3, show_default=True, help="Largest learning rate, of AdamW.")
-@click.option("--weight-decay", type=float, default=1e-2, show_default=True)
-@click.option("--schedule", default="poly", show_default=True, help="How the rate falls: poly, cosine or constant.")
-@click.option("--warmup", type=float, default=0.02, show_default=True, help="Share of the steps in which it rises.")
-@click.option("--clip", type=float, default=5.0, show_default=True, help="Largest norm of the gradient.")
-@click.option("--size", "size_hw", callback=frame_option, help="The frame the phone will give, HEIGHTxWIDTH.")
+@click.option("--lr", type=float, default=1e-3, show_default=True, help="Largest learning rate.")
 @click.option("--crop", callback=frame_option, help="What is cut of it to train on, HEIGHTxWIDTH.  [default: all]")
-@click.option("--seed", type=int, default=0, show_default=True, help="Decides every chance.")
-@click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1 or mps.")
-@click.option("--precision", default="fp32", show_default=True, help="fp32 or bf16.")
-@click.option("--threads", type=int, help="Of torch on the CPU.  [default: as many as it has]")
-@click.option("--workers", type=int, default=2, show_default=True, help="Threads that prepare photos.")
-@click.option("--ema", type=float, default=0.999, show_default=True, help="Decay of the mean of weights; 0: no mean.")
-@click.option("--balance", default="enet", show_default=True, help="Weights of classes: enet, median, ... or none.")
 @click.option("--loss", "losses", multiple=True, metavar="KEY=VALUE",
               help="auxiliary, ohem, dice, smoothing, teach, temperature.")  # fmt: skip
 @click.option("--augment", "augments", multiple=True, metavar="KEY=VALUE",
               help="flip, scale=[0.5,2], rotate_deg, brightness, contrast, ...; none=true for none.")  # fmt: skip
-@click.option("--class", "classes", multiple=True, help="Learn only this class (may be repeated); others are ignored.")
+@balance_option
+@teacher_option
 @click.option("--background", help="Which class is everything else.  [default: found by its name]")
-@click.option("--from", "from_", type=FOLDER, help="Begin with the weights of this model that fit.")
-@click.option("--rename", multiple=True, metavar="OLD=NEW", help="With --from: beginnings of names.")
-@click.option("--freeze", multiple=True, metavar="PART", help="Do not train this part (may be repeated).")
-@click.option("--lr-of", "lr_of", multiple=True, metavar="PART=FACTOR", help="Train this part faster or slower.")
-@click.option("--teacher", type=FOLDER, help="A segmentation model to imitate.")
-@click.option("--every", type=int, default=1, show_default=True, help="Measure on val after so many epochs.")
-@click.option("--save-every", type=int, help="Also keep a checkpoint after so many steps.")
 @click.option("--rule", default="mmseg", show_default=True,
               help="What absent classes count for: mmseg, detectron2, ultralytics, paddle or gluon.")  # fmt: skip
-@click.option("--train-split", default="train", show_default=True)
-@click.option("--val-split", default="val", show_default=True, help="none: measure nothing.")
-@click.option("--format", "format_", help="Read as this instead of finding out.")
 @click.option("--masks", help="Which folder of masks, where several lie side by side.")
-@click.option("--allow", multiple=True, help="Go on although `handful data check` finds errors of this code.")
-@click.option("--resume", is_flag=True, help="Go on with the run in OUT.run, to the bit as if it had never stopped.")
-@click.option("--overwrite", is_flag=True, help="Replace the model in OUT and the run beside it.")
-@common
+@planned
 def segment(data: Path, out: Path, as_json: bool, **options: Any) -> None:
     """Train a segmentation network on DATA, any folder whose pixels have classes, with splits train and val."""
     from handful.train.augment import NOTHING, Augment
     from handful.train.loss import Loss
     from handful.train.recipe_segment import run
 
-    augments = pairs(options.pop("augments"), "--augment")
-    how: Any = NOTHING if augments.pop("none", False) else Augment
-    for many in ("args", "rename", "lr_of"):
-        options[many] = pairs(options[many], f"--{many.removesuffix('s').replace('_', '-')}")
-    for part, factor in options["lr_of"].items():
-        if not isinstance(factor, int | float) or isinstance(factor, bool):
-            raise click.BadParameter(f"--lr-of {part}={factor}: wanted a number")
+    options = plain(options)
     options["loss"] = _made(Loss, pairs(options.pop("losses"), "--loss"))
-    options["augment"] = how if how is NOTHING else _made(how, augments)
-    options["val_split"] = None if options["val_split"] == "none" else options["val_split"]
-    options["classes"] = list(options["classes"]) or None
-    options["ema"] = options["ema"] or None
-    result = run(data, out, format=options.pop("format_"), **options)
-    say(result, as_json, trained)
+    options["augment"] = _changes(Augment, NOTHING, options.pop("augments"))
+    say(run(data, out, **options), as_json, trained)
+
+
+@train.command()
+@click.argument("data", type=FOLDER)
+@click.option("--net", default="signet", show_default=True, help="NAME or NAME:PRESET of a classifier.")
+@click.option("--batch", type=int, default=64, show_default=True, help="Photos in a batch, over all devices.")
+@click.option("--lr", type=float, default=1e-3, show_default=True, help="Largest learning rate.")
+@click.option("--loss", "losses", multiple=True, metavar="KEY=VALUE", help="smoothing, auxiliary, teach, temperature.")
+@click.option("--augment", "augments", multiple=True, metavar="KEY=VALUE",
+              help="mirror, shift, scale=[0.8,1.25], rotate_deg, ..., cutout; none=true for none.")  # fmt: skip
+@click.option("--balance", default="none", show_default=True,
+              help="Weights of classes: effective, inverse, ..., or none.")  # fmt: skip
+@teacher_option
+@planned
+def classify(data: Path, out: Path, as_json: bool, **options: Any) -> None:
+    """Train a classifier on DATA, a folder of photos for each class, with splits train and val."""
+    from handful.train.loss import Loss
+    from handful.train.recipe_classify import run
+    from handful.train.views import NOTHING, Views
+
+    options = plain(options)
+    options["loss"] = _made(Loss, pairs(options.pop("losses"), "--loss"))
+    options["views"] = _changes(Views, NOTHING, options.pop("augments"))
+    say(run(data, out, **options), as_json, trained)
+
+
+def _changes(kind: Any, nothing: Any, given: Iterable[str]) -> Any:
+    """--augment as an Augment or Views."""
+    values = pairs(given, "--augment")
+    return nothing if values.pop("none", False) else _made(kind, values)
 
 
 def pairs(given: Iterable[str], option: str) -> dict[str, Any]:
@@ -122,7 +182,22 @@ def trained(r: dict[str, Any]) -> str:
     best = f"; best after epoch {r['best']['epoch']}" if r["best"] else ""
     lines = [f"{r['model']}: {r['net']}, {r['params'] / 1e6:.2f} M parameters, {r['macs'] / 1e6:.0f} M MACs, "
              f"{r['epochs']} epochs in {r['minutes']:.1f} min{best}"]  # fmt: skip
-    return "\n".join([*lines, *([segmented(r)] if "rule" in r else [])])
+    measured = {"segment": segmented, "classify": classified}[r["task"]]
+    return "\n".join([*lines, *([measured(r)] if "rule" in r else [])])
+
+
+def classified(r: dict[str, Any]) -> str:
+    """The measures of a classifier, for people."""
+    lines = [
+        f"accuracy           {100 * r['accuracy']:6.2f} %",
+        f"mean accuracy      {100 * r['mean_accuracy']:6.2f} %",
+    ]
+    if "accuracy_mirrored" in r:
+        lines.append(f"with mirror images {100 * r['accuracy_mirrored']:6.2f} %")
+    there = {name: v["accuracy"] for name, v in r["per_class"].items() if v["accuracy"] is not None}
+    worst = sorted(there.items(), key=lambda item: (item[1], item[0]))[:5]
+    lines.append("worst classes      " + ", ".join(f"{name} {100 * value:.1f} %" for name, value in worst))
+    return "\n".join([*lines, f"rule {r['rule']['name']}: {r['rule']['accuracy']}; {r['photos']} photos"])
 
 
 def segmented(r: dict[str, Any]) -> str:

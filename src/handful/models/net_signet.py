@@ -36,12 +36,19 @@ class Group(nn.Sequential):
         super().__init__(
             nn.Conv2d(inp, out, 3, padding=1, bias=False),
             nn.MaxPool2d(2),
-            nn.BatchNorm2d(out),
+            _norm(out),
             ACTS[act](),
             nn.Conv2d(out, out, 3, padding=1, bias=False),
-            nn.BatchNorm2d(out),
+            _norm(out),
             ACTS[act](),
         )
+
+
+def _norm(channels: int) -> nn.BatchNorm2d:
+    """Batch norm as Jordan has it: quick to follow the batches, its scale is not trained, its bias is."""
+    norm = nn.BatchNorm2d(channels, momentum=0.4)
+    norm.weight.requires_grad_(False)
+    return norm
 
 
 class Head(nn.Module):

@@ -7,7 +7,6 @@ resumed between.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -18,6 +17,8 @@ from handful.train.metrics import IGNORE
 # RGB to YIQ: saturation and hue are a scaling and a turn of the last two
 _YIQ = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.321], [0.211, -0.523, 0.311]])
 _RGB = np.linalg.inv(_YIQ)
+
+COLOURS = ("brightness", "contrast", "saturation", "hue_deg")
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,8 @@ def augmented(
     shrink = 1 / float(np.sqrt(abs(np.linalg.det(way[:, :2]))))
     source = cv2.GaussianBlur(rgb, (0, 0), 0.35 * shrink) if shrink > 1.5 else rgb
     warped = cv2.warpAffine(source, way, inside, flags=cv2.INTER_LINEAR, borderValue=(114, 114, 114))
-    return _coloured(warped, how, rng, cv2), cut
+    colours = {k: getattr(how, k) for k in COLOURS}
+    return coloured(warped, rng, **colours), cut
 
 
 def _way(size: tuple[int, int], crop_hw: tuple[int, int], how: Augment, rng: np.random.Generator) -> np.ndarray:
@@ -96,12 +98,13 @@ def _way(size: tuple[int, int], crop_hw: tuple[int, int], how: Augment, rng: np.
     return np.concatenate([turn, shift[:, None]], axis=1)
 
 
-def _coloured(rgb: np.ndarray, how: Augment, rng: np.random.Generator, cv2: Any) -> np.ndarray:
-    """Brightness, contrast, saturation and hue as one matrix. (h, w, 3) uint8 in and out."""
-    brightness, contrast, saturation = (
-        1 + rng.uniform(-1, 1) * most for most in (how.brightness, how.contrast, how.saturation)
-    )
-    hue = np.deg2rad(rng.uniform(-how.hue_deg, how.hue_deg))
+def coloured(
+    rgb: np.ndarray, rng: np.random.Generator, *, brightness: float, contrast: float, saturation: float, hue_deg: float
+) -> np.ndarray:
+    """Changes of at most so much, as one matrix; see Augment. (h, w, 3) uint8 in and out."""
+    cv2 = need("cv2", "train")
+    brightness, contrast, saturation = (1 + rng.uniform(-1, 1) * most for most in (brightness, contrast, saturation))
+    hue = np.deg2rad(rng.uniform(-hue_deg, hue_deg))
     if (brightness, contrast, saturation, float(hue)) == (1, 1, 1, 0):
         return rgb
     cos, sin = saturation * np.cos(hue), saturation * np.sin(hue)

@@ -119,7 +119,7 @@ def train(
     same. To be called within devices.settled. Raises DataError when the loss is no number, naming the photos, when a
     checkpoint cannot be written, or when a run is resumed otherwise than it was begun.
     """
-    optimizer = plan.made(weights.groups(network, speed, plan.lr, plan.weight_decay))
+    optimizer = plan.made(weights.groups(network, speed, plan.lr, plan.weight_decay, plan.lr_bias))
     model = crew.shared(task.wrap(network))
     mean = Ema(network.state_dict(), plan.ema) if plan.ema is not None else None
     batches, now = task.batches, made_with(crew.device)

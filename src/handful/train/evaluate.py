@@ -18,7 +18,7 @@ from handful.models.folder import from_folder
 from handful.progress import track, warn
 from handful.train.feed import SPLITS, Photos, labels_of, photo_of, split_of
 from handful.train.metrics import RULES, Confusion, Contours, background_of, mean
-from handful.types import Sample
+from handful.types import Dataset, Sample
 
 SIZE_RULE = (
     "each photo is squashed to the model's frame, the scores are enlarged to the size of its labels (bilinear) and the "
@@ -87,6 +87,12 @@ def measured(
     return {**found, "confusion": counts.counts.tolist(), "photos": photos, "unlabelled": unlabelled}
 
 
+def chosen_split(dataset: Dataset, named: str | None) -> str:
+    """The split that is named, or else test, or val where there is none, or photos in no split."""
+    there = {SPLITS.get(s.split or "", s.split or "") for s in dataset}
+    return named if named is not None else next((s for s in ("test", "val") if s in there), "")
+
+
 def evaluate(
     model: Path,
     data: Path,
@@ -122,8 +128,7 @@ def evaluate(
                         f"{', '.join(classes[:8])}: none is the same")  # fmt: skip
     if other:
         warn(f"{len(other)} classes of {data} that the model does not know are not counted: {', '.join(other[:8])}")
-    there = {SPLITS.get(s.split or "", s.split or "") for s in dataset}
-    chosen = split if split is not None else next((s for s in ("test", "val") if s in there), "")
+    chosen = chosen_split(dataset, split)
     samples = split_of(dataset, chosen)
     network = loaded.network.to(device_of(device))
     read = labels_of(dataset, classes)

@@ -6,10 +6,11 @@ Every chance is a function of (seed, epoch, photo): nothing depends on the numbe
 from __future__ import annotations
 
 import hashlib
+import math
 import shutil
 import tempfile
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -184,7 +185,8 @@ def gather(
             return image.rgb_u8, np.zeros((0, 0), dtype=np.uint8)
         return fit(image.rgb_u8, size_hw), nearest(labels, size_hw)
 
-    rgb, labels = _room(len(samples), size_hw, scratch, ram_bytes, split)
+    pair = room([(len(samples), *size_hw, 3), (len(samples), *size_hw)], scratch, ram_bytes, split)
+    rgb, labels = pair if pair is not None else (None, None)
     kept: list[Sample] = []
     skipped: dict[str, list[str]] = {}
     k = len(classes)
@@ -211,9 +213,7 @@ def gather(
         pixels += counts
         images += counts > 0
         image_pixels += (counts > 0) * int(counts.sum())
-    for why, names in skipped.items():
-        few = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-        warn(f"{split}: {len(names)} of {len(samples)} photos left out, {why} ({few})")
+    say_skipped(skipped, split, len(samples))
     if not kept:
         raise DataError(f"{dataset.root}: no photo of {split} has labels of {', '.join(classes[:8])}; check that these "
                         "are its masks and classes")  # fmt: skip
@@ -229,13 +229,20 @@ def gather(
     return photos
 
 
-def _room(
-    n: int, size_hw: tuple[int, int], scratch: Path | None, ram_bytes: int, split: str
-) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Arrays for n photos and their labels: in memory, in a file that goes when they do, or none."""
-    shapes, wanted = ((n, *size_hw, 3), (n, *size_hw)), 4 * n * size_hw[0] * size_hw[1]
+def say_skipped(skipped: Mapping[str, Sequence[str]], split: str, total: int) -> None:
+    """Warn of photos left out, {why: names}."""
+    for why, names in skipped.items():
+        few = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+        warn(f"{split}: {len(names)} of {total} photos left out, {why} ({few})")
+
+
+def room(
+    shapes: Sequence[tuple[int, ...]], scratch: Path | None, ram_bytes: int, split: str
+) -> list[np.ndarray] | None:
+    """uint8 arrays of these shapes: in memory, in a file under scratch that goes when they do, or None."""
+    wanted = sum(math.prod(shape) for shape in shapes)
     if wanted <= ram_bytes:
-        return np.zeros(shapes[0], np.uint8), np.zeros(shapes[1], np.uint8)
+        return [np.zeros(shape, np.uint8) for shape in shapes]
     if scratch is not None:
         scratch.mkdir(parents=True, exist_ok=True)
         if shutil.disk_usage(scratch).free > wanted * 1.1 + (1 << 28):
@@ -244,9 +251,9 @@ def _room(
             # without a name the files are gone when they are closed, after a kill too
             shutil.rmtree(folder, ignore_errors=True)
             note(f"{split}: {wanted / 1e9:.1f} GB of pixels kept in a file beside the run")
-            return maps[0], maps[1]
+            return list(maps)
     note(f"{split}: {wanted / 1e9:.1f} GB of pixels fit nowhere, so each photo is decoded whenever it is used")
-    return None, None
+    return None
 
 
 def nearest(labels: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -141,18 +142,26 @@ def distillation(
 def class_weights(pixels: Sequence[int], images: Sequence[int], image_pixels: Sequence[int], rule: str) -> list[float]:
     """A weight a class by a rule of handful.curate.balance ("enet", ...) or all 1 for "none".
 
-    pixels, images: how many of each class; image_pixels: all pixels of the photos that hold it. A class that is not
-    there weighs 0. Raises UnknownName.
+    "enet^0.5" is a rule's weights to a power: below 1 they come nearer to each other. pixels, images: how many of each
+    class; image_pixels: all pixels of the photos that hold it. A class that is not there weighs 0. Raises UnknownName
+    or DataError.
     """
     from handful.curate.balance import RULES, weights
     from handful.pick import unknown
 
     if rule == "none":
         return [1.0] * len(pixels)
-    if rule not in RULES:
-        raise unknown("rule to balance by", rule, ["none", *RULES])
+    name, softened, power = rule.partition("^")
+    if name not in RULES:
+        raise unknown("rule to balance by", name, ["none", *RULES])
+    try:
+        exponent = float(power) if softened else 1.0
+    except ValueError:
+        exponent = math.nan
+    if not 0 < exponent <= 2:
+        raise DataError(f"the weights of classes are to be {rule!r}; wanted RULE or RULE^POWER, above 0 and at most 2")
     rows: dict[str, dict[str, Any]] = {
         str(i): {"pixels": p, "images": n, "objects": 0, "image_pixels": a}
         for i, (p, n, a) in enumerate(zip(pixels, images, image_pixels, strict=True))
     }
-    return list(weights({"classes": rows}, rule=rule).values())
+    return [value**exponent if value else 0.0 for value in weights({"classes": rows}, rule=name).values()]

@@ -24,8 +24,9 @@ class Plan:
 
     epochs, or minutes from which the epochs are reckoned. batch: photos in a batch, over all devices; accumulate:
     batches a step. lr: the largest learning rate; schedule: how it falls, poly, cosine or constant; warmup: share of
-    all steps in which it rises. optimizer: adamw (Loshchilov & Hutter, 2019) or sgd with Nesterov's momentum.
-    momentum: of sgd, and adamw's first beta. clip: largest norm of the gradient, None for any. ema: decay of the
+    all steps in which it rises. lr_bias: what the rate of biases is multiplied by (Jordan, 2024, has 64 with sgd).
+    optimizer: adamw (Loshchilov & Hutter, 2019) or sgd with Nesterov's momentum. momentum: of sgd, and adamw's first
+    beta. clip: largest norm of the gradient, None for any. ema: decay of the
     running mean of the weights, which is what is measured and kept; None for none. seed: decides every chance.
     device: cpu, cuda, cuda:1, mps. precision: fp32 or bf16. threads: of torch, None for as many as it has. workers:
     threads that prepare photos. every: epochs from one measurement on val to the next. keep: the weights that were
@@ -37,6 +38,7 @@ class Plan:
     minutes: float | None = None
     batch: int = 8
     lr: float = 1e-3
+    lr_bias: float = 1.0
     accumulate: int = 1
     optimizer: str = "adamw"
     momentum: float = 0.9
@@ -62,7 +64,7 @@ class Plan:
             value = getattr(self, what)
             if value is not None and value < 1:
                 raise DataError(f"{what} is {value}; wanted 1 or more")
-        for what in ("minutes", "lr", "clip"):
+        for what in ("minutes", "lr", "lr_bias", "clip"):
             number = getattr(self, what)
             if number is not None and not 0 < number < math.inf:
                 raise DataError(f"{what} is {number}; wanted more than 0")

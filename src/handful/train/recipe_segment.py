@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -15,21 +14,19 @@ import torch
 from handful.curate.check import ensure
 from handful.data import formats
 from handful.data.finding import Finding, stop
-from handful.files import cache_home, sha256, write_json
+from handful.files import cache_home
 from handful.models.count import count
-from handful.models.folder import WEIGHTS, save_folder
 from handful.pick import unknown
-from handful.progress import note, warn
-from handful.train import course, feed, state, transfer, weights
+from handful.progress import warn
+from handful.train import course, feed, transfer, weights
 from handful.train.augment import Augment
 from handful.train.devices import Crew, settled
 from handful.train.evaluate import confusion_of, measured
+from handful.train.finish import finished
 from handful.train.loss import Loss, class_weights
 from handful.train.metrics import RULES, background_of
 from handful.train.plan import Plan
-from handful.train.report import draw_curves
 
-CURVES, FLOW, RECORD = "curves.png", "transfer.png", "train.json"
 QUIET = ("one_photo", "no_label_map")
 
 
@@ -153,43 +150,13 @@ def run(
         # the model folder: the weights to keep, measured at the size of the labels
         if not crew.main:
             return {"schema_version": 1, "model": str(out), "rank": crew.rank}
-        draw_curves(place / CURVES, at.history, title=f"{net}, {len(photos)} photos, {len(names)} classes")
-        if rows:
-            transfer.draw(rows, place / FLOW, old=str(from_), new=str(out))
-            note(transfer.table(rows))
         measures: dict[str, Any] = {}
         if val is not None:
             read = feed.labels_of(dataset, names)
             measures = measured(network, val.samples, read, names, rule=rule, background=behind, total=len(val))
-        cost = {"params": counts.parameters, "macs": counts.macs, "peak_activation_bytes": counts.peak_activation_bytes}
-        about = {
-            "task": "segment",
-            "card": module.CARD.to_json(),
-            "outputs": {"scores": "one a class and pixel, in order of `classes`; logits; softmax over classes allowed"},
-            "rule": measures.get("rule"),
-            "metrics": {"split": val_split, **{k: v for k, v in measures.items() if k != "rule"}} if measures else None,
-            **cost,
-            "seed": how_long.seed,
-            "minutes": round(at.seconds / 60, 3),
-        }
-        record = {
-            "schema_version": 1, "config": config, "config_sha256": state.config_hash(config), "epochs": at.epochs,
-            "best": at.best, "history": at.history, "made_with": at.made_with, "class_weights": per_class,
-            "data": {"train": feed.said(photos), "val": feed.said(val) if val else None},
-            "transfer": [row.as_json() for row in rows],
-        }  # fmt: skip
-        plain_args = {k: v for k, v in own_args.items() if k not in ("pretrained", "weights")}
-
-        def beside(part: Path) -> None:
-            for file in (course.CSV, CURVES, *([FLOW] if rows else [])):
-                shutil.copyfile(place / file, part / file)
-            write_json(part / RECORD, record)
-
-        save_folder(out, network, kind=name, args=plain_args, classes=list(names), about=about, beside=beside,
-                    preprocessing=network.preprocessing())  # fmt: skip
-    return {
-        "schema_version": 1, "model": str(out), "run": str(place), "task": "segment", "net": net,
-        "classes": list(names), "epochs": at.epochs, "steps": at.step, "best": at.best, **measures, **cost,
-        "seed": how_long.seed, "minutes": about["minutes"], "warnings": warnings, "resumed": resume,
-        "transfer": transfer.counts(rows) if rows else None, "model_sha256": sha256(out / WEIGHTS),
-    }  # fmt: skip
+        return finished(
+            place, out, network, at, kind=name, card=module.CARD, measures=measures, counts=counts, rows=rows,
+            outputs={"scores": "one a class and pixel, in order of `classes`; logits; softmax over classes allowed"},
+            seen={"train": feed.said(photos), "val": feed.said(val) if val else None}, from_=from_,
+            more={"class_weights": per_class}, warnings=warnings, resumed=resume,
+        )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,17 +12,23 @@ from typing import Any
 from handful.files import replacing
 from handful.pick import need
 
-COLUMNS = ("epoch", "step", "lr", "loss", "miou_with_background", "miou_without_background", "pixel_accuracy",
-           "mean_accuracy", "seconds")  # fmt: skip
+FIRST, LAST = ("epoch", "step", "lr", "loss"), ("seconds",)
+COLOURS = ("#4878a8", "#6aa66a", "#d9a441", "#a86a6a", "#7a6aa8", "#555555")
+
+
+def measures_of(history: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Names of what was measured on val, in the order they first came up."""
+    return list(dict.fromkeys(key for row in history for key in row if key not in (*FIRST, *LAST)))
 
 
 def write_csv(path: Path, history: Sequence[Mapping[str, Any]]) -> None:
     """A row an epoch, whole or not at all; empty where nothing was measured."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    columns = (*FIRST, *measures_of(history), *LAST)
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
     for row in history:
-        writer.writerow({k: "" if row.get(k) is None else row[k] for k in COLUMNS})
+        writer.writerow({k: "" if row.get(k) is None else row[k] for k in columns})
     with replacing(path) as part:
         part.write_text(text.getvalue(), encoding="utf-8")
 
@@ -38,8 +45,7 @@ def draw_curves(path: Path, history: Sequence[Mapping[str, Any]], *, title: str 
     rate.plot(epochs, [row["lr"] for row in history], color="#b0b0b0", lw=1)
     rate.set_ylabel("learning rate", color="#808080")
     upper.set_title(title, fontsize=10)
-    for key, colour in (("miou_with_background", "#4878a8"), ("miou_without_background", "#6aa66a"),
-                        ("pixel_accuracy", "#d9a441"), ("mean_accuracy", "#a86a6a")):  # fmt: skip
+    for key, colour in zip(measures_of(history), itertools.cycle(COLOURS), strict=False):
         there = [(row["epoch"], row[key]) for row in history if row.get(key) is not None]
         if there:
             lower.plot(*zip(*there, strict=True), color=colour, marker=".", label=key.replace("_", " "))

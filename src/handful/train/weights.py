@@ -51,8 +51,9 @@ def below(name: str, prefix: str) -> bool:
 
 
 def rates(network: nn.Module, lr_of: Mapping[str, float], freeze: Sequence[str]) -> dict[str, float]:
-    """The factor of the learning rate of each parameter: 0 where frozen, of several that fit the longest name counts.
+    """The factor of the learning rate of each parameter, of several that fit that with the longest name.
 
+    0 where it is frozen, by name or because the network itself keeps it (a whitening layer's weights).
     Raises UnknownName for the name of no part, DataError for a factor below 0 or when nothing is left to train.
     """
     parts = [name for name, _ in network.named_modules() if name]
@@ -64,25 +65,29 @@ def rates(network: nn.Module, lr_of: Mapping[str, float], freeze: Sequence[str])
     if wrong is not None:
         raise DataError(f"the factor of the learning rate of {wrong[0]} is {wrong[1]}; wanted 0 or more")
     found = {}
-    for name, _ in network.named_parameters():
+    for name, parameter in network.named_parameters():
         fit = sorted((prefix for prefix in lr_of if below(name, prefix)), key=len)
-        frozen = any(below(name, prefix) for prefix in freeze)
+        frozen = not parameter.requires_grad or any(below(name, prefix) for prefix in freeze)
         found[name] = 0.0 if frozen else float(lr_of[fit[-1]]) if fit else 1.0
     if not any(found.values()):
         raise DataError("every part of the network is frozen, so there is nothing to train; leave one out of --freeze")
     return found
 
 
-def groups(network: nn.Module, factor: Mapping[str, float], lr: float, decay: float) -> list[dict[str, Any]]:
+def groups(
+    network: nn.Module, factor: Mapping[str, float], lr: float, decay: float, bias: float = 1.0
+) -> list[dict[str, Any]]:
     """Parameter groups for an optimiser, in an order that does not change; what is frozen wants no gradient.
 
-    Biases and batch norm do not decay (He et al., "Bag of tricks", 2019).
+    Biases and batch norm do not decay (He et al., "Bag of tricks", 2019); bias: what their rate is multiplied by.
     """
     found: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
         parameter.requires_grad_(factor[name] > 0)
         if factor[name] > 0:
-            found.setdefault((factor[name], decay if parameter.ndim > 1 else 0.0), []).append(parameter)
+            of_bias = parameter.ndim <= 1
+            own = (factor[name] * (bias if of_bias else 1.0), 0.0 if of_bias else decay)
+            found.setdefault(own, []).append(parameter)
     return [
         {"params": params, "lr": lr * own, "base": lr * own, "weight_decay": wd}
         for (own, wd), params in sorted(found.items(), key=lambda item: item[0])
@@ -115,25 +120,42 @@ class Dense(nn.Module):
         return logits
 
 
-def tutor(
-    folder: Path, classes: Sequence[str], device: torch.device
-) -> Callable[[torch.Tensor], torch.Tensor]:  # fmt: skip
-    """A call (n, 3, h, w) uint8 RGB -> (n, k, h, w), the logits of a model to learn from, of `classes` in their order.
+class Whole(nn.Module):
+    """(n, 3, h, w) uint8 RGB -> a classifier's logits, [main, *auxiliary], each (n, k)."""
 
-    Raises DataError when it is no segmentation model or lacks one of them.
+    def __init__(self, network: Any) -> None:
+        super().__init__()
+        self.network = network.to(memory_format=torch.channels_last)
+
+    def forward(self, rgb_u8: torch.Tensor) -> list[torch.Tensor]:
+        """As the class says."""
+        x = rgb_u8.float().contiguous(memory_format=torch.channels_last)
+        logits: list[torch.Tensor] = self.network.core(self.network.normalise(self.network.resize(x)))
+        return logits
+
+
+def tutor(
+    folder: Path, classes: Sequence[str], device: torch.device, task: str = "segment"
+) -> Callable[[torch.Tensor], torch.Tensor]:  # fmt: skip
+    """A call (n, 3, h, w) uint8 RGB -> the logits of a model to learn from, of `classes` in their order.
+
+    (n, k, h, w), or (n, k) where the task is "classify". Raises DataError when it is a model of another task or lacks
+    one of them.
     """
     model = from_folder(folder)
-    if model.meta.get("task") != "segment":
-        raise DataError(f"the teacher {folder} is no segmentation model; choose one that `handful train segment` made")
+    if model.meta.get("task") != task:
+        raise DataError(f"the teacher {folder} is no model to {task}; choose one that `handful train {task}` made")
     lacking = [name for name in classes if name not in model.classes]
     if lacking:
         raise DataError(f"the teacher {folder} does not know {', '.join(lacking[:8])}; it knows "
                         f"{', '.join(model.classes[:8])}; choose one of the same classes")  # fmt: skip
     columns, network = [model.classes.index(name) for name in classes], model.network.to(device).eval()
 
+    whole = Dense(network) if task == "segment" else Whole(network)
+
     def logits(rgb_u8: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():
-            scores: torch.Tensor = network.dense(network.normalise(rgb_u8.float()))[0]
+            scores: torch.Tensor = whole(rgb_u8)[0]
         return scores[:, columns]
 
     return logits

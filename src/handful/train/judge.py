@@ -1,0 +1,103 @@
+"""How good a classifier is: its answers to photos it has not seen."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from handful.data import formats
+from handful.data.photos import fit
+from handful.errors import DataError
+from handful.models.folder import from_folder
+from handful.progress import track, warn
+from handful.train.evaluate import chosen_split
+from handful.train.feed import photo_of, split_of
+from handful.train.metrics import Confusion, mean
+from handful.train.weights import Whole
+
+WORDS = {
+    "accuracy": "share of photos given their class",
+    "mean_accuracy": "share of a class's photos given that class, mean over the classes that have photos",
+    "accuracy_mirrored": "as accuracy, of the mean of the softmax of each photo and of its mirror image",
+}
+
+
+def probabilities(network: Any, rgb: np.ndarray, *, mirrored: bool = False) -> np.ndarray:
+    """(n, h, w, 3) uint8 photos of the network's frame -> (n, k) float32 softmax; with mirrored=True the mean with that
+    of each photo's mirror image."""
+    device = next(iter(network.parameters())).device
+    whole = Whole(network)
+    with torch.inference_mode():
+        x = torch.from_numpy(rgb).to(device).permute(0, 3, 1, 2)
+        found = whole(x)[0].float().softmax(1)
+        if mirrored:
+            found = (found + whole(x.flip(3))[0].float().softmax(1)) / 2
+        return np.asarray(found.cpu().numpy())
+
+
+def scores(truth: np.ndarray, answers: np.ndarray, classes: Sequence[str]) -> dict[str, Any]:
+    """Accuracy of answers, (n,) class numbers both, as JSON; per_class: {name: {"accuracy", "photos"}}."""
+    counts = Confusion(len(classes), ignore=-1)
+    counts.add(truth, answers)
+    per_class = counts.accuracy
+    photos = counts.counts.sum(axis=1).tolist()
+    return {
+        "accuracy": counts.pixel_accuracy,
+        "mean_accuracy": mean(per_class),
+        "per_class": {c: {"accuracy": a, "photos": n} for c, a, n in zip(classes, per_class, photos, strict=True)},
+        "confusion": counts.counts.tolist(),
+    }
+
+
+def evaluate(
+    model: Path, data: Path, *, split: str | None = None, format: str | None = None, device: str = "cpu",
+    batch: int = 64, **options: Any,
+) -> dict[str, Any]:  # fmt: skip
+    """Measure a classifier on a split of any data set whose photos have a class: test unless named, or val.
+
+    Photos of classes that the model does not have are not counted, and said. Returns the JSON object that `handful
+    evaluate --json` prints. Raises DataError or UnknownName.
+    """
+    from handful.train.devices import device_of
+
+    began = time.monotonic()
+    loaded = from_folder(model)
+    if loaded.meta.get("task") != "classify":
+        raise DataError(f"{model} is no classifier that `handful train classify` made")
+    classes = tuple(loaded.classes)
+    number = {name: i for i, name in enumerate(classes)}
+    dataset = formats.read(data, format=format, **options)
+    other = sorted({c.name for c in dataset.categories} - set(classes))
+    split = chosen_split(dataset, split)
+    there = [s for s in split_of(dataset, split) if s.label in number]
+    if not there:
+        raise DataError(f"no photo of {data} is of a class of the model ({', '.join(classes[:8])}); check that these "
+                        "are its classes")  # fmt: skip
+    if other:
+        warn(f"{len(other)} classes of {data} that the model does not know are not counted: {', '.join(other[:8])}")
+    network = loaded.network.to(device_of(device))
+    found: list[np.ndarray] = []
+    for start in track(range(0, len(there), batch), "measuring", -(-len(there) // batch)):
+        photos = [fit(photo_of(s).rgb_u8, network.frame_hw) for s in there[start : start + batch]]
+        found += [probabilities(network, np.stack(photos), mirrored=m).argmax(1) for m in (False, True)]
+    truth = np.array([number[str(s.label)] for s in there])
+    mirrored = np.concatenate(found[1::2])
+    return {
+        "schema_version": 1,
+        "task": "classify",
+        **scores(truth, np.concatenate(found[::2]), classes),
+        "accuracy_mirrored": float((truth == mirrored).mean()),
+        "rule": {"name": "top-1", **WORDS},
+        "photos": len(there),
+        **{key: loaded.meta.get(key) for key in ("params", "macs", "seed", "minutes")},
+        "model": str(model),
+        "data": str(data),
+        "split": split or None,
+        "not_counted": other,
+        "seconds": round(time.monotonic() - began, 2),
+    }

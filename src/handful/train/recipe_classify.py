@@ -1,0 +1,161 @@
+"""Train a classifier: one straight line from a folder of photos, a folder a class, to a model folder."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from handful.curate.check import ensure
+from handful.data import formats
+from handful.data.finding import Finding, stop
+from handful.files import cache_home
+from handful.models.count import count
+from handful.progress import warn
+from handful.train import course, feed_photos, transfer, weights
+from handful.train.devices import Crew, settled
+from handful.train.feed import order
+from handful.train.finish import finished
+from handful.train.judge import WORDS, probabilities, scores
+from handful.train.loss import Loss, class_weights
+from handful.train.plan import Plan
+from handful.train.views import Views
+
+QUIET = ("one_photo", "no_label_map")
+AT_ONCE = 256  # photos that are judged together
+
+
+def run(
+    data: Path,
+    out: Path,
+    *,
+    net: str = "signet",
+    args: Mapping[str, Any] | None = None,
+    classes: Sequence[str] | None = None,
+    size_hw: tuple[int, int] | None = None,
+    balance: str = "none",
+    from_: Path | None = None,
+    rename: Mapping[str, str] | None = None,
+    freeze: Sequence[str] = (),
+    lr_of: Mapping[str, float] | None = None,
+    teacher: Path | None = None,
+    loss: Loss | None = None,
+    views: Views | None = None,
+    train_split: str = "train",
+    val_split: str | None = "val",
+    format: str | None = None,
+    allow: Sequence[str] = (),
+    resume: bool = False,
+    overwrite: bool = False,
+    clock: Callable[[], float] = time.monotonic,
+    **plan: Any,
+) -> dict[str, Any]:
+    """Train on any data set whose photos have a class; write the model folder `out`, whole or not at all.
+
+    size_hw: the frame the phone will give, which photos are squashed to. views: how photos are changed. All else as in
+    handful.train.recipe_segment.run. A network that whitens patches (SigNet) has its first layer set from the photos.
+
+    Returns a JSON object. Raises DataError, UnknownName or MissingPackage; an existing model is then as it was.
+    """
+    data, out, how_long = Path(data), Path(out), Plan.of(plan)
+    how, criterion = views or Views(), loss or Loss()
+    name, module, preset = weights.network_card(net, "classify")
+    size_hw = size_hw or tuple(module.CARD.frame_hw)
+    crew = Crew(how_long.device, how_long.batch)
+    with (
+        course.reserved(out, resume=resume, overwrite=overwrite, crew=crew) as place,
+        settled(how_long.seed, crew.device, how_long.threads),
+    ):
+        # the data: checked, then decoded once
+        warnings = ensure(data, format=format, allow=allow, quiet=QUIET, cache=cache_home()) if crew.main else []
+        for text in warnings:
+            warn(text)
+
+        def tell(finding: Finding) -> None:
+            if finding.code not in allow:
+                stop(finding)
+
+        dataset = formats.read(data, format=format, tell=tell)
+        names = feed_photos.classes_of(dataset, classes)
+        decode: dict[str, Any] = {"scratch": place, "leave_out": bool(allow)}
+        photos = feed_photos.gather(dataset, train_split, names, size_hw, **decode)
+        val = feed_photos.gather(dataset, val_split, names, size_hw, **decode) if val_split else None
+        batches = feed_photos.LabelledBatches(
+            photos, how_long.batch, how, how_long.seed, how_long.workers, crew.rank, crew.world
+        )
+        per_class = class_weights(photos.images, photos.images, [len(photos)] * len(names), balance)
+
+        # the network, on its way from weights of its own or another's
+        own_args = {**preset, **(args or {}), "frame_hw": list(size_hw)}
+        network: Any = weights.built(module, len(names), own_args)
+        if getattr(network.core, "whitens", False):
+            few = photos.photos(order(len(photos), how_long.seed, 0)[:5000])
+            network.core.whiten(network.normalise(network.resize(torch.from_numpy(few).permute(0, 3, 1, 2).float())))
+        rows = transfer.transfer(network, from_, names, rename=rename) if from_ else []
+        speed = weights.rates(network, lr_of or {}, freeze)
+        rows = transfer.with_rates(rows, speed)
+        counts = count(network, torch.zeros(1, *network.frame_hw, 3, dtype=torch.uint8))
+        tutor = weights.tutor(Path(teacher), names, crew.device, "classify") if teacher else None
+        class_weight = torch.tensor(per_class, device=crew.device)
+
+        # what is learned, and by what it is judged
+        def wrong(model: Any, batch: feed_photos.Batch) -> torch.Tensor:
+            x, y = torch.from_numpy(batch[0]).to(crew.device), torch.from_numpy(batch[1]).to(crew.device)
+            theirs = tutor(x)[:, :, None, None] if tutor is not None else None
+            return criterion([one[:, :, None, None] for one in model(x)], y[:, None, None], class_weight, theirs)
+
+        def judge(judged: Any, most: int | None) -> tuple[course.Measures, float | None]:
+            assert val is not None
+            found = [(judged_on(judged, val, start, most)) for start in range(0, most or len(val), AT_ONCE)]
+            measures = scores(val.labels[: most or len(val)], np.concatenate(found), names)
+            return {k: measures[k] for k in ("accuracy", "mean_accuracy")}, measures["accuracy"]
+
+        config = {
+            "task": "classify", "net": net, "args": own_args, "classes": list(names), "size_hw": list(size_hw),
+            "world": crew.world, "balance": balance, "from": course.hash_of(from_), "rename": dict(rename or {}),
+            "freeze": list(freeze), "lr_of": dict(lr_of or {}), "teacher": course.hash_of(teacher),
+            "loss": asdict(criterion), "views": asdict(how), "train_split": train_split, "val_split": val_split,
+            **how_long.config(),
+        }  # fmt: skip
+        task = course.Task(
+            batches, weights.Whole, wrong, judge=judge if val is not None else None,
+            judged=len(val) if val is not None else 0, score="accuracy",
+            photos=lambda batch: [photos.names[i] for i in batch[2]],
+            tensors=lambda batch: {"rgb": np.ascontiguousarray(batch[0]), "labels": batch[1]},
+        )  # fmt: skip
+        at = course.train(
+            task, network, speed, how_long, crew, place, config=config, freeze=freeze, resume=resume, clock=clock,
+            data_sha256=f"{photos.sha256}{val.sha256 if val else ''}",
+        )  # fmt: skip
+
+        # the model folder: the weights to keep, and what they are worth
+        if not crew.main:
+            return {"schema_version": 1, "model": str(out), "rank": crew.rank}
+        measures: dict[str, Any] = {}
+        if val is not None:
+            answers = [judged_on(network, val, start, None) for start in range(0, len(val), AT_ONCE)]
+            measures = {**scores(val.labels, np.concatenate(answers), names), "rule": {"name": "top-1", **WORDS},
+                        "photos": len(val)}  # fmt: skip
+        return finished(
+            place, out, network, at, kind=name, card=module.CARD, measures=measures, counts=counts, rows=rows,
+            outputs={"scores": "one a class, in order of `classes`; logits; softmax over classes allowed"},
+            seen={"train": said(photos), "val": said(val) if val else None}, from_=from_,
+            more={"class_weights": per_class}, warnings=warnings, resumed=resume,
+        )  # fmt: skip
+
+
+def judged_on(network: Any, photos: feed_photos.Labelled, start: int, most: int | None) -> np.ndarray:
+    """(n,) int64 answers to the AT_ONCE photos from `start` on, none from number `most` on."""
+    end = min(start + AT_ONCE, most or len(photos))
+    return np.asarray(probabilities(network, photos.photos(range(start, end))).argmax(1))
+
+
+def said(photos: feed_photos.Labelled) -> dict[str, object]:
+    """What a record of the training says of a split."""
+    return {"photos": len(photos), "missing_classes": photos.missing, "sha256": photos.sha256,
+            "skipped": {why: len(names) for why, names in photos.skipped.items()}}  # fmt: skip
