@@ -16,7 +16,8 @@ LAYERS = ["errors", "pick", "types", "progress", "files", "data", "store", "cura
           "teach", "detect", "video", "device", "studio", "demo", "cli", "__main__"]  # fmt: skip
 HEAVY = {"torch", "timm", "torchvision", "PIL", "scipy", "matplotlib", "jinja2", "onnx", "onnxruntime", "safetensors",
          "sklearn", "skimage", "msgspec", "pycocotools", "defusedxml", "yaml", "sqlalchemy", "alembic",
-         "cv2", "av", "ray", "accelerate", "filelock", "tensorboard", "ai_edge_litert", "litert_torch", "executorch", "ncnn", "pnnx"}  # fmt: skip
+         "cv2", "av", "ray", "accelerate", "filelock",
+         "tensorboard", "ai_edge_litert", "litert_torch", "executorch", "ncnn", "pnnx"}  # fmt: skip
 NAMES_ITSELF = {"__version__"}
 
 

@@ -258,3 +258,19 @@ def test_tensorboard_is_written_when_it_is_asked_for(
     history = json.loads((tmp_path / "m" / "train.json").read_text())["history"]
     assert [e.step for e in events.Scalars("loss")] == [1, 2, 3]
     assert [e.value for e in events.Scalars("accuracy")] == pytest.approx([r["accuracy"] for r in history])
+
+
+def test_the_page_shows_what_was_got_wrong(model: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    out, _ = model
+    root = folders(tmp_path / "d", {"test": 3})
+    for i in range(3):  # called red, but blue
+        write(root / "test" / "red" / f"blue-{i}<b>.png", photo("blue", 500 + i))
+    found = evaluate(out, root, report=tmp_path / "page.html")
+    wrong = [row for row in found["worst"] if "blue" in row["photo"]]
+    assert len(wrong) == 3 and {row["said"] for row in wrong} == {"blue"} and wrong[0]["truth"] == "red"
+    chances = [row["probability"] for row in found["worst"]]
+    assert chances == sorted(chances, reverse=True)
+    page = (tmp_path / "page.html").read_text()
+    assert "blue-0&lt;b&gt;.png" in page and "<b>.png" not in page  # a name cannot become markup
+    assert page.count("data:image/jpeg;base64,") == len(found["worst"]) and "http" not in page
+    assert "red for blue" in page

@@ -308,3 +308,24 @@ def test_bad_data_stop_it_before_it_begins(tmp_path: Path, harm: Callable[[Path]
     if harm is wrong_size:
         run(root, tmp_path / "m", **{**FAST, "epochs": 1}, allow=["mask_size_mismatch"])
         assert json.loads((tmp_path / "m" / "train.json").read_text())["data"]["train"]["photos"] == 9
+
+
+def test_the_page_shows_the_worst_photos_first(model: tuple[Path, dict[str, Any]], data: Path, tmp_path: Path) -> None:
+    out, _ = model
+    root = tmp_path / "d"
+    shutil.copytree(data, root)
+    name = root / "images" / "val" / "1.png"
+    write(name, 255 - np.asarray(PIL_Image.open(name)))  # nothing like what was learned
+    found = evaluate(out, root, split="val", report=tmp_path / "page.html")
+    assert found["worst"][0]["photo"] == "1.png" and len(found["worst"]) == 3
+    values = [row["miou"] for row in found["worst"]]
+    assert values == sorted(values) and values[0] < values[1] - 0.1
+    page = (tmp_path / "page.html").read_text()
+    assert page.count("data:image/jpeg;base64,") == 9 and page.index("1.png") < page.index("0.png")
+    for words in ("TP / (TP + FP + FN)", "mIoU without background", "is \\ was called", "sky"):
+        assert words in page
+    assert "http" not in page and not (tmp_path / ".page.html.part").exists()
+    assert "pictures" not in found["worst"][0]
+    said = run(root, tmp_path / "m", **{**FAST, "epochs": 1})
+    own = Path(said["report"]).read_text()
+    assert "How it was learned" in own and "data:image/png;base64," in own

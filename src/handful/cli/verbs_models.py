@@ -1,12 +1,13 @@
-"""models: list, show."""
+"""models: list, show, flow."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
 
-from handful.cli.shared import Verbs, common, frame_option, say
+from handful.cli.shared import FOLDER, Verbs, common, frame_option, say
 
 
 @click.group(cls=Verbs)
@@ -25,7 +26,9 @@ def list_(as_json: bool) -> None:
 
 @models.command()
 @click.argument("net")
-@click.option("--classes", type=click.IntRange(1), help="How many; without it, 11 for segmentation, 10 otherwise.")
+@click.option(
+    "--classes", type=click.IntRange(1), help="How many; without it, 11 to segment, 80 to detect, 10 to classify."
+)
 @click.option("--frame", callback=frame_option, help="HEIGHTxWIDTH in pixels of the frame it takes.")
 @click.option("--arg", "args", multiple=True, metavar="KEY=VALUE", help="An argument of the network; may be repeated.")
 @common
@@ -37,6 +40,57 @@ def show(net: str, classes: int | None, frame: tuple[int, int] | None, args: tup
     if frame is not None:
         chosen["frame_hw"] = list(frame)
     say(describe(net, classes, chosen), as_json, _show_text)
+
+
+@models.command()
+@click.argument("model")
+@click.argument("image", type=FOLDER)
+@click.option("--out", type=FOLDER, help="The PNG to write.  [default: MODEL-flow.png in the current folder]")
+@common
+def flow(model: str, image: Path, out: Path | None, as_json: bool) -> None:
+    """Draw how the signal of IMAGE flows through MODEL: a broader path is more important to the answer.
+
+    MODEL is a model folder, or NET or NET:PRESET for an untrained network, its weights drawn at random.
+    """
+    from handful.data.photos import read_photo
+    from handful.models.flow_picture import draw
+
+    photo = read_photo(image)
+    found = _traced(model, photo.rgb_u8)
+    out = out or Path(f"{found.name.replace(':', '-')}-flow.png")
+    if out.suffix.lower() != ".png":
+        raise click.UsageError(f"--out: got {str(out)!r}; wanted a file ending in .png")
+    draw(found, out)
+    say({**found.as_json(), "image": str(image), "picture": str(out)}, as_json, _flow_text)
+
+
+def _traced(model: str, rgb_u8: Any) -> Any:
+    """The flow through a model folder, or through a network by name with weights drawn from seed 0."""
+    import inspect
+
+    import torch
+
+    import handful.models
+    from handful.errors import UnknownName
+    from handful.models.flow import trace
+    from handful.models.show import CLASSES, card_of, make
+    from handful.pick import names, pick
+
+    kind = model.partition(":")[0]
+    known = names(handful.models, "net")
+    if Path(model).exists() or (kind not in known and len(Path(model).parts) > 1):
+        return trace(Path(model), rgb_u8)
+    if kind not in known:
+        try:
+            pick(handful.models, "net", kind)
+        except UnknownName as error:
+            raise UnknownName(f"{model!r} is neither a model folder nor a network: {error}") from None
+    taken = inspect.signature(pick(handful.models, "net", kind).build).parameters
+    with torch.random.fork_rng(devices=[]):  # the same picture each time
+        torch.manual_seed(0)
+        args = {"pretrained": False} if "pretrained" in taken else {}
+        network = make(model, CLASSES.get(card_of(kind).task, 10), args)
+    return trace(network, rgb_u8, name=model)
 
 
 def _argument(text: str) -> tuple[str, Any]:
@@ -115,3 +169,19 @@ def _show_text(told: dict[str, Any]) -> str:
             f"({row['times']}x: {where})"
         )
     return "\n".join(lines)
+
+
+def _flow_text(told: dict[str, Any]) -> str:
+    columns = {"from": "left", "to": "left", "% of the answer": "right", "% of what enters": "right",
+               "channels": "right"}  # fmt: skip
+    rows = [
+        [edge["from"], edge["to"], f"{100 * edge['importance']:.2f}", f"{100 * edge['share']:.1f}",
+         str(edge["channels"])]
+        for edge in sorted(told["edges"], key=lambda edge: -edge["importance"])
+    ]  # fmt: skip
+    random = told["weights"] == "random"
+    weights = "RANDOM weights, untrained: the paths say nothing of a task yet" if random else "trained weights"
+    return "\n".join(
+        [_table(columns, rows), "", f"{told['model']}, {weights}", f"  measured: {told['measure']}",
+         f"  picture: {told['picture']}"]
+    )  # fmt: skip

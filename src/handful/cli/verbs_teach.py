@@ -161,7 +161,12 @@ def recognise(model: Path, images: Sequence[Path], vigilance: float | None, as_j
 
 
 # task of a trained model -> the module that measures it, and how verbs_train puts that
-MEASURED = {"segment": ("handful.train.evaluate", "segmented"), "classify": ("handful.train.judge", "classified")}
+MEASURED = {
+    "segment": ("handful.train.evaluate", "segmented"),
+    "classify": ("handful.train.judge", "classified"),
+    "detect": ("handful.train.judge_boxes", "detected"),
+    "instance": ("handful.train.judge_boxes", "detected"),
+}
 
 
 @click.command()
@@ -174,6 +179,7 @@ MEASURED = {"segment": ("handful.train.evaluate", "segmented"), "classify": ("ha
 @click.option("--background", help="Segmentation: which class is everything else.  [default: found by its name]")
 @click.option("--masks", help="Segmentation: which folder of masks, where several lie side by side.")
 @click.option("--format", "format_", help="Trained: read as this instead of finding out.")
+@click.option("--report", type=FOLDER, help="Trained: also write a page: classes, confusions, the worst photos.")
 @click.option("--device", help="Trained: cpu, cuda, cuda:1 or mps.  [default: cpu]")
 @common
 def evaluate(model: Path, data: Path, vigilance: float | None, flat: bool, as_json: bool, **segment: Any) -> None:
@@ -194,7 +200,7 @@ def evaluate(model: Path, data: Path, vigilance: float | None, flat: bool, as_js
         module, words = MEASURED[task]
         measure = importlib.import_module(module).evaluate
         for name in given:
-            if name not in inspect.signature(measure).parameters and name != "masks":
+            if name not in inspect.signature(measure).parameters and (name, task) != ("masks", "segment"):
                 raise click.UsageError(f"{model} is a model to {task}; --{name} is for segmentation")
         say(measure(model, data, **given), as_json, getattr(verbs_train, words))
         return

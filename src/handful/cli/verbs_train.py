@@ -139,6 +139,51 @@ def classify(data: Path, out: Path, as_json: bool, **options: Any) -> None:
     say(run(data, out, **options), as_json, trained)
 
 
+def _boxes(data: Path, out: Path, as_json: bool, task: str, options: dict[str, Any]) -> None:
+    import importlib
+
+    from handful.train.feed_boxes import NOTHING, Zoom
+
+    options = plain(options)
+    options["zoom"] = _changes(Zoom, NOTHING, options.pop("augments"))
+    run = importlib.import_module(f"handful.train.recipe_{task}").run
+    say(run(data, out, **options), as_json, trained)
+
+
+zoom_option = click.option(
+    "--augment", "augments", multiple=True, metavar="KEY=VALUE",
+    help="flip, scale=[0.6,1.8], visible, brightness, ..., draws; none=true for none.",
+)  # fmt: skip
+few_option = click.option(
+    "--batch", type=int, default=8, show_default=True, help="Photos in a batch, over all devices."
+)
+rate_option = click.option("--lr", type=float, default=1e-3, show_default=True, help="Largest learning rate.")
+
+
+@train.command()
+@click.argument("data", type=FOLDER)
+@click.option("--net", default="faster_rcnn", show_default=True, help="NAME or NAME:PRESET of a detector.")
+@few_option
+@rate_option
+@zoom_option
+@planned
+def detect(data: Path, out: Path, as_json: bool, **options: Any) -> None:
+    """Train a detector on DATA, any folder whose photos have boxes, with splits train and val."""
+    _boxes(data, out, as_json, "detect", options)
+
+
+@train.command()
+@click.argument("data", type=FOLDER)
+@click.option("--net", default="mask_rcnn", show_default=True, help="NAME or NAME:PRESET of a network with masks.")
+@few_option
+@rate_option
+@zoom_option
+@planned
+def instance(data: Path, out: Path, as_json: bool, **options: Any) -> None:
+    """Train a network that outlines each thing on DATA, any folder whose photos have outlines, as `detect`."""
+    _boxes(data, out, as_json, "instance", options)
+
+
 def _changes(kind: Any, nothing: Any, given: Iterable[str]) -> Any:
     """--augment as an Augment or Views."""
     values = pairs(given, "--augment")
@@ -182,8 +227,26 @@ def trained(r: dict[str, Any]) -> str:
     best = f"; best after epoch {r['best']['epoch']}" if r["best"] else ""
     lines = [f"{r['model']}: {r['net']}, {r['params'] / 1e6:.2f} M parameters, {r['macs'] / 1e6:.0f} M MACs, "
              f"{r['epochs']} epochs in {r['minutes']:.1f} min{best}"]  # fmt: skip
-    measured = {"segment": segmented, "classify": classified}[r["task"]]
+    measured = {"segment": segmented, "classify": classified}.get(r["task"], detected)
+    if r["report"]:
+        lines.append(f"page with the worst photos: {r['report']}")
     return "\n".join([*lines, *([measured(r)] if "rule" in r else [])])
+
+
+def detected(r: dict[str, Any]) -> str:
+    """COCO's table of a detector, for people."""
+
+    def percent(value: float | None) -> str:
+        return "   -  " if value is None else f"{100 * value:6.2f}"
+
+    kinds = {"boxes": "", **({"masks": "mask_"} if "mask_ap" in r else {})}
+    words = {"ap": "AP  .50:.95", "ap50": "AP50", "ap75": "AP75", "ap_small": "AP small", "ap_medium": "AP medium",
+             "ap_large": "AP large", "ar1": "AR @1", "ar10": "AR @10", "ar100": "AR @100", "ar_small": "AR small",
+             "ar_medium": "AR medium", "ar_large": "AR large"}  # fmt: skip
+    lines = [f"{'%':<14}" + "".join(f"{kind:>9}" for kind in kinds)]
+    lines += [f"{name:<14}" + "".join(f"   {percent(r[before + key])}" for before in kinds.values())
+              for key, name in words.items()]  # fmt: skip
+    return "\n".join([*lines, f"{r['rule']['ap']}; {r['photos']} photos, {r['objects']} things"])
 
 
 def classified(r: dict[str, Any]) -> str:

@@ -64,6 +64,9 @@ def artefact_folder(model: Path, runtime: str, precision: str) -> Path:
     return Path(model).resolve() / "compiled" / f"{runtime}-{precision}"
 
 
+NOT_COMPILED = ("detect", "instance")
+
+
 def compile_model(
     model: Path, runtime: str, precision: str = "fp32", *, taps: bool = True, force: bool = False
 ) -> Artefact:
@@ -80,7 +83,11 @@ def compile_model(
         if not present(package):
             need(package, module.EXTRA)
     model = Path(model).resolve()
-    read_meta(model)
+    if (task := read_meta(model).get("task")) in NOT_COMPILED:
+        raise DataError(
+            f"{model} is a model to {task}: how many things it finds follows from the photo, which no phone runtime "
+            "here takes as one graph; compile one to segment or classify"
+        )
     folder, versions = artefact_folder(model, runtime, precision), _versions(module)
     if not force:
         old = _reusable(folder, versions, taps)

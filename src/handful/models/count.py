@@ -212,7 +212,8 @@ def _peak(steps: Sequence[_Step], frame: tuple[int, int], outputs: set[int]) -> 
 def count(network: nn.Module, example: torch.Tensor) -> Counts:
     """Count a network for one input, in eval mode, without computing anything; the module says by which rules.
 
-    example: a tensor as the network takes it, such as uint8 (1, h, w, 3); only its shape and dtype matter.
+    example: a tensor as the network takes it, such as uint8 (1, h, w, 3); only its shape and dtype matter. A network
+    whose work depends on what the photo shows has a method `counted`, which does the most that one frame may need.
     The network is left as it was. Raises DataError, naming the reason, when it does not run on such an input.
     """
     modes = {part: part.training for part in network.modules()}
@@ -225,7 +226,7 @@ def count(network: nn.Module, example: torch.Tensor) -> Counts:
             key = recorder.made(frame)
             assert key is not None
             with recorder:
-                out = network(frame)
+                out = getattr(network, "counted", network)(frame)
     except (RuntimeError, ValueError, TypeError) as error:
         shape = tuple(example.shape)
         raise DataError(f"the network does not run on {example.dtype} {shape} ({error}); give another frame") from error

@@ -19,7 +19,8 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 class NetCard:
     """What a net_*.py says of itself. Parameters, MACs and activation peak are counted (models/count.py), not written.
 
-    task: "segment" or "classify". paper, licence: of the design and of this code; pre-trained weights have their own.
+    task: "segment", "classify", "detect" or "instance". paper, licence: of the design and of this code; pre-trained
+    weights have their own.
     frame_hw: height and width in pixels of the frame it is shown with unless told otherwise.
     presets: name -> arguments of `build`, asked for as "NET:PRESET".
     """

@@ -18,7 +18,7 @@ from handful.pick import names, pick, unknown
 
 SCHEMA_VERSION = 1
 NOT_ARGS = ("pretrained", "weights")
-CLASSES = {"segment": 11, "classify": 10}
+CLASSES = {"segment": 11, "classify": 10, "detect": 80, "instance": 80}
 
 
 @dataclass(frozen=True)
@@ -178,8 +178,8 @@ def describe(
 ) -> dict[str, Any]:
     """What a network is and costs, as a JSON object; nothing is computed but shapes.
 
-    classes: None for 11 (segmentation) or 10. pretrained: also load the weights, which changes no number here.
-    Raises as `make`.
+    classes: None for 11 (segmentation), 80 (detection) or 10. pretrained: also load the weights, which changes no
+    number here. Raises as `make`.
     """
     card = card_of(name.partition(":")[0])
     number = classes if classes is not None else CLASSES.get(card.task, 10)
@@ -201,7 +201,7 @@ def describe(
         "macs": counts.macs,
         "peak_activation_bytes": counts.peak_activation_bytes,
         "output_shape": list(counts.output_shapes[0]),
-        "unsupported": unsupported(counts.operations),
+        "unsupported": [*unsupported(counts.operations), *getattr(network, "unsupported", ())],
         "layers": [{**asdict(layer), "shape": list(layer.shape)} for layer in counts.layers],
         "card": {key: value for key, value in card.to_json().items() if key != "presets"},
         "rules": (importlib.import_module("handful.models.count").__doc__ or "").partition("The rules. ")[2].strip(),

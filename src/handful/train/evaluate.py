@@ -18,6 +18,7 @@ from handful.models.folder import from_folder
 from handful.progress import track, warn
 from handful.train.feed import SPLITS, Photos, labels_of, photo_of, split_of
 from handful.train.metrics import RULES, Confusion, Contours, background_of, mean
+from handful.train.page import Worst, painted, palette, write
 from handful.types import Dataset, Sample
 
 SIZE_RULE = (
@@ -56,12 +57,16 @@ def confusion_of(network: Any, photos: Photos, most: int | None = None) -> Confu
 
 def measured(
     network: Any, samples: Iterable[Sample], read: Any, classes: tuple[str, ...], *, rule: str, background: int | None,
-    total: int | None = None,
+    total: int | None = None, worst: Worst | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Scores (see Confusion.scores, boundary_f besides) at the size of the labels.
 
-    read: as handful.train.feed.labels_of gives it. Raises DataError when nothing is labelled.
+    "worst" names the photos with the lowest mIoU over the classes that are in them or were said to be. read: as
+    handful.train.feed.labels_of gives it. worst: collects those photos, for a page. Raises DataError when nothing is
+    labelled.
     """
+    worst = worst if worst is not None else Worst()
+    colours = palette(classes, None if background is None else classes[background])
     counts, contours = Confusion(len(classes)), Contours(len(classes))
     photos = unlabelled = 0
     for sample in track(samples, "measuring", total):
@@ -74,6 +79,11 @@ def measured(
         counts.add(truth, answer, str(sample.mask_path or sample.path))
         contours.add(truth, answer)
         photos += 1
+        name = sample.name or str(sample.path)
+        pictures = {"photo": image.rgb_u8, "labelled": painted(truth, colours, image.rgb_u8),
+                    "answer": painted(answer, colours, image.rgb_u8)} if worst.shown else None  # fmt: skip
+        if (about := _of_photo(truth, answer, classes, name)) is not None:
+            worst.add(about["miou"], about, pictures)
     if not counts.counts.sum():
         raise DataError(f"no pixel of {photos + unlabelled} photos is labelled with a class of the model "
                         f"({', '.join(classes[:8])}); check that these are its masks")  # fmt: skip
@@ -84,7 +94,18 @@ def measured(
         found["per_class"][name]["boundary_f"] = f
     found["boundary_f"] = mean(contours.per_class)
     found["rule"]["size"] = SIZE_RULE
-    return {**found, "confusion": counts.counts.tolist(), "photos": photos, "unlabelled": unlabelled}
+    return {**found, "confusion": counts.counts.tolist(), "photos": photos, "unlabelled": unlabelled,
+            "worst": worst.rows()}  # fmt: skip
+
+
+def _of_photo(truth: np.ndarray, answer: np.ndarray, classes: tuple[str, ...], name: str) -> dict[str, Any] | None:
+    alone = Confusion(len(classes))
+    alone.add(truth, answer)
+    iou = {classes[i]: v for i, v in enumerate(alone.iou()) if v is not None}
+    if not iou:
+        return None
+    lowest = min(iou, key=lambda k: iou[k])
+    return {"photo": name, "miou": mean(iou.values()), "pixel_accuracy": alone.pixel_accuracy, "worst_class": lowest}
 
 
 def chosen_split(dataset: Dataset, named: str | None) -> str:
@@ -102,13 +123,15 @@ def evaluate(
     background: str | None = None,
     format: str | None = None,
     device: str = "cpu",
+    report: Path | None = None,
     **options: Any,
 ) -> dict[str, Any]:
     """Measure a segmentation model folder on a split of any data set: test unless named, or val where there is none.
 
     rule: one of handful.train.metrics.RULES, what absent classes count for. background: which class is everything
-    else; found by its name unless told. Classes of the data that the model does not have are not counted, and said.
-    Returns the JSON object that `handful evaluate --json` prints. Raises DataError or UnknownName.
+    else; found by its name unless told. report: an HTML page to write. Classes of the data that the model does not
+    have are not counted, and said. Returns the JSON object that `handful evaluate --json` prints. Raises DataError or
+    UnknownName.
     """
     from handful.train.devices import device_of
 
@@ -132,9 +155,10 @@ def evaluate(
     samples = split_of(dataset, chosen)
     network = loaded.network.to(device_of(device))
     read = labels_of(dataset, classes)
-    found = measured(network, samples, read, classes, rule=rule, background=which, total=len(samples))
+    worst = Worst(shown=report is not None)
+    found = measured(network, samples, read, classes, rule=rule, background=which, total=len(samples), worst=worst)
     about = loaded.meta
-    return {
+    result = {
         "schema_version": 1,
         "task": "segment",
         **found,
@@ -148,3 +172,6 @@ def evaluate(
         "not_counted": other,
         "seconds": round(time.monotonic() - began, 2),
     }
+    if report is not None:
+        write(Path(report), result, worst)
+    return result

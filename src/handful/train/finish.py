@@ -13,21 +13,22 @@ from handful.models.folder import WEIGHTS, save_folder
 from handful.models.frame import NetCard
 from handful.progress import note
 from handful.train import course, state, transfer
+from handful.train.page import Worst, write
 from handful.train.report import draw_curves
 
-CURVES, FLOW, RECORD = "curves.png", "transfer.png", "train.json"
+CURVES, FLOW, RECORD, REPORT = "curves.png", "transfer.png", "train.json", "report.html"
 
 
 def finished(
     place: Path, out: Path, network: Any, at: state.State, *, kind: str, card: NetCard, outputs: Mapping[str, str],
     measures: Mapping[str, Any], counts: Counts, rows: Sequence[transfer.Row], from_: Path | None,
-    seen: Mapping[str, Any], more: Mapping[str, Any], warnings: Sequence[str], resumed: bool,
+    seen: Mapping[str, Any], more: Mapping[str, Any], warnings: Sequence[str], resumed: bool, worst: Worst | None,
 ) -> dict[str, Any]:  # fmt: skip
     """Write the model folder `out` of a run in `place` that ended at `at`; returns what the recipe returns.
 
     kind: the network's name; outputs: what each of its outputs means; measures: with their "rule", on val, empty when
     nothing was measured; rows: where its first weights came from; seen: what was trained and measured on; more: for the
-    record of the training.
+    record of the training; worst: photos for the page, which stays in `place`, since it shows them.
     """
     config, classes = at.config, list(at.config["classes"])
     draw_curves(place / CURVES, at.history, title=f"{config['net']}, {seen['train']['photos']} photos, "
@@ -61,9 +62,14 @@ def finished(
     args = {k: v for k, v in config["args"].items() if k not in ("pretrained", "weights")}
     save_folder(out, network, kind=kind, args=args, classes=classes, about=about, beside=beside,
                 preprocessing=network.preprocessing())  # fmt: skip
-    return {
-        "schema_version": 1, "model": str(out), "run": str(place), "task": config["task"], "net": config["net"],
-        "classes": classes, "epochs": at.epochs, "steps": at.step, "best": at.best, **measures, **cost,
+    result = {
+        "schema_version": 1, "model": str(out), "run": str(place), "report": None, "task": config["task"],
+        "net": config["net"], "classes": classes, "epochs": at.epochs, "steps": at.step, "best": at.best,
+        **measures, **cost,
         "seed": config["seed"], "minutes": about["minutes"], "warnings": list(warnings), "resumed": resumed,
         "transfer": transfer.counts(list(rows)) if rows else None, "model_sha256": sha256(out / WEIGHTS),
     }  # fmt: skip
+    if worst is not None:
+        result["report"] = str(place / REPORT)
+        write(place / REPORT, {**result, "split": config["val_split"]}, worst, curves=place / CURVES)
+    return result

@@ -18,7 +18,9 @@ from handful.progress import track, warn
 from handful.train.evaluate import chosen_split
 from handful.train.feed import photo_of, split_of
 from handful.train.metrics import Confusion, mean
+from handful.train.page import Worst, write
 from handful.train.weights import Whole
+from handful.types import Sample
 
 WORDS = {
     "accuracy": "share of photos given their class",
@@ -33,7 +35,8 @@ def probabilities(network: Any, rgb: np.ndarray, *, mirrored: bool = False) -> n
     device = next(iter(network.parameters())).device
     whole = Whole(network)
     with torch.inference_mode():
-        x = torch.from_numpy(rgb).to(device).permute(0, 3, 1, 2)
+        # torch wants to be allowed to write
+        x = torch.from_numpy(rgb if rgb.flags.writeable else rgb.copy()).to(device).permute(0, 3, 1, 2)
         found = whole(x)[0].float().softmax(1)
         if mirrored:
             found = (found + whole(x.flip(3))[0].float().softmax(1)) / 2
@@ -56,11 +59,12 @@ def scores(truth: np.ndarray, answers: np.ndarray, classes: Sequence[str]) -> di
 
 def evaluate(
     model: Path, data: Path, *, split: str | None = None, format: str | None = None, device: str = "cpu",
-    batch: int = 64, **options: Any,
+    batch: int = 64, report: Path | None = None, **options: Any,
 ) -> dict[str, Any]:  # fmt: skip
     """Measure a classifier on a split of any data set whose photos have a class: test unless named, or val.
 
-    Photos of classes that the model does not have are not counted, and said. Returns the JSON object that `handful
+    Photos of classes that the model does not have are not counted, and said. "worst" names those it was surest of and
+    wrong. report: an HTML page to write. Returns the JSON object that `handful
     evaluate --json` prints. Raises DataError or UnknownName.
     """
     from handful.train.devices import device_of
@@ -82,18 +86,22 @@ def evaluate(
         warn(f"{len(other)} classes of {data} that the model does not know are not counted: {', '.join(other[:8])}")
     network = loaded.network.to(device_of(device))
     found: list[np.ndarray] = []
-    for start in track(range(0, len(there), batch), "measuring", -(-len(there) // batch)):
-        photos = [fit(photo_of(s).rgb_u8, network.frame_hw) for s in there[start : start + batch]]
-        found += [probabilities(network, np.stack(photos), mirrored=m).argmax(1) for m in (False, True)]
+    worst = Worst(shown=report is not None)
     truth = np.array([number[str(s.label)] for s in there])
+    for start in track(range(0, len(there), batch), "measuring", -(-len(there) // batch)):
+        photos = np.stack([fit(photo_of(s).rgb_u8, network.frame_hw) for s in there[start : start + batch]])
+        chances = probabilities(network, photos)
+        found += [chances.argmax(1), probabilities(network, photos, mirrored=True).argmax(1)]
+        add_wrong(worst, there[start : start + batch], truth[start:], chances, photos, classes)
     mirrored = np.concatenate(found[1::2])
-    return {
+    result = {
         "schema_version": 1,
         "task": "classify",
         **scores(truth, np.concatenate(found[::2]), classes),
         "accuracy_mirrored": float((truth == mirrored).mean()),
         "rule": {"name": "top-1", **WORDS},
         "photos": len(there),
+        "worst": worst.rows(),
         **{key: loaded.meta.get(key) for key in ("params", "macs", "seed", "minutes")},
         "model": str(model),
         "data": str(data),
@@ -101,3 +109,19 @@ def evaluate(
         "not_counted": other,
         "seconds": round(time.monotonic() - began, 2),
     }
+    if report is not None:
+        write(Path(report), result, worst)
+    return result
+
+
+def add_wrong(
+    worst: Worst, samples: Sequence[Sample], truth: np.ndarray, chances: np.ndarray, photos: np.ndarray,
+    classes: Sequence[str],
+) -> None:  # fmt: skip
+    """Hand wrong answers on, the surest first. truth: (>= n,); chances: (n, k); photos: (n, h, w, 3) uint8."""
+    for sample, is_, row, rgb in zip(samples, truth[: len(samples)].tolist(), chances, photos, strict=True):
+        said = int(row.argmax())
+        if said != is_:
+            about = {"photo": sample.name or str(sample.path), "truth": classes[is_], "said": classes[said],
+                     "probability": float(row[said])}  # fmt: skip
+            worst.add(-float(row[said]), about, {"photo": rgb})

@@ -21,8 +21,9 @@ from handful.train import course, feed_photos, transfer, weights
 from handful.train.devices import Crew, settled
 from handful.train.feed import order
 from handful.train.finish import finished
-from handful.train.judge import WORDS, probabilities, scores
+from handful.train.judge import WORDS, add_wrong, probabilities, scores
 from handful.train.loss import Loss, class_weights
+from handful.train.page import Worst
 from handful.train.plan import Plan
 from handful.train.views import Views
 
@@ -111,8 +112,8 @@ def run(
 
         def judge(judged: Any, most: int | None) -> tuple[course.Measures, float | None]:
             assert val is not None
-            found = [(judged_on(judged, val, start, most)) for start in range(0, most or len(val), AT_ONCE)]
-            measures = scores(val.labels[: most or len(val)], np.concatenate(found), names)
+            found = [chances_of(judged, val, start, most) for start in range(0, most or len(val), AT_ONCE)]
+            measures = scores(val.labels[: most or len(val)], np.concatenate(found).argmax(1), names)
             return {k: measures[k] for k in ("accuracy", "mean_accuracy")}, measures["accuracy"]
 
         config = {
@@ -137,22 +138,26 @@ def run(
         if not crew.main:
             return {"schema_version": 1, "model": str(out), "rank": crew.rank}
         measures: dict[str, Any] = {}
-        if val is not None:
-            answers = [judged_on(network, val, start, None) for start in range(0, len(val), AT_ONCE)]
-            measures = {**scores(val.labels, np.concatenate(answers), names), "rule": {"name": "top-1", **WORDS},
-                        "photos": len(val)}  # fmt: skip
+        worst = Worst(shown=True) if val is not None else None
+        if val is not None and worst is not None:
+            chances = np.concatenate([chances_of(network, val, start, None) for start in range(0, len(val), AT_ONCE)])
+            for start in range(0, len(val), AT_ONCE):
+                part = slice(start, start + AT_ONCE)
+                rgb = val.photos(range(len(val))[part])
+                add_wrong(worst, val.samples[part], val.labels[part], chances[part], rgb, names)
+            measures = {**scores(val.labels, chances.argmax(1), names), "rule": {"name": "top-1", **WORDS},
+                        "photos": len(val), "worst": worst.rows()}  # fmt: skip
         return finished(
             place, out, network, at, kind=name, card=module.CARD, measures=measures, counts=counts, rows=rows,
             outputs={"scores": "one a class, in order of `classes`; logits; softmax over classes allowed"},
             seen={"train": said(photos), "val": said(val) if val else None}, from_=from_,
-            more={"class_weights": per_class}, warnings=warnings, resumed=resume,
+            more={"class_weights": per_class}, warnings=warnings, resumed=resume, worst=worst,
         )  # fmt: skip
 
 
-def judged_on(network: Any, photos: feed_photos.Labelled, start: int, most: int | None) -> np.ndarray:
-    """(n,) int64 answers to the AT_ONCE photos from `start` on, none from number `most` on."""
-    end = min(start + AT_ONCE, most or len(photos))
-    return np.asarray(probabilities(network, photos.photos(range(start, end))).argmax(1))
+def chances_of(network: Any, photos: feed_photos.Labelled, start: int, most: int | None) -> np.ndarray:
+    """(n, k) float32 softmax for the AT_ONCE photos from `start` on, none from number `most` on."""
+    return probabilities(network, photos.photos(range(start, min(start + AT_ONCE, most or len(photos)))))
 
 
 def said(photos: feed_photos.Labelled) -> dict[str, object]:

@@ -25,6 +25,7 @@ from handful.train.evaluate import confusion_of, measured
 from handful.train.finish import finished
 from handful.train.loss import Loss, class_weights
 from handful.train.metrics import RULES, background_of
+from handful.train.page import Worst
 from handful.train.plan import Plan
 
 QUIET = ("one_photo", "no_label_map")
@@ -61,15 +62,15 @@ def run(
 ) -> dict[str, Any]:
     """Train on any data set whose pixels have classes; write the model folder `out`, whole or not at all.
 
-    Beside it OUT.run/ holds checkpoints, metrics.csv and curves.png; resume=True goes on from there, to the bit as if
-    it had never stopped (same device, versions and threads). net: NAME or NAME:PRESET of handful.models; args: for its
-    `build`. classes: names to learn, in order, all others ignored; None for all. size_hw: the frame the phone will
-    give, which photos are squashed to; crop: what is cut of it to train on, both (h, w) px. balance: weights of
-    classes, a rule of handful.curate.balance or "none". from_: a model folder whose fitting weights are taken,
-    `rename` as in transfer. freeze: parts that are not trained; lr_of: factors of the learning rate by part. teacher: a
-    model folder to imitate. rule, background: see handful.train.metrics. val_split: None to measure nothing and keep
-    the last weights. allow: codes of errors of `handful data check` to go on with. plan: handful.train.plan.Plan's
-    settings by name; epochs or minutes must be there.
+    Beside it OUT.run/ holds checkpoints, metrics.csv, curves.png and report.html; resume=True goes on from there, to
+    the bit as if it had never stopped (same device, versions and threads). net: NAME or NAME:PRESET of
+    handful.models; args: for its `build`. classes: names to learn, in order, all others ignored; None for all.
+    size_hw: the frame the phone will give, which photos are squashed to; crop: what is cut of it to train on, both
+    (h, w) px. balance: weights of classes, a rule of handful.curate.balance or "none". from_: a model folder whose
+    fitting weights are taken, `rename` as in transfer. freeze: parts that are not trained; lr_of: factors of the
+    learning rate by part. teacher: a model folder to imitate. rule, background: see handful.train.metrics. val_split:
+    None to measure nothing and keep the last weights. allow: codes of errors of `handful data check` to go on with.
+    plan: handful.train.plan.Plan's settings by name; epochs or minutes must be there.
 
     Returns a JSON object. Raises DataError, UnknownName or MissingPackage; an existing model is then as it was.
     """
@@ -151,12 +152,15 @@ def run(
         if not crew.main:
             return {"schema_version": 1, "model": str(out), "rank": crew.rank}
         measures: dict[str, Any] = {}
+        worst = Worst(shown=True) if val is not None else None
         if val is not None:
             read = feed.labels_of(dataset, names)
-            measures = measured(network, val.samples, read, names, rule=rule, background=behind, total=len(val))
+            measures = measured(
+                network, val.samples, read, names, rule=rule, background=behind, total=len(val), worst=worst
+            )
         return finished(
             place, out, network, at, kind=name, card=module.CARD, measures=measures, counts=counts, rows=rows,
             outputs={"scores": "one a class and pixel, in order of `classes`; logits; softmax over classes allowed"},
             seen={"train": feed.said(photos), "val": feed.said(val) if val else None}, from_=from_,
-            more={"class_weights": per_class}, warnings=warnings, resumed=resume,
+            more={"class_weights": per_class}, warnings=warnings, resumed=resume, worst=worst,
         )  # fmt: skip

@@ -134,6 +134,22 @@ class Whole(nn.Module):
         return logits
 
 
+class Boxed(nn.Module):
+    """(n, 3, h, w) uint8 RGB and a target a photo -> a detector's loss, scalar float32: the sum of its parts.
+
+    Targets as handful.models.detector.Detector.losses takes them.
+    """
+
+    def __init__(self, network: Any) -> None:
+        super().__init__()
+        self.network = network.to(memory_format=torch.channels_last)
+
+    def forward(self, rgb_u8: torch.Tensor, targets: list[dict[str, torch.Tensor]]) -> torch.Tensor:
+        """As the class says."""
+        rgb = rgb_u8.float().contiguous(memory_format=torch.channels_last)
+        return torch.stack(list(self.network.losses(rgb, targets).values())).sum()
+
+
 def tutor(
     folder: Path, classes: Sequence[str], device: torch.device, task: str = "segment"
 ) -> Callable[[torch.Tensor], torch.Tensor]:  # fmt: skip
