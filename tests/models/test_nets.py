@@ -27,6 +27,8 @@ SEGMENT: dict[str, dict[str, Any]] = {
     "unet": {"base": 8},
     "mobilenet_unet:half": {},
     "lraspp": {},
+    "lraspp:lite0": {"pretrained": False},
+    "unet:lite0": {"pretrained": False},
 }
 CLASSIFY: dict[str, dict[str, Any]] = {
     "signet": {},
@@ -36,8 +38,8 @@ CLASSIFY: dict[str, dict[str, Any]] = {
 }
 MINE = {*SEGMENT, *CLASSIFY}
 AUXILIARIES = {"exeggute": 4, "exeggutor": 4, "exeggutor:small": 4, "exeggutor:people": 3, "exeggute:lite0": 3,
-               "exeggutor:lite0": 3, "unet": 0, "mobilenet_unet:half": 4, "lraspp": 0, "signet": 0,
-               "signet:cascade": 2, "classifier": 0, "classifier:squeezenet": 0}  # fmt: skip
+               "exeggutor:lite0": 3, "unet": 0, "mobilenet_unet:half": 4, "lraspp": 0, "lraspp:lite0": 0,
+               "unet:lite0": 0, "signet": 0, "signet:cascade": 2, "classifier": 0, "classifier:squeezenet": 0}  # fmt: skip
 
 
 def network(name: str, classes: int = 3, seed: int = 0, **args: Any) -> Any:
@@ -259,6 +261,20 @@ def test_scores_lie_over_their_pixels() -> None:
     assert (still - wrong)[:, :, inside, inside].abs().max() / still[:, :, inside, inside].std() > 1
 
 
+def test_blocks_left_off_the_last_stage() -> None:
+    whole, less = Lite("lite0", pretrained=True), Lite("lite0", pretrained=True, less=1)
+    x = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        all_of_it, most = whole.eval()(x), less.eval()(x)
+    assert all(torch.equal(a, b) for a, b in zip(all_of_it[:3], most[:3], strict=True))
+    assert most[3].shape == all_of_it[3].shape and not torch.equal(most[3], all_of_it[3])
+    assert set(less.state_dict()) < set(whole.state_dict())
+    assert 160_000 < sum(p.numel() for p in whole.parameters()) - sum(p.numel() for p in less.parameters()) < 175_000
+    for wrong in (3, -1):
+        with pytest.raises(DataError, match="less must be 0 to 2 blocks of lite0's last stage"):
+            Lite("lite0", pretrained=False, less=wrong)
+
+
 def test_a_pretrained_encoder_gives_the_backbones_own_features() -> None:
     theirs = backbone.build("lite0")
     ours = Lite("lite0", pretrained=True)
@@ -270,7 +286,7 @@ def test_a_pretrained_encoder_gives_the_backbones_own_features() -> None:
     with torch.no_grad():
         theirs(x)
         found = ours.eval()(x)
-        core = make("exeggute:lite0", 3, {"frame_hw": (96, 128)}).core
+        core = make("exeggutor:lite0", 3, {"frame_hw": (96, 128)}).core
         in_net = core.encoder(x)
     assert [tuple(y.shape[1:]) for y in found] == [(16, 48, 64), (24, 24, 32), (40, 12, 16), (112, 6, 8)]
     for i, y, z in zip(ours.taken, found, in_net, strict=True):

@@ -19,7 +19,9 @@ CARD = NetCard(
 # channels at strides 2, 4, 8, 16, 32; under EfficientNet-Lite0 the decoder's at 2, 4, 8 and the bottom's at 16. So
 # chosen that model.safetensors stays under 3.3 MB for eleven classes, with most weights where the map is small
 CHANNELS = (16, 32, 56, 88, 128)
-LITE_CHANNELS = (16, 24, 32, 24)
+# the bottom must carry what each pixel is: with all of Lite0's blocks only 24 channels were left for it, too few
+LITE_CHANNELS = (16, 32, 48, 80)
+LESS = 1
 
 
 def build(
@@ -68,4 +70,5 @@ def build(
         resize=resize,
         pretrained=pretrained,
         weights=weights,
+        less=LESS,
     )

@@ -6,7 +6,8 @@ from handful.errors import DataError
 from handful.models.blocks import initialise
 from handful.models.encoder import Scratch
 from handful.models.frame import NetCard
-from handful.models.segmenter import Segmenter, UNetCore
+from handful.models.net_exeggute import LESS, LITE_CHANNELS
+from handful.models.segmenter import Segmenter, UNetCore, image_refed_unet
 
 CARD = NetCard(
     task="segment",
@@ -14,7 +15,7 @@ CARD = NetCard(
     paper="Ronneberger 2015, U-Net, arXiv:1505.04597",
     licence="Apache-2.0",
     frame_hw=(360, 480),
-    presets={"paper": {"base": 64}},
+    presets={"paper": {"base": 64}, "lite0": {"encoder": "lite0"}},
 )
 
 
@@ -22,6 +23,7 @@ def build(
     classes: int,
     *,
     frame_hw: tuple[int, int] = (360, 480),
+    encoder: str = "scratch",
     base: int = 16,
     scales: int = 5,
     deep_supervision: bool = False,
@@ -31,10 +33,18 @@ def build(
 ) -> Segmenter:
     """U-Net for 2 classes or more, its logits at full resolution (so resize=False changes nothing).
 
+    encoder: "scratch", or "lite0" and the like, cut at stride 16 (see handful.models.encoder), with a path up as
+    Exeggute's, to be held beside it: logits at stride 2 then, and base and scales have no meaning.
     base: channels at full resolution, doubled at each of the scales - 1 halvings; the paper has 64 and 5.
     deep_supervision: auxiliary logits at every coarser scale in training mode. init: he, xavier or default.
-    pretrained: nothing is. Raises DataError or UnknownName.
+    pretrained: the encoder, unless it is "scratch". Raises DataError, UnknownName or MissingPackage.
     """
+    if encoder != "scratch":
+        return image_refed_unet(
+            classes, frame_hw=frame_hw, encoder=encoder, channels=(), lite_channels=LITE_CHANNELS, separable=False,
+            width=1.0, block="plain", refeed=0, first_stride=2, output_stride=2, deep_supervision=deep_supervision,
+            init=init, resize=resize, pretrained=pretrained, weights=None, less=LESS,
+        )  # fmt: skip
     for name, value, most in (("base", base, 128), ("scales", scales, 7)):
         if isinstance(value, bool) or not isinstance(value, int) or not 2 <= value <= most:
             raise DataError(f"{name} must be a whole number from 2 to {most}, got {value!r}")

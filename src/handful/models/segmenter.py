@@ -189,8 +189,12 @@ def image_refed_unet(
     resize: bool,
     pretrained: bool,
     weights: Path | None,
+    less: int = 0,
 ) -> Segmenter:
-    """What Exeggute and Exeggutor share; their files give the arguments and say what they mean."""
+    """What Exeggute and Exeggutor share; their files give the arguments and say what they mean.
+
+    less: see handful.models.encoder.Lite.
+    """
     if isinstance(refeed, bool) or not isinstance(refeed, int) or not 0 <= refeed <= 64:
         raise DataError(f"refeed must be a number of channels from 0 (off) to 64, got {refeed!r}")
     own: dict[str, Any] = {
@@ -206,7 +210,7 @@ def image_refed_unet(
         return Segmenter(core, frame_hw=frame_hw, mean=down.mean, std=down.std, resize=resize).eval()
     if first_stride != 2:
         raise DataError(f"first_stride belongs to encoder='scratch'; {encoder} starts at 2, got {first_stride!r}")
-    taken = pretrained_encoder(encoder, pretrained=pretrained, weights=weights)
+    taken = pretrained_encoder(encoder, pretrained=pretrained, weights=weights, less=less)
     *out, bottom = [width_of(c, width) for c in lite_channels]
     core = UNetCore(taken, classes, out=out, refeed=refeed, bottom=bottom, **own)
     for name, part in core.named_children():
