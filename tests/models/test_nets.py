@@ -39,7 +39,8 @@ CLASSIFY: dict[str, dict[str, Any]] = {
 MINE = {*SEGMENT, *CLASSIFY}
 AUXILIARIES = {"exeggute": 4, "exeggutor": 4, "exeggutor:small": 4, "exeggutor:people": 3, "exeggute:lite0": 3,
                "exeggutor:lite0": 3, "unet": 0, "mobilenet_unet:half": 4, "lraspp": 0, "lraspp:lite0": 0,
-               "unet:lite0": 0, "signet": 0, "signet:cascade": 2, "classifier": 0, "classifier:squeezenet": 0}  # fmt: skip
+               "unet:lite0": 0, "signet": 0, "signet:cascade": 2, "classifier": 0,
+               "classifier:squeezenet": 0}  # fmt: skip
 
 
 def network(name: str, classes: int = 3, seed: int = 0, **args: Any) -> Any:

@@ -60,6 +60,8 @@ def test_it_learns_and_the_folder_is_a_model(model: tuple[Path, dict[str, Any]],
     assert float(rows[-1]["loss"]) < float(rows[0]["loss"]) / 2
     record = json.loads((out / "train.json").read_text())
     assert record["config"]["lr"] == 0.02 and record["data"]["train"]["photos"] == 10
+    assert record["data"]["train"]["photos_of"] == {"background": 10, "box": 10, "sky": 10}
+    assert {row["photos"] for row in said["per_class"].values()} == {3}
 
 
 def test_what_was_kept_is_the_best_on_val(model: tuple[Path, dict[str, Any]]) -> None:

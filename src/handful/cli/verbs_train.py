@@ -277,10 +277,10 @@ def segmented(r: dict[str, Any]) -> str:
         ("boundary F", r["boundary_f"]),
     )
     lines = [f"{name:<24}{percent(value)} %" for name, value in rows]
-    lines.append(f"{'class':<24}{'IoU':>6}  {'accuracy':>8}  {'boundary F':>10}")
+    lines.append(f"{'class':<24}{'IoU':>6}  {'accuracy':>8}  {'boundary F':>10}  {'photos':>6}")
     for name, v in r["per_class"].items():
         lines.append(f"{name[:23]:<24}{percent(v['iou'])}  {percent(v['accuracy']):>8}  "
-                     f"{percent(v.get('boundary_f')):>10}")  # fmt: skip
+                     f"{percent(v.get('boundary_f')):>10}  {v['photos']:>6}")  # fmt: skip
     behind = f"background: {r['background']}" if r["background"] else "no class is the background"
     lines.append(f"rule {r['rule']['name']}: {r['rule']['miou']}; {behind}; {r['photos']} photos")
     return "\n".join(lines)

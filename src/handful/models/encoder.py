@@ -87,7 +87,7 @@ class Scratch(nn.Module):
 
 
 class Lite(nn.Module):
-    """EfficientNet-Lite cut before its classifier (see handful.models.backbone), at stride 16 or 32.
+    """EfficientNet-Lite cut before its classifier (see handful.models.backbone), at stride 8, 16 or 32.
 
     Cut at 16 it keeps the stages up to there: of Lite0's 3.4 M parameters 0.70 M. less: blocks left off the last stage
     kept, each of which only refines what comes in (Lite0: 0.17 M parameters each).
@@ -98,12 +98,12 @@ class Lite(nn.Module):
 
     def __init__(self, name: str, *, pretrained: bool, last_stride: int = 16, less: int = 0) -> None:
         super().__init__()
-        if last_stride not in (16, 32):
-            raise DataError(f"last_stride of an EfficientNet-Lite encoder must be 16 or 32, got {last_stride!r}")
+        if last_stride not in (8, 16, 32):
+            raise DataError(f"last_stride of an EfficientNet-Lite encoder must be 8, 16 or 32, got {last_stride!r}")
         whole = backbone.imagenet_classifier(name, pretrained=pretrained)
-        self.strides = (2, 4, 8, 16) if last_stride == 16 else (2, 4, 8, 16, 32)
+        self.strides = tuple(2**i for i in range(1, last_stride.bit_length()))
         # the last stage of each stride, whose output a decoder takes
-        self.taken = (0, 1, 2, 4) if last_stride == 16 else (0, 1, 2, 4, 6)
+        self.taken = (0, 1, 2, 4, 6)[: len(self.strides)]
         self.conv_stem, self.bn1 = whole.conv_stem, whole.bn1
         stages: list[Any] = list(whole.blocks[: self.taken[-1] + 1])
         if not 0 <= less < len(stages[-1]):
@@ -121,6 +121,31 @@ class Lite(nn.Module):
             y = stage(y)
             if i in self.taken:
                 features.append(y)
+        return features
+
+
+class Deeper(nn.Module):
+    """An encoder cut early, and blocks of one's own below it, each halving: what is learned once for all at the fine
+    scales, where photos of anything are alike, and what the task is about below.
+
+    channels: of the blocks, one for each further stride.
+    """
+
+    def __init__(self, top: Lite | Timm, channels: Sequence[int], *, kind: str, separable: bool) -> None:
+        super().__init__()
+        self.top, self.mean, self.std = top, top.mean, top.std
+        self.strides = (*top.strides, *(top.strides[-1] * 2 ** (i + 1) for i in range(len(channels))))
+        self.channels = (*top.channels, *channels)
+        given = [top.channels[-1], *channels[:-1]]
+        self.stages = nn.ModuleList(
+            block(kind, inp, out, separable=separable) for inp, out in zip(given, channels, strict=True)
+        )
+
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """As the module says."""
+        features: list[torch.Tensor] = self.top(x)
+        for stage in self.stages:
+            features.append(stage(F.max_pool2d(features[-1], 2)))
         return features
 
 

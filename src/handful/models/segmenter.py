@@ -12,7 +12,7 @@ from torch import nn
 
 from handful.errors import DataError
 from handful.models.blocks import block, convolution, initialise, width_of
-from handful.models.encoder import Lite, Refeed, Scratch, Timm, pretrained_encoder
+from handful.models.encoder import Deeper, Lite, Refeed, Scratch, Timm, pretrained_encoder
 from handful.models.frame import Normalise, check_frame
 
 
@@ -127,7 +127,7 @@ class UNetCore(nn.Module):
 
     def __init__(
         self,
-        encoder: Scratch | Lite | Timm,
+        encoder: Scratch | Lite | Timm | Deeper,
         classes: int,
         *,
         out: Sequence[int],
@@ -190,10 +190,12 @@ def image_refed_unet(
     pretrained: bool,
     weights: Path | None,
     less: int = 0,
+    cut: int = 16,
 ) -> Segmenter:
     """What Exeggute and Exeggutor share; their files give the arguments and say what they mean.
 
-    less: see handful.models.encoder.Lite.
+    less: see handful.models.encoder.Lite. cut: the stride where a pre-trained encoder ends; at 8, blocks of our own
+    follow at 16 and 32, as from scratch.
     """
     if isinstance(refeed, bool) or not isinstance(refeed, int) or not 0 <= refeed <= 64:
         raise DataError(f"refeed must be a number of channels from 0 (off) to 64, got {refeed!r}")
@@ -210,8 +212,16 @@ def image_refed_unet(
         return Segmenter(core, frame_hw=frame_hw, mean=down.mean, std=down.std, resize=resize).eval()
     if first_stride != 2:
         raise DataError(f"first_stride belongs to encoder='scratch'; {encoder} starts at 2, got {first_stride!r}")
-    taken = pretrained_encoder(encoder, pretrained=pretrained, weights=weights, less=less)
-    *out, bottom = [width_of(c, width) for c in lite_channels]
+    if cut not in (8, 16):
+        raise DataError(f"cut must be 8 or 16, the stride where {encoder} ends; got {cut!r}")
+    taken: Any = pretrained_encoder(encoder, pretrained=pretrained, weights=weights, less=less, last_stride=cut)
+    bottom = None
+    if cut == 8:
+        wide = [width_of(c, width) for c in channels]
+        taken, out = Deeper(taken, wide[3:], kind=block, separable=separable), wide[:-1]
+        initialise(taken.stages, init)
+    else:
+        *out, bottom = [width_of(c, width) for c in lite_channels]
     core = UNetCore(taken, classes, out=out, refeed=refeed, bottom=bottom, **own)
     for name, part in core.named_children():
         if name != "encoder":

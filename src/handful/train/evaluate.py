@@ -61,9 +61,9 @@ def measured(
 ) -> dict[str, Any]:  # fmt: skip
     """Scores (see Confusion.scores, boundary_f besides) at the size of the labels.
 
-    "worst" names the photos with the lowest mIoU over the classes that are in them or were said to be. read: as
-    handful.train.feed.labels_of gives it. worst: collects those photos, for a page. Raises DataError when nothing is
-    labelled.
+    Each class also says how many photos show it. "worst" names the photos with the lowest mIoU over the classes that
+    are in them or were said to be. read: as handful.train.feed.labels_of gives it. worst: collects those photos, for a
+    page. Raises DataError when nothing is labelled.
     """
     worst = worst if worst is not None else Worst()
     colours = palette(classes, None if background is None else classes[background])
@@ -90,8 +90,8 @@ def measured(
     if unlabelled:
         warn(f"{unlabelled} photos that nobody labelled do not count")
     found = counts.scores(classes, rule=rule, background=background)
-    for name, f in zip(classes, contours.per_class, strict=True):
-        found["per_class"][name]["boundary_f"] = f
+    for name, f, shown in zip(classes, contours.per_class, contours.found, strict=True):
+        found["per_class"][name] |= {"boundary_f": f, "photos": len(shown)}
     found["boundary_f"] = mean(contours.per_class)
     found["rule"]["size"] = SIZE_RULE
     return {**found, "confusion": counts.counts.tolist(), "photos": photos, "unlabelled": unlabelled,

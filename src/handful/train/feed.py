@@ -331,5 +331,6 @@ def _stacked(own: np.ndarray, tasks: list[Future[tuple[np.ndarray, np.ndarray]]]
 
 def said(photos: Photos) -> dict[str, object]:
     """What a record of the training says of a split."""
-    return {"photos": len(photos), "missing_classes": photos.missing, "sha256": photos.sha256,
+    return {"photos": len(photos), "photos_of": dict(zip(photos.classes, photos.images, strict=True)),
+            "missing_classes": photos.missing, "sha256": photos.sha256,
             "skipped": Counter({why: len(names) for why, names in photos.skipped.items()})}  # fmt: skip

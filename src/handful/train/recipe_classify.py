@@ -11,12 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from handful.curate.check import ensure
-from handful.data import formats
-from handful.data.finding import Finding, stop
-from handful.files import cache_home
 from handful.models.count import count
-from handful.progress import warn
 from handful.train import course, feed_photos, transfer, weights
 from handful.train.devices import Crew, settled
 from handful.train.feed import order
@@ -25,9 +20,9 @@ from handful.train.judge import WORDS, add_wrong, probabilities, scores
 from handful.train.loss import Loss, class_weights
 from handful.train.page import Worst
 from handful.train.plan import Plan
+from handful.train.source import checked
 from handful.train.views import Views
 
-QUIET = ("one_photo", "no_label_map")
 AT_ONCE = 256  # photos that are judged together
 
 
@@ -73,15 +68,7 @@ def run(
         settled(how_long.seed, crew.device, how_long.threads),
     ):
         # the data: checked, then decoded once
-        warnings = ensure(data, format=format, allow=allow, quiet=QUIET, cache=cache_home()) if crew.main else []
-        for text in warnings:
-            warn(text)
-
-        def tell(finding: Finding) -> None:
-            if finding.code not in allow:
-                stop(finding)
-
-        dataset = formats.read(data, format=format, tell=tell)
+        dataset, warnings = checked(data, format=format, allow=allow, main=crew.main)
         names = feed_photos.classes_of(dataset, classes)
         decode: dict[str, Any] = {"scratch": place, "leave_out": bool(allow)}
         photos = feed_photos.gather(dataset, train_split, names, size_hw, **decode)

@@ -11,20 +11,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from handful.curate.check import ensure
-from handful.data import formats
-from handful.data.finding import Finding, stop
-from handful.files import cache_home
 from handful.models.count import count
-from handful.progress import warn
 from handful.train import course, feed_boxes, transfer, weights
 from handful.train.devices import Crew, settled
 from handful.train.feed_boxes import Zoom
 from handful.train.finish import finished
 from handful.train.judge_boxes import WATCHED, measured, rule_of
 from handful.train.plan import Plan
+from handful.train.source import checked
 
-QUIET = ("one_photo", "no_label_map")
 OUTPUTS = {
     "boxes": "(n, 4) left, top, right, bottom in px of the frame, right and bottom exclusive",
     "scores": "(n,) 0..1, largest first",
@@ -82,15 +77,7 @@ def run_boxes(
         settled(how_long.seed, crew.device, how_long.threads),
     ):
         # the data: checked, then decoded once
-        warnings = ensure(data, format=format, allow=allow, quiet=QUIET, cache=cache_home()) if crew.main else []
-        for text in warnings:
-            warn(text)
-
-        def tell(finding: Finding) -> None:
-            if finding.code not in allow:
-                stop(finding)
-
-        dataset = formats.read(data, format=format, tell=tell)
+        dataset, warnings = checked(data, format=format, allow=allow, main=crew.main)
         names = feed_boxes.classes_of(dataset, classes)
         decode: dict[str, Any] = {"masks": masks, "scratch": place, "leave_out": bool(allow)}
         photos = feed_boxes.gather(dataset, train_split, names, size_hw, **decode)

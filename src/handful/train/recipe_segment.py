@@ -11,13 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from handful.curate.check import ensure
-from handful.data import formats
-from handful.data.finding import Finding, stop
-from handful.files import cache_home
 from handful.models.count import count
 from handful.pick import unknown
-from handful.progress import warn
 from handful.train import course, feed, transfer, weights
 from handful.train.augment import Augment
 from handful.train.devices import Crew, settled
@@ -27,8 +22,7 @@ from handful.train.loss import Loss, class_weights
 from handful.train.metrics import RULES, background_of
 from handful.train.page import Worst
 from handful.train.plan import Plan
-
-QUIET = ("one_photo", "no_label_map")
+from handful.train.source import checked
 
 
 def run(
@@ -86,18 +80,9 @@ def run(
         settled(how_long.seed, crew.device, how_long.threads),
     ):
         # the data: checked, then decoded once
-        options = {"masks": masks} if masks else {}
-        warnings = (
-            ensure(data, format=format, allow=allow, quiet=QUIET, cache=cache_home(), **options) if crew.main else []
+        dataset, warnings = checked(
+            data, format=format, allow=allow, main=crew.main, **({"masks": masks} if masks else {})
         )
-        for text in warnings:
-            warn(text)
-
-        def tell(finding: Finding) -> None:
-            if finding.code not in allow:
-                stop(finding)
-
-        dataset = formats.read(data, format=format, tell=tell, **options)
         names = feed.classes_of(dataset, classes)
         behind = background_of(names, background)
         decode: dict[str, Any] = {"scratch": place, "leave_out": bool(allow)}
