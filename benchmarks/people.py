@@ -1,0 +1,165 @@
+"""People in photos of anything: ours beside MediaPipe's Selfie and Meet, on the same photos in one run.
+
+    python benchmarks/people.py [--seeds 0 1 2] [--epochs 80] [--threads 1] [--work DIR] [--peers DIR] [--quick]
+                                [--json] [--out FILE]
+
+Trained on the person masks of coco-mini's train photos (116) by `handful train segment`, weights of the last epoch;
+measured on the 27 of val. Person IoU is over all pixels of the split, at the size of the labels; crowds do not count.
+Selfie and Meet, which were made for people close to a camera, take the photo squashed to their frame, RGB / 255; a
+pixel is a person from 0.5 on. Time: ONNX Runtime, fp32, one thread, a photo already of the frame's size, rounds of all
+networks in turn; ours as `handful device compile` makes it, uint8 in, scores at the frame's size out. Bytes: the same
+in fp16.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from common import ROOT, data_folder, save
+
+from handful.data import formats
+from handful.data.photos import fit, read_photo
+from handful.device.compile import compile_model
+from handful.files import cache_home, to_json
+from handful.models.folder import from_folder
+from handful.train import feed
+from handful.train.evaluate import predict
+from handful.train.loss import Loss
+from handful.train.metrics import Confusion
+from handful.train.recipe_segment import run
+
+CLASSES = ("background", "person")
+PEERS = {"selfie": (256, 256), "meet": (144, 256)}
+PLAN: dict[str, Any] = {
+    "batch": 8, "lr": 0.003, "ema": 0.99, "balance": "enet^0.5", "keep": "last", "workers": 1, "allow": ["empty_mask"],
+    "format": "masks", "masks": "person_masks",
+}  # fmt: skip
+WANTED = {"iou": 0.55, "mb_fp16": 0.5, "times_selfie": 2.0}
+Asked = Callable[[np.ndarray, tuple[int, int]], np.ndarray]  # photo, (h, w) of the answer -> class numbers
+
+
+def one_thread(path: Path) -> Any:
+    """A session of ONNX Runtime that uses one core."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def peer(name: str, session: Any) -> Asked:
+    """Selfie gives the chance of a person, Meet two logits."""
+
+    def asked(rgb: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
+        import cv2
+
+        frame = fit(rgb, PEERS[name])[None].astype(np.float32) / 255
+        out = session.run(None, {session.get_inputs()[0].name: frame})[0][0]
+        chance = out[..., 0] if out.shape[-1] == 1 else 1 / (1 + np.exp(out[..., 0] - out[..., 1]))
+        return np.asarray(cv2.resize(chance, size_hw[::-1], interpolation=cv2.INTER_LINEAR) >= 0.5, dtype=np.uint8)
+
+    return asked
+
+
+def measured(ask: Asked) -> dict[str, Any]:
+    """Person IoU over all pixels of val, and its mean over the photos that show someone."""
+    dataset = formats.read(data_folder() / "coco-mini", format="masks", masks="person_masks")
+    read, whole, each = feed.labels_of(dataset, CLASSES), Confusion(2), []
+    for sample in feed.split_of(dataset, "val"):
+        rgb = read_photo(sample.path).rgb_u8
+        truth = read(sample, (rgb.shape[1], rgb.shape[0]))
+        if truth is None:
+            continue
+        answer, alone = ask(rgb, truth.shape), Confusion(2)
+        whole.add(truth, answer)
+        alone.add(truth, answer)
+        if (truth == 1).any():
+            each.append(alone.iou()[1] or 0.0)
+    return {"iou": whole.iou()[1], "iou_of_a_photo": statistics.fmean(each), "photos": len(each)}
+
+
+def timed(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, dict[str, float]]:
+    """Milliseconds of each call: median and 10th, 90th percentile, rounds of all in turn."""
+    taken: dict[str, list[float]] = {name: [] for name in calls}
+    for number in range(rounds + 5):
+        for name, call in calls.items():
+            began = time.perf_counter()
+            call()
+            if number >= 5:
+                taken[name].append(1000 * (time.perf_counter() - began))
+    return {name: {"median_ms": statistics.median(ms), "p10_ms": float(np.percentile(ms, 10)),
+                   "p90_ms": float(np.percentile(ms, 90))} for name, ms in taken.items()}  # fmt: skip
+
+
+def main() -> None:
+    """Run it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--net", default="exeggutor:portrait")
+    parser.add_argument("--epochs", type=int, default=80)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=200)
+    parser.add_argument("--work", type=Path, help="where runs are kept  [default: the cache folder]")
+    parser.add_argument("--peers", type=Path, default=ROOT.parent / "shared" / "peers")
+    parser.add_argument("--quick", action="store_true", help="1 epoch and 5 rounds, to see that it runs")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    work = options.work or (cache_home() or Path("people.work")) / ("people-quick" if options.quick else "people")
+    work.mkdir(parents=True, exist_ok=True)
+    epochs, rounds = (1, 5) if options.quick else (options.epochs, options.rounds)
+    runs: list[dict[str, Any]] = []
+    for seed in options.seeds:
+        out = work / f"{options.net.replace(':', '-')}-{epochs}-{seed}"
+        if not (out / "handful.json").exists():
+            run(data_folder() / "coco-mini", out, net=options.net, epochs=epochs, seed=seed, threads=options.threads,
+                every=max(1, epochs // 4), loss=Loss(dice=0.5), resume=True,
+                lr_of={"core.encoder.top": 0.3} if options.net == "exeggutor:portrait" else {}, **PLAN)  # fmt: skip
+        model = from_folder(out)
+        found = measured(lambda rgb, size, network=model.network: predict(network, rgb, size))
+        runs.append({"seed": seed, **found, "minutes": model.meta["minutes"]})
+    artefacts = {p: compile_model(out, "onnxruntime", p, taps=False) for p in ("fp32", "fp16")}
+    calls: dict[str, Callable[[], Any]] = {}
+    table: dict[str, Any] = {}
+    sessions = {"ours": one_thread(next(artefacts["fp32"].model.rglob("*.onnx")))}
+    frame = np.zeros((1, *model.frame_hw, 3), dtype=np.uint8)
+    calls["ours"] = lambda: sessions["ours"].run(None, {sessions["ours"].get_inputs()[0].name: frame})
+    for name, hw in PEERS.items():
+        path = options.peers / f"{name}.onnx"
+        if not path.exists():
+            print(f"no {path}, so {name} is not beside ours; give --peers DIR", flush=True)
+            continue
+        session, empty = one_thread(path), np.zeros((1, *hw, 3), dtype=np.float32)
+        table[name] = {**measured(peer(name, session)), "mb_fp32": path.stat().st_size / 1e6}
+        calls[name] = lambda session=session, empty=empty: session.run(None, {session.get_inputs()[0].name: empty})
+    ms = timed(calls, rounds)
+    iou = [r["iou"] for r in runs]
+    table["ours"] = {
+        "iou": statistics.fmean(iou), "least": min(iou), "most": max(iou),
+        "iou_of_a_photo": statistics.fmean(r["iou_of_a_photo"] for r in runs), "params": model.meta["params"],
+        "mb_fp16": artefacts["fp16"].bytes / 1e6, "minutes": statistics.fmean(r["minutes"] for r in runs), "runs": runs,
+    }  # fmt: skip
+    for name, row in table.items():
+        row |= ms[name]
+        about = f" ({100 * row['least']:.1f} to {100 * row['most']:.1f}, {len(runs)} seeds)" if name == "ours" else ""
+        size = f"{row['mb_fp16']:.2f} MB fp16" if name == "ours" else f"{row['mb_fp32']:.2f} MB fp32"
+        print(f"{name}: person IoU {100 * row['iou']:.1f} %{about}, of a photo {100 * row['iou_of_a_photo']:.1f} %, "
+              f"{row['median_ms']:.2f} ms ({row['p10_ms']:.2f} to {row['p90_ms']:.2f}), {size}",
+              flush=True)  # fmt: skip
+    result: dict[str, Any] = {"net": options.net, "epochs": epochs, "networks": table, "wanted": WANTED}
+    if "selfie" in table:
+        result["times_selfie"] = ms["ours"]["median_ms"] / ms["selfie"]["median_ms"]
+        print(f"{result['times_selfie']:.2f} times Selfie's time")
+    if options.json:
+        print(to_json(result))
+    if options.out:
+        save(options.out, result)
+
+
+if __name__ == "__main__":
+    main()
