@@ -40,10 +40,9 @@ WANTED = 1.2
 def some(root: Path, count: int) -> Path:
     """The first photos of CamVid's train split, as a data set of its own."""
     source = data_folder() / "camvid"
-    shutil.copyfile(source / "labels.json", root / "labels.json")
     for photo in sorted((source / "images" / "train").iterdir())[:count]:
         mask = next((source / "labels" / "train").glob(f"{photo.stem}.*"))
-        for file, kind in ((photo, "images"), (mask, "masks")):
+        for file, kind in ((photo, "images"), (mask, "labels")):
             place = root / kind / "train" / file.name
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, place)
@@ -55,7 +54,7 @@ class Scenes(torch.utils.data.Dataset[Any]):
 
     def __init__(self, root: Path) -> None:
         self.photos = sorted((root / "images" / "train").iterdir())
-        self.masks = sorted((root / "masks" / "train").iterdir())
+        self.masks = sorted((root / "labels" / "train").iterdir())
         self.change = v2.Compose([
             v2.RandomResize(min_size=180, max_size=720), v2.RandomHorizontalFlip(0.5),
             v2.RandomCrop(CROP, pad_if_needed=True, fill={tv_tensors.Image: 0, tv_tensors.Mask: 255, "others": 0}),

@@ -24,6 +24,7 @@ SEGMENT: dict[str, dict[str, Any]] = {
     "exeggutor:people": {"frame_hw": (64, 96)},
     "exeggute:lite0": {"pretrained": False},
     "exeggutor:lite0": {"pretrained": False},
+    "exeggutor:portrait": {"pretrained": False},
     "unet": {"base": 8},
     "mobilenet_unet:half": {},
     "lraspp": {},
@@ -38,6 +39,7 @@ CLASSIFY: dict[str, dict[str, Any]] = {
 }
 MINE = {*SEGMENT, *CLASSIFY}
 AUXILIARIES = {"exeggute": 4, "exeggutor": 4, "exeggutor:small": 4, "exeggutor:people": 3, "exeggute:lite0": 3,
+               "exeggutor:portrait": 3,
                "exeggutor:lite0": 3, "unet": 0, "mobilenet_unet:half": 4, "lraspp": 0, "lraspp:lite0": 0,
                "unet:lite0": 0, "signet": 0, "signet:cascade": 2, "classifier": 0,
                "classifier:squeezenet": 0}  # fmt: skip
@@ -271,9 +273,36 @@ def test_blocks_left_off_the_last_stage() -> None:
     assert most[3].shape == all_of_it[3].shape and not torch.equal(most[3], all_of_it[3])
     assert set(less.state_dict()) < set(whole.state_dict())
     assert 160_000 < sum(p.numel() for p in whole.parameters()) - sum(p.numel() for p in less.parameters()) < 175_000
-    for wrong in (3, -1):
-        with pytest.raises(DataError, match="less must be 0 to 2 blocks of lite0's last stage"):
-            Lite("lite0", pretrained=False, less=wrong)
+    # whole stages go too, down to the one block that halves; what is left is what the whole one has there
+    for gone, channels in ((2, 112), (3, 80), (4, 80), (5, 80)):
+        short = Lite("lite0", pretrained=True, less=gone).eval()
+        assert short.channels == (16, 24, 40, channels)
+        seen: list[torch.Tensor] = []
+        left = [part for stage in whole.blocks for part in stage][: 13 - gone - 2]
+        hook = left[-1].register_forward_hook(lambda m, given, out, seen=seen: seen.append(out))
+        with torch.no_grad():
+            whole(x)
+            found = short(x)
+        hook.remove()
+        assert torch.equal(found[3], seen[0]) and found[3].shape == (1, channels, 4, 4)
+    for wrong, stride, most_of in ((6, 16, 5), (-1, 16, 5), (True, 16, 5), (2, 8, 1), (5, 32, 4)):
+        with pytest.raises(DataError, match=f"less must be 0 to {most_of} blocks of lite0 cut at stride {stride}"):
+            Lite("lite0", pretrained=False, last_stride=stride, less=wrong)
+
+
+def test_blocks_of_our_own_below_a_pretrained_encoder() -> None:
+    """Cut at 8 and gone on to 32: the fine features are the encoder's, the deeper ones join them."""
+    args = {"encoder": "lite0", "cut": 8, "deepest": 32, "width": 0.25}
+    net = make("exeggutor", 3, {**args, "frame_hw": (96, 128)})
+    x = torch.randn(1, 3, 96, 128, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        found, own = net.core.encoder(x), Lite("lite0", pretrained=True, last_stride=8).eval()(x)
+    assert net.core.stride == 32 and net.core.encoder.strides == (2, 4, 8, 16, 32)
+    assert all(torch.equal(a, b) for a, b in zip(found[:3], own, strict=True))
+    assert [tuple(y.shape) for y in found[3:]] == [(1, 80, 6, 8), (1, 136, 3, 4)]
+    for cut, deepest in ((32, 32), (16, 8), (16, 64), (4, 16)):
+        with pytest.raises(DataError, match="cut must be 8 or 16, where lite0 ends, and deepest 16 or 32"):
+            make("exeggutor", 3, {**args, "cut": cut, "deepest": deepest, "pretrained": False})
 
 
 def test_a_pretrained_encoder_gives_the_backbones_own_features() -> None:

@@ -16,7 +16,7 @@ from PIL import Image as PIL_Image
 
 from handful.data.photos import read_photo
 from handful.errors import DataError, UnknownName
-from handful.files import read_tensors
+from handful.files import read_json, read_tensors
 from handful.models.folder import from_folder, read_meta
 from handful.train import state
 from handful.train.augment import NOTHING
@@ -137,6 +137,17 @@ def test_without_val_the_last_weights_are_kept(data: Path, tmp_path: Path) -> No
     said = run(data, tmp_path / "m", **FAST, val_split=None)
     assert said["best"] is None and "miou_with_background" not in said
     assert read_meta(tmp_path / "m")["metrics"] is None
+
+
+def test_a_presets_frame_is_what_it_trains_for(data: Path, tmp_path: Path) -> None:
+    frames = []
+    for wish in ({}, {"args": {"frame_hw": [64, 96]}}, {"args": {"frame_hw": [64, 96]}, "size_hw": (32, 64)}):
+        out = tmp_path / f"m{len(frames)}"
+        run(data, out, **{**{k: v for k, v in FAST.items() if k not in ("size_hw", "crop", "args")}, **wish,
+                          "net": "exeggutor:people", "epochs": 1, "val_split": None})  # fmt: skip
+        frames.append(tuple(from_folder(out).network.frame_hw))
+        assert read_json(out / "train.json")["config"]["size_hw"] == list(frames[-1])
+    assert frames == [(256, 256), (64, 96), (32, 64)]
 
 
 def test_minutes_become_epochs(data: Path, tmp_path: Path) -> None:

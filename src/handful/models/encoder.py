@@ -89,8 +89,9 @@ class Scratch(nn.Module):
 class Lite(nn.Module):
     """EfficientNet-Lite cut before its classifier (see handful.models.backbone), at stride 8, 16 or 32.
 
-    Cut at 16 it keeps the stages up to there: of Lite0's 3.4 M parameters 0.70 M. less: blocks left off the last stage
-    kept, each of which only refines what comes in (Lite0: 0.17 M parameters each).
+    Cut at 16 it keeps the stages up to there: of Lite0's 3.4 M parameters 0.70 M. less: blocks left off its end, which
+    only refine what comes in at that stride (Lite0 has six at 16: the last two 0.17 M parameters each, those before
+    0.11, 0.08 and 0.08); the first, which halves, stays.
     """
 
     mean: Triple = LITE_MEAN
@@ -103,15 +104,18 @@ class Lite(nn.Module):
         whole = backbone.imagenet_classifier(name, pretrained=pretrained)
         self.strides = tuple(2**i for i in range(1, last_stride.bit_length()))
         # the last stage of each stride, whose output a decoder takes
-        self.taken = (0, 1, 2, 4, 6)[: len(self.strides)]
+        taken = list((0, 1, 2, 4, 6)[: len(self.strides)])
         self.conv_stem, self.bn1 = whole.conv_stem, whole.bn1
-        stages: list[Any] = list(whole.blocks[: self.taken[-1] + 1])
-        if not 0 <= less < len(stages[-1]):
-            raise DataError(f"less must be 0 to {len(stages[-1]) - 1} blocks of {name}'s last stage, got {less!r}")
+        stages: list[Any] = list(whole.blocks[: taken[-1] + 1])
+        most = sum(len(stage) for stage in stages[taken[-2] + 1 :]) - 1
+        if isinstance(less, bool) or not isinstance(less, int) or not 0 <= less <= most:
+            raise DataError(f"less must be 0 to {most} blocks of {name} cut at stride {last_stride}, got {less!r}")
+        while less >= len(stages[-1]):
+            less -= len(stages.pop())
         stages[-1] = stages[-1][: len(stages[-1]) - less]
+        self.taken = (*taken[:-1], len(stages) - 1)
         self.blocks = nn.ModuleList(stages)
-        info = [stage[-1] for stage in whole.blocks]
-        self.channels = tuple(_out_channels(info[i]) for i in self.taken)
+        self.channels = tuple(_out_channels(whole.blocks[i][-1]) for i in self.taken)
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
         """As the module says."""

@@ -20,6 +20,7 @@ CARD = NetCard(
         "portrait": {
             "encoder": "lite0",
             "cut": 8,
+            "deepest": 32,
             "width": 0.34,
             "refeed": 4,
             "output_stride": 4,
@@ -40,6 +41,8 @@ def build(
     frame_hw: tuple[int, int] = (360, 480),
     encoder: str = "scratch",
     cut: int = 16,
+    less: int = 0,
+    deepest: int = 16,
     width: float = 1.0,
     block: str = "plain",
     separable: bool = True,
@@ -55,13 +58,13 @@ def build(
     """Exeggutor, for 2 classes or more.
 
     frame_hw: height and width in pixels of the uint8 RGB frame. encoder: "scratch", "lite0" ("lite1", "lite2":
-    ImageNet weights unless pretrained=False) or "timm:NAME"; cut: the stride where these end, 16, or 8 with blocks of
-    our own at 16 and 32 below. width: times all channels but a pre-trained encoder's. block: plain, residual,
-    squeeze_excite, dense, aggregation or factorised (1x9 + 9x1). separable: depthwise-separable convolutions, or
-    plain ones. refeed: channels made of the image at each scale, 0 for none; under a pre-trained encoder, whose own
-    path stays as it was trained, they join its features on the way to the decoder. first_stride: 1 or 2, where the
-    path down starts. output_stride: of the logits. deep_supervision: auxiliary logits in training mode. init: he,
-    xavier or default, for all that is not pre-trained.
+    ImageNet weights unless pretrained=False) or "timm:NAME"; cut: the stride where these end, 8 or 16; less: blocks
+    left off an EfficientNet-Lite's end; deepest: 16 or 32, down to which blocks of our own go on. width: times all
+    channels but a pre-trained encoder's. block: plain, residual, squeeze_excite, dense, aggregation or factorised
+    (1x9 + 9x1). separable: depthwise-separable convolutions, or plain ones. refeed: channels made of the image at each
+    scale, 0 for none; under a pre-trained encoder, whose own path stays as it was trained, they join its features on
+    the way to the decoder. first_stride: 1 or 2, where the path down starts. output_stride: of the logits.
+    deep_supervision: auxiliary logits in training mode. init: he, xavier or default, for all that is not pre-trained.
     resize: False leaves off the last resize layer. weights: a safetensors file for encoder="timm:NAME".
     Raises DataError, UnknownName or MissingPackage.
     """
@@ -82,5 +85,7 @@ def build(
         resize=resize,
         pretrained=pretrained,
         weights=weights,
+        less=less,
         cut=cut,
+        deepest=deepest,
     )

@@ -191,11 +191,12 @@ def image_refed_unet(
     weights: Path | None,
     less: int = 0,
     cut: int = 16,
+    deepest: int = 16,
 ) -> Segmenter:
     """What Exeggute and Exeggutor share; their files give the arguments and say what they mean.
 
-    less: see handful.models.encoder.Lite. cut: the stride where a pre-trained encoder ends; at 8, blocks of our own
-    follow at 16 and 32, as from scratch.
+    less: see handful.models.encoder.Lite. cut: the stride where a pre-trained encoder ends. deepest: below it blocks of
+    our own go on to this stride, with the channels they have from scratch.
     """
     if isinstance(refeed, bool) or not isinstance(refeed, int) or not 0 <= refeed <= 64:
         raise DataError(f"refeed must be a number of channels from 0 (off) to 64, got {refeed!r}")
@@ -212,13 +213,13 @@ def image_refed_unet(
         return Segmenter(core, frame_hw=frame_hw, mean=down.mean, std=down.std, resize=resize).eval()
     if first_stride != 2:
         raise DataError(f"first_stride belongs to encoder='scratch'; {encoder} starts at 2, got {first_stride!r}")
-    if cut not in (8, 16):
-        raise DataError(f"cut must be 8 or 16, the stride where {encoder} ends; got {cut!r}")
+    if cut not in (8, 16) or deepest not in (16, 32) or cut > deepest:
+        raise DataError(f"cut must be 8 or 16, where {encoder} ends, and deepest 16 or 32; got {cut!r} and {deepest!r}")
     taken: Any = pretrained_encoder(encoder, pretrained=pretrained, weights=weights, less=less, last_stride=cut)
     bottom = None
-    if cut == 8:
-        wide = [width_of(c, width) for c in channels]
-        taken, out = Deeper(taken, wide[3:], kind=block, separable=separable), wide[:-1]
+    if deepest > cut:
+        wide = [width_of(c, width) for c in channels[: deepest.bit_length() - 1]]
+        taken, out = Deeper(taken, wide[len(taken.strides) :], kind=block, separable=separable), wide[:-1]
         initialise(taken.stages, init)
     else:
         *out, bottom = [width_of(c, width) for c in lite_channels]

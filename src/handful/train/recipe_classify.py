@@ -61,7 +61,7 @@ def run(
     data, out, how_long = Path(data), Path(out), Plan.of(plan)
     how, criterion = views or Views(), loss or Loss()
     name, module, preset = weights.network_card(net, "classify")
-    size_hw = size_hw or tuple(module.CARD.frame_hw)
+    size_hw = size_hw or weights.frame_of(module, {**preset, **(args or {})})
     crew = Crew(how_long.device, how_long.batch)
     with (
         course.reserved(out, resume=resume, overwrite=overwrite, crew=crew) as place,

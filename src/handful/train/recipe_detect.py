@@ -70,7 +70,7 @@ def run_boxes(
     data, out, how_long = Path(data), Path(out), Plan.of(plan)
     how, masks, score = zoom or Zoom(), work == "instance", "mask_ap" if work == "instance" else "ap"
     name, module, preset = weights.network_card(net, work)
-    size_hw = size_hw or tuple(module.CARD.frame_hw)
+    size_hw = size_hw or weights.frame_of(module, {**preset, **(args or {})})
     crew = Crew(how_long.device, how_long.batch)
     with (
         course.reserved(out, resume=resume, overwrite=overwrite, crew=crew) as place,

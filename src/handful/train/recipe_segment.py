@@ -73,7 +73,7 @@ def run(
         raise unknown("rule", rule, RULES)
     how, criterion = augment or Augment(), loss or Loss()
     name, module, preset = weights.network_card(net, "segment")
-    size_hw = size_hw or tuple(module.CARD.frame_hw)
+    size_hw = size_hw or weights.frame_of(module, {**preset, **(args or {})})
     crew = Crew(how_long.device, how_long.batch)
     with (
         course.reserved(out, resume=resume, overwrite=overwrite, crew=crew) as place,

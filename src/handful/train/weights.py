@@ -31,6 +31,12 @@ def network_card(net: str, task: str) -> tuple[str, Any, dict[str, Any]]:
     return name, module, dict(presets.get(preset, {}))
 
 
+def frame_of(module: Any, args: Mapping[str, Any]) -> tuple[int, int]:
+    """Height and width of the frame a network is built for: its arguments say it (a preset's, too), or its card."""
+    height, width = args.get("frame_hw", module.CARD.frame_hw)
+    return height, width
+
+
 def _task(name: str) -> str:
     return str(pick(handful.models, "net", name).CARD.task)
 
