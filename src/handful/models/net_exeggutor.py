@@ -17,16 +17,14 @@ CARD = NetCard(
     presets={
         "lite0": {"encoder": "lite0"},
         "small": {"width": 0.5},
-        "portrait": {
+        "people": {
             "encoder": "lite0",
-            "cut": 8,
-            "deepest": 32,
-            "width": 0.34,
+            "less": 4,
+            "width": 0.25,
             "refeed": 4,
             "output_stride": 4,
-            "frame_hw": [192, 192],
+            "frame_hw": [256, 256],
         },
-        "people": {"width": 0.375, "refeed": 4, "output_stride": 4, "frame_hw": [256, 256]},
     },
 )
 # channels at strides 2, 4, 8, 16, 32; under EfficientNet-Lite0 the decoder's at 2, 4, 8 and the bottom's at 16. So
