@@ -27,7 +27,7 @@ from handful.train.recipe_segment import run
 NETS = ("exeggutor:lite0", "exeggute:lite0", "lraspp:lite0", "unet:lite0", "exeggutor:small")
 WANTED = {"exeggutor:lite0": 0.68, "exeggute:lite0": 0.66, "exeggutor:small": 0.50}
 SIZE_HW, CROP_HW = (360, 480), (256, 352)
-PLAN: dict[str, Any] = {"batch": 8, "lr": 0.003, "ema": 0.99, "balance": "enet^0.5", "keep": "last", "workers": 1}
+PLAN: dict[str, Any] = {"batch": 8, "lr": 0.008, "ema": 0.99, "balance": "enet^0.5", "keep": "last", "workers": 1}
 
 
 def trained(net: str, seed: int, epochs: int, threads: int, work: Path, quick: bool) -> dict[str, Any]:
@@ -39,7 +39,7 @@ def trained(net: str, seed: int, epochs: int, threads: int, work: Path, quick: b
         size, crop = ((96, 128), (64, 96)) if quick else (SIZE_HW, CROP_HW)
         part = {"lraspp:lite0": "core.backbone"}.get(net, "core.encoder")
         run(data, out, net=net, epochs=epochs, every=max(1, epochs // 4), seed=seed, threads=threads, size_hw=size,
-            crop=crop, loss=Loss(dice=0.5), lr_of={part: 0.3} if pretrained else {}, resume=True, **PLAN)  # fmt: skip
+            crop=crop, loss=Loss(dice=0.5), lr_of={part: 0.2} if pretrained else {}, resume=True, **PLAN)  # fmt: skip
     found, record = evaluate(out, data, split="val"), read_json(out / "train.json")
     keys = ("miou_with_background", "pixel_accuracy", "mean_accuracy", "boundary_f", "params", "macs", "minutes")
     return {"net": net, "seed": seed, "epochs": epochs, "miou": found["miou_with_background"],

@@ -10,6 +10,9 @@ as many worker processes as ours has threads, cross entropy with 0.5 of the auxi
 SGD, a learning rate for each step, memory left as torch lays it out. Rounds alternate; a round is two epochs of which
 the second counts, CamVid's photos at 480x360, crops of 352x256, batch 8. The ratio is that of the medians, the spread
 that of the ratios of single rounds.
+
+Beside it, the same change of photo and labels (turned, enlarged, mirrored, cropped, recoloured) made by
+handful.train.augment and by transforms v2, milliseconds a photo on one thread.
 """
 
 from __future__ import annotations
@@ -19,9 +22,11 @@ import shutil
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from common import data_folder, save
 from PIL import Image as PIL_Image
@@ -31,6 +36,7 @@ from torchvision.transforms import v2
 
 from handful.files import read_json, to_json
 from handful.models.show import make
+from handful.train.augment import Augment, augmented
 from handful.train.recipe_segment import run
 
 CROP, BATCH, CLASSES = (256, 352), 8, 11
@@ -116,6 +122,31 @@ def ours(net: str, root: Path, threads: int, workers: int, epochs: int) -> float
     return float(history[-1]["seconds"] - history[-2]["seconds"])
 
 
+def changes(root: Path, rounds: int) -> dict[str, float]:
+    """Milliseconds to change one photo and its labels, median: ours, and the same by transforms v2."""
+    torch.set_num_threads(1)
+    photo = np.array(PIL_Image.open(min((root / "images" / "train").iterdir())).convert("RGB"))
+    mask = np.array(PIL_Image.open(min((root / "labels" / "train").iterdir())))
+    how = Augment()
+    lost = {tv_tensors.Image: 0, tv_tensors.Mask: 255}
+    theirs_ = v2.Compose([
+        v2.RandomAffine(how.rotate_deg, scale=how.scale, interpolation=v2.InterpolationMode.BILINEAR, fill=lost),
+        v2.RandomHorizontalFlip(how.flip), v2.RandomCrop(CROP),
+        v2.ColorJitter(how.brightness, how.contrast, how.saturation, how.hue_deg / 360),
+    ])  # fmt: skip
+    pair = tv_tensors.Image(torch.from_numpy(photo).permute(2, 0, 1)), tv_tensors.Mask(torch.from_numpy(mask))
+    calls: dict[str, Callable[[int], Any]] = {
+        "ours": lambda number: augmented(photo, mask, CROP, how, (0, 0, number)), "v2": lambda number: theirs_(*pair)
+    }  # fmt: skip
+    taken: dict[str, list[float]] = {name: [] for name in calls}
+    for number in range(rounds):
+        for name, call in calls.items():
+            began = time.perf_counter()
+            call(number)
+            taken[name].append(1000 * (time.perf_counter() - began))
+    return {name: statistics.median(ms) for name, ms in taken.items()}
+
+
 def main() -> None:
     """Run it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -131,6 +162,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         root = some(Path(scratch), options.photos)
         photos = options.photos // BATCH * BATCH
+        augment_ms = changes(root, 50)
+        print(f"one photo changed: ours {augment_ms['ours']:.1f} ms, transforms v2 {augment_ms['v2']:.1f} ms")
         for net in options.nets:
             rates: dict[str, list[float]] = {"ours": [], "theirs": []}
             for number in range(options.rounds):
@@ -148,7 +181,7 @@ def main() -> None:
                   f"{f['photos_a_second']['theirs']:.2f} photos/s: {f['ratio']:.2f} x ({f['ratio_least']:.2f} to "
                   f"{f['ratio_most']:.2f}, {options.rounds} rounds)", flush=True)  # fmt: skip
     result = {"threads": options.threads, "workers": options.workers, "batch": BATCH, "crop_hw": list(CROP),
-              "wanted": WANTED, "networks": found}  # fmt: skip
+              "wanted": WANTED, "augment_ms": augment_ms, "networks": found}  # fmt: skip
     if options.json:
         print(to_json(result))
     if options.out:

@@ -9,9 +9,8 @@ import hashlib
 import math
 import shutil
 import tempfile
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,9 +19,10 @@ import numpy as np
 from handful.data.photos import fit, read_photo
 from handful.data.shapes import painted
 from handful.errors import DataError
-from handful.pick import need, unknown
+from handful.pick import unknown
 from handful.progress import note, track, warn
 from handful.train.augment import Augment, augmented
+from handful.train.batches import Share, ahead
 from handful.train.metrics import IGNORE
 from handful.types import Dataset, Image, Mask, Sample
 
@@ -265,16 +265,11 @@ def nearest(labels: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
     return np.ascontiguousarray(labels[rows[:, None], columns[None]])
 
 
-def order(count: int, seed: int, epoch: int) -> np.ndarray:
-    """(count,) int64: the order of the photos in an epoch."""
-    return np.random.default_rng((seed, epoch, 0, 2)).permutation(count)
-
-
 @dataclass(frozen=True)
 class Batches:
     """Batches of an epoch. batch: photos a batch. crop_hw: what is cut of each. workers: threads that prepare them.
 
-    rank, world: this process takes every world-th photo of a batch, from the rank-th on.
+    rank, world: see handful.train.batches.Share.
     """
 
     photos: Photos
@@ -286,47 +281,26 @@ class Batches:
     rank: int = 0
     world: int = 1
 
-    def __len__(self) -> int:
-        # a smaller last batch would count its photos more and starve batch norm, so it is left for another epoch
-        return max(1, len(self.photos) // self.batch)
+    @property
+    def share(self) -> Share:
+        """Which photos are whose."""
+        return Share(len(self.photos), self.batch, self.seed, self.rank, self.world)
 
-    def indices(self, epoch: int, number: int) -> np.ndarray:
-        """(batch,) int64: which photos batch `number` of an epoch holds; a set smaller than a batch is used again."""
-        mixed = order(len(self.photos), self.seed, epoch)
-        return np.asarray(np.resize(mixed, self.batch) if len(mixed) < self.batch else mixed)[
-            number * self.batch : (number + 1) * self.batch
-        ][self.rank :: self.world]
+    def __len__(self) -> int:
+        return len(self.share)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Batches from number `start` on: (rgb (n, 3, h, w) uint8, labels (n, h, w) uint8, photos (n,) int64)."""
-        cv2 = need("cv2", "train")
-        before = cv2.getNumThreads()
-        cv2.setNumThreads(1)  # the workers are the threads
-        try:
-            with ThreadPoolExecutor(max(1, self.workers)) as pool:
-                waiting: deque[tuple[np.ndarray, list[Future[tuple[np.ndarray, np.ndarray]]]]] = deque()
-                for number in range(start, len(self)):
-                    own = self.indices(epoch, number)
-                    tasks = [pool.submit(self._one, epoch, i, at) for at, i in enumerate(own.tolist())]
-                    waiting.append((own, tasks))
-                    if len(waiting) > 2:
-                        yield _stacked(*waiting.popleft())
-                while waiting:
-                    yield _stacked(*waiting.popleft())
-        finally:
-            cv2.setNumThreads(before)
+        return ahead(lambda number: self._one(epoch, number), range(start, len(self)), self.workers)
 
-    def _one(self, epoch: int, index: int, at: int) -> tuple[np.ndarray, np.ndarray]:
-        rgb, labels = self.photos[index]
-        # a small set may have a photo twice in a batch: those are changed differently
-        again = (at * self.world + self.rank) // len(self.photos)
-        return augmented(rgb, labels, self.crop_hw, self.how, (self.seed, epoch + (again << 32), index))
-
-
-def _stacked(own: np.ndarray, tasks: list[Future[tuple[np.ndarray, np.ndarray]]]) -> Batch:
-    pairs = [task.result() for task in tasks]
-    rgb = np.stack([p[0] for p in pairs]).transpose(0, 3, 1, 2)  # a view: channels last in memory, as Dense wants
-    return rgb, np.stack([p[1] for p in pairs]), own
+    def _one(self, epoch: int, number: int) -> Batch:
+        own = self.share.of(epoch, number)
+        pairs = [
+            augmented(*self.photos[i], self.crop_hw, self.how, self.share.chance(epoch, at, i))
+            for at, i in enumerate(own.tolist())
+        ]
+        rgb = np.stack([p[0] for p in pairs]).transpose(0, 3, 1, 2)  # a view: channels last in memory, as Dense wants
+        return rgb, np.stack([p[1] for p in pairs]), own
 
 
 def said(photos: Photos) -> dict[str, object]:

@@ -6,9 +6,7 @@ Every chance is a function of (seed, epoch, photo), as in handful.train.feed.
 from __future__ import annotations
 
 import hashlib
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +20,8 @@ from handful.errors import DataError
 from handful.pick import need, unknown
 from handful.progress import note, track, warn
 from handful.train.augment import COLOURS, coloured
-from handful.train.feed import RAM_BYTES, nearest, order, photo_of, room, say_skipped, split_of
+from handful.train.batches import Share, ahead
+from handful.train.feed import RAM_BYTES, nearest, photo_of, room, say_skipped, split_of
 from handful.types import Boxes, Dataset, Object, Sample
 
 Target = dict[str, torch.Tensor]
@@ -340,7 +339,7 @@ def _left(marks: Any, visible: float) -> tuple[np.ndarray, np.ndarray, np.ndarra
 
 @dataclass(frozen=True)
 class BoxedBatches:
-    """Batches of an epoch; see handful.train.feed.Batches for rank, world and a set smaller than a batch."""
+    """Batches of an epoch; see handful.train.feed.Batches."""
 
     photos: Boxed
     batch: int
@@ -350,39 +349,27 @@ class BoxedBatches:
     rank: int = 0
     world: int = 1
 
+    @property
+    def share(self) -> Share:
+        """Which photos are whose."""
+        return Share(len(self.photos), self.batch, self.seed, self.rank, self.world)
+
     def __len__(self) -> int:
-        return max(1, len(self.photos) // self.batch)
+        return len(self.share)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Batches from number `start` on: (rgb (n, 3, h, w) uint8, a target a photo, photos (n,) int64).
 
         Targets as handful.models.detector.Detector.losses takes them.
         """
-        mixed = order(len(self.photos), self.seed, epoch)
-        mixed = np.resize(mixed, self.batch) if len(mixed) < self.batch else mixed
-        cv2 = need("cv2", "train")
-        before = cv2.getNumThreads()
-        cv2.setNumThreads(1)  # the workers are the threads
-        try:
-            with ThreadPoolExecutor(max(1, self.workers)) as pool:
-                waiting: deque[Future[Batch]] = deque()
-                for number in range(start, len(self)):
-                    own = mixed[number * self.batch : (number + 1) * self.batch][self.rank :: self.world]
-                    waiting.append(pool.submit(self._one, epoch, own))
-                    if len(waiting) > max(2, self.workers):
-                        yield waiting.popleft().result()
-                while waiting:
-                    yield waiting.popleft().result()
-        finally:
-            cv2.setNumThreads(before)
+        return ahead(lambda number: self._one(epoch, number), range(start, len(self)), self.workers)
 
-    def _one(self, epoch: int, own: np.ndarray) -> Batch:
+    def _one(self, epoch: int, number: int) -> Batch:
+        own = self.share.of(epoch, number)
         photos, targets = [], []
         for at, index in enumerate(own.tolist()):
             rgb = self.photos.photo(index)
-            # a small set may have a photo twice in a batch: those are changed differently
-            again = (at * self.world + self.rank) // len(self.photos)
-            key = (self.seed, epoch + (again << 32), index)
+            key = self.share.chance(epoch, at, index)
             masks = self.photos.masks_of(index, (rgb.shape[0], rgb.shape[1]))
             rgb, boxes, masks, which = changed(rgb, self.photos.boxes[index], masks, self.how, key)
             target = {"boxes": torch.from_numpy(boxes), "labels": torch.from_numpy(self.photos.labels[index][which])}

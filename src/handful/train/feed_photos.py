@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,9 +11,10 @@ import numpy as np
 
 from handful.data.photos import fit
 from handful.errors import DataError
-from handful.pick import need, unknown
+from handful.pick import unknown
 from handful.progress import track, warn
-from handful.train.feed import RAM_BYTES, order, photo_of, room, say_skipped, split_of
+from handful.train.batches import Share, ahead
+from handful.train.feed import RAM_BYTES, photo_of, room, say_skipped, split_of
 from handful.train.views import Views, viewed
 from handful.types import Dataset, Sample
 
@@ -127,7 +126,7 @@ def gather(
 
 @dataclass(frozen=True)
 class LabelledBatches:
-    """Batches of an epoch; see handful.train.feed.Batches for rank, world and a set smaller than a batch."""
+    """Batches of an epoch; see handful.train.feed.Batches."""
 
     photos: Labelled
     batch: int
@@ -137,30 +136,19 @@ class LabelledBatches:
     rank: int = 0
     world: int = 1
 
+    @property
+    def share(self) -> Share:
+        """Which photos are whose."""
+        return Share(len(self.photos), self.batch, self.seed, self.rank, self.world)
+
     def __len__(self) -> int:
-        return max(1, len(self.photos) // self.batch)
+        return len(self.share)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Batches from number `start` on: (rgb (n, 3, h, w) uint8, labels (n,) int64, photos (n,) int64)."""
-        cv2 = need("cv2", "train")
-        before = cv2.getNumThreads()
-        cv2.setNumThreads(1)  # the workers are the threads
-        mixed = order(len(self.photos), self.seed, epoch)
-        mixed = np.resize(mixed, self.batch) if len(mixed) < self.batch else mixed
-        try:
-            with ThreadPoolExecutor(max(1, self.workers)) as pool:
-                waiting: deque[Future[Batch]] = deque()
-                for number in range(start, len(self)):
-                    own = mixed[number * self.batch : (number + 1) * self.batch][self.rank :: self.world]
-                    waiting.append(pool.submit(self._one, epoch, number, own))
-                    if len(waiting) > 2:
-                        yield waiting.popleft().result()
-                while waiting:
-                    yield waiting.popleft().result()
-        finally:
-            cv2.setNumThreads(before)
+        return ahead(lambda number: self._one(epoch, number), range(start, len(self)), self.workers)
 
-    def _one(self, epoch: int, number: int, own: np.ndarray) -> Batch:
-        key = (self.seed, epoch, number * self.world + self.rank)
-        rgb = viewed(self.photos.photos(own), own, self.how, key)
+    def _one(self, epoch: int, number: int) -> Batch:
+        own = self.share.of(epoch, number)
+        rgb = viewed(self.photos.photos(own), own, self.how, (self.seed, epoch, number * self.world + self.rank))
         return rgb.transpose(0, 3, 1, 2), self.photos.labels[own], own

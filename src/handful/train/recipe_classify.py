@@ -13,8 +13,8 @@ import torch
 
 from handful.models.count import count
 from handful.train import course, feed_photos, transfer, weights
+from handful.train.batches import order
 from handful.train.devices import Crew, settled
-from handful.train.feed import order
 from handful.train.finish import finished
 from handful.train.judge import WORDS, add_wrong, probabilities, scores
 from handful.train.loss import Loss, class_weights
