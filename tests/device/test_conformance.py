@@ -176,6 +176,15 @@ def test_fp16_is_smaller(runtime: str, compiled: Compiled) -> None:
     assert compiled(runtime, "fp32").bytes < 1.05 * compiled(runtime, "fp32").meta["weights_bytes"]
 
 
+@pytest.mark.parametrize("runtime", sorted({name for name, _ in PAIRS} - {"torch"}))
+def test_tells_nothing_of_the_machine_it_was_made_on(runtime: str, compiled: Compiled) -> None:
+    artefact = compiled(runtime, "fp32")
+    home = str(Path(handful.device.__file__).parents[2]).encode()
+    files = [file for file in artefact.folder.rglob("*") if file.is_file()]
+    assert files and artefact.bytes <= sum(file.stat().st_size for file in files)
+    assert [file.name for file in files if home in file.read_bytes()] == []
+
+
 @pytest.fixture(scope="session")
 def shelves(model: Path, real_photos: list[np.ndarray]) -> tuple[np.ndarray, Outputs]:
     frames = np.stack([fit(photo, (256, 256)) for photo in real_photos])
