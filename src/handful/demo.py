@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import time
 from collections import defaultdict
 from collections.abc import Sequence
@@ -14,7 +12,7 @@ import numpy as np
 
 import handful
 import handful.device
-from handful.data.photos import fit, read_photo
+from handful.data.photos import data_uri, fit, read_photo
 from handful.data.samples import SAMPLES, sample_photo
 from handful.errors import DataError, MissingPackage, UnknownName
 from handful.files import replacing, write_json
@@ -252,6 +250,4 @@ def _thumb(image: Image, side: int = 144) -> str:
     edge = min(h, w)
     top, left = (h - edge) // 2, (w - edge) // 2
     small = fit(image.rgb_u8[top : top + edge, left : left + edge], (side, side))
-    held = io.BytesIO()
-    PIL_Image.fromarray(small).save(held, "JPEG", quality=82)
-    return "data:image/jpeg;base64," + base64.b64encode(held.getvalue()).decode()
+    return data_uri(PIL_Image.fromarray(small), 82)

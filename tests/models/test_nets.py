@@ -289,21 +289,6 @@ def test_blocks_left_off_the_last_stage() -> None:
             Lite("lite0", pretrained=False, last_stride=stride, less=wrong)
 
 
-def test_blocks_of_our_own_below_a_pretrained_encoder() -> None:
-    """Cut at 8 and gone on to 32: the fine features are the encoder's, the deeper ones join them."""
-    args = {"encoder": "lite0", "cut": 8, "deepest": 32, "width": 0.25}
-    net = make("exeggutor", 3, {**args, "frame_hw": (96, 128)})
-    x = torch.randn(1, 3, 96, 128, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        found, own = net.core.encoder(x), Lite("lite0", pretrained=True, last_stride=8).eval()(x)
-    assert net.core.stride == 32 and net.core.encoder.strides == (2, 4, 8, 16, 32)
-    assert all(torch.equal(a, b) for a, b in zip(found[:3], own, strict=True))
-    assert [tuple(y.shape) for y in found[3:]] == [(1, 80, 6, 8), (1, 136, 3, 4)]
-    for cut, deepest in ((32, 32), (16, 8), (16, 64), (4, 16)):
-        with pytest.raises(DataError, match="cut must be 8 or 16, where lite0 ends, and deepest 16 or 32"):
-            make("exeggutor", 3, {**args, "cut": cut, "deepest": deepest, "pretrained": False})
-
-
 def test_a_lite_classifier_has_imagenets_features_and_a_last_layer_of_its_own() -> None:
     net = make("classifier:lite0", 5)
     assert net.size_px == 224 and net.mean == backbone.build("lite0").card.mean

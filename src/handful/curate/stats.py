@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import heapq
-import io
 import json
 from array import array
 from collections import Counter
@@ -17,6 +15,7 @@ import numpy as np
 
 import handful
 from handful.curate.balance import Held, area_of, held_by, key_of
+from handful.data.photos import data_uri
 from handful.data.shapes import box_of, painted
 from handful.data.writing import image_of
 from handful.errors import DataError
@@ -303,10 +302,7 @@ def _picture(
         x1, y1 = max(x0 + 2, (box[2] - left) * scale), max(y0 + 2, (box[3] - top) * scale)
         pen.rectangle((x0 - 1, y0 - 1, x1 + 1, y1 + 1), outline=(255, 255, 255))
         pen.rectangle((x0, y0, x1, y1), outline=COLOUR)
-    held = io.BytesIO()
-    thumb.save(held, "JPEG", quality=80)
-    src = "data:image/jpeg;base64," + base64.b64encode(held.getvalue()).decode("ascii")
-    return {"src": src, "alt": sample.name or sample.path.name, "width": size[0], "height": size[1]}
+    return {"src": data_uri(thumb, 80), "alt": sample.name or sample.path.name, "width": size[0], "height": size[1]}
 
 
 def render(result: dict[str, Any], shown: dict[int, list[Picture]], smallest: list[Picture]) -> str:

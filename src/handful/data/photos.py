@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -150,6 +152,13 @@ def fit(rgb_u8: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
     if rgb_u8.shape[:2] == (height, width):
         return rgb_u8
     return np.array(PIL_Image.fromarray(rgb_u8).resize((width, height), PIL_Image.Resampling.BILINEAR))
+
+
+def data_uri(picture: Any, quality: int) -> str:
+    """A Pillow picture as a JPEG inside an address, for a page without outside links. quality: Pillow's, 1 to 95."""
+    held = io.BytesIO()
+    picture.save(held, "JPEG", quality=quality)
+    return "data:image/jpeg;base64," + base64.b64encode(held.getvalue()).decode("ascii")
 
 
 def list_photos(folder: Path) -> tuple[list[Path], list[Path]]:

@@ -17,7 +17,7 @@ from torch import nn
 
 from handful.errors import DataError
 from handful.models.encoder import Lite, Timm, pretrained_encoder
-from handful.models.frame import Normalise, check_frame
+from handful.models.frame import Normalise, check_frame, pad, padding, said_of_padded_frame
 from handful.pick import need
 
 Targets = list[dict[str, torch.Tensor]]
@@ -173,7 +173,7 @@ class Detector(nn.Module):
         self.frame_hw = check_frame(frame_hw)
         encoder = core.backbone.encoder
         self.mean, self.std = encoder.mean, encoder.std
-        self.padded_px = (-self.frame_hw[0] % core.stride, -self.frame_hw[1] % core.stride)
+        self.padded_px = padding(self.frame_hw, core.stride)
         self.task = "instance" if core.masks else "detect"
         self.output_names = ("boxes", "scores", "labels", *(("masks",) if core.masks else ()))
         self.normalise = Normalise(self.mean, self.std)
@@ -183,7 +183,7 @@ class Detector(nn.Module):
         """As the class says."""
         if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined]
             raise DataError(f"a network that finds things {ON_PHONES[0]['reason']}; {ON_PHONES[0]['advice']}")
-        (found,), _ = self.core(self._input(image.permute(0, 3, 1, 2).float()))
+        (found,), _ = self.core(pad(self.normalise(image.permute(0, 3, 1, 2).float()), self.padded_px))
         height, width = self.frame_hw
         boxes = torch.minimum(found["boxes"], found["boxes"].new_tensor([width, height, width, height]))
         # what was found in the rows and columns that were added is nowhere in the frame
@@ -202,9 +202,9 @@ class Detector(nn.Module):
         (k, h, w) uint8 of 0 and 1 where the network has masks; k may be 0. Which regions are learned from is drawn by
         torch's generator.
         """
-        extra = (-rgb.shape[2] % self.core.stride, -rgb.shape[3] % self.core.stride)
+        extra = padding((rgb.shape[2], rgb.shape[3]), self.core.stride)
         shifted = [{**target, "labels": target["labels"] + 1} for target in targets]  # 0 is torchvision's background
-        losses: dict[str, torch.Tensor] = self.core(self._input(rgb, extra), shifted)[1]
+        losses: dict[str, torch.Tensor] = self.core(pad(self.normalise(rgb), extra), shifted)[1]
         return losses
 
     def counted(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -213,7 +213,7 @@ class Detector(nn.Module):
         For handful.models.count, which runs shapes only and knows no number that depends on a photo.
         """
         core = self.core
-        x = self._input(image.permute(0, 3, 1, 2).float())
+        x = pad(self.normalise(image.permute(0, 3, 1, 2).float()), self.padded_px)
         features = core.backbone(x)
         core.rpn.head(list(features.values()))
         channels, n = core.backbone.out_channels, core.detections
@@ -225,24 +225,9 @@ class Detector(nn.Module):
         core.roi_heads.mask_predictor(core.roi_heads.mask_head(x.new_zeros((n, channels, 2 * ROI_PX, 2 * ROI_PX))))
         return (*out, x.new_zeros((n, *self.frame_hw)))
 
-    def _input(self, rgb: torch.Tensor, extra: tuple[int, int] | None = None) -> torch.Tensor:
-        below, right = self.padded_px if extra is None else extra
-        x: torch.Tensor = self.normalise(rgb)
-        return F.pad(x, (0, right, 0, below)) if below or right else x
-
     def preprocessing(self) -> dict[str, Any]:
         """For handful.models.folder.save_folder."""
-        return {
-            "frame_hw": list(self.frame_hw),
-            "colour_order": "RGB",
-            "dtype": "uint8",
-            "layout": "NHWC",
-            "before_the_graph": "squash the photo to frame_hw: bilinear, antialiased, aspect not kept",
-            "in_the_graph": "(x / 255 - mean) / std, zeros below and to the right by padded_px",
-            "padded_px": list(self.padded_px),
-            "mean": list(self.mean),
-            "std": list(self.std),
-        }
+        return said_of_padded_frame(self)
 
 
 def rcnn(

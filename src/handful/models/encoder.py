@@ -128,31 +128,6 @@ class Lite(nn.Module):
         return features
 
 
-class Deeper(nn.Module):
-    """An encoder cut early, and blocks of one's own below it, each halving: what is learned once for all at the fine
-    scales, where photos of anything are alike, and what the task is about below.
-
-    channels: of the blocks, one for each further stride.
-    """
-
-    def __init__(self, top: Lite | Timm, channels: Sequence[int], *, kind: str, separable: bool) -> None:
-        super().__init__()
-        self.top, self.mean, self.std = top, top.mean, top.std
-        self.strides = (*top.strides, *(top.strides[-1] * 2 ** (i + 1) for i in range(len(channels))))
-        self.channels = (*top.channels, *channels)
-        given = [top.channels[-1], *channels[:-1]]
-        self.stages = nn.ModuleList(
-            block(kind, inp, out, separable=separable) for inp, out in zip(given, channels, strict=True)
-        )
-
-    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
-        """As the module says."""
-        features: list[torch.Tensor] = self.top(x)
-        for stage in self.stages:
-            features.append(stage(F.max_pool2d(features[-1], 2)))
-        return features
-
-
 def _out_channels(part: Any) -> int:
     last = part.conv_pwl if hasattr(part, "conv_pwl") else part.conv_pw
     return int(last.out_channels)

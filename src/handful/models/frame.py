@@ -82,6 +82,37 @@ class Normalise(nn.Module):
         return x * self.scale + self.shift
 
 
+def padding(frame_hw: tuple[int, int], stride: int) -> tuple[int, int]:
+    """Rows below and columns to the right that make `stride` divide a frame."""
+    return -frame_hw[0] % stride, -frame_hw[1] % stride
+
+
+def pad(x: torch.Tensor, below_right: tuple[int, int]) -> torch.Tensor:
+    """(n, c, h, w) with so many rows and columns more: zeros after normalisation, as every convolution pads with."""
+    return F.pad(x, (0, below_right[1], 0, below_right[0])) if any(below_right) else x
+
+
+def said_of_frame(network: Any, in_the_graph: str, **more: Any) -> dict[str, Any]:
+    """What a network with frame_hw, mean and std says of the frame it takes, for handful.models.folder.save_folder."""
+    return {
+        "frame_hw": list(network.frame_hw),
+        "colour_order": "RGB",
+        "dtype": "uint8",
+        "layout": "NHWC",
+        "before_the_graph": "squash the photo to frame_hw: bilinear, antialiased, aspect not kept",
+        "in_the_graph": in_the_graph,
+        **more,
+        "mean": list(network.mean),
+        "std": list(network.std),
+    }
+
+
+def said_of_padded_frame(network: Any) -> dict[str, Any]:
+    """The same of one that pads its frame by padded_px."""
+    how = "(x / 255 - mean) / std, zeros below and to the right by padded_px"
+    return said_of_frame(network, how, padded_px=list(network.padded_px))
+
+
 class Classifier(nn.Module):
     """Resize to a square, normalise, the bare network: a classifier as a phone takes it.
 
@@ -117,14 +148,5 @@ class Classifier(nn.Module):
 
     def preprocessing(self) -> dict[str, Any]:
         """For handful.models.folder.save_folder."""
-        return {
-            "frame_hw": list(self.frame_hw),
-            "colour_order": "RGB",
-            "dtype": "uint8",
-            "layout": "NHWC",
-            "before_the_graph": "squash the photo to frame_hw: bilinear, antialiased, aspect not kept",
-            "in_the_graph": f"average pooling by {self.resize.pool}, bilinear to {self.size_px}x{self.size_px} "
-            "(half-pixel centres), then (x / 255 - mean) / std",
-            "mean": list(self.mean),
-            "std": list(self.std),
-        }
+        how = f"average pooling by {self.resize.pool}, bilinear to {self.size_px}x{self.size_px} (half-pixel centres), "
+        return said_of_frame(self, how + "then (x / 255 - mean) / std")

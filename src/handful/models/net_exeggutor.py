@@ -38,9 +38,7 @@ def build(
     *,
     frame_hw: tuple[int, int] = (360, 480),
     encoder: str = "scratch",
-    cut: int = 16,
     less: int = 0,
-    deepest: int = 16,
     width: float = 1.0,
     block: str = "plain",
     separable: bool = True,
@@ -56,13 +54,13 @@ def build(
     """Exeggutor, for 2 classes or more.
 
     frame_hw: height and width in pixels of the uint8 RGB frame. encoder: "scratch", "lite0" ("lite1", "lite2":
-    ImageNet weights unless pretrained=False) or "timm:NAME"; cut: the stride where these end, 8 or 16; less: blocks
-    left off an EfficientNet-Lite's end; deepest: 16 or 32, down to which blocks of our own go on. width: times all
-    channels but a pre-trained encoder's. block: plain, residual, squeeze_excite, dense, aggregation or factorised
-    (1x9 + 9x1). separable: depthwise-separable convolutions, or plain ones. refeed: channels made of the image at each
-    scale, 0 for none; under a pre-trained encoder, whose own path stays as it was trained, they join its features on
-    the way to the decoder. first_stride: 1 or 2, where the path down starts. output_stride: of the logits.
-    deep_supervision: auxiliary logits in training mode. init: he, xavier or default, for all that is not pre-trained.
+    ImageNet weights unless pretrained=False) or "timm:NAME", all but the first cut at stride 16; less: blocks left off
+    an EfficientNet-Lite's end. width: times all channels but a pre-trained encoder's. block: plain, residual,
+    squeeze_excite, dense, aggregation or factorised (1x9 + 9x1). separable: depthwise-separable convolutions, or
+    plain ones. refeed: channels made of the image at each scale, 0 for none; under a pre-trained encoder, whose own
+    path stays as it was trained, they join its features on the way to the decoder. first_stride: 1 or 2, where the
+    path down starts. output_stride: of the logits. deep_supervision: auxiliary logits in training mode. init: he,
+    xavier or default, for all that is not pre-trained.
     resize: False leaves off the last resize layer. weights: a safetensors file for encoder="timm:NAME".
     Raises DataError, UnknownName or MissingPackage.
     """
@@ -84,6 +82,4 @@ def build(
         pretrained=pretrained,
         weights=weights,
         less=less,
-        cut=cut,
-        deepest=deepest,
     )

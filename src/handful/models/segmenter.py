@@ -12,8 +12,8 @@ from torch import nn
 
 from handful.errors import DataError
 from handful.models.blocks import block, convolution, initialise, width_of
-from handful.models.encoder import Deeper, Lite, Refeed, Scratch, Timm, pretrained_encoder
-from handful.models.frame import Normalise, check_frame
+from handful.models.encoder import Lite, Refeed, Scratch, Timm, pretrained_encoder
+from handful.models.frame import Normalise, check_frame, pad, padding, said_of_padded_frame
 
 
 class Segmenter(nn.Module):
@@ -45,7 +45,7 @@ class Segmenter(nn.Module):
         super().__init__()
         self.frame_hw = check_frame(frame_hw)
         self.mean, self.std, self.resize = mean, std, resize
-        self.padded_px = (-self.frame_hw[0] % core.stride, -self.frame_hw[1] % core.stride)
+        self.padded_px = padding(self.frame_hw, core.stride)
         self.normalise = Normalise(mean, std)
         self.core = core
 
@@ -53,7 +53,7 @@ class Segmenter(nn.Module):
         """As the class says."""
         x = self.normalise(image.permute(0, 3, 1, 2).float())
         height, width = self.frame_hw
-        y: torch.Tensor = self.core(_pad(x, self.padded_px))[0]
+        y: torch.Tensor = self.core(pad(x, self.padded_px))[0]
         if self.resize:
             size = (height + self.padded_px[0], width + self.padded_px[1])
             if self.core.output_stride > 1:
@@ -66,31 +66,16 @@ class Segmenter(nn.Module):
         """float32 normalised (n, 3, h, w), any h and w -> what a loss takes: the main logits at (h, w), those of deep
         supervision each at its own stride s, (ceil(h / s), ceil(w / s)), cells as above."""
         height, width = x.shape[2:]
-        extra = (-height % self.core.stride, -width % self.core.stride)
+        extra = padding((height, width), self.core.stride)
         size = (height + extra[0], width + extra[1])
-        main, *auxiliary = self.core(_pad(x, extra))
+        main, *auxiliary = self.core(pad(x, extra))
         main = F.interpolate(main, size=size, mode="bilinear", align_corners=False)[:, :, :height, :width]
         strides = [size[0] // y.shape[2] for y in auxiliary]
         return [main, *(y[:, :, : -(-height // s), : -(-width // s)] for y, s in zip(auxiliary, strides, strict=True))]
 
     def preprocessing(self) -> dict[str, Any]:
         """For handful.models.folder.save_folder."""
-        return {
-            "frame_hw": list(self.frame_hw),
-            "colour_order": "RGB",
-            "dtype": "uint8",
-            "layout": "NHWC",
-            "before_the_graph": "squash the photo to frame_hw: bilinear, antialiased, aspect not kept",
-            "in_the_graph": "(x / 255 - mean) / std, zeros below and to the right by padded_px",
-            "padded_px": list(self.padded_px),
-            "mean": list(self.mean),
-            "std": list(self.std),
-        }
-
-
-def _pad(x: torch.Tensor, below_right: tuple[int, int]) -> torch.Tensor:
-    # zeros after normalisation, which is what every convolution pads with
-    return F.pad(x, (0, below_right[1], 0, below_right[0])) if any(below_right) else x
+        return said_of_padded_frame(self)
 
 
 class Decoder(nn.Module):
@@ -127,7 +112,7 @@ class UNetCore(nn.Module):
 
     def __init__(
         self,
-        encoder: Scratch | Lite | Timm | Deeper,
+        encoder: Scratch | Lite | Timm,
         classes: int,
         *,
         out: Sequence[int],
@@ -190,13 +175,10 @@ def image_refed_unet(
     pretrained: bool,
     weights: Path | None,
     less: int = 0,
-    cut: int = 16,
-    deepest: int = 16,
 ) -> Segmenter:
     """What Exeggute and Exeggutor share; their files give the arguments and say what they mean.
 
-    less: see handful.models.encoder.Lite. cut: the stride where a pre-trained encoder ends. deepest: below it blocks of
-    our own go on to this stride, with the channels they have from scratch.
+    less: see handful.models.encoder.Lite.
     """
     if isinstance(refeed, bool) or not isinstance(refeed, int) or not 0 <= refeed <= 64:
         raise DataError(f"refeed must be a number of channels from 0 (off) to 64, got {refeed!r}")
@@ -213,16 +195,8 @@ def image_refed_unet(
         return Segmenter(core, frame_hw=frame_hw, mean=down.mean, std=down.std, resize=resize).eval()
     if first_stride != 2:
         raise DataError(f"first_stride belongs to encoder='scratch'; {encoder} starts at 2, got {first_stride!r}")
-    if cut not in (8, 16) or deepest not in (16, 32) or cut > deepest:
-        raise DataError(f"cut must be 8 or 16, where {encoder} ends, and deepest 16 or 32; got {cut!r} and {deepest!r}")
-    taken: Any = pretrained_encoder(encoder, pretrained=pretrained, weights=weights, less=less, last_stride=cut)
-    bottom = None
-    if deepest > cut:
-        wide = [width_of(c, width) for c in channels[: deepest.bit_length() - 1]]
-        taken, out = Deeper(taken, wide[len(taken.strides) :], kind=block, separable=separable), wide[:-1]
-        initialise(taken.stages, init)
-    else:
-        *out, bottom = [width_of(c, width) for c in lite_channels]
+    taken: Any = pretrained_encoder(encoder, pretrained=pretrained, weights=weights, less=less)
+    *out, bottom = [width_of(c, width) for c in lite_channels]
     core = UNetCore(taken, classes, out=out, refeed=refeed, bottom=bottom, **own)
     for name, part in core.named_children():
         if name != "encoder":

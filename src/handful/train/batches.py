@@ -5,11 +5,11 @@ Every chance is a function of (seed, epoch): nothing depends on the number of wo
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 
@@ -23,31 +23,41 @@ def order(count: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng((seed, epoch, 0, 2)).permutation(count)
 
 
-@dataclass(frozen=True)
-class Share:
-    """What of `photos` photos belongs to which batch. rank, world: this process takes every world-th photo of a batch,
-    from the rank-th on.
+class Shuffled(ABC, Generic[T]):
+    """Batches T of an epoch. batch: photos a batch. workers: threads that prepare them.
+
+    rank, world: this process takes every world-th photo of a batch, from the rank-th on.
     """
 
-    photos: int
+    photos: Sized
     batch: int
-    seed: int = 0
-    rank: int = 0
-    world: int = 1
+    seed: int
+    workers: int
+    rank: int
+    world: int
+
+    @abstractmethod
+    def made(self, epoch: int, number: int, own: np.ndarray) -> T:
+        """Batch `number` of an epoch, of the photos own, (n,) int64."""
 
     def __len__(self) -> int:
         # a smaller last batch would count its photos more and starve batch norm, so it is left for another epoch
-        return max(1, self.photos // self.batch)
+        return max(1, len(self.photos) // self.batch)
 
-    def of(self, epoch: int, number: int) -> np.ndarray:
-        """(n,) int64: the photos of batch `number` of an epoch; a set smaller than a batch is used again."""
-        mixed = order(self.photos, self.seed, epoch)
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[T]:
+        """Batches from number `start` on; a set smaller than a batch is used again."""
+        mixed = order(len(self.photos), self.seed, epoch)
         mixed = np.resize(mixed, self.batch) if len(mixed) < self.batch else mixed
-        return np.asarray(mixed[number * self.batch : (number + 1) * self.batch][self.rank :: self.world])
+
+        def make(number: int) -> T:
+            whole = mixed[number * self.batch : (number + 1) * self.batch]
+            return self.made(epoch, number, whole[self.rank :: self.world])
+
+        return ahead(make, range(start, len(self)), self.workers)
 
     def chance(self, epoch: int, at: int, photo: int) -> tuple[int, int, int]:
         """What a photo at place `at` of a batch is changed by: a small set may have it there twice, changed twice."""
-        again = (at * self.world + self.rank) // self.photos
+        again = (at * self.world + self.rank) // len(self.photos)
         return self.seed, epoch + (again << 32), photo
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,14 +77,13 @@ def measured(
             unlabelled += 1
             continue
         answer = predict(network, image.rgb_u8)
-        counts.add(truth, answer, str(sample.mask_path or sample.path))
+        alone = Confusion(len(classes))
+        alone.add(truth, answer, str(sample.mask_path or sample.path))
+        counts.counts += alone.counts
         contours.add(truth, answer)
         photos += 1
-        name = sample.name or str(sample.path)
-        pictures = {"photo": image.rgb_u8, "labelled": painted(truth, colours, image.rgb_u8),
-                    "answer": painted(answer, colours, image.rgb_u8)} if worst.shown else None  # fmt: skip
-        if (about := _of_photo(truth, answer, classes, name)) is not None:
-            worst.add(about["miou"], about, pictures)
+        if (about := _of_photo(alone, classes, sample.name or str(sample.path))) is not None:
+            worst.add(about["miou"], about, functools.partial(_pictures, image.rgb_u8, truth, answer, colours))
     if not counts.counts.sum():
         raise DataError(f"no pixel of {photos + unlabelled} photos is labelled with a class of the model "
                         f"({', '.join(classes[:8])}); check that these are its masks")  # fmt: skip
@@ -98,14 +98,30 @@ def measured(
             "worst": worst.rows()}  # fmt: skip
 
 
-def _of_photo(truth: np.ndarray, answer: np.ndarray, classes: tuple[str, ...], name: str) -> dict[str, Any] | None:
-    alone = Confusion(len(classes))
-    alone.add(truth, answer)
+def _pictures(
+    rgb_u8: np.ndarray, truth: np.ndarray, answer: np.ndarray, colours: Sequence[tuple[int, int, int]]
+) -> dict[str, np.ndarray]:
+    return {"photo": rgb_u8, "labelled": painted(truth, colours, rgb_u8), "answer": painted(answer, colours, rgb_u8)}
+
+
+def _of_photo(alone: Confusion, classes: tuple[str, ...], name: str) -> dict[str, Any] | None:
     iou = {classes[i]: v for i, v in enumerate(alone.iou()) if v is not None}
     if not iou:
         return None
     lowest = min(iou, key=lambda k: iou[k])
     return {"photo": name, "miou": mean(iou.values()), "pixel_accuracy": alone.pixel_accuracy, "worst_class": lowest}
+
+
+def not_counted(dataset: Dataset, data: Path, classes: tuple[str, ...]) -> list[str]:
+    """The classes of the data that a model does not have, which is said. Raises DataError when it has none of them."""
+    known = {c.name for c in dataset.categories}
+    other = sorted(known - set(classes))
+    if not known & set(classes):
+        raise DataError(f"{data} has the classes {', '.join(sorted(known)[:8])}; the model knows "
+                        f"{', '.join(classes[:8])}: none is the same")  # fmt: skip
+    if other:
+        warn(f"{len(other)} classes of {data} that the model does not know are not counted: {', '.join(other[:8])}")
+    return other
 
 
 def chosen_split(dataset: Dataset, named: str | None) -> str:
@@ -144,13 +160,7 @@ def evaluate(
     classes = tuple(loaded.classes)
     which = background_of(classes, background)
     dataset = formats.read(data, format=format, **options)
-    known = {c.name for c in dataset.categories}
-    other = sorted(known - set(classes))
-    if not known & set(classes):
-        raise DataError(f"{data} has the classes {', '.join(sorted(known)[:8])}; the model knows "
-                        f"{', '.join(classes[:8])}: none is the same")  # fmt: skip
-    if other:
-        warn(f"{len(other)} classes of {data} that the model does not know are not counted: {', '.join(other[:8])}")
+    other = not_counted(dataset, data, classes)
     chosen = chosen_split(dataset, split)
     samples = split_of(dataset, chosen)
     network = loaded.network.to(device_of(device))

@@ -10,7 +10,7 @@ import math
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,13 +22,13 @@ from handful.errors import DataError
 from handful.pick import unknown
 from handful.progress import note, track, warn
 from handful.train.augment import Augment, augmented
-from handful.train.batches import Share, ahead
+from handful.train.batches import Shuffled
 from handful.train.metrics import IGNORE
 from handful.types import Dataset, Image, Mask, Sample
 
 SPLITS = {"training": "train", "valid": "val", "validation": "val", "testing": "test"}
 RAM_BYTES = 2 << 30
-Batch = tuple[np.ndarray, np.ndarray, np.ndarray]  # see Batches.epoch
+Batch = tuple[np.ndarray, np.ndarray, np.ndarray]  # see Batches
 
 
 @dataclass(frozen=True, eq=False)
@@ -266,10 +266,10 @@ def nearest(labels: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Batches:
-    """Batches of an epoch. batch: photos a batch. crop_hw: what is cut of each. workers: threads that prepare them.
+class Batches(Shuffled[Batch]):
+    """(rgb (n, 3, h, w) uint8, labels (n, h, w) uint8, photos (n,) int64) each; see handful.train.batches.Shuffled.
 
-    rank, world: see handful.train.batches.Share.
+    crop_hw: what is cut of each photo.
     """
 
     photos: Photos
@@ -281,22 +281,10 @@ class Batches:
     rank: int = 0
     world: int = 1
 
-    @property
-    def share(self) -> Share:
-        """Which photos are whose."""
-        return Share(len(self.photos), self.batch, self.seed, self.rank, self.world)
-
-    def __len__(self) -> int:
-        return len(self.share)
-
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """Batches from number `start` on: (rgb (n, 3, h, w) uint8, labels (n, h, w) uint8, photos (n,) int64)."""
-        return ahead(lambda number: self._one(epoch, number), range(start, len(self)), self.workers)
-
-    def _one(self, epoch: int, number: int) -> Batch:
-        own = self.share.of(epoch, number)
+    def made(self, epoch: int, number: int, own: np.ndarray) -> Batch:
+        """As Shuffled."""
         pairs = [
-            augmented(*self.photos[i], self.crop_hw, self.how, self.share.chance(epoch, at, i))
+            augmented(*self.photos[i], self.crop_hw, self.how, self.chance(epoch, at, i))
             for at, i in enumerate(own.tolist())
         ]
         rgb = np.stack([p[0] for p in pairs]).transpose(0, 3, 1, 2)  # a view: channels last in memory, as Dense wants

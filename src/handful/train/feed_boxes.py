@@ -6,7 +6,7 @@ Every chance is a function of (seed, epoch, photo), as in handful.train.feed.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,12 @@ from handful.errors import DataError
 from handful.pick import need, unknown
 from handful.progress import note, track, warn
 from handful.train.augment import COLOURS, coloured
-from handful.train.batches import Share, ahead
+from handful.train.batches import Shuffled
 from handful.train.feed import RAM_BYTES, nearest, photo_of, room, say_skipped, split_of
 from handful.types import Boxes, Dataset, Object, Sample
 
 Target = dict[str, torch.Tensor]
-Batch = tuple[np.ndarray, list[Target], np.ndarray]  # see BoxedBatches.epoch
+Batch = tuple[np.ndarray, list[Target], np.ndarray]  # see BoxedBatches
 GREY = 114
 
 
@@ -338,8 +338,11 @@ def _left(marks: Any, visible: float) -> tuple[np.ndarray, np.ndarray, np.ndarra
 
 
 @dataclass(frozen=True)
-class BoxedBatches:
-    """Batches of an epoch; see handful.train.feed.Batches."""
+class BoxedBatches(Shuffled[Batch]):
+    """(rgb (n, 3, h, w) uint8, a target a photo, photos (n,) int64) each; see handful.train.batches.Shuffled.
+
+    Targets as handful.models.detector.Detector.losses takes them.
+    """
 
     photos: Boxed
     batch: int
@@ -349,27 +352,12 @@ class BoxedBatches:
     rank: int = 0
     world: int = 1
 
-    @property
-    def share(self) -> Share:
-        """Which photos are whose."""
-        return Share(len(self.photos), self.batch, self.seed, self.rank, self.world)
-
-    def __len__(self) -> int:
-        return len(self.share)
-
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """Batches from number `start` on: (rgb (n, 3, h, w) uint8, a target a photo, photos (n,) int64).
-
-        Targets as handful.models.detector.Detector.losses takes them.
-        """
-        return ahead(lambda number: self._one(epoch, number), range(start, len(self)), self.workers)
-
-    def _one(self, epoch: int, number: int) -> Batch:
-        own = self.share.of(epoch, number)
+    def made(self, epoch: int, number: int, own: np.ndarray) -> Batch:
+        """As Shuffled."""
         photos, targets = [], []
         for at, index in enumerate(own.tolist()):
             rgb = self.photos.photo(index)
-            key = self.share.chance(epoch, at, index)
+            key = self.chance(epoch, at, index)
             masks = self.photos.masks_of(index, (rgb.shape[0], rgb.shape[1]))
             rgb, boxes, masks, which = changed(rgb, self.photos.boxes[index], masks, self.how, key)
             target = {"boxes": torch.from_numpy(boxes), "labels": torch.from_numpy(self.photos.labels[index][which])}

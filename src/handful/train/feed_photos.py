@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,12 +13,12 @@ from handful.data.photos import fit
 from handful.errors import DataError
 from handful.pick import unknown
 from handful.progress import track, warn
-from handful.train.batches import Share, ahead
+from handful.train.batches import Shuffled
 from handful.train.feed import RAM_BYTES, photo_of, room, say_skipped, split_of
 from handful.train.views import Views, viewed
 from handful.types import Dataset, Sample
 
-Batch = tuple[np.ndarray, np.ndarray, np.ndarray]  # see LabelledBatches.epoch
+Batch = tuple[np.ndarray, np.ndarray, np.ndarray]  # see LabelledBatches
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,8 +125,8 @@ def gather(
 
 
 @dataclass(frozen=True)
-class LabelledBatches:
-    """Batches of an epoch; see handful.train.feed.Batches."""
+class LabelledBatches(Shuffled[Batch]):
+    """(rgb (n, 3, h, w) uint8, labels (n,) int64, photos (n,) int64) each; see handful.train.batches.Shuffled."""
 
     photos: Labelled
     batch: int
@@ -136,19 +136,7 @@ class LabelledBatches:
     rank: int = 0
     world: int = 1
 
-    @property
-    def share(self) -> Share:
-        """Which photos are whose."""
-        return Share(len(self.photos), self.batch, self.seed, self.rank, self.world)
-
-    def __len__(self) -> int:
-        return len(self.share)
-
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """Batches from number `start` on: (rgb (n, 3, h, w) uint8, labels (n,) int64, photos (n,) int64)."""
-        return ahead(lambda number: self._one(epoch, number), range(start, len(self)), self.workers)
-
-    def _one(self, epoch: int, number: int) -> Batch:
-        own = self.share.of(epoch, number)
+    def made(self, epoch: int, number: int, own: np.ndarray) -> Batch:
+        """As Shuffled."""
         rgb = viewed(self.photos.photos(own), own, self.how, (self.seed, epoch, number * self.world + self.rank))
         return rgb.transpose(0, 3, 1, 2), self.photos.labels[own], own

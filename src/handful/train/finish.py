@@ -28,7 +28,8 @@ def finished(
 
     kind: the network's name; outputs: what each of its outputs means; measures: with their "rule", on val, empty when
     nothing was measured; rows: where its first weights came from; seen: what was trained and measured on; more: for the
-    record of the training; worst: photos for the page, which stays in `place`, since it shows them.
+    record of the training; worst: photos for the page of what was measured, which stays in `place`,
+    since it shows them; None for a task that has no page.
     """
     config, classes = at.config, list(at.config["classes"])
     draw_curves(place / CURVES, at.history, title=f"{config['net']}, {seen['train']['photos']} photos, "
@@ -69,7 +70,7 @@ def finished(
         "seed": config["seed"], "minutes": about["minutes"], "warnings": list(warnings), "resumed": resumed,
         "transfer": transfer.counts(list(rows)) if rows else None, "model_sha256": sha256(out / WEIGHTS),
     }  # fmt: skip
-    if worst is not None:
+    if worst is not None and measures:
         result["report"] = str(place / REPORT)
         write(place / REPORT, {**result, "split": config["val_split"]}, worst, curves=place / CURVES)
     return result

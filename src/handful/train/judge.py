@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,8 +15,8 @@ from handful.data import formats
 from handful.data.photos import fit
 from handful.errors import DataError
 from handful.models.folder import from_folder
-from handful.progress import track, warn
-from handful.train.evaluate import chosen_split
+from handful.progress import track
+from handful.train.evaluate import chosen_split, not_counted
 from handful.train.feed import photo_of, split_of
 from handful.train.metrics import Confusion, mean
 from handful.train.page import Worst, write
@@ -29,17 +30,14 @@ WORDS = {
 }
 
 
-def probabilities(network: Any, rgb: np.ndarray, *, mirrored: bool = False) -> np.ndarray:
-    """(n, h, w, 3) uint8 photos of the network's frame -> (n, k) float32 softmax; with mirrored=True the mean with that
-    of each photo's mirror image."""
+def probabilities(network: Any, rgb: np.ndarray) -> np.ndarray:
+    """(n, h, w, 3) uint8 photos of the network's frame -> (n, k) float32 softmax."""
     device = next(iter(network.parameters())).device
     whole = Whole(network)
     with torch.inference_mode():
         # torch wants to be allowed to write
         x = torch.from_numpy(rgb if rgb.flags.writeable else rgb.copy()).to(device).permute(0, 3, 1, 2)
         found = whole(x)[0].float().softmax(1)
-        if mirrored:
-            found = (found + whole(x.flip(3))[0].float().softmax(1)) / 2
         return np.asarray(found.cpu().numpy())
 
 
@@ -76,14 +74,12 @@ def evaluate(
     classes = tuple(loaded.classes)
     number = {name: i for i, name in enumerate(classes)}
     dataset = formats.read(data, format=format, **options)
-    other = sorted({c.name for c in dataset.categories} - set(classes))
     split = chosen_split(dataset, split)
     there = [s for s in split_of(dataset, split) if s.label in number]
     if not there:
         raise DataError(f"no photo of {data} is of a class of the model ({', '.join(classes[:8])}); check that these "
                         "are its classes")  # fmt: skip
-    if other:
-        warn(f"{len(other)} classes of {data} that the model does not know are not counted: {', '.join(other[:8])}")
+    other = not_counted(dataset, data, classes)
     network = loaded.network.to(device_of(device))
     found: list[np.ndarray] = []
     worst = Worst(shown=report is not None)
@@ -91,14 +87,14 @@ def evaluate(
     for start in track(range(0, len(there), batch), "measuring", -(-len(there) // batch)):
         photos = np.stack([fit(photo_of(s).rgb_u8, network.frame_hw) for s in there[start : start + batch]])
         chances = probabilities(network, photos)
-        found += [chances.argmax(1), probabilities(network, photos, mirrored=True).argmax(1)]
+        mirrored = probabilities(network, np.ascontiguousarray(photos[:, :, ::-1]))
+        found += [chances.argmax(1), ((chances + mirrored) / 2).argmax(1)]
         add_wrong(worst, there[start : start + batch], truth[start:], chances, photos, classes)
-    mirrored = np.concatenate(found[1::2])
     result = {
         "schema_version": 1,
         "task": "classify",
         **scores(truth, np.concatenate(found[::2]), classes),
-        "accuracy_mirrored": float((truth == mirrored).mean()),
+        "accuracy_mirrored": float((truth == np.concatenate(found[1::2])).mean()),
         "rule": {"name": "top-1", **WORDS},
         "photos": len(there),
         "worst": worst.rows(),
@@ -124,4 +120,4 @@ def add_wrong(
         if said != is_:
             about = {"photo": sample.name or str(sample.path), "truth": classes[is_], "said": classes[said],
                      "probability": float(row[said])}  # fmt: skip
-            worst.add(-float(row[said]), about, {"photo": rgb})
+            worst.add(-float(row[said]), about, functools.partial(dict, photo=rgb))

@@ -20,8 +20,7 @@ from handful.data import formats
 from handful.errors import DataError
 from handful.models.folder import from_folder
 from handful.pick import need
-from handful.progress import warn
-from handful.train.evaluate import chosen_split
+from handful.train.evaluate import chosen_split, not_counted
 from handful.train.feed_boxes import Boxed, gather
 
 TASKS = ("detect", "instance")
@@ -153,13 +152,7 @@ def evaluate(
         raise DataError(f"{model} is no detector that `handful train detect` or `handful train instance` made")
     classes = tuple(loaded.classes)
     dataset = formats.read(data, format=format, **options)
-    known = {c.name for c in dataset.categories}
-    other = sorted(known - set(classes))
-    if not known & set(classes):
-        raise DataError(f"{data} has the classes {', '.join(sorted(known)[:8])}; the model knows "
-                        f"{', '.join(classes[:8])}: none is the same")  # fmt: skip
-    if other:
-        warn(f"{len(other)} classes of {data} that the model does not know are not counted: {', '.join(other[:8])}")
+    other = not_counted(dataset, data, classes)
     chosen = chosen_split(dataset, split)
     network = loaded.network.to(device_of(device))
     photos = gather(dataset, chosen, classes, network.frame_hw, masks=task == "instance")

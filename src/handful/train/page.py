@@ -5,14 +5,14 @@ from __future__ import annotations
 import base64
 import colorsys
 import heapq
-import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from handful.data.photos import data_uri
 from handful.files import replacing
 from handful.pick import need
 from handful.train.metrics import IGNORE
@@ -36,12 +36,13 @@ class Worst:
     _heap: list[tuple[float, int, dict[str, Any]]] = field(default_factory=list)
     _seen: int = 0
 
-    def add(self, score: float, about: Mapping[str, Any], pictures: Mapping[str, np.ndarray] | None = None) -> None:
-        """score: higher is better. about: JSON. pictures: (h, w, 3) uint8 RGB each, kept as small JPEGs."""
+    def add(self, score: float, about: Mapping[str, Any], pictures: Callable[[], Mapping[str, np.ndarray]]) -> None:
+        """score: higher is better. about: JSON. pictures: makes them, (h, w, 3) uint8 RGB each, which are kept as small
+        JPEGs; asked only for a photo that is among the worst so far."""
         self._seen += 1
         if len(self._heap) == self.most and -self._heap[0][0] <= score:
             return
-        row = {**about, "pictures": {k: picture(v) for k, v in (pictures or {}).items()} if self.shown else {}}
+        row = {**about, "pictures": {k: picture(v) for k, v in pictures().items()} if self.shown else {}}
         push = heapq.heappush if len(self._heap) < self.most else heapq.heapreplace
         push(self._heap, (-score, -self._seen, row))  # of equals the first one seen stays
 
@@ -72,10 +73,9 @@ def painted(labels: np.ndarray, colours: Sequence[tuple[int, int, int]], rgb_u8:
 def picture(rgb_u8: np.ndarray, side_px: int = SIDE_PX) -> str:
     """A photo as a data URI of a small JPEG. rgb_u8: (h, w, 3) uint8."""
     PIL_Image = need("PIL.Image", "teach")
-    image, held = PIL_Image.fromarray(rgb_u8), io.BytesIO()
+    image = PIL_Image.fromarray(rgb_u8)
     image.thumbnail((side_px, side_px))
-    image.save(held, "JPEG", quality=82)
-    return "data:image/jpeg;base64," + base64.b64encode(held.getvalue()).decode()
+    return data_uri(image, 82)
 
 
 def render(result: Mapping[str, Any], worst: Worst, *, curves: Path | None = None) -> str:

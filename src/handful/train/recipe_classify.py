@@ -125,8 +125,8 @@ def run(
         if not crew.main:
             return {"schema_version": 1, "model": str(out), "rank": crew.rank}
         measures: dict[str, Any] = {}
-        worst = Worst(shown=True) if val is not None else None
-        if val is not None and worst is not None:
+        worst = Worst(shown=True)
+        if val is not None:
             chances = np.concatenate([chances_of(network, val, start, None) for start in range(0, len(val), AT_ONCE)])
             for start in range(0, len(val), AT_ONCE):
                 part = slice(start, start + AT_ONCE)

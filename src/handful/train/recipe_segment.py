@@ -137,7 +137,7 @@ def run(
         if not crew.main:
             return {"schema_version": 1, "model": str(out), "rank": crew.rank}
         measures: dict[str, Any] = {}
-        worst = Worst(shown=True) if val is not None else None
+        worst = Worst(shown=True)
         if val is not None:
             read = feed.labels_of(dataset, names)
             measures = measured(
