@@ -42,9 +42,10 @@ def test_whitening_refuses(args: dict[str, Any], given: torch.Tensor) -> None:
         make("signet", 10, args).core.whiten(given)
 
 
-def test_cascade_takes_the_exits_answers() -> None:
+@pytest.mark.parametrize("args", [{}, {"encoder": "lite0", "pretrained": False}])
+def test_cascade_takes_the_exits_answers(args: dict[str, Any]) -> None:
     torch.manual_seed(0)
-    core = make("signet:cascade", 10).core
+    core = make("signet:cascade", 10, args).core
     with torch.no_grad():
         x = images(16) * torch.linspace(0.1, 40, 16).reshape(-1, 1, 1, 1)
         core.train()
@@ -67,9 +68,21 @@ def test_cascade_takes_the_exits_answers() -> None:
         assert torch.allclose(some[at_two], second[at_two], atol=1e-5)
 
 
-def test_a_cut_network_takes_the_whole_ones_weights() -> None:
+def test_an_encoder_gives_what_the_whole_network_gives() -> None:
+    from handful.models import backbone
+
+    net, whole = make("signet:lite0", 1000), backbone.imagenet_classifier("lite0").eval()
+    assert net.size_px == 96 and make("signet:lite0", 10, {"size_px": 64}).size_px == 64
+    net.core.heads["2"].classify.load_state_dict(whole.classifier.state_dict())
+    x = images(2)
+    with torch.no_grad():
+        assert torch.allclose(net.core(x)[0], whole(x), atol=1e-4)
+
+
+@pytest.mark.parametrize("args", [{}, {"encoder": "lite0", "pretrained": False}])
+def test_a_cut_network_takes_the_whole_ones_weights(args: dict[str, Any]) -> None:
     torch.manual_seed(0)
-    whole, cut = make("signet:cascade", 10), make("signet", 10, {"cut": 1})
+    whole, cut = make("signet:cascade", 10, args), make("signet", 10, {**args, "cut": 1})
     state = whole.state_dict()
     cut.load_state_dict({key: state[key] for key in cut.state_dict()})
     x = images(4)

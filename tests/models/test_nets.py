@@ -33,6 +33,7 @@ SEGMENT: dict[str, dict[str, Any]] = {
 CLASSIFY: dict[str, dict[str, Any]] = {
     "signet": {},
     "signet:cascade": {},
+    "signet:lite0": {"pretrained": False},
     "classifier": {"name": "timm:mobilenetv3_small_050", "frame_hw": (64, 64), "size_px": 64},
     "classifier:squeezenet": {"frame_hw": (64, 64), "size_px": 64},
     "classifier:lite0": {"frame_hw": (64, 64), "size_px": 64, "pretrained": False},
@@ -40,7 +41,7 @@ CLASSIFY: dict[str, dict[str, Any]] = {
 MINE = {*SEGMENT, *CLASSIFY}
 AUXILIARIES = {"exeggute": 4, "exeggutor": 4, "exeggutor:small": 4, "exeggutor:people": 2, "exeggute:lite0": 3,
                "exeggutor:lite0": 3, "unet": 0, "mobilenet_unet:half": 4, "lraspp": 0, "lraspp:lite0": 0,
-               "unet:lite0": 0, "signet": 0, "signet:cascade": 2, "classifier": 0,
+               "unet:lite0": 0, "signet": 0, "signet:cascade": 2, "signet:lite0": 0, "classifier": 0,
                "classifier:squeezenet": 0, "classifier:lite0": 0}  # fmt: skip
 
 
@@ -389,6 +390,9 @@ def test_init() -> None:
         ("classifier", {"name": "resnet18"}, UnknownName, "timm:NAME"),
         ("signet", {"exits": 3}, DataError, "exits must be"),
         ("signet", {"act": "glue"}, UnknownName, "gelu"),
+        ("signet", {"encoder": "lite9"}, UnknownName, "lite0"),
+        ("signet", {"size_px": 64}, DataError, "size_px=64 is not for encoder='scratch'"),
+        ("signet:lite0", {"width": 2.0}, DataError, "width=2.0 is not for encoder='lite0'"),
         ("taught", {"backbone": "lite0"}, DataError, "taught needs frame_hw, rank"),
     ],
 )
