@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -17,6 +18,9 @@ from handful.cli import main
 from handful.files import read_tensors
 from tests.conftest import ROOT
 from tests.train.made import SIZE_HW, small
+from tests.train.test_classify import folders
+from tests.train.test_detect import TINY
+from tests.train.test_detect import small as shop
 
 
 def typed(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
@@ -101,25 +105,63 @@ def test_options_of_the_other_kind_of_model(
     assert code == 2 and "--flat and --vigilance are for taught ones" in err
 
 
-def test_two_processes_train_one_network(data: Path, tmp_path: Path) -> None:
+def two(words: list[object]) -> list[dict[str, Any]]:
+    """What the two processes of one training printed, the first one's first."""
     pytest.importorskip("accelerate")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     code = "import sys; from tests.train.made import known; known(); from handful.cli import main; main(sys.argv[1:])"
-    words = [str(word) for word in train(data, tmp_path / "m", "--json")]
     crew = []
     for rank in (0, 1):
         where = {"MASTER_PORT": str(port), "MASTER_ADDR": "127.0.0.1", "PYTHONPATH": str(ROOT)}
         who = {"WORLD_SIZE": "2", "RANK": str(rank), "LOCAL_RANK": str(rank)}
         env = {**os.environ, **where, **who, "OMP_NUM_THREADS": "1", "HANDFUL_CACHE": ""}
-        crew.append(subprocess.Popen([sys.executable, "-c", code, *words], cwd=ROOT, env=env, text=True,
-                                     stdout=subprocess.PIPE, stderr=subprocess.PIPE))  # fmt: skip
-    ends = [one.communicate(timeout=120) for one in crew]
+        crew.append(subprocess.Popen([sys.executable, "-c", code, *map(str, words), "--json"], cwd=ROOT, env=env,
+                                     text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE))  # fmt: skip
+    ends = [one.communicate(timeout=240) for one in crew]
     assert [one.returncode for one in crew] == [0, 0], ends
     said = [json.loads(out) for out, _ in ends]
-    assert said[0]["epochs"] == 2 and said[1]["rank"] == 1
-    weights = read_tensors(tmp_path / "m" / "model.safetensors")
-    assert all(abs(v).max() < 1e6 for v in weights.values())
-    record = json.loads((tmp_path / "m" / "train.json").read_text())
-    assert record["config"]["world"] == 2 and len(record["history"]) == 2
+    assert said[1]["rank"] == 1
+    return said
+
+
+def apart(one: Path, other: Path) -> float:
+    """How far two models' weights are from one another, as a share of their own size."""
+    a, b = (read_tensors(folder / "model.safetensors") for folder in (one, other))
+    keys = [key for key in a if a[key].dtype == np.float32]
+    return max(float(np.linalg.norm(a[key] - b[key]) / (np.linalg.norm(a[key]) + 1e-6)) for key in keys)
+
+
+def test_two_processes_train_the_network_that_one_does(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    same = ["--arg", "dropout=0", "--loss", "dice=0.5", "--optimizer", "sgd", "--lr", 0.05]
+    said = two([*train(data, tmp_path / "two", *same)])[0]
+    code, out, _ = typed(capsys, *train(data, tmp_path / "one", *same, "--json"))
+    assert code == 0
+    record = json.loads((tmp_path / "two" / "train.json").read_text())
+    assert record["config"]["world"] == 2 and len(record["history"]) == said["epochs"] == 2
+    assert apart(tmp_path / "two", tmp_path / "one") < 1e-4
+    alone = json.loads(out)
+    for key in ("miou_with_background", "pixel_accuracy", "mean_accuracy"):
+        assert said[key] == pytest.approx(alone[key], abs=2e-3)
+
+
+def test_two_processes_train_the_classifier_that_one_does(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    photos = folders(tmp_path / "photos")
+    words = ["train", "classify", photos, "--net", "signet", "--arg", "width=0.25", "--size", "32x32", "--epochs", 2,
+             "--batch", 8, "--optimizer", "sgd", "--lr", 0.02, "--threads", 1]  # fmt: skip
+    said = two([*words, "--out", tmp_path / "two"])[0]
+    code, out, _ = typed(capsys, *words, "--out", tmp_path / "one", "--json")
+    assert code == 0 and apart(tmp_path / "two", tmp_path / "one") < 1e-4
+    assert said["accuracy"] == json.loads(out)["accuracy"]
+
+
+def test_two_processes_train_one_detector(tmp_path: Path) -> None:
+    # each draws the regions it learns from by itself, so the weights are not those of one process
+    words = ["train", "detect", shop(tmp_path / "shop"), "--size", "64x96", "--epochs", 1, "--batch", 4, "--threads", 1]
+    args = [word for key, value in TINY.items() for word in ("--arg", f"{key}={json.dumps(value)}")]
+    said = two([*words, *args, "--out", tmp_path / "m"])[0]
+    assert said["epochs"] == 1 and 0 <= said["ap"] <= 1
+    assert all(abs(v).max() < 1e6 for v in read_tensors(tmp_path / "m" / "model.safetensors").values())

@@ -144,7 +144,7 @@ def train(
     left = at.epochs * len(batches) - at.epoch * len(batches) - at.batch
     with events(place / EVENTS, at, plan.tensorboard and crew.main) as tell:
         for batch in track(_from(batches, at), "training", left):
-            with autocast(plan.precision, crew):
+            with autocast(plan.precision, crew), crew.together():
                 value = task.loss(model, batch)
             window = min(plan.accumulate, len(batches) - at.batch // plan.accumulate * plan.accumulate)
             (value / window).backward()

@@ -15,6 +15,7 @@ import torch
 
 from handful.errors import DataError
 from handful.pick import need, unknown
+from handful.train.norm import WholeBatch, average
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # of mallopt, from malloc.h
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16}
@@ -120,10 +121,18 @@ class Crew:
         module = module.to(self.device)
         return module if self._accelerator is None else self._accelerator.prepare_model(module)
 
+    def together(self) -> Any:
+        """A context for the way forward in training: batch norm is over the photos of all."""
+        return WholeBatch() if self._accelerator is not None else contextlib.nullcontext()
+
     def wait(self) -> None:
         """Until all are here."""
         if self._accelerator is not None:
             self._accelerator.wait_for_everyone()
+
+    def average(self, x: torch.Tensor) -> torch.Tensor:
+        """The mean of a tensor over the crew, with a gradient."""
+        return average(x) if self._accelerator is not None else x
 
     def total(self, value: float) -> float:
         """The sum of a number over the crew."""

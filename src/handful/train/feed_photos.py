@@ -138,5 +138,5 @@ class LabelledBatches(Shuffled[Batch]):
 
     def made(self, epoch: int, number: int, own: np.ndarray) -> Batch:
         """As Shuffled."""
-        rgb = viewed(self.photos.photos(own), own, self.how, (self.seed, epoch, number * self.world + self.rank))
+        rgb = viewed(self.photos.photos(own), own, self.how, (self.seed, epoch, number), self.rank, self.world)
         return rgb.transpose(0, 3, 1, 2), self.photos.labels[own], own

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,8 @@ import torch.nn.functional as F
 
 from handful.errors import DataError
 from handful.train.metrics import IGNORE
+
+Average = Callable[[torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -49,27 +51,37 @@ class Loss:
         target: torch.Tensor,
         weights: torch.Tensor | None = None,
         teacher: torch.Tensor | None = None,
+        average: Average | None = None,
     ) -> torch.Tensor:
         """The loss of a batch, a float32 scalar; 0 where nothing is labelled.
 
         logits: [main, *auxiliary]; main (n, k, h', w') of any size, enlarged to that of target; an auxiliary one at a
         stride s, (n, k, ceil(h / s), ceil(w / s)), where each cell is judged by the pixel in its middle. target:
         (n, h, w) int64, 255 ignored. weights: (k,) float32, one a class. teacher: (n, k, h'', w'') logits of the same
-        classes.
+        classes. average: of a tensor over the processes that share the batch; the mean of their losses is then that of
+        the whole batch (but for ohem, which chooses among each one's own pixels).
         """
+        average = average or _alone
         main, others = _at(logits[0].float(), target), logits[1:]
-        total = cross_entropy(main, target, weights, ohem=self.ohem, smoothing=self.smoothing)
+        total = cross_entropy(main, target, weights, ohem=self.ohem, smoothing=self.smoothing, average=average)
         for y in others:
             if self.auxiliary:
                 own = cross_entropy(
-                    y.float(), _middles(target, y.shape[2:]), weights, ohem=self.ohem, smoothing=self.smoothing
-                )
+                    y.float(), _middles(target, y.shape[2:]), weights, ohem=self.ohem, smoothing=self.smoothing,
+                    average=average,
+                )  # fmt: skip
                 total = total + self.auxiliary / len(others) * own
         if self.dice:
-            total = total + self.dice * dice_loss(main, target)
+            total = total + self.dice * dice_loss(main, target, average)
         if teacher is not None and self.teach:
-            total = total + self.teach * distillation(main, _at(teacher.float(), target), target, self.temperature)
+            total = total + self.teach * distillation(
+                main, _at(teacher.float(), target), target, self.temperature, average
+            )
         return total
+
+
+def _alone(x: torch.Tensor) -> torch.Tensor:
+    return x
 
 
 def _at(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -93,6 +105,7 @@ def cross_entropy(
     *,
     ohem: float | None = None,
     smoothing: float = 0.0,
+    average: Average = _alone,
 ) -> torch.Tensor:
     """Mean over labelled pixels, each weighing what its class does (the sum is divided by the sum of the weights).
 
@@ -113,30 +126,30 @@ def cross_entropy(
             chosen[hardness.topk(kept).indices] = 1.0
             share = share * chosen.view_as(share)
             each = each * chosen.view_as(each)
-    return each.sum() / share.sum().clamp_min(1e-12)
+    return each.sum() / average(share.sum()).clamp_min(1e-12)
 
 
-def dice_loss(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+def dice_loss(logits: torch.Tensor, target: torch.Tensor, average: Average = _alone) -> torch.Tensor:
     """1 - 2 |A B| / (|A| + |B|) of softmax and labels over the batch, mean over the classes that are in it."""
     there = (target != IGNORE).unsqueeze(1)
     guess = logits.softmax(dim=1) * there
     truth = F.one_hot(torch.where(target == IGNORE, 0, target), logits.shape[1]).movedim(-1, 1) * there
-    both = (guess * truth).sum(dim=(0, 2, 3))
-    size = truth.sum(dim=(0, 2, 3))
-    dice = 2 * both / (guess.sum(dim=(0, 2, 3)) + size).clamp_min(1e-12)
+    sums = [x.sum(dim=(0, 2, 3)).float() for x in (guess * truth, guess, truth)]
+    both, said, size = average(torch.stack(sums)).unbind()
+    dice = 2 * both / (said + size).clamp_min(1e-12)
     present = (size > 0).float()
     return ((1 - dice) * present).sum() / present.sum().clamp_min(1)
 
 
 def distillation(
-    student: torch.Tensor, teacher: torch.Tensor, target: torch.Tensor, temperature: float
+    student: torch.Tensor, teacher: torch.Tensor, target: torch.Tensor, temperature: float, average: Average = _alone
 ) -> torch.Tensor:
     """T^2 KL(teacher || student) of softened class probabilities, mean over labelled pixels. All (n, k, h, w)."""
     there = target != IGNORE
     ours = F.log_softmax(student / temperature, dim=1)
     theirs = F.log_softmax(teacher / temperature, dim=1)
     each = (theirs.exp() * (theirs - ours)).sum(dim=1) * there
-    return temperature**2 * each.sum() / there.sum().clamp_min(1)
+    return temperature**2 * each.sum() / average(there.sum().float()).clamp_min(1e-12)
 
 
 def class_weights(pixels: Sequence[int], images: Sequence[int], image_pixels: Sequence[int], rule: str) -> list[float]:

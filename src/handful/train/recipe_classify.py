@@ -95,7 +95,8 @@ def run(
         def wrong(model: Any, batch: feed_photos.Batch) -> torch.Tensor:
             x, y = torch.from_numpy(batch[0]).to(crew.device), torch.from_numpy(batch[1]).to(crew.device)
             theirs = tutor(x)[:, :, None, None] if tutor is not None else None
-            return criterion([one[:, :, None, None] for one in model(x)], y[:, None, None], class_weight, theirs)
+            logits = [one[:, :, None, None] for one in model(x)]
+            return criterion(logits, y[:, None, None], class_weight, theirs, crew.average)
 
         def judge(judged: Any, most: int | None) -> tuple[course.Measures, float | None]:
             assert val is not None

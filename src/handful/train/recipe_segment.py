@@ -107,7 +107,7 @@ def run(
         def wrong(model: Any, batch: feed.Batch) -> torch.Tensor:
             x = torch.from_numpy(batch[0]).to(crew.device)
             y = torch.from_numpy(batch[1]).to(crew.device).long()
-            return criterion(model(x), y, class_weight, tutor(x) if tutor is not None else None)
+            return criterion(model(x), y, class_weight, tutor(x) if tutor is not None else None, crew.average)
 
         def judge(judged: Any, most: int | None) -> tuple[course.Measures, float | None]:
             assert val is not None

@@ -57,30 +57,35 @@ NOTHING = Views(False, 0.0, (1.0, 1.0), 0.0, 0.0, 0.0, 0.0, 0.0)
 TINY = Views(True, 2 / 32, (1.0, 1.0), 0.0, 0.0, 0.0, 0.0, 0.0)
 
 
-def viewed(rgb: np.ndarray, which: np.ndarray, how: Views, key: tuple[int, int, int]) -> np.ndarray:
+def viewed(
+    rgb: np.ndarray, which: np.ndarray, how: Views, key: tuple[int, int, int], rank: int = 0, world: int = 1
+) -> np.ndarray:
     """A view of each photo.
 
     rgb: (n, h, w, 3) uint8, red first; which: (n,) their numbers in the set, key: (seed, epoch, number of the batch).
+    rank, world: these are every world-th photos of the batch, and get the views they would have in the whole of it.
     Returns (n, h, w, 3) uint8.
     """
     seed, epoch, _ = key
     rng = np.random.default_rng((*key, 3))
     n, height, width, _ = rgb.shape
+    all_, own = n * world, slice(rank, None, world)
     first = np.array([np.random.default_rng((seed, int(i), 4)).random() < 0.5 for i in which], dtype=bool)
     mirrored = (first ^ bool(epoch % 2)) if how.mirror else np.zeros(n, dtype=bool)
-    shift = rng.uniform(-how.shift, how.shift, (n, 2)) * (height, width)
+    shift = rng.uniform(-how.shift, how.shift, (all_, 2))[own] * (height, width)
     if how.moves_only:
         moved = _moved(rgb, np.rint(shift).astype(np.int64), mirrored)
     else:
-        scale = np.exp(rng.uniform(np.log(how.scale[0]), np.log(how.scale[1]), n))
-        angle = np.deg2rad(rng.uniform(-how.rotate_deg, how.rotate_deg, n))
+        scale = np.exp(rng.uniform(np.log(how.scale[0]), np.log(how.scale[1]), all_))[own]
+        angle = np.deg2rad(rng.uniform(-how.rotate_deg, how.rotate_deg, all_))[own]
         moved = _warped(rgb, shift, mirrored, scale, angle)
     colours = {k: getattr(how, k) for k in COLOURS}
     if any(colours.values()):
-        moved = np.stack([coloured(one, own, **colours) for one, own in zip(moved, rng.spawn(n), strict=True)])
+        chances = rng.spawn(all_)[own]
+        moved = np.stack([coloured(one, its, **colours) for one, its in zip(moved, chances, strict=True)])
     if how.cutout:
         side = max(1, round(how.cutout * min(height, width)))
-        for one, (y, x) in zip(moved, rng.random((n, 2)), strict=True):
+        for one, (y, x) in zip(moved, rng.random((all_, 2))[own], strict=True):
             top, left = int(y * height) - side // 2, int(x * width) - side // 2
             one[max(0, top) : max(0, top + side), max(0, left) : max(0, left + side)] = 114
     return moved
