@@ -1,0 +1,1 @@
+"""Irene: things found in photos, of classes taught in seconds."""
