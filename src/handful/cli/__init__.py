@@ -26,7 +26,8 @@ def cli() -> None:
 
 
 for command in (verbs_teach.demo, verbs_data.data, verbs_dream.dream, verbs_teach.teach, verbs_teach.recognise,
-                verbs_train.train, verbs_teach.evaluate, verbs_models.models, verbs_device.device):  # fmt: skip
+                verbs_train.train, verbs_teach.evaluate, verbs_models.models, verbs_models.weights,
+                verbs_device.device):  # fmt: skip
     cli.add_command(command)
 
 

