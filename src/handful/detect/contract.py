@@ -1,0 +1,79 @@
+"""What a source of boxes is: the contract of every proposals_*.py.
+
+A file `proposals_x.py` makes the source "x" exist. It holds what `Proposals` below lists and nothing else is needed.
+tests/detect/test_proposals.py runs over every file it finds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from handful.errors import DataError
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What was seen in one photo, before anybody asks what it is.
+
+    xyxy_px: (n, 4) float64, left, top, right, bottom in px of the photo, inside it and with an area, best first.
+    quality: (n,) float64, 0 to 1: how likely it is that there is a thing, and just there. scale: (n,) int64, which of
+    several scales found it. features: boxes (m, 4) in px of the photo -> (m, dim) float32, what lies in each of any
+    boxes, not only these. focus: (h, w) float32, 0 to 1, where it is worth looking closer, over the whole photo; None
+    from a source that does not say. Raises DataError for other shapes, NaN, or a box without area.
+    """
+
+    xyxy_px: np.ndarray
+    quality: np.ndarray
+    scale: np.ndarray
+    features: Callable[[np.ndarray], np.ndarray]
+    focus: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        n = len(self.quality)
+        if self.xyxy_px.shape != (n, 4) or self.quality.shape != (n,) or self.scale.shape != (n,):
+            raise DataError(f"boxes {self.xyxy_px.shape}, quality {self.quality.shape} and scale {self.scale.shape} do "
+                            "not fit; wanted (n, 4), (n,) and (n,)")  # fmt: skip
+        if not (np.isfinite(self.xyxy_px).all() and np.isfinite(self.quality).all()):
+            raise DataError("a proposed box or its quality is NaN or infinite")
+        if (self.xyxy_px[:, 2:] <= self.xyxy_px[:, :2]).any():
+            raise DataError("a proposed box has no area")
+
+    def __len__(self) -> int:
+        return len(self.quality)
+
+
+class Eye(Protocol):
+    """A source of boxes that is ready. dim: length of a feature, 0 for a source without any. about: JSON: name, paper,
+    licence, what it was trained on, parameters, SHA-256 of its weights."""
+
+    dim: int
+    about: dict[str, Any]
+
+    def look(self, rgb_u8: np.ndarray, most: int = 100) -> Seen:
+        """At most `most` boxes of a photo (h, w, 3) uint8 RGB of any size."""
+        ...
+
+
+class Proposals(Protocol):
+    """A module proposals_*.py. WHAT: a line for people."""
+
+    WHAT: str
+
+    def here(self) -> bool:
+        """Whether all it needs is on this machine."""
+        ...
+
+    def load(self, **options: Any) -> Eye:
+        """Ready to look. Raises DataError or MissingPackage with what to type when something is absent."""
+        ...
+
+
+def inside_photo(boxes: np.ndarray, size_wh: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes cut at the photo's edges, (n, 4) float64, and which of them still have an area, (n,) bool."""
+    edge = np.array([*size_wh, *size_wh], np.float64)
+    cut = np.clip(np.asarray(boxes, np.float64), 0.0, edge)
+    return cut, np.asarray((cut[:, 2] - cut[:, 0] > 0) & (cut[:, 3] - cut[:, 1] > 0))
