@@ -1,10 +1,13 @@
-"""Make src/handful/teach/base/*.safetensors: the centre and projection of NEMO's front end.
+"""Make src/handful/teach/base/*.safetensors and detect/base/*.safetensors: centre and projection of the front ends.
 
-    python tools/make_base.py ../shared/data [--without grocery]
+    python tools/make_base.py ../shared/data [--without grocery] [--only lite0 nanodet]
 
 Photos used, all of licences that allow it: coco-mini train boxes whose photo has licence 4, 5, 7 or 8 (padded 10 %,
 sides of at least 16 px), grocery train, product-iconic. Each of the three weighs the same in the centre. No labels are
 used. The projection comes from the backbone's own ImageNet classifier and has seen none of them.
+
+For a proposer (nanodet) the photos are the boxes it proposes in the same COCO photos, whole; their mean is the centre,
+their 256 leading principal directions the projection.
 """
 
 from __future__ import annotations
@@ -17,18 +20,25 @@ from pathlib import Path
 import numpy as np
 import torch
 
+import handful.detect
 from handful.data.photos import fit, read_photo
+from handful.detect.describe import BASE as EYES_BASE
 from handful.files import sha256, write_json, write_tensors
 from handful.models import net_taught
 from handful.models.backbone import LITE, imagenet_classifier
+from handful.pick import pick
 from handful.teach.embed import BASE, RANK
 from handful.teach.taught import FRAME_HW
+
+FREE = (4, 5, 7, 8)  # COCO's numbers of the licences without NC or ND
+EYES = ("nanodet",)
+EYE_RANK, BOXES = 256, 30
 
 
 def coco(data: Path) -> Iterator[np.ndarray]:
     """Boxes of freely licensed COCO training photos."""
     held = json.loads((data / "coco-mini/instances_train.json").read_text())
-    free = {i["id"]: i for i in held["images"] if i.get("license") in (4, 5, 7, 8)}
+    free = {i["id"]: i for i in held["images"] if i.get("license") in FREE}
     for note in held["annotations"]:
         x, y, w, h = note["bbox"]
         if note.get("iscrowd") or note["image_id"] not in free or min(w, h) < 16:
@@ -44,16 +54,51 @@ def photos(folder: Path) -> Iterator[np.ndarray]:
         yield read_photo(path).rgb_u8
 
 
+def eye(name: str, data: Path, out: Path) -> dict[str, object]:
+    """The file of one proposer, and what is to be known of it."""
+    seer = pick(handful.detect, "proposals", name).load()
+    held = json.loads((data / "coco-mini/instances_train.json").read_text())
+    free = [i["file_name"] for i in held["images"] if i.get("license") in FREE]
+    rows = []
+    for file in sorted(free):
+        rgb = read_photo(data / "coco-mini/images/train" / file).rgb_u8
+        seen = seer.look(rgb, BOXES)
+        rows.append(seen.features(seen.xyxy_px))
+    features = np.concatenate(rows).astype(np.float64)
+    root = np.sign(features) * np.sqrt(np.abs(features))
+    centre = root.mean(axis=0)
+    directions = np.linalg.svd(root - centre, full_matrices=False)[2][:EYE_RANK].T
+    signs = np.sign(directions[np.abs(directions).argmax(axis=0), np.arange(directions.shape[1])])
+    path = out / f"{name}.safetensors"
+    projection = (directions * signs).astype(
+        np.float16
+    )  # a direction and its opposite are one; take the same each time
+    write_tensors(path, {"centre": centre.astype(np.float32), "projection": projection})
+    return {
+        "sha256": sha256(path),
+        "photos": {"coco": len(free)},
+        "boxes": len(features),
+        "weights": seer.about["sha256"],
+    }
+
+
 def main() -> None:
     """Make the files."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("--without", action="append", default=[], choices=["coco", "grocery", "product-iconic"])
-    parser.add_argument("--only", action="append", default=[], choices=list(LITE))
+    parser.add_argument("--only", action="append", default=[], choices=[*LITE, *EYES])
     parser.add_argument("--out", type=Path, default=BASE)
+    parser.add_argument("--eyes-out", type=Path, default=EYES_BASE)
     args = parser.parse_args()
+    eyes = {}
+    for name in [one for one in args.only or EYES if one in EYES]:
+        eyes[name] = eye(name, args.data, args.eyes_out)
+        print(name, eyes[name], flush=True)
+    if eyes:
+        write_json(args.eyes_out / "base.json", {"made_by": "tools/make_base.py", "bases": eyes})
     about = {}
-    for name in args.only or LITE:
+    for name in [one for one in args.only or LITE if one in LITE]:
         network = net_taught.build(1, backbone=name, frame_hw=FRAME_HW, rank=RANK)
         sources = {"coco": coco(args.data), "grocery": photos(args.data / "grocery/train"),
                    "product-iconic": photos(args.data / "product-iconic")}  # fmt: skip
@@ -72,7 +117,8 @@ def main() -> None:
         write_tensors(path, {"centre": centre, "projection": directions.astype(np.float16)})
         about[name] = {"sha256": sha256(path), "photos": counts}
         print(name, counts, flush=True)
-    write_json(args.out / "base.json", {"made_by": "tools/make_base.py", "frame_hw": FRAME_HW, "bases": about})
+    if about:
+        write_json(args.out / "base.json", {"made_by": "tools/make_base.py", "frame_hw": FRAME_HW, "bases": about})
 
 
 if __name__ == "__main__":
