@@ -17,7 +17,7 @@ class Fake:
     """A proposer whose features are where a box lies and how large it is."""
 
     def __init__(self, dim: int = 4, name: str = "fake") -> None:
-        self.dim = dim
+        self.dim, self.network = dim, None
         self.about: dict[str, Any] = {
             "name": name,
             "licence": "none",

@@ -6,7 +6,7 @@ tests/detect/test_proposals.py runs over every file it finds.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -48,10 +48,12 @@ class Seen:
 
 class Eye(Protocol):
     """A source of boxes that is ready. dim: length of a feature, 0 for a source without any. about: JSON: name, paper,
-    licence, what it was trained on, parameters, SHA-256 of its weights."""
+    licence, what it was trained on, parameters, SHA-256 of its weights. network: its torch module, whose weights a
+    detector's folder keeps; None without one."""
 
     dim: int
     about: dict[str, Any]
+    network: Any
 
     def look(self, rgb_u8: np.ndarray, most: int = 100) -> Seen:
         """At most `most` boxes of a photo (h, w, 3) uint8 RGB of any size."""
@@ -67,8 +69,9 @@ class Proposals(Protocol):
         """Whether all it needs is on this machine."""
         ...
 
-    def load(self, **options: Any) -> Eye:
-        """Ready to look. Raises DataError or MissingPackage with what to type when something is absent."""
+    def load(self, state: Mapping[str, Any] | None = None, about: Mapping[str, Any] | None = None) -> Eye:
+        """Ready to look. state, about: {parameter: tensor} and Eye.about of one that was kept, instead of what is on
+        this machine. Raises DataError or MissingPackage with what to type when something is absent."""
         ...
 
 

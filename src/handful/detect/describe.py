@@ -7,6 +7,7 @@ sees details the maps have lost. Both together are worth more than either: see d
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,14 +63,19 @@ class Describer:
     never asked about another.
     """
 
-    def __init__(self, eye: Eye, how: Look | None = None) -> None:
+    def __init__(self, eye: Eye, how: Look | None = None, state: Mapping[str, Any] | None = None) -> None:
+        """state: {parameter: tensor} of the backbone, instead of its own weights."""
         from handful.models import backbone as backbones
 
         self.how, self.eye = how or Look(), eye
         share = self.how.share
         if share and not eye.dim:
             raise DataError(f"{eye.about.get('name')} has no features of its own; wanted share=0, got {share}")
-        self.backbone: Any = backbones.build(self.how.backbone) if self.how.backbone and share < 1 else None
+        self.backbone: Any = None
+        if self.how.backbone and share < 1:
+            self.backbone = backbones.build(self.how.backbone, pretrained=state is None)
+            if state is not None:
+                self.backbone.load_state_dict(dict(state))
         self.of_crop = standard_front_end(self.backbone.card) if self.backbone is not None else None
         self.of_eye = eye_front_end(str(eye.about.get("name")), eye.dim) if share else None
         self.dim = sum(front.rank for front in (self.of_eye, self.of_crop) if front is not None)

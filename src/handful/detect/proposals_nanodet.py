@@ -6,6 +6,7 @@ its features, which have seen COCO's classes, as those of the 2018 report's dete
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -30,11 +31,13 @@ def here() -> bool:
     return fetch.here(NAME)
 
 
-def load() -> Nanodet:
+def load(state: Mapping[str, Any] | None = None, about: Mapping[str, Any] | None = None) -> Nanodet:
     """As handful.detect.contract.Proposals."""
-    held, about = fetch.load(NAME)
+    if state is None or about is None:
+        held, about = fetch.load(NAME)
+        state = {key: torch.from_numpy(value) for key, value in held.items()}
     network = NanoDet()
-    network.load_state_dict({key: torch.from_numpy(value) for key, value in held.items()})
+    network.load_state_dict(dict(state))
     return Nanodet(network.eval(), about)
 
 
@@ -44,7 +47,7 @@ class Nanodet:
     # the two deeper maps of the backbone know what a thing is, the neck's three also how large it is
     maps = (1, 2, 3, 4, 5)
 
-    def __init__(self, network: NanoDet, about: dict[str, Any]) -> None:
+    def __init__(self, network: NanoDet, about: Mapping[str, Any]) -> None:
         self.network = network.to(memory_format=torch.channels_last)
         self.dim = sum((*CHANNELS, NECK, NECK, NECK)[i] for i in self.maps)
         keys = ("name", "what", "paper", "licence", "trained_on", "sha256")

@@ -222,7 +222,7 @@ class Nemo:
         # the sum of |L^-1 z|^2 over all samples, from G = (L L' - ridge I) + sum_k S_k S_k' / n_k
         total2 = self.dim - self.ridge * float(np.vdot(whiten, whiten)) + float(np.sum(norms[:, 0] ** 2 / n))
         expected = _expected(n, norms[:, 0] ** 2, total2)
-        return Solution(self.classes, whiten, prototypes, expected, expected - (5.1 - self.vigilance) / 10)
+        return Solution(self.classes, whiten, prototypes, expected, none_below(expected, self.vigilance))
 
     def save(self, folder: Path) -> None:
         """Write the sums as `nemo.safetensors` and what they are as `nemo.json`, each whole or not at all."""
@@ -285,6 +285,11 @@ class Nemo:
         times = tensors["seen_times"]
         nemo._seen = Counter({bytes(key): int(t) for key, t in zip(tensors["seen"], times, strict=True)})
         return nemo
+
+
+def none_below(expected: float, vigilance: float) -> float:
+    """The cosine below which the answer is "none of these"; see the module's text."""
+    return expected - (5.1 - vigilance) / 10
 
 
 def _one_thread() -> AbstractContextManager[Any]:
