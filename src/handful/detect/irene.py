@@ -11,14 +11,14 @@ with the probabilities a softmax over NEMO's scores, "none of these" among them.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import handful.detect
-from handful.detect.contract import Eye
+from handful.detect.contract import Eye, Seen
 from handful.detect.describe import Describer, Look
 from handful.detect.fusion import Fusion, fuse, iou
 from handful.errors import DataError
@@ -26,7 +26,7 @@ from handful.files import read_tensors, write_tensors
 from handful.models import folder as folders
 from handful.pick import names, pick
 from handful.progress import warn
-from handful.teach.nemo import VIGILANCE, Nemo, Solution, none_below
+from handful.teach.nemo import GAIN, VIGILANCE, Nemo, Solution, none_below
 
 KIND = "irene"
 RIDGE = 2.0  # chosen on coco-mini train boxes, see docs/detect.md
@@ -69,6 +69,24 @@ class Detections:
              "margin": float(m)}
             for box, s, k, u, m in zip(self.xyxy_px, self.score, self.label, self.unknown, self.margin, strict=True)
         ]  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """The boxes of a photo and what NEMO scores for each, whatever the vigilance: kept, the same can be told again at
+    another vigilance for next to nothing.
+
+    xyxy_px (n, 4), quality (n,), scale (n,): as Seen. vectors: (n, dim) float64; nats: (n, k) float64, a class each.
+    """
+
+    xyxy_px: np.ndarray
+    quality: np.ndarray
+    scale: np.ndarray
+    vectors: np.ndarray
+    nats: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.quality)
 
 
 @dataclass
@@ -148,33 +166,40 @@ class Irene:
             self.examples.drop(at)
         self._solved = None
 
-    def solution(self, vigilance: float | None = None) -> Solution:
-        """NEMO's constants as of now. vigilance: instead of the detector's own."""
+    def solution(self) -> Solution:
+        """NEMO's constants as of now."""
         if self._solved is None:
             self._solved = self.nemo.solve()
-        if vigilance is None:
-            return self._solved
-        return replace(self._solved, none=none_below(self._solved.expected, vigilance))
+        return self._solved
 
-    def detect(
-        self, rgb_u8: np.ndarray, *, vigilance: float | None = None, unknown: bool = False, careful: bool = True,
+    def ask(self, rgb_u8: np.ndarray, seen: Seen | None = None) -> Asked:
+        """All that is asked about a photo (h, w, 3) uint8 RGB of any size, before anybody says how careful to be.
+
+        seen: what the proposer saw, if it has looked already. Raises DataError when nothing was taught.
+        """
+        solution, seen = self.solution(), seen or self.eye.look(rgb_u8, LOOKED_AT)
+        boxes = seen.xyxy_px[:LOOKED_AT]
+        vectors = self.describer.vectors(rgb_u8, boxes, seen)
+        return Asked(boxes, seen.quality[:LOOKED_AT], seen.scale[:LOOKED_AT], vectors, nats_of(solution, vectors))
+
+    def tell(
+        self, about: Asked, *, vigilance: float | None = None, unknown: bool = False, careful: bool = True,
         least: float = LEAST_SCORE,
     ) -> Detections:  # fmt: skip
-        """What is in a photo (h, w, 3) uint8 RGB of any size.
+        """What is in a photo.
 
         vigilance: instead of the detector's own. unknown: also tell of boxes that are none of the taught classes, with
         the score sqrt(quality x chance of none) and the nearest class. careful: False tells of every class that scores
         at all, whatever NEMO's vigilance says, as measures of ranking (AP) want it. least: score below which nothing is
-        told. Raises DataError when nothing was taught.
+        told.
         """
-        solution, seen = self.solution(vigilance), self.eye.look(rgb_u8, LOOKED_AT)
-        vectors = self.describer.vectors(rgb_u8, seen.xyxy_px, seen)
-        chance, margin = asked(solution, vectors)
-        none = chance.shape[1]  # the column of "none of these"
-        score = np.sqrt(seen.quality[:, None] * np.concatenate([chance, 1 - chance.sum(axis=1, keepdims=True)], 1))
+        solution = self.solution()
+        chance, margin = chances(solution, about.nats, self.nemo.vigilance if vigilance is None else vigilance)
+        none = margin.shape[1]  # the column of "none of these"
+        score = np.sqrt(about.quality[:, None] * chance)
         count = min(CLASSES_A_BOX, none)
         label = np.argsort(-score[:, :none], axis=1, kind="stable")[:, :count].ravel()
-        box = np.repeat(np.arange(len(seen)), count)
+        box = np.repeat(np.arange(len(about)), count)
         stays = (margin[box, label] > 0) | (not careful)
         box, label = box[stays], label[stays]
         if unknown:
@@ -182,17 +207,25 @@ class Irene:
             box, label = np.append(box, strange), np.append(label, np.full(len(strange), none))
         stays = score[box, label] >= least
         box, label = box[stays], label[stays]
-        found = fuse(seen.xyxy_px[box], score[box, label], label, seen.scale[box], self.fusion)
+        found = fuse(about.xyxy_px[box], score[box, label], label, about.scale[box], self.fusion)
         box = box[found.source]
-        label = np.where(found.label == none, margin[box].argmax(axis=1) if len(box) else 0, found.label)
-        return Detections(solution.classes, found.xyxy_px, found.score, label, margin[box, label], vectors[box])
+        nearest = margin.argmax(axis=1)
+        label = np.where(found.label == none, nearest[box], found.label)
+        return Detections(solution.classes, found.xyxy_px, found.score, label, margin[box, label], about.vectors[box])
 
-    def recognise(self, rgb_u8: np.ndarray, boxes: np.ndarray, *, vigilance: float | None = None) -> Detections:
+    def detect(self, rgb_u8: np.ndarray, **how: Any) -> Detections:
+        """What is in a photo (h, w, 3) uint8 RGB of any size; `how` as in tell."""
+        return self.tell(self.ask(rgb_u8), **how)
+
+    def recognise(
+        self, rgb_u8: np.ndarray, boxes: np.ndarray, *, vigilance: float | None = None, seen: Seen | None = None
+    ) -> Detections:
         """What lies in boxes (n, 4) px of a photo: one answer each, in their order; the score is the chance alone."""
-        solution, boxes = self.solution(vigilance), np.asarray(boxes, np.float64).reshape(-1, 4)
-        vectors = self.describer.vectors(rgb_u8, boxes, self.eye.look(rgb_u8, 1))
-        chance, margin = asked(solution, vectors)
-        label, row = chance.argmax(axis=1), np.arange(len(boxes))
+        solution, boxes = self.solution(), np.asarray(boxes, np.float64).reshape(-1, 4)
+        vectors = self.describer.vectors(rgb_u8, boxes, seen or self.eye.look(rgb_u8, 1))
+        careful = self.nemo.vigilance if vigilance is None else vigilance
+        chance, margin = chances(solution, nats_of(solution, vectors), careful)
+        label, row = margin.argmax(axis=1), np.arange(len(boxes))
         return Detections(solution.classes, boxes, chance[row, label], label, margin[row, label], vectors)
 
     def explain(self, found: Detections, at: int, most: int = 5) -> list[dict[str, Any]]:
@@ -274,11 +307,15 @@ def best_here() -> str:
     return "nanodet" if "nanodet" in there else there[0]
 
 
-def asked(solution: Solution, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(n, dim) -> the chance of each class, (n, k) float64, what is left of 1 being none of them, and by how many nats
-    each class beats "none of these", (n, k)."""
-    if not len(vectors):
-        return np.zeros((0, len(solution.classes))), np.zeros((0, len(solution.classes)))
-    nats = solution.scores(vectors)
-    chance = np.exp(nats - nats.max(axis=1, keepdims=True))
-    return chance[:, :-1] / chance.sum(axis=1, keepdims=True), nats[:, :-1] - nats[:, -1:]
+def nats_of(solution: Solution, vectors: np.ndarray) -> np.ndarray:
+    """(n, dim) -> (n, k): NEMO's score of each class."""
+    return solution.scores(vectors)[:, :-1] if len(vectors) else np.zeros((0, len(solution.classes)))
+
+
+def chances(solution: Solution, nats: np.ndarray, vigilance: float) -> tuple[np.ndarray, np.ndarray]:
+    """(n, k) -> the chance of each class, "none of these" last, (n, k + 1), rows of sum 1; and by how many nats each
+    class beats "none of these", (n, k)."""
+    none = np.full((len(nats), 1), GAIN * none_below(solution.expected, vigilance))
+    whole = np.concatenate([nats, none], axis=1)
+    chance = np.exp(whole - whole.max(axis=1, keepdims=True))
+    return chance / chance.sum(axis=1, keepdims=True), nats - none

@@ -1,0 +1,129 @@
+"""A detector taught from any data set with boxes: which boxes, in what order, and what came of it."""
+
+from __future__ import annotations
+
+import time
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from handful.data.shapes import box_of
+from handful.detect.describe import Look
+from handful.detect.fusion import Fusion
+from handful.detect.irene import Irene
+from handful.errors import DataError
+from handful.models.folder import META
+from handful.pick import unknown
+from handful.progress import track, warn
+from handful.teach.nemo import VIGILANCE
+from handful.train.feed import photo_of, split_of
+from handful.train.source import checked
+from handful.types import Sample
+
+MOST = 20
+SIDE_PX = 4.0  # a box with a shorter side shows nothing that could be learned
+
+
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """Boxes of one photo to learn: (n, 4) float64 px, and a class name each."""
+
+    sample: Sample
+    boxes: np.ndarray
+    labels: tuple[str, ...]
+
+
+def chosen(
+    samples: Iterable[Sample], *, most: int = MOST, seed: int = 0, classes: Sequence[str] | None = None
+) -> list[Chosen]:
+    """At most `most` boxes of each class, drawn by `seed`, photo by photo.
+
+    A class's draw hangs on its name and the seed alone, so fewer are always among more, and other classes do not
+    matter. Crowds, and boxes with a side below SIDE_PX, are not learned. Raises DataError when nothing is left.
+    """
+    if most < 1:
+        raise DataError(f"most is {most}; wanted at least one box a class")
+    photos = list(samples)
+    found: dict[str, list[tuple[int, tuple[float, float, float, float]]]] = {}
+    for i, sample in enumerate(photos):
+        for thing in sample.objects or ():
+            box = box_of(thing)
+            if thing.crowd or box is None or min(box[2] - box[0], box[3] - box[1]) < SIDE_PX:
+                continue
+            found.setdefault(thing.label, []).append((i, box))
+    known = sorted(found)
+    for name in classes or ():
+        if name not in found:
+            raise unknown("class with a box", name, known)
+    taken: dict[int, list[tuple[str, tuple[float, float, float, float]]]] = {}
+    for name in classes or known:
+        order = np.random.default_rng((seed, zlib.crc32(name.encode()))).permutation(len(found[name]))
+        for at in order[:most].tolist():
+            photo, box = found[name][at]
+            taken.setdefault(photo, []).append((name, box))
+    if not taken:
+        raise DataError("no photo has a box to learn from; wanted a data set with boxes (COCO, VOC, YOLO)")
+    return [
+        Chosen(photos[i], np.array([box for _, box in rows], np.float64), tuple(name for name, _ in rows))
+        for i, rows in sorted(taken.items())
+    ]
+
+
+def teach(
+    data: Path,
+    out: Path,
+    *,
+    most: int = MOST,
+    classes: Sequence[str] | None = None,
+    proposals: str | None = None,
+    look: Look | None = None,
+    fusion: Fusion | None = None,
+    vigilance: float = VIGILANCE,
+    seed: int = 0,
+    split: str | None = None,
+    format: str | None = None,
+    allow: Sequence[str] = (),
+    overwrite: bool = False,
+    **options: Any,
+) -> dict[str, Any]:
+    """Teach a detector from any data set with boxes, and write its folder, whole or not at all.
+
+    split: of the data; None for train where there is one, else all photos. options: for the format. All else as in
+    chosen and Irene.new. Returns a JSON object. Raises DataError or UnknownName; an existing detector is then as it
+    was.
+    """
+    out = Path(out)
+    if out.exists() and not overwrite:
+        raise DataError(f"{out} exists; use --overwrite to replace it, or another --out")
+    if out.exists() and not (out / META).exists():
+        raise DataError(f"{out} exists and is not a model folder, so it is not overwritten; choose another --out")
+    began = time.monotonic()
+    dataset, warnings = checked(data, format=format, allow=allow, main=True, **options)
+    if split is None and any(s.split == "train" for s in dataset):
+        split = "train"
+    picked = chosen(split_of(dataset, split) if split else dataset, most=most, seed=seed, classes=classes)
+    detector = Irene.new(proposals, look=look, fusion=fusion, vigilance=vigilance)
+    for one in track(picked, "learning", len(picked)):
+        rgb = photo_of(one.sample).rgb_u8
+        try:
+            detector.learn(rgb, one.boxes, one.labels, one.sample.name or one.sample.path.name)
+        except DataError as error:
+            raise DataError(f"{one.sample.path}: {error}") from error
+    few = [name for name, n in detector.nemo.counts.items() if n < 2]
+    if few:
+        told = f"{len(few)} classes were learned from one box, which says little of how they vary: {', '.join(few[:8])}"
+        warnings = [*warnings, told]
+        warn(told)
+    seconds = round(time.monotonic() - began, 2)
+    record = {"seed": seed, "most": most, "photos": len(picked), "split": split, "seconds": seconds}
+    meta = detector.save(out, data=record)
+    return {
+        "schema_version": 1, "model": str(out), "classes": list(detector.classes), "samples": detector.nemo.counts,
+        "photos": len(picked), "split": split, "seed": seed, "vigilance": vigilance,
+        "proposals": detector.eye.about.get("name"), "eye": detector.eye.about, "look": meta["look"],
+        "seconds": seconds, "warnings": warnings,
+    }  # fmt: skip
