@@ -224,3 +224,75 @@ def test_labels_become_truth(data: Path) -> None:
     assert found.area.tolist() == [o.attributes["area"] for o in sample.objects or ()]
     assert len(truth_of(sample, (1, 1)).names) == 0
     assert Look(backbone=None, share=1) == BARE
+
+
+def typed(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
+    from handful.cli import main
+
+    capsys.readouterr()
+    code = 0
+    try:
+        main([str(word) for word in words])
+    except SystemExit as end:
+        code = int(end.code or 0)
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+@pytest.fixture
+def bare(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The verbs look at boxes without a backbone, so that they take no time."""
+    from handful.detect import describe, irene
+
+    monkeypatch.setattr(describe.Describer, "__init__", _bare(describe.Describer.__init__))
+    monkeypatch.setattr(irene, "best_here", lambda: "blobs")
+
+
+def _bare(plain: Any) -> Any:
+    return lambda self, eye, how=None, state=None: plain(self, eye, how or BARE, state)
+
+
+@pytest.mark.usefixtures("bare")
+def test_the_verbs(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "d"
+    code, said, _ = typed(capsys, "teach", data / "instances_train.json", "--out", out, "--max-samples", 3, "--seed", 5,
+                          "--json")  # fmt: skip
+    told = json.loads(said)
+    assert code == 0 and told["samples"] == {"apple": 3, "leaf": 3, "sky": 3} and told["seed"] == 5
+    code, said, _ = typed(capsys, "evaluate-detect", out, data / "instances_val.json", "--json")
+    assert code == 0 and json.loads(said)["AP"] == pytest.approx(1.0) and json.loads(said)["seed"] == 5
+    code, said, _ = typed(capsys, "evaluate-detect", out, data, "--split", "val", "--proposals", "boxes")
+    assert code == 0 and "3 photos, 9 things of 3 taught classes, a small set" in said and "100.0" in said
+    photo = data / "images" / "val" / "0.png"
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8no")
+    code, said, err = typed(capsys, "detect", out, photo, tmp_path / "broken.jpg", "--out", tmp_path / "seen", "--json",
+                            "--explain")  # fmt: skip
+    told = json.loads(said)
+    assert code == 2 and "broken.jpg" in err and len(told["failed"]) == 1
+    assert {row["class"] for row in told["images"][0]["found"]} == {"apple", "leaf", "sky"}
+    assert all(row["like"][0]["class"] == row["class"] for row in told["images"][0]["found"])
+    assert (tmp_path / "seen" / "0.jpg").stat().st_size > 500 and (tmp_path / "seen" / "detections.json").exists()
+    code, said, _ = typed(capsys, "detect", out, photo, "--explain")
+    assert code == 0 and "3 found" in said and "like apple in" in said
+    code, _, err = typed(capsys, "detect", tmp_path / "none", photo)
+    assert code == 2 and "is not a folder" in err
+
+
+@pytest.mark.usefixtures("bare")
+def test_photos_that_lie_elsewhere(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    labels = tmp_path / "labels.json"
+    labels.write_text((data / "instances_train.json").read_text())
+    where = ("--images", data / "images" / "train")
+    code, said, _ = typed(capsys, "teach", labels, "--out", tmp_path / "d", *where, "--json")
+    assert code == 0 and json.loads(said)["photos"] == 6
+    code, said, _ = typed(capsys, "evaluate-detect", tmp_path / "d", labels, *where, "--json")
+    assert code == 0 and json.loads(said)["AP"] == pytest.approx(1.0)
+    code, _, err = typed(capsys, "teach", labels, "--out", tmp_path / "e", "--images", tmp_path / "gone")
+    assert code == 2 and "gone is not a folder" in err and not (tmp_path / "e").exists()
+
+
+def test_options_of_the_other_kind(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = typed(capsys, "teach", data, "--out", tmp_path / "d", "--frame", "64x64")
+    assert code == 2 and "--frame is for photos with one class each" in err
+    code, _, err = typed(capsys, "teach", data, "--out", tmp_path / "d", "--flat", "--seed", 3)
+    assert code == 2 and "--seed is for photos with boxes" in err

@@ -47,23 +47,31 @@ def demo(
 
 
 @click.command()
-@click.argument("photos_dir", type=FOLDER)
+@click.argument("data", type=FOLDER)
 @click.option("--out", type=FOLDER, required=True, help="The model folder to make.")
-@click.option("--backbone", default="lite2", show_default=True, help="lite0, lite1, lite2 or timm:NAME.")
+@click.option("--backbone", help="lite0, lite1, lite2 or timm:NAME.  [default: lite2; for boxes lite0]")
 @click.option("--weights", type=FOLDER, help="For timm:NAME: a safetensors file with timm's key names.")
 @click.option("--vigilance", type=float, default=None, help="How careful; 1.2 to 4.1, higher says none more often.")
 @click.option("--frame", callback=frame_option, help="The frame the phone will give, HEIGHTxWIDTH.  [default: 448x448]")
 @click.option("--class", "classes", multiple=True, help="Teach only this class (may be repeated).")
 @flat_option
+@click.option("--max-samples", type=click.IntRange(1), help="Boxes: at most so many of a class.  [default: 20]")
+@click.option("--proposals", help="Boxes: what finds things of any kind.  [default: the best that is here]")
+@click.option("--seed", type=int, help="Boxes: which of them are learned.  [default: 0]")
+@click.option("--split", help="Boxes: which split.  [default: train, or all photos]")
+@click.option(
+    "--images", type=FOLDER, help="Boxes: the folder of COCO's photos, where they do not lie beside the JSON."
+)
+@click.option("--format", "format_", help="Boxes: read as this instead of finding out.")
 @click.option("--add", is_flag=True, help="Teach the model in --out more.")
 @click.option("--overwrite", is_flag=True, help="Replace the model in --out.")
 @click.option("--allow", multiple=True, help="Go on although `handful data check` finds errors of this code.")
 @no_cache
 @common
 def teach(
-    photos_dir: Path,
+    data: Path,
     out: Path,
-    backbone: str,
+    backbone: str | None,
     weights: Path | None,
     vigilance: float | None,
     frame: tuple[int, int] | None,
@@ -74,14 +82,33 @@ def teach(
     allow: Sequence[str],
     no_cache: bool,
     as_json: bool,
+    **boxes: Any,
 ) -> None:
-    """Teach a model from PHOTOS_DIR, a folder with a folder of photos for each class."""
+    """Teach a model from DATA: a folder with a folder of photos for each class, or photos with boxes.
+
+    Photos with boxes (COCO, VOC, YOLO) make a detector, see `handful detect`.
+    """
+    from handful.data import formats
+
+    given = {name.rstrip("_"): value for name, value in boxes.items() if value is not None}
+    if not flat and (given or formats.with_boxes(data, given.get("format"))):
+        from handful.cli.verbs_detect import teach_boxes
+
+        wrong = {"--weights": weights, "--frame": frame, "--add": add, "--no-cache": no_cache}
+        for name in (name for name, value in wrong.items() if value):
+            raise click.UsageError(
+                f"{data} has boxes, so a detector is taught; {name} is for photos with one class each"
+            )
+        say(*teach_boxes(data, out, backbone, vigilance, classes, overwrite, allow, given, as_json))
+        return
+    if given:
+        raise click.UsageError(f"--{min(given).replace('_', '-')} is for photos with boxes; --flat is not")
     from handful.teach import taught
 
     result = taught.teach(
-        photos_dir,
+        data,
         out,
-        backbone=backbone,
+        backbone=backbone or taught.BACKBONE,
         weights=weights,
         vigilance=vigilance,
         frame_hw=frame or taught.FRAME_HW,

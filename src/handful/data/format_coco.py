@@ -87,15 +87,17 @@ def _photos_of(part: Index, root: Path, tell: Tell) -> Path:
     return next((p for p in places if p.is_dir()), root)
 
 
-def read(folder: Path, *, tell: Tell = stop) -> Dataset:
+def read(folder: Path, *, tell: Tell = stop, images: str | Path | None = None) -> Dataset:
     """The samples of a COCO data set, photos in the order of the files, then those on disk that no file lists.
 
     Objects carry boxes, outlines or run lengths; with a panoptic map, `mask` reads the class of each pixel. A photo
     on disk without an entry is a sample nobody labelled (objects None); one listed without labels is empty. tell:
-    what to do about a finding (finding.stop: raise DataError at the first error). Raises DataError when there is no
-    COCO file.
+    what to do about a finding (finding.stop: raise DataError at the first error). images: the folder of the photos,
+    where they do not lie beside the labels. Raises DataError when there is no COCO file, or no such folder.
     """
     folder = Path(folder)
+    if images is not None and not Path(images).is_dir():
+        raise DataError(f"{images} is not a folder; wanted the one that holds the photos of {folder}")
     root = folder.parent if folder.is_file() else folder
     if root.name == "annotations" and folder.is_file():
         root = root.parent
@@ -113,7 +115,7 @@ def read(folder: Path, *, tell: Tell = stop) -> Dataset:
     listed: dict[Path, set[str]] = {}
     for kinds in parts.values():
         first = kinds.get("instances") or kinds["panoptic"]
-        place = _photos_of(first, root, tell)
+        place = Path(images) if images is not None else _photos_of(first, root, tell)
         shelves.setdefault(place, Shelf(place, root))
         for part in kinds.values():
             part.photos = place

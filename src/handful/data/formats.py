@@ -15,6 +15,7 @@ from handful.errors import DataError
 from handful.pick import names, pick
 from handful.types import Dataset
 
+BOXES = ("coco", "voc", "yolo")
 DEPTH = 3  # how far below a folder label sets are looked for
 
 
@@ -110,6 +111,12 @@ def one(place: Path, *, format: str | None = None, **options: Any) -> Source:
         )
         raise DataError(f"{place} holds {len(found)} sets of labels; name one: {said}")
     return found[0]
+
+
+def with_boxes(place: Path, format: str | None = None) -> str | None:
+    """The format of the boxes in a folder or file: COCO, VOC or YOLO, whatever else lies beside them; None without."""
+    found = [source.format for source in sources(place, format=format) if source.format in BOXES]
+    return found[0] if len(found) == 1 else None
 
 
 def read(place: Path, *, format: str | None = None, tell: Tell = stop, **options: Any) -> Dataset:

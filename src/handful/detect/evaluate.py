@@ -247,7 +247,7 @@ def evaluate(
     own = str(detector.eye.about.get("name"))
     if proposals not in (None, "boxes", own):
         raise unknown("proposals", str(proposals), [own, "boxes"])
-    dataset = formats.read(data, format=format, **options)
+    dataset = formats.read(data, format=format or formats.with_boxes(data), **options)
     samples = list(dataset) if split is None else split_of(dataset, split)
     samples = [s for s in samples if s.objects is not None]
     if not samples:

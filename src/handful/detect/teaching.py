@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from handful.data import formats
 from handful.data.shapes import box_of
 from handful.detect.describe import Look
 from handful.detect.fusion import Fusion
@@ -92,9 +93,9 @@ def teach(
 ) -> dict[str, Any]:
     """Teach a detector from any data set with boxes, and write its folder, whole or not at all.
 
-    split: of the data; None for train where there is one, else all photos. options: for the format. All else as in
-    chosen and Irene.new. Returns a JSON object. Raises DataError or UnknownName; an existing detector is then as it
-    was.
+    split: of the data; None for train where there is one, else all photos. options: for the format (images: the folder
+    of COCO's photos). All else as in chosen and Irene.new. Returns a JSON object. Raises DataError or UnknownName; an
+    existing detector is then as it was.
     """
     out = Path(out)
     if out.exists() and not overwrite:
@@ -102,6 +103,7 @@ def teach(
     if out.exists() and not (out / META).exists():
         raise DataError(f"{out} exists and is not a model folder, so it is not overwritten; choose another --out")
     began = time.monotonic()
+    format = format or formats.with_boxes(data)
     dataset, warnings = checked(data, format=format, allow=allow, main=True, **options)
     if split is None and any(s.split == "train" for s in dataset):
         split = "train"

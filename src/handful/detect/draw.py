@@ -1,0 +1,40 @@
+"""What was found, drawn into the photo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from handful.detect.irene import Detections
+from handful.files import replacing
+from handful.pick import need
+from handful.train.page import palette
+
+GREY = (140, 140, 140)
+
+
+def drawn(rgb_u8: np.ndarray, found: Detections, path: Path) -> None:
+    """Write a JPEG: a box and its name in the class's colour, grey where it is unknown.
+
+    rgb_u8: (h, w, 3) uint8. Raises DataError when the file cannot be written; an older one is then as it was.
+    """
+    image, pen_of, font_of = (need(f"PIL.{name}", "teach") for name in ("Image", "ImageDraw", "ImageFont"))
+    photo = image.fromarray(rgb_u8)
+    pen = pen_of.Draw(photo)
+    size = max(11, round(min(photo.size) / 32))
+    font, thick = font_of.load_default(size), max(2, size // 7)
+    colours = palette(found.classes, None)
+    for box, score, label, strange in zip(found.xyxy_px, found.score, found.label, found.unknown, strict=True):
+        colour = GREY if strange else colours[label]
+        name = f"unknown, like {found.classes[label]}" if strange else found.classes[label]
+        left, top, right, bottom = (float(v) for v in box)
+        pen.rectangle((left, top, right - 1, bottom - 1), outline=colour, width=thick)
+        text = f"{name} {100 * score:.0f} %"
+        wide, high = pen.textlength(text, font=font) + 6, size + 5
+        at = (min(left, max(0, photo.size[0] - wide)), top - high if top >= high else top)
+        pen.rectangle((at[0], at[1], at[0] + wide, at[1] + high), fill=colour)
+        dark = sum(c * w for c, w in zip(colour, (0.299, 0.587, 0.114), strict=True)) < 140
+        pen.text((at[0] + 3, at[1] + 1), text, fill=(255, 255, 255) if dark else (0, 0, 0), font=font)
+    with replacing(path) as part:
+        photo.save(part, format="JPEG", quality=90)
