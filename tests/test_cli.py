@@ -131,14 +131,16 @@ def test_bad_usage_is_told_and_exits_2(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_ctrl_c_is_130_and_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ctrl_c_is_130_and_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], photo_folder: Callable[..., Path]
+) -> None:
     from handful.teach import taught
 
     def stop(*args: object, **kwargs: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(taught, "teach", stop)
-    code, _, err = handful(capsys, "teach", "x", "--out", "y")
+    code, _, err = handful(capsys, "teach", photo_folder(n=1), "--out", "y")
     assert code == 130 and err.strip().count("\n") == 0 and "stopped" in err
 
 

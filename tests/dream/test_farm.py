@@ -243,8 +243,13 @@ def test_killed_at_any_moment_and_resumed(tmp_path: Path) -> None:
 def test_ctrl_c_says_what_is_done(tmp_path: Path) -> None:
     source = films(tmp_path / "s", [f"f{i}" for i in range(8)])
     out = tmp_path / "out"
-    run = subprocess.Popen(command(source, out, "--frames", "600", "--jobs", "2"), stderr=subprocess.PIPE,
-                           start_new_session=True)  # fmt: skip
+    # a shell that runs the tests in the background has Ctrl-C ignored, which the child would inherit
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        run = subprocess.Popen(command(source, out, "--frames", "600", "--jobs", "2"), stderr=subprocess.PIPE,
+                               start_new_session=True)  # fmt: skip
+    finally:
+        signal.signal(signal.SIGINT, before)
     while run.poll() is None and not list(out.glob("shard-*.json")):
         time.sleep(0.01)
     os.killpg(run.pid, signal.SIGINT)  # as a terminal does: to the workers, too
