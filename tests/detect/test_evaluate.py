@@ -18,6 +18,7 @@ from handful.detect.teaching import chosen, teach
 from handful.errors import DataError, UnknownName
 from tests.detect.test_irene import BARE, EYES, scene
 from tests.train.made import write
+from tests.train.test_verbs import typed
 
 
 @pytest.fixture(autouse=True)
@@ -224,19 +225,6 @@ def test_labels_become_truth(data: Path) -> None:
     assert found.area.tolist() == [o.attributes["area"] for o in sample.objects or ()]
     assert len(truth_of(sample, (1, 1)).names) == 0
     assert Look(backbone=None, share=1) == BARE
-
-
-def typed(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
-    from handful.cli import main
-
-    capsys.readouterr()
-    code = 0
-    try:
-        main([str(word) for word in words])
-    except SystemExit as end:
-        code = int(end.code or 0)
-    out, err = capsys.readouterr()
-    return code, out, err
 
 
 @pytest.fixture

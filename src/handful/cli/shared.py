@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,21 @@ def say(result: dict[str, Any], as_json: bool, text: Callable[[dict[str, Any]], 
     from handful.files import to_json
 
     click.echo(to_json(result) if as_json else text(result))
+
+
+def readable(images: Sequence[Path], failed: list[dict[str, str]]) -> Iterator[tuple[Path, Any]]:
+    """(path, Image) of each image that can be read; the others are told on stderr and put into `failed`."""
+    from handful.data.photos import read_photo
+    from handful.errors import DataError
+
+    for path in images:
+        try:
+            image = read_photo(path)
+        except DataError as error:
+            failed.append({"image": str(path), "error": str(error)})
+            click.echo(f"handful: {error}", err=True)
+            continue
+        yield path, image
 
 
 def frame_option(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, int] | None:

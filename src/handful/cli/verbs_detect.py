@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from handful.cli.shared import FOLDER, common, say
+from handful.cli.shared import FOLDER, common, readable, say
 
 
 def teach_boxes(
@@ -55,22 +55,14 @@ def detect(
 
     An image that cannot be read is told on stderr; the others are answered all the same, and the exit code is 2.
     """
-    from handful.data.photos import read_photo
     from handful.detect.draw import drawn
     from handful.detect.irene import Irene
-    from handful.errors import DataError
     from handful.files import write_json
 
     irene = Irene.load(detector)
     rows: list[dict[str, Any]] = []
     failed: list[dict[str, str]] = []
-    for path in images:
-        try:
-            image = read_photo(path)
-        except DataError as error:
-            failed.append({"image": str(path), "error": str(error)})
-            click.echo(f"handful: {error}", err=True)
-            continue
+    for path, image in readable(images, failed):
         found = irene.detect(image.rgb_u8, vigilance=vigilance, unknown=unknown, least=least)
         told = found.rows()
         for i, row in enumerate(told if explain else []):

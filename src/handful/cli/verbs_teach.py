@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from handful.cli.shared import FOLDER, RUNTIMES, common, flat_option, frame_option, no_cache, say
+from handful.cli.shared import FOLDER, RUNTIMES, common, flat_option, frame_option, no_cache, readable, say
 
 
 @click.command()
@@ -91,7 +91,8 @@ def teach(
     from handful.data import formats
 
     given = {name.rstrip("_"): value for name, value in boxes.items() if value is not None}
-    if not flat and (given or formats.with_boxes(data, given.get("format"))):
+    found = None if flat else formats.with_boxes(data, given.get("format"))
+    if found or (given and not flat):
         from handful.cli.verbs_detect import teach_boxes
 
         wrong = {"--weights": weights, "--frame": frame, "--add": add, "--no-cache": no_cache}
@@ -99,6 +100,7 @@ def teach(
             raise click.UsageError(
                 f"{data} has boxes, so a detector is taught; {name} is for photos with one class each"
             )
+        given = {**given, "format": given.get("format", found)}  # found out once
         say(*teach_boxes(data, out, backbone, vigilance, classes, overwrite, allow, given, as_json))
         return
     if given:
@@ -139,22 +141,15 @@ def recognise(model: Path, images: Sequence[Path], vigilance: float | None, as_j
 
     An image that cannot be read is told on stderr; the others are answered all the same, and the exit code is 2.
     """
-    from handful.data.photos import read_photo
-    from handful.errors import DataError
     from handful.teach.taught import Taught
 
     taught = Taught.load(model)
     if vigilance is not None:
         taught.nemo.vigilance = vigilance
         taught.refresh()
-    answers, failed = [], []
-    for path in images:
-        try:
-            image = read_photo(path)
-        except DataError as error:
-            failed.append({"image": str(path), "error": str(error)})
-            click.echo(f"handful: {error}", err=True)
-            continue
+    answers: list[dict[str, Any]] = []
+    failed: list[dict[str, str]] = []
+    for path, image in readable(images, failed):
         said = taught.recognise(image)
         answers.append(
             {

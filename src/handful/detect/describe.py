@@ -1,7 +1,7 @@
 """What lies in a box, as one vector that NEMO learns from: what the proposer's maps hold there, and the crop itself.
 
 The maps cost nothing more (they were made to find the box); the crop, enlarged and run through an ImageNet network,
-sees details the maps have lost. Both together are worth more than either: see docs/detect.md.
+sees details the maps have lost.
 """
 
 from __future__ import annotations
