@@ -25,7 +25,8 @@ def drawn(rgb_u8: np.ndarray, found: Detections, path: Path) -> None:
     size = max(11, round(min(photo.size) / 32))
     font, thick = font_of.load_default(size), max(2, size // 7)
     colours = palette(found.classes, None)
-    for box, score, label, strange in zip(found.xyxy_px, found.score, found.label, found.unknown, strict=True):
+    rows = zip(found.xyxy_px, found.score, found.label, found.unknown, strict=True)
+    for box, score, label, strange in reversed(list(rows)):  # the best last, so that nothing lies over its name
         colour = GREY if strange else colours[label]
         name = f"unknown, like {found.classes[label]}" if strange else found.classes[label]
         left, top, right, bottom = (float(v) for v in box)

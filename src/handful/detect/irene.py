@@ -26,6 +26,7 @@ from handful.files import read_tensors, write_tensors
 from handful.models import folder as folders
 from handful.pick import names, pick
 from handful.progress import warn
+from handful.teach.embed import unit
 from handful.teach.nemo import GAIN, VIGILANCE, Nemo, Solution, none_below
 
 KIND = "irene"
@@ -118,6 +119,7 @@ class Irene:
         self.eye, self.describer, self.nemo = eye, describer, nemo
         self.fusion, self.examples, self.about = fusion or Fusion(), Examples(), dict[str, Any]()
         self._solved: Solution | None = None
+        self._held: np.ndarray | None = None  # the examples in NEMO's whitened space, of length 1
 
     @classmethod
     def new(
@@ -154,7 +156,7 @@ class Irene:
         vectors = self.describer.teach_vectors(rgb_u8, boxes)
         self.nemo.learn_many(vectors, list(labels))
         self.examples.add(vectors, labels, photo, boxes)
-        self._solved = None
+        self._solved = self._held = None
 
     def unlearn(self, rgb_u8: np.ndarray, box: Sequence[float], label: str, photo: str = "") -> None:
         """Take one box back, as if it had never been learned. Raises DataError if it never was."""
@@ -164,7 +166,7 @@ class Irene:
         at = next((i for i, held in enumerate(there) if held == (label, photo, [float(v) for v in box])), None)
         if at is not None:
             self.examples.drop(at)
-        self._solved = None
+        self._solved = self._held = None
 
     def solution(self) -> Solution:
         """NEMO's constants as of now."""
@@ -233,9 +235,9 @@ class Irene:
         if not self.examples.labels:
             return []
         solution = self.solution()
-        point = found.vectors[at] @ solution.whiten.T
-        held = np.stack(self.examples.vectors).astype(np.float64) @ solution.whiten.T
-        cosine = held @ point / np.maximum(np.linalg.norm(held, axis=1) * np.linalg.norm(point), 1e-12)
+        if self._held is None:
+            self._held = unit(np.stack(self.examples.vectors).astype(np.float64) @ solution.whiten.T)
+        cosine = self._held @ unit(found.vectors[at] @ solution.whiten.T)
         return [
             {"class": self.examples.labels[i], "photo": self.examples.photos[i], "box_px": self.examples.boxes[i],
              "cosine": float(cosine[i])}
