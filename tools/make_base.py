@@ -23,7 +23,7 @@ import torch
 import handful.detect
 from handful.data.photos import fit, read_photo
 from handful.detect.describe import BASE as EYES_BASE
-from handful.files import sha256, write_json, write_tensors
+from handful.files import read_json, sha256, write_json, write_tensors
 from handful.models import net_taught
 from handful.models.backbone import LITE, imagenet_classifier
 from handful.pick import pick
@@ -31,7 +31,7 @@ from handful.teach.embed import BASE, RANK
 from handful.teach.taught import FRAME_HW
 
 FREE = (4, 5, 7, 8)  # COCO's numbers of the licences without NC or ND
-EYES = ("nanodet",)
+EYES = ("nanodet", "objectness")
 EYE_RANK, BOXES = 256, 30
 
 
@@ -96,7 +96,9 @@ def main() -> None:
         eyes[name] = eye(name, args.data, args.eyes_out)
         print(name, eyes[name], flush=True)
     if eyes:
-        write_json(args.eyes_out / "base.json", {"made_by": "tools/make_base.py", "bases": eyes})
+        path = args.eyes_out / "base.json"
+        others = read_json(path)["bases"] if path.exists() else {}
+        write_json(path, {"made_by": "tools/make_base.py", "bases": {**others, **eyes}})
     about = {}
     for name in [one for one in args.only or LITE if one in LITE]:
         network = net_taught.build(1, backbone=name, frame_hw=FRAME_HW, rank=RANK)

@@ -11,9 +11,11 @@ import torch
 
 import handful.detect
 from handful.data.samples import sample_photo
+from handful.detect import proposals_torchvision
 from handful.detect.contract import Eye, Seen, inside_photo
 from handful.detect.fusion import iou
-from handful.detect.proposals_nanodet import OVERLAP, letterbox, pooled
+from handful.detect.proposals_nanodet import OVERLAP, letterbox
+from handful.detect.roi import pooled
 from handful.errors import DataError
 from handful.files import sha256, write_json, write_tensors
 from handful.models.nanodet import NanoDet
@@ -24,12 +26,17 @@ EYES = names(handful.detect, "proposals")
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache folder with NanoDet's weights, drawn at random: what is found means nothing, how it is told does."""
+    """A cache folder with weights to be fetched, drawn at random: what is found means nothing, how it is told does."""
     folder = tmp_path_factory.mktemp("cache")
     torch.manual_seed(0)
     path = folder / "weights" / "nanodet.safetensors"
     write_tensors(path, {key: value.numpy() for key, value in NanoDet().state_dict().items()})
     write_json(path.with_suffix(".json"), {"name": "nanodet", "licence": "none", "sha256": sha256(path)})
+    for name in proposals_torchvision.NETS:
+        path = folder / "weights" / f"{name}.safetensors"
+        held = proposals_torchvision.build(name).state_dict()
+        write_tensors(path, {key: value.numpy() for key, value in held.items()})
+        write_json(path.with_suffix(".json"), {"name": name, "licence": "none", "sha256": sha256(path)})
     return folder
 
 

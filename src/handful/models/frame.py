@@ -22,7 +22,8 @@ class NetCard:
     task: "segment", "classify", "detect" or "instance". paper, licence: of the design and of this code; pre-trained
     weights have their own.
     frame_hw: height and width in pixels of the frame it is shown with unless told otherwise.
-    presets: name -> arguments of `build`, asked for as "NET:PRESET".
+    presets: name -> arguments of `build`, asked for as "NET:PRESET". classes: the only number of them it can have, None
+    for any.
     """
 
     task: str
@@ -31,6 +32,7 @@ class NetCard:
     licence: str
     frame_hw: tuple[int, int] = (224, 224)
     presets: dict[str, dict[str, Any]] | None = None
+    classes: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """A plain object, for a model folder's `about` and for `handful models list`."""

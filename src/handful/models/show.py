@@ -21,6 +21,11 @@ NOT_ARGS = ("pretrained", "weights")
 CLASSES = {"segment": 11, "classify": 10, "detect": 80, "instance": 80}
 
 
+def classes_of(card: NetCard) -> int:
+    """How many classes a network is shown with."""
+    return card.classes or CLASSES.get(card.task, 10)
+
+
 @dataclass(frozen=True)
 class Rule:
     """An operation that a runtime does not take.
@@ -182,7 +187,7 @@ def describe(
     number here. Raises as `make`.
     """
     card = card_of(name.partition(":")[0])
-    number = classes if classes is not None else CLASSES.get(card.task, 10)
+    number = classes if classes is not None else classes_of(card)
     given = dict(args or {})
     network = make(name, number, given if "pretrained" in given else {**given, **_untaught(name, pretrained)})
     counts = counts_of(network)
@@ -224,5 +229,5 @@ def listing() -> list[dict[str, Any]]:
             told = describe(kind)
         except DataError:
             told = {}
-        rows.append({**row, **{key: told.get(key) for key in costs}, "classes": CLASSES.get(card.task, 10)})
+        rows.append({**row, **{key: told.get(key) for key in costs}, "classes": classes_of(card)})
     return rows

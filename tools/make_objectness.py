@@ -1,0 +1,163 @@
+"""Make src/handful/detect/weights/objectness.safetensors: train the shipped proposer and write down what it saw.
+
+    python tools/make_objectness.py ../shared/data --work DIR [--seed 0] [--epochs 12] [--scenes 500] [--frame 320]
+                                    [--background 1.0] [--threads 1] [--out DIR]
+
+One data set of one class, "thing", is made once in --work, labels of classes thrown away:
+
+    coco-mini train     its boxes
+    scenes              things cut out of coco-mini train along their masks, pasted into its photos
+                        (handful.dream.scenes)
+    msrc-seg train, every third photo of camvid train
+                        boxes that NanoDet-g, trained on COCO, is surest of (handful weights get nanodet)
+
+and `handful train detect --net objectness` run on it, judged on coco-mini val. Stopped, the same command goes on where
+it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+import handful.detect
+from handful.data import formats
+from handful.data.photos import read_photo
+from handful.data.shapes import box_of
+from handful.detect.fusion import hard
+from handful.detect.proposals_objectness import WEIGHTS as SHIPPED
+from handful.dream import scenes
+from handful.dream.seed import SeedRef, seeds_of
+from handful.files import read_json, read_tensors, replacing_folder, sha256, write_json, write_tensors
+from handful.models.folder import META, WEIGHTS
+from handful.pick import pick
+from handful.progress import track
+from handful.train.feed_boxes import Zoom
+from handful.train.recipe_detect import run
+
+SURE, ALIKE = 0.35, 0.6  # of NanoDet: quality of a box that is taken for a thing, and IoU above which two are one
+Rows = list[list[float]]
+
+
+class Things:
+    """A COCO data set of one class, in the making."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.held = root, dict[str, Any]()
+
+    def put(self, split: str, name: str, rgb: np.ndarray | Path, boxes: Rows, crowds: Rows | None = None) -> None:
+        """A photo, as it is or as an array, and the boxes (left, top, right, bottom) px of its things."""
+        place = self.root / "images" / split / f"{name}.jpg"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(rgb, Path):
+            shutil.copyfile(rgb, place)
+            rgb = read_photo(place).rgb_u8
+        else:
+            Image.fromarray(rgb).save(place, quality=92)
+        held = self.held.setdefault(split, {"images": [], "annotations": []})
+        number = len(held["images"]) + 1
+        held["images"].append({"id": number, "file_name": place.name, "width": rgb.shape[1], "height": rgb.shape[0]})
+        for rows, crowd in ((boxes, 0), (crowds or [], 1)):
+            for left, top, right, bottom in rows:
+                right, bottom = min(right, rgb.shape[1]), min(bottom, rgb.shape[0])
+                if right - left < 1 or bottom - top < 1:
+                    continue
+                wide, high = right - left, bottom - top
+                held["annotations"].append({"id": len(held["annotations"]) + 1, "image_id": number, "category_id": 1,
+                                            "bbox": [left, top, wide, high], "area": wide * high,
+                                            "iscrowd": crowd, "segmentation": []})  # fmt: skip
+
+    def close(self) -> None:
+        """Write the labels."""
+        for split, held in self.held.items():
+            held["categories"] = [{"id": 1, "name": "thing"}]
+            write_json(self.root / f"instances_{split}.json", held)
+
+
+def make(root: Path, data: Path, count: int, seed: int) -> dict[str, int]:
+    """The data set; returns how many photos of each kind train has."""
+    rng = np.random.default_rng(seed)
+    things, counts = Things(root), dict[str, int]()
+    coco = formats.read(data / "coco-mini", format="coco")
+    whole: list[SeedRef] = []
+    for sample in coco:
+        own, crowds = ([[float(v) for v in box] for o in sample.objects or () if o.crowd == crowd
+                        and (box := box_of(o)) is not None] for crowd in (False, True))  # fmt: skip
+        split = str(sample.split)
+        things.put(split, f"coco-{sample.path.stem}", sample.path, own, crowds)
+        counts[split] = counts.get(split, 0) + 1
+        outlined = all(o.polygons_px or o.rle is not None for o in sample.objects or ())
+        if split == "train" and sample.objects and outlined and not crowds:
+            whole += seeds_of([sample])
+    bases, items = [], []
+    for ref in track(whole, "cutting out", len(whole)):
+        held = ref.load()
+        bases.append(held)
+        items += scenes.items_of(held, min_px=600, rng=rng)
+    for number in track(range(count), "dreaming", count):
+        base = bases[int(rng.integers(len(bases)))]
+        made = scenes.scene(base, items, rng=rng, count=(2, 8), scale=(0.2, 2.0))
+        things.put("train", f"scene-{number}", made.rgb_u8, made.boxes.xyxy_px.tolist())
+    counts["scenes"] = count
+    eye = pick(handful.detect, "proposals", "nanodet").load()
+    for name, step in (("msrc-seg", 1), ("camvid", 3)):
+        photos = sorted((data / name / "images" / "train").iterdir())[::step]
+        for photo in track(photos, f"boxes of {name}", len(photos)):
+            seen = eye.look(read_photo(photo).rgb_u8, 100)
+            sure = seen.quality >= SURE
+            boxes = seen.xyxy_px[sure]
+            kept = hard(boxes, seen.quality[sure], overlap=ALIKE) > 0
+            if kept.any():
+                things.put("train", f"{name}-{photo.stem}", photo, boxes[kept].tolist())
+                counts[name] = counts.get(name, 0) + 1
+    things.close()
+    return counts
+
+
+def main() -> None:
+    """Make the file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--scenes", type=int, default=500)
+    parser.add_argument("--frame", type=int, default=320)
+    parser.add_argument("--background", type=float, default=1.0)
+    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--out", type=Path, default=SHIPPED.parent)
+    o = parser.parse_args()
+    root, counted = o.work / f"things-{o.scenes}", o.work / f"things-{o.scenes}.json"
+    if not root.exists():
+        with replacing_folder(root) as part:
+            counts = make(part, o.data, o.scenes, 0)
+        write_json(counted, counts)
+    model = o.work / f"objectness-{o.frame}-{o.background:g}-{o.epochs}-{o.seed}"
+    if not (model / META).exists():
+        run(root, model, net="objectness", args={"background": o.background}, size_hw=(o.frame, o.frame),
+            epochs=o.epochs, batch=8, lr=o.lr, ema=0.998, every=3, seed=o.seed, threads=o.threads, workers=1,
+            keep="last", resume=True, format="coco", zoom=Zoom(scale=(0.7, 2.0)),
+            lr_of={"core.backbone.encoder": 0.3},
+            freeze=[f"core.backbone.encoder.{part}" for part in ("conv_stem", "bn1", "blocks.0", "blocks.1")],
+            allow=["alike", "tiny_box", "duplicate"])  # fmt: skip
+    held = {key: value.astype(np.float16) if value.dtype == np.float32 else value
+            for key, value in read_tensors(model / WEIGHTS).items()}  # fmt: skip
+    path = o.out / "objectness.safetensors"
+    write_tensors(path, held)
+    meta = read_json(model / META)
+    write_json(o.out / "objectness.json", {
+        "made_by": "tools/make_objectness.py", "sha256": sha256(path), "seed": o.seed, "epochs": o.epochs,
+        "minutes": meta["minutes"], "frame_hw": [o.frame, o.frame], "background": o.background,
+        "photos": read_json(counted), "params": meta["params"], "sure": SURE,
+    })  # fmt: skip
+    print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, {meta['params']:,} parameters")
+
+
+if __name__ == "__main__":
+    main()
