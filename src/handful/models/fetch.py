@@ -150,7 +150,8 @@ def get(name: str, given: Path | None = None) -> dict[str, Any]:
         first, *_ = [_taken(given, inner, digest, place) for inner, digest in chosen.files.items()]
         write_tensors(target, chosen.read(first))
     about = {
-        "schema_version": 1, "name": name, "what": chosen.what, "package": chosen.url or f"{chosen.package}@{chosen.version}",
+        "schema_version": 1, "name": name, "what": chosen.what,
+        "package": chosen.url or f"{chosen.package}@{chosen.version}",
         "licence": chosen.licence, "paper": chosen.paper, "trained_on": chosen.trained_on, "files": chosen.files,
         "sha256": sha256(target),
     }  # fmt: skip

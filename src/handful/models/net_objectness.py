@@ -24,9 +24,10 @@ from handful.pick import need
 
 CARD = NetCard(
     task="detect",
-    what="where things of any kind are: a light pyramid on EfficientNet-Lite0, points that say how well their box lies, "
-    "and a second look at the best of them; one class, a thing",
-    paper="Kim 2021, OLN, arXiv:2108.06753; Tian 2019, FCOS, arXiv:1904.01355; Najibi 2019, AutoFocus, arXiv:1812.01600",
+    what="where things of any kind are: a light pyramid on EfficientNet-Lite0, points that say how well their box "
+    "lies, and a second look at the best of them; one class, a thing",
+    paper="Kim 2021, OLN, arXiv:2108.06753; Tian 2019, FCOS, arXiv:1904.01355; Najibi 2019, AutoFocus, "
+    "arXiv:1812.01600",
     licence="Apache-2.0; weights as those of handful.models.backbone",
     frame_hw=(320, 320),
     presets={"open": {"background": 0.0}},
@@ -120,9 +121,10 @@ class Core(nn.Module):
         channels = neck.out_channels
         self.backbone, self.head = neck, Head(channels)
         self.scale = nn.Parameter(torch.full((len(neck.strides),), math.log(LEAST)))
-        self.look = nn.Sequential(nn.Linear(channels * ROI**2, hidden), nn.ReLU6(), nn.Linear(hidden, 5))
-        nn.init.normal_(self.look[2].weight, std=0.01)
-        nn.init.zeros_(self.look[2].bias)
+        last = nn.Linear(hidden, 5)
+        nn.init.normal_(last.weight, std=0.01)
+        nn.init.zeros_(last.bias)
+        self.look = nn.Sequential(nn.Linear(channels * ROI**2, hidden), nn.ReLU6(), last)
         self.background, self.proposals, self.detections = background, proposals, detections
 
     def dense(self, maps: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
