@@ -1,0 +1,82 @@
+"""What the benchmarks of detection share: COCO's photos, kept; a detector taught from what is kept; its answers."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from handful.detect.evaluate import Answers, coco_table
+from handful.detect.fusion import Fusion, fuse
+from handful.detect.irene import Detections
+from handful.detect.kept import Kept
+from handful.detect.pool import Learned
+from handful.detect.rules import VIGILANCE, answered, chances, nats_of
+from handful.files import cache_home
+
+
+def cache_of(work: Path | None) -> Path:
+    """Where what was seen is kept."""
+    return (work or cache_home() or Path("seen.work")) / "seen"
+
+
+def told(learned: Learned, one: Kept, *, vigilance: float = VIGILANCE, careful: bool = True) -> Detections:
+    """What Irene would tell of a photo."""
+    nats = nats_of(learned.solution, one.vectors)
+    below = learned.background.none(learned.solution, one.vectors) if learned.background is not None else None
+    said = answered(learned.solution, nats, one.quality, vigilance, below=below, careful=careful,
+                    least=None if careful else 1e-3)  # fmt: skip
+    found = fuse(one.boxes[said.box], said.score, said.label, one.scale[said.box], Fusion())
+    box = said.box[found.source]
+    return Detections(learned.solution.classes, found.xyxy_px, found.score, found.label, said.margin[box, found.label],
+                      one.vectors[box])  # fmt: skip
+
+
+def named(learned: Learned, one: Kept, *, vigilance: float = VIGILANCE) -> Detections:
+    """What Irene would say of a photo's true boxes: one answer each."""
+    own = ~one.truth.crowd
+    vectors = one.plain[own]
+    nats = nats_of(learned.solution, vectors)
+    below = learned.background.none(learned.solution, vectors) if learned.background is not None else None
+    chance, margin = chances(learned.solution, nats, vigilance, below=below)
+    label, row = margin.argmax(axis=1), np.arange(len(vectors))
+    return Detections(learned.solution.classes, one.truth.boxes[own], chance[row, label], label, margin[row, label],
+                      vectors)  # fmt: skip
+
+
+def table(
+    photos: Sequence[Kept], ranked: Sequence[Detections], careful: Sequence[Detections], classes: Sequence[str]
+) -> dict[str, Any]:
+    """COCO's twelve figures, and F1 of what is told."""
+    answers = Answers(classes)
+    for one, found in zip(photos, careful, strict=True):
+        answers.add(one.truth, found)
+    stats, _ = coco_table([p.truth for p in photos], ranked, [p.size_wh for p in photos], classes)
+    return {**stats, **answers.told()}
+
+
+def right(photos: Sequence[Kept], found: Sequence[Detections]) -> float:
+    """Share of true boxes of taught classes that are given their class, 'none of these' set aside."""
+    hits = [
+        told_.classes[k] == name
+        for one, told_ in zip(photos, found, strict=True)
+        for name, k in zip([n for n, c in zip(one.truth.names, one.truth.crowd, strict=True) if not c], told_.label,
+                           strict=True)
+        if name in told_.classes
+    ]  # fmt: skip
+    return float(np.mean(hits))
+
+
+def spread(rows: Sequence[dict[str, Any]], keys: Sequence[str]) -> dict[str, dict[str, float] | None]:
+    """{key: mean, sd, least, most} over seeds; None where no row has it."""
+    found: dict[str, dict[str, float] | None] = {}
+    for key in keys:
+        values = [row[key] for row in rows if row.get(key) is not None]
+        found[key] = None if not values else {
+            "mean": statistics.fmean(values), "sd": statistics.stdev(values) if len(values) > 1 else 0.0,
+            "least": min(values), "most": max(values),
+        }  # fmt: skip
+    return found
