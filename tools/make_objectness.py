@@ -157,9 +157,9 @@ def main() -> None:
         "minutes": meta["minutes"], "frame_hw": [o.frame, o.frame], "background": o.background,
         "params": meta["params"], "photos": of,
         "trained_on": f"ImageNet-1k (EfficientNet-Lite0); boxes of {of['train']} photos of COCO train2017, classes "
-        f"thrown away; {of['scenes']} scenes dreamed from them; boxes that NanoDet-g, trained on COCO train2017, gave a "
-        f"quality of {SURE} or more in {of['msrc-seg']} photos of MSRC and {of['camvid']} of CamVid. Most of the COCO "
-        "photos are licensed for non-commercial use only",
+        f"thrown away; {of['scenes']} scenes dreamed from them; boxes that NanoDet-g, trained on COCO train2017, gave "
+        f"a quality of {SURE} or more in {of['msrc-seg']} photos of MSRC and {of['camvid']} of CamVid. Most of the "
+        "COCO photos are licensed for non-commercial use only",
     })  # fmt: skip
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, {meta['params']:,} parameters")
 
