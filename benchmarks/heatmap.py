@@ -125,9 +125,10 @@ def main() -> None:
           f"{sum(map(sum, result['tune']['plateau']))} cells are as good", flush=True)  # fmt: skip
     for row in result["report"]:
         for n, told in row["by_samples"].items():
+            low, high = (100 * v for v in told["interval"])
             print(f"val, vigilance {row['vigilance']:g}, {n} a class: F1 {100 * told['f1']:.1f} % (sd "
-                  f"{100 * (told['sd'] or 0):.1f}; {100 * told['interval'][0]:.1f} to {100 * told['interval'][1]:.1f}), "
-                  f"precision {100 * (told['precision'] or 0):.1f}, recall {100 * (told['recall'] or 0):.1f}",
+                  f"{100 * (told['sd'] or 0):.1f}; {low:.1f} to {high:.1f}), precision "
+                  f"{100 * (told['precision'] or 0):.1f}, recall {100 * (told['recall'] or 0):.1f}",
                   flush=True)  # fmt: skip
     pool, _ = read(coco, proposals="nanodet", format="coco", cache=cache)
     sizes = (20, 80) if options.quick else heatmap.CLASSES

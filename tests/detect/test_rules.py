@@ -49,7 +49,7 @@ def test_a_doubtful_box_needs_a_surer_class() -> None:
     nats = np.array([[19.0, 0.0]] * 3)
     said = answered(solution, nats, np.array([0.9, TOLD**2 + 0.01, TOLD**2 - 0.01]), 1.0)
     assert said.box.tolist() == [0, 1] and (said.score >= TOLD).all()
-    nearly = nats + [0.0, 17.0]  # the second class is at hand, too
+    nearly = nats + np.array([0.0, 17.0])  # the second class is at hand, too
     assert len(answered(solution, nearly, np.array([0.9, 0.2, 0.1]), 1.0, careful=False).box) == 6
     assert len(answered(solution, nats, np.array([0.9, 0.2, 0.1]), 1.0, least=0.0).box) == 3
     below = np.array([-1.0, 1.5, -1.0])  # the background is nearer than any class
