@@ -8,7 +8,16 @@ from collections.abc import Sequence
 import click
 
 from handful import __version__
-from handful.cli import verbs_data, verbs_detect, verbs_device, verbs_dream, verbs_models, verbs_teach, verbs_train
+from handful.cli import (
+    verbs_data,
+    verbs_detect,
+    verbs_device,
+    verbs_dream,
+    verbs_models,
+    verbs_regimen,
+    verbs_teach,
+    verbs_train,
+)
 from handful.cli.shared import Verbs
 from handful.errors import HandfulError
 
@@ -27,7 +36,8 @@ def cli() -> None:
 
 for command in (verbs_teach.demo, verbs_data.data, verbs_dream.dream, verbs_teach.teach, verbs_teach.recognise,
                 verbs_train.train, verbs_teach.evaluate, verbs_models.models, verbs_models.weights,
-                verbs_detect.detect, verbs_detect.evaluate_detect, verbs_device.device):  # fmt: skip
+                verbs_detect.detect, verbs_detect.evaluate_detect, verbs_regimen.heatmap, verbs_regimen.regimen,
+                verbs_device.device):  # fmt: skip
     cli.add_command(command)
 
 

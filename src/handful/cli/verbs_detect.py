@@ -19,13 +19,14 @@ def teach_boxes(
     """What `handful teach` says of a detector: for shared.say."""
     from handful.detect import teaching
     from handful.detect.describe import Look
-    from handful.teach.nemo import VIGILANCE
+    from handful.detect.rules import VIGILANCE
 
     options: dict[str, Any] = {"images": str(given["images"])} if "images" in given else {}
     result = teaching.teach(
         data, out, most=given.get("max_samples", teaching.MOST), classes=list(classes) or None,
         proposals=given.get("proposals"), look=Look(backbone=backbone) if backbone else None,
         vigilance=VIGILANCE if vigilance is None else vigilance, seed=given.get("seed", 0), split=given.get("split"),
+        exhaustive=not given.get("partial", False),
         format=given.get("format"), allow=allow, overwrite=overwrite, **options,
     )  # fmt: skip
     return (
@@ -43,13 +44,13 @@ def teach_boxes(
 @click.argument("images", type=FOLDER, nargs=-1, required=True)
 @click.option("--out", type=FOLDER, help="A folder for the photos with what was found drawn in, and detections.json.")
 @click.option("--vigilance", type=float, default=None, help="Ask with this vigilance instead of the detector's own.")
-@click.option("--least", type=click.FloatRange(0, 1), default=0.2, show_default=True, help="Leave out lower scores.")
+@click.option("--least", type=click.FloatRange(0, 1), default=None, help="Leave out lower scores.  [default: 0.5]")
 @click.option("--unknown", is_flag=True, help="Also tell of things that are none of the taught classes.")
 @click.option("--explain", is_flag=True, help="With each, the taught boxes it is most like.")
 @common
 def detect(
-    detector: Path, images: Sequence[Path], out: Path | None, vigilance: float | None, least: float, unknown: bool,
-    explain: bool, as_json: bool,
+    detector: Path, images: Sequence[Path], out: Path | None, vigilance: float | None, least: float | None,
+    unknown: bool, explain: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Find in each of IMAGES the things DETECTOR was taught.
 

@@ -63,6 +63,7 @@ def demo(
     "--images", type=FOLDER, help="Boxes: the folder of COCO's photos, where they do not lie beside the JSON."
 )
 @click.option("--format", "format_", help="Boxes: read as this instead of finding out.")
+@click.option("--partial", is_flag=True, default=None, help="Boxes: not every thing of these classes is marked.")
 @click.option("--add", is_flag=True, help="Teach the model in --out more.")
 @click.option("--overwrite", is_flag=True, help="Replace the model in --out.")
 @click.option("--allow", multiple=True, help="Go on although `handful data check` finds errors of this code.")

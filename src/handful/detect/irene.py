@@ -5,7 +5,8 @@ none of them. As R-FCN-3000 (Singh 2018, arXiv:1712.01802) and the 2018 report h
 
     score of a class = sqrt(quality of the box x probability of the class)
 
-with the probabilities a softmax over NEMO's scores, "none of these" among them.
+with the probabilities a softmax over NEMO's scores, "none of these" among them (rules.py), which has examples of its
+own (background.py).
 """
 
 from __future__ import annotations
@@ -18,22 +19,22 @@ from typing import Any
 import numpy as np
 
 import handful.detect
+from handful.detect.background import Background, Bank, away
 from handful.detect.contract import Eye, Seen
 from handful.detect.describe import Describer, Look
 from handful.detect.fusion import Fusion, fuse, iou
+from handful.detect.rules import VIGILANCE, answered, chances, nats_of
 from handful.errors import DataError
 from handful.files import read_tensors, write_tensors
 from handful.models import folder as folders
 from handful.pick import names, pick
 from handful.progress import warn
 from handful.teach.embed import unit
-from handful.teach.nemo import GAIN, VIGILANCE, Nemo, Solution, none_below
+from handful.teach.nemo import Nemo, Solution
 
 KIND = "irene"
 RIDGE = 2.0  # of 0.25, 1, 2 and 3 on COCO boxes: 0.25 is worse, the others are level
 LOOKED_AT = 100  # boxes of a photo that NEMO is asked about
-CLASSES_A_BOX = 5
-LEAST_SCORE = 0.02
 SAME = 0.99  # IoU above which two taught boxes are one
 EXAMPLES = "examples.safetensors"
 RULE = "sqrt(quality x softmax(NEMO's scores, none of these among them)); boxes of a class fused"
@@ -118,7 +119,9 @@ class Irene:
     def __init__(self, eye: Eye, describer: Describer, nemo: Nemo, fusion: Fusion | None = None) -> None:
         self.eye, self.describer, self.nemo = eye, describer, nemo
         self.fusion, self.examples, self.about = fusion or Fusion(), Examples(), dict[str, Any]()
+        self.bank = Bank()
         self._solved: Solution | None = None
+        self._background: Background | None = None
         self._held: np.ndarray | None = None  # the examples in NEMO's whitened space, of length 1
 
     @classmethod
@@ -137,10 +140,15 @@ class Irene:
         """Taught classes in order of name."""
         return self.nemo.classes
 
-    def learn(self, rgb_u8: np.ndarray, boxes: np.ndarray, labels: Sequence[str], photo: str = "") -> None:
-        """Learn the boxes of one photo, all or none of them.
+    def learn(
+        self, rgb_u8: np.ndarray, boxes: np.ndarray, labels: Sequence[str], photo: str = "", *,
+        known: np.ndarray | None = None, exhaustive: bool = True,
+    ) -> None:  # fmt: skip
+        """Learn the boxes of one photo, all or none of them, and from the rest of it what is none of these.
 
-        rgb_u8: (h, w, 3) uint8 RGB; boxes: (n, 4) px; labels: a class name each; photo: its name, to explain by.
+        rgb_u8: (h, w, 3) uint8 RGB; boxes: (n, 4) px; labels: a class name each; photo: its name, to explain by. known:
+        (m, 4) px, other things of taught classes that are there and not to be learned. exhaustive: whether these are
+        all there are; False, where labels are partial, learns nothing from the rest.
         The same box with two classes is learned as both, with a warning. Raises DataError for a box outside the photo.
         """
         boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
@@ -153,9 +161,14 @@ class Irene:
             if labels[i] != labels[j]:
                 warn(f"{photo or 'a photo'}: the box {boxes[i].round(1).tolist()} is called {labels[i]!r} and "
                      f"{labels[j]!r}; it is learned as both")  # fmt: skip
-        vectors = self.describer.teach_vectors(rgb_u8, boxes)
+        seen = self.eye.look(rgb_u8, LOOKED_AT if exhaustive else 1)
+        vectors = self.describer.teach_vectors(rgb_u8, boxes, seen)
+        marked = boxes if known is None else np.concatenate([boxes, np.asarray(known, np.float64).reshape(-1, 4)])
+        rest = seen.xyxy_px[away(seen.xyxy_px, marked)] if exhaustive else np.zeros((0, 4))
+        strange = self.describer.vectors(rgb_u8, rest, seen)
         self.nemo.learn_many(vectors, list(labels))
         self.examples.add(vectors, labels, photo, boxes)
+        self.bank.add(photo, rest, strange)
         self._solved = self._held = None
 
     def unlearn(self, rgb_u8: np.ndarray, box: Sequence[float], label: str, photo: str = "") -> None:
@@ -172,7 +185,16 @@ class Irene:
         """NEMO's constants as of now."""
         if self._solved is None:
             self._solved = self.nemo.solve()
+            there: dict[str, list[list[float]]] = {}
+            for photo, box in zip(self.examples.photos, self.examples.boxes, strict=True):
+                there.setdefault(photo, []).append(box)
+            self._background = self.bank.background(there)
         return self._solved
+
+    def below(self, vectors: np.ndarray) -> np.ndarray | None:
+        """(n,) cosines that a class must beat, as far as the background is concerned; None without one."""
+        solution = self.solution()
+        return self._background.none(solution, vectors) if self._background is not None else None
 
     def ask(self, rgb_u8: np.ndarray, seen: Seen | None = None) -> Asked:
         """All that is asked about a photo (h, w, 3) uint8 RGB of any size, before anybody says how careful to be.
@@ -186,30 +208,21 @@ class Irene:
 
     def tell(
         self, about: Asked, *, vigilance: float | None = None, unknown: bool = False, careful: bool = True,
-        least: float = LEAST_SCORE,
+        least: float | None = None, rival: str = "null",
     ) -> Detections:  # fmt: skip
         """What is in a photo.
 
         vigilance: instead of the detector's own. unknown: also tell of boxes that are none of the taught classes, with
         the score sqrt(quality x chance of none) and the nearest class. careful: False tells of every class that scores
         at all, whatever NEMO's vigilance says, as measures of ranking (AP) want it. least: score below which nothing is
-        told.
+        told; None for rules.TOLD, or next to nothing when not careful. rival: as rules.chances.
         """
         solution = self.solution()
-        chance, margin = chances(solution, about.nats, self.nemo.vigilance if vigilance is None else vigilance)
-        none = margin.shape[1]  # the column of "none of these"
-        score = np.sqrt(about.quality[:, None] * chance)
-        count = min(CLASSES_A_BOX, none)
-        label = np.argsort(-score[:, :none], axis=1, kind="stable")[:, :count].ravel()
-        box = np.repeat(np.arange(len(about)), count)
-        stays = (margin[box, label] > 0) | (not careful)
-        box, label = box[stays], label[stays]
-        if unknown:
-            strange = np.flatnonzero((margin <= 0).all(axis=1))
-            box, label = np.append(box, strange), np.append(label, np.full(len(strange), none))
-        stays = score[box, label] >= least
-        box, label = box[stays], label[stays]
-        found = fuse(about.xyxy_px[box], score[box, label], label, about.scale[box], self.fusion)
+        said = answered(solution, about.nats, about.quality, self.nemo.vigilance if vigilance is None else vigilance,
+                        below=self.below(about.vectors), rival=rival, unknown=unknown, careful=careful,
+                        least=least)  # fmt: skip
+        box, margin, none = said.box, said.margin, said.margin.shape[1]
+        found = fuse(about.xyxy_px[box], said.score, said.label, about.scale[box], self.fusion)
         box = box[found.source]
         nearest = margin.argmax(axis=1)
         label = np.where(found.label == none, nearest[box], found.label)
@@ -226,7 +239,7 @@ class Irene:
         solution, boxes = self.solution(), np.asarray(boxes, np.float64).reshape(-1, 4)
         vectors = self.describer.vectors(rgb_u8, boxes, seen or self.eye.look(rgb_u8, 1))
         careful = self.nemo.vigilance if vigilance is None else vigilance
-        chance, margin = chances(solution, nats_of(solution, vectors), careful)
+        chance, margin = chances(solution, nats_of(solution, vectors), careful, below=self.below(vectors))
         label, row = margin.argmax(axis=1), np.arange(len(boxes))
         return Detections(solution.classes, boxes, chance[row, label], label, margin[row, label], vectors)
 
@@ -253,17 +266,19 @@ class Irene:
             if module is not None:
                 parts[name] = module
 
+        strange, where = self.bank.state(self.nemo.dim)
+
         def beside(place: Path) -> None:
             self.nemo.save(place)
             held = (
                 np.stack(self.examples.vectors) if self.examples.vectors else np.zeros((0, self.nemo.dim), np.float16)
             )
             boxes = np.array(self.examples.boxes, np.float64).reshape(-1, 4)
-            write_tensors(place / EXAMPLES, {"vectors": held, "boxes": boxes})
+            write_tensors(place / EXAMPLES, {"vectors": held, "boxes": boxes, **strange})
 
         about = {
             "rule": RULE, "eye": self.eye.about, "look": asdict(self.describer.how), "fusion": asdict(self.fusion),
-            "examples": {"labels": self.examples.labels, "photos": self.examples.photos},
+            "examples": {"labels": self.examples.labels, "photos": self.examples.photos, "background": where},
             "about": {**self.about, "vigilance": self.nemo.vigilance, "samples": self.nemo.counts, **(data or {})},
         }  # fmt: skip
         frame = {"before_the_graph": "see rule, eye and look", "colour_order": "RGB", "dtype": "uint8"}
@@ -297,6 +312,7 @@ class Irene:
         if not len(labels) == len(photos) == len(examples["vectors"]) == len(examples["boxes"]):
             raise DataError(f"{folder / EXAMPLES} and {folders.META} name different examples; teach the detector again")
         found.examples = Examples(list(examples["vectors"]), labels, photos, examples["boxes"].tolist())
+        found.bank = Bank.from_state(examples, meta["examples"].get("background", []))
         found.about = meta["about"]
         return found
 
@@ -307,17 +323,3 @@ def best_here() -> str:
     if not there:
         raise DataError("no source of boxes is on this machine; run: handful weights get nanodet")
     return "nanodet" if "nanodet" in there else there[0]
-
-
-def nats_of(solution: Solution, vectors: np.ndarray) -> np.ndarray:
-    """(n, dim) -> (n, k): NEMO's score of each class."""
-    return solution.scores(vectors)[:, :-1] if len(vectors) else np.zeros((0, len(solution.classes)))
-
-
-def chances(solution: Solution, nats: np.ndarray, vigilance: float) -> tuple[np.ndarray, np.ndarray]:
-    """(n, k) -> the chance of each class, "none of these" last, (n, k + 1), rows of sum 1; and by how many nats each
-    class beats "none of these", (n, k)."""
-    none = np.full((len(nats), 1), GAIN * none_below(solution.expected, vigilance))
-    whole = np.concatenate([nats, none], axis=1)
-    chance = np.exp(whole - whole.max(axis=1, keepdims=True))
-    return chance / chance.sum(axis=1, keepdims=True), nats - none

@@ -16,11 +16,11 @@ from handful.data.shapes import box_of
 from handful.detect.describe import Look
 from handful.detect.fusion import Fusion
 from handful.detect.irene import Irene
+from handful.detect.rules import VIGILANCE
 from handful.errors import DataError
 from handful.models.folder import META
 from handful.pick import unknown
 from handful.progress import track, warn
-from handful.teach.nemo import VIGILANCE
 from handful.train.feed import photo_of, split_of
 from handful.train.source import checked
 from handful.types import Sample
@@ -31,11 +31,13 @@ SIDE_PX = 4.0  # a box with a shorter side shows nothing that could be learned
 
 @dataclass(frozen=True, eq=False)
 class Chosen:
-    """Boxes of one photo to learn: (n, 4) float64 px, and a class name each."""
+    """Boxes of one photo to learn: (n, 4) float64 px, and a class name each. known: (m, 4), all boxes there are of any
+    class that is learned, crowds included."""
 
     sample: Sample
     boxes: np.ndarray
     labels: tuple[str, ...]
+    known: np.ndarray
 
 
 def chosen(
@@ -69,9 +71,15 @@ def chosen(
     if not taken:
         raise DataError("no photo has a box to learn from; wanted a data set with boxes (COCO, VOC, YOLO)")
     return [
-        Chosen(photos[i], np.array([box for _, box in rows], np.float64), tuple(name for name, _ in rows))
+        Chosen(photos[i], np.array([box for _, box in rows], np.float64), tuple(name for name, _ in rows),
+               _known(photos[i], set(classes or known)))
         for i, rows in sorted(taken.items())
-    ]
+    ]  # fmt: skip
+
+
+def _known(sample: Sample, names: set[str]) -> np.ndarray:
+    boxes = [box for thing in sample.objects or () if thing.label in names and (box := box_of(thing)) is not None]
+    return np.array(boxes, np.float64).reshape(-1, 4)
 
 
 def teach(
@@ -85,6 +93,7 @@ def teach(
     fusion: Fusion | None = None,
     vigilance: float = VIGILANCE,
     seed: int = 0,
+    exhaustive: bool = True,
     split: str | None = None,
     format: str | None = None,
     allow: Sequence[str] = (),
@@ -93,9 +102,10 @@ def teach(
 ) -> dict[str, Any]:
     """Teach a detector from any data set with boxes, and write its folder, whole or not at all.
 
-    split: of the data; None for train where there is one, else all photos. options: for the format (images: the folder
-    of COCO's photos). All else as in chosen and Irene.new. Returns a JSON object. Raises DataError or UnknownName; an
-    existing detector is then as it was.
+    exhaustive: whether every thing of these classes is marked in the photos; False, and the rest of a photo teaches
+    nothing. split: of the data; None for train where there is one, else all photos. options: for the format (images:
+    the folder of COCO's photos). All else as in chosen and Irene.new. Returns a JSON object. Raises DataError or
+    UnknownName; an existing detector is then as it was.
     """
     out = Path(out)
     if out.exists() and not overwrite:
@@ -112,7 +122,8 @@ def teach(
     for one in track(picked, "learning", len(picked)):
         rgb = photo_of(one.sample).rgb_u8
         try:
-            detector.learn(rgb, one.boxes, one.labels, one.sample.name or one.sample.path.name)
+            detector.learn(rgb, one.boxes, one.labels, one.sample.name or one.sample.path.name, known=one.known,
+                           exhaustive=exhaustive)  # fmt: skip
         except DataError as error:
             raise DataError(f"{one.sample.path}: {error}") from error
     few = [name for name, n in detector.nemo.counts.items() if n < 2]
@@ -121,7 +132,8 @@ def teach(
         warnings = [*warnings, told]
         warn(told)
     seconds = round(time.monotonic() - began, 2)
-    record = {"seed": seed, "most": most, "photos": len(picked), "split": split, "seconds": seconds}
+    record = {"seed": seed, "most": most, "photos": len(picked), "split": split, "seconds": seconds,
+              "exhaustive": exhaustive}  # fmt: skip
     meta = detector.save(out, data=record)
     return {
         "schema_version": 1, "model": str(out), "classes": list(detector.classes), "samples": detector.nemo.counts,

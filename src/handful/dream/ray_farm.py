@@ -36,7 +36,7 @@ def on_ray(seeds: Seeds, settings: Settings, address: str) -> Iterator[Film]:
     its nodes are gone, or when a node has other versions of what decides a frame's bytes.
     """
     ray = need("ray", "ray")
-    with _connected(ray, address):
+    with connected(ray, address):
         task = ray.remote(num_cpus=1, max_retries=RETRIES)(render)
         crowd = _Crowd(ray)
         waiting: dict[Any, tuple[int, str]] = {}
@@ -96,8 +96,9 @@ def _done(ray: Any, waiting: dict[Any, tuple[int, str]], crowd: _Crowd) -> Itera
 
 
 @contextmanager
-def _connected(ray: Any, address: str) -> Iterator[None]:
-    """Connected to a cluster; one that this program is already connected to is used, and left as it is."""
+def connected(ray: Any, address: str, instead: str = ELSE) -> Iterator[None]:
+    """Connected to a cluster: "local", "auto" or HOST:PORT; one that this program is already connected to is used, and
+    left as it is. instead: what else to do, for errors. Raises HandfulError when none answers."""
     if ray.is_initialized():
         yield
         return
@@ -109,29 +110,29 @@ def _connected(ray: Any, address: str) -> Iterator[None]:
         runtime: dict[str, Any] = {"env_vars": THREADS}
         ray.init(address="local", num_cpus=cores(), include_dashboard=False, runtime_env=runtime, **quiet)
     else:
-        _reach(address)
+        _reach(address, instead)
         sent = [str(Path(handful.__file__).parent)]
         try:
             ray.init(address=address, runtime_env={"env_vars": THREADS, "py_modules": sent}, **quiet)
         except (ConnectionError, ValueError, RuntimeError, OSError) as error:
             text = str(error).strip().splitlines()[0][:300]
-            raise HandfulError(f"no Ray cluster at {address!r} ({text}){ELSE}") from error
+            raise HandfulError(f"no Ray cluster at {address!r} ({text}){instead}") from error
     try:
         yield
     finally:
         ray.shutdown()
 
 
-def _reach(address: str) -> None:
+def _reach(address: str, instead: str = ELSE) -> None:
     """Raises HandfulError, soon, when no cluster answers: Ray itself would try for a minute and end the process."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if address != "auto":
         if not (host and port.isdigit() and 0 < int(port) < 65536):
-            raise HandfulError(f"{address!r} is no address of a Ray cluster; wanted local, auto or HOST:PORT{ELSE}")
+            raise HandfulError(f"{address!r} is no address of a Ray cluster; wanted local, auto or HOST:PORT{instead}")
         try:
             socket.create_connection((host, int(port)), timeout=REACH_S / 4).close()
         except OSError as error:
-            raise HandfulError(f"no Ray cluster answers at {address} ({error.strerror or error}){ELSE}") from error
+            raise HandfulError(f"no Ray cluster answers at {address} ({error.strerror or error}){instead}") from error
         if address.startswith("ray://"):
             return
     # something else may listen there, and waits for ever for what Ray never says
@@ -141,4 +142,4 @@ def _reach(address: str) -> None:
     except subprocess.TimeoutExpired:
         done = 1
     if done:
-        raise HandfulError(f"no Ray cluster answers at {address}{ELSE}")
+        raise HandfulError(f"no Ray cluster answers at {address}{instead}")

@@ -48,7 +48,7 @@ def processes(seeds: Seeds, settings: Settings, jobs: int) -> Iterator[Film]:
     kinds = multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("forkserver" if "forkserver" in kinds else "spawn")
     ours, theirs = context.Pipe()
-    with _one_thread_each(), ProcessPoolExecutor(jobs, context, initializer=_begin, initargs=(theirs,)) as pool:
+    with one_thread_each(), ProcessPoolExecutor(jobs, context, initializer=_begin, initargs=(theirs,)) as pool:
         waiting: set[Future[Film]] = set()
         try:
             for number, seed in seeds:
@@ -71,7 +71,7 @@ def processes(seeds: Seeds, settings: Settings, jobs: int) -> Iterator[Film]:
 
 
 @contextmanager
-def _one_thread_each() -> Iterator[None]:
+def one_thread_each() -> Iterator[None]:
     """What the workers find in their environment when they start: NumPy reads it once."""
     before = {name: os.environ.get(name) for name in THREADS}
     os.environ.update(THREADS)

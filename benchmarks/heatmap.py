@@ -1,0 +1,156 @@
+"""F1 of a taught detector over vigilance and samples a class, and over the number of classes taught.
+
+    python benchmarks/heatmap.py [--seeds 10] [--draws 3] [--workers 1] [--cache DIR] [--no-rules] [--quick] [--json]
+                                 [--out FILE]
+
+coco-mini: train divided by photos into those to teach from (60 %) and those to tune by, val to report on; boxes of
+NanoDet-g. 30 vigilances (1.2 to 4.1) x 16 sizes (5 to 20 a class) on the photos to tune by, mean of the seeds, each of
+which draws the boxes; paired bootstrap over photos. The vigilance of the best cell and the detector's own are then
+asked about val, once. `--draws` divisions of all classes into groups of 1, 2, 5, 20, 80 are taught 10 boxes a class,
+at the detector's own vigilance, and asked about val. On the photos to tune by only: which answers are told (by "none of
+these" alone; by the score, too; with a background of its own, too), each at its own best vigilance, and whether a
+vigilance set by leaving out a quarter of the taught photos at a time is any better than the constant.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from common import data_folder, save
+
+from handful.detect import heatmap
+from handful.detect.exam import Exam, f1
+from handful.detect.kept import default_cache
+from handful.detect.pool import Place, Pool, drawn, learned, places, read
+from handful.detect.rules import LEAST_SCORE, TOLD, VIGILANCE
+from handful.files import to_json
+
+WIDE = tuple(round(0.6 + 0.3 * i, 1) for i in range(18))
+RULES = {"none of these alone": (LEAST_SCORE, False), "and the score": (TOLD, False), "and background": (TOLD, True)}
+CASES = ((80, 20, 1), (80, 5, 3), (20, 10, 1), (5, 10, 1), (2, 10, 1), (1, 10, 1))  # classes, a class, draws
+FOLDS = 4
+
+
+def cases(there: dict[str, list[Place]], quick: bool) -> list[tuple[int, int, list[dict[str, list[Place]]]]]:
+    """Classes, a class, and what each detector is taught: for few classes, groups of some of the classes."""
+    found = []
+    for k, most, draws in CASES:
+        picks = []
+        for seed in range(draws):
+            picked = drawn(there, most, seed)
+            names = (
+                np.random.default_rng((seed, 23)).permutation([n for n, r in picked.items() if len(r) >= 5]).tolist()
+            )
+            groups = [names[i : i + k] for i in range(0, max(1, min(len(names), 24 if k < 20 else 999) - k + 1), k)]
+            picks += [picked] if k >= len(there) else [{n: picked[n] for n in group} for group in groups]
+        found.append((k, most, picks[:2] if quick else picks))
+    return found
+
+
+def of_rules(pool: Pool, quick: bool) -> list[dict[str, Any]]:
+    """F1 on the photos to tune by, all detectors of a case together: at the rule's own best vigilance, and at ours."""
+    there, rows = places(pool.teach), []
+    for name, (least, exhaustive) in RULES.items():
+        exam, own = Exam(pool.tune, least=least), int(np.argmin(np.abs(np.array(WIDE) - VIGILANCE)))
+        for k, most, picks in cases(there, quick):
+            if least < TOLD and k < 20:
+                picks = picks[:8]  # so many answers take their time
+            counts = sum(exam.counts(learned(pool.teach, p, exhaustive=exhaustive), WIDE).sum(axis=1) for p in picks)
+            values = f1(np.asarray(counts))
+            best = int(values.argmax())
+            rows.append({"rule": name, "classes": k, "samples": most, "detectors": len(picks), "f1": values[best],
+                         "vigilance": WIDE[best], "f1_at_default": values[own]})  # fmt: skip
+            print(f"{name}: {k} classes, {most} a class: F1 {100 * values[best]:.1f} % at {WIDE[best]:g}, "
+                  f"{100 * values[own]:.1f} % at {WIDE[own]:g}", flush=True)  # fmt: skip
+    return rows
+
+
+def calibrated(pool: Pool, quick: bool) -> list[dict[str, Any]]:
+    """The vigilance with the best F1 on taught photos left out in turn, held against the constant on the photos to tune
+    by: mean F1 of the detectors."""
+    there, rows = places(pool.teach), []
+    own, exam = int(np.argmin(np.abs(np.array(WIDE) - VIGILANCE))), Exam(pool.tune)
+    for k, most, picks in cases(there, quick):
+        told = []
+        for picked in picks[:6]:
+            photos = sorted({i for r in picked.values() for i, _ in r})
+            if len(photos) < FOLDS:
+                continue
+            total = np.zeros((len(WIDE), 3))
+            for fold in range(FOLDS):
+                out = set(photos[fold::FOLDS])
+                rest = {n: [p for p in r if p[0] not in out] for n, r in picked.items()}
+                rest = {n: r for n, r in rest.items() if r}
+                if rest:
+                    left = Exam([pool.teach[i] for i in sorted(out)])
+                    total += left.counts(learned(pool.teach, rest), WIDE).sum(axis=1)
+            values = f1(exam.counts(learned(pool.teach, picked), WIDE).sum(axis=1))
+            at = int(f1(total).argmax())
+            told.append((WIDE[at], values[at], values[own], values.max()))
+        if told:
+            vigilance, by_folds, constant, best = np.mean(told, axis=0).tolist()
+            rows.append({"classes": k, "samples": most, "detectors": len(told), "vigilance": vigilance,
+                         "f1": by_folds, "f1_at_default": constant, "f1_at_best": best})  # fmt: skip
+            print(
+                f"vigilance from left-out photos, {k} classes, {most} a class, {len(told)} detectors: F1 "
+                f"{100 * by_folds:.1f} %, constant {100 * constant:.1f} %, best {100 * best:.1f} %",
+                flush=True,
+            )
+    return rows
+
+
+def main() -> None:
+    """Run it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--draws", type=int, default=3, help="divisions of the classes")
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--cache", type=Path, help="where what was seen is kept  [default: the cache folder]")
+    parser.add_argument("--picture", type=Path, default=Path("bench-results/heatmap"), help="folder of the picture")
+    parser.add_argument("--no-rules", action="store_true", help="only the map and the numbers of classes")
+    parser.add_argument("--quick", action="store_true", help="2 seeds, 3 x 3 cells, to see that it runs")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    coco, cache = data_folder() / "coco-mini", options.cache or default_cache()
+    few: dict[str, Any] = {"seeds": range(2), "vigilances": (1.5, 2.7, 3.9), "samples": (5, 12, 20), "classes": ()}
+    how: dict[str, Any] = few if options.quick else {"seeds": range(options.seeds), "classes": ()}
+    result = heatmap.run(coco, options.picture, proposals="nanodet", format="coco", cache=cache,
+                         workers=options.workers, **how)  # fmt: skip
+    best = result["tune"]["best"]
+    print(f"best: F1 {100 * best['f1']:.1f} % at vigilance {best['vigilance']:g}, {best['samples']} a class; "
+          f"{sum(map(sum, result['tune']['plateau']))} cells are as good", flush=True)  # fmt: skip
+    for row in result["report"]:
+        for n, told in row["by_samples"].items():
+            low, high = (100 * v for v in told["interval"])
+            print(f"val, vigilance {row['vigilance']:g}, {n} a class: F1 {100 * told['f1']:.1f} % (sd "
+                  f"{100 * (told['sd'] or 0):.1f}; {low:.1f} to {high:.1f}), precision "
+                  f"{100 * (told['precision'] or 0):.1f}, recall {100 * (told['recall'] or 0):.1f}",
+                  flush=True)  # fmt: skip
+    pool, _ = read(coco, proposals="nanodet", format="coco", cache=cache)
+    sizes = (20, 80) if options.quick else heatmap.CLASSES
+    result["study"] = heatmap.class_study(pool, range(1 if options.quick else options.draws), vigilance=VIGILANCE,
+                                          classes=sizes, workers=options.workers)  # fmt: skip
+    for k, told in result["study"]["by_classes"].items():
+        print(f"val, {k} classes at a time: F1 {100 * told['f1']:.1f} % (sd {100 * (told['sd'] or 0):.1f}; "
+              f"{100 * told['interval'][0]:.1f} to {100 * told['interval'][1]:.1f})", flush=True)  # fmt: skip
+    if "one_over_two" in result["study"]:
+        ratio = result["study"]["one_over_two"]
+        print(f"1 class / 2 classes: {ratio['ratio']:.3f} ({ratio['interval'][0]:.3f} to {ratio['interval'][1]:.3f})")
+    from handful.detect.heatmap_picture import draw
+
+    draw(options.picture / "heatmap.png", result)
+    if not options.no_rules:
+        result["told"] = of_rules(pool, options.quick)
+        result["calibrated"] = calibrated(pool, options.quick)
+    if options.json:
+        print(to_json(result))
+    if options.out:
+        save(options.out, result)
+
+
+if __name__ == "__main__":
+    main()

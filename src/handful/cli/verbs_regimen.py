@@ -1,0 +1,106 @@
+"""heatmap, regimen: how carefully to ask, and what to teach next."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from handful.cli.shared import FOLDER, common, no_cache, say
+
+
+def _pool(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What both ask of a pool."""
+    for option in reversed((
+        click.argument("pool", type=FOLDER),
+        click.option("--images", type=FOLDER, help="The folder of COCO's photos, where not beside the JSON."),
+        click.option("--proposals", help="What finds things of any kind.  [default: the best that is here]"),
+        click.option("--backbone", help="Of the crops: lite0, lite1, lite2 or timm:NAME.  [default: lite0]"),
+        click.option("--seeds", type=click.IntRange(1), default=10, show_default=True,
+                     help="So many draws of which boxes are learned."),
+        click.option("--split-seed", type=int, default=0, show_default=True, help="Which photos teach, which tune."),
+        click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes."),
+        click.option("--on", help="Instead on a Ray cluster: ray (started here), auto, or HOST:PORT."),
+        click.option("--format", "format_", help="Read as this instead of finding out."),
+        click.option("--allow", multiple=True, help="Go on although `handful data check` finds errors of this code."),
+        no_cache,
+        common,
+    )):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def _asked(given: dict[str, Any]) -> dict[str, Any]:
+    """Options as the functions want them."""
+    from handful.detect.describe import Look
+    from handful.detect.kept import default_cache
+
+    options: dict[str, Any] = {"images": str(given["images"])} if given["images"] is not None else {}
+    return {
+        "proposals": given["proposals"], "look": Look(backbone=given["backbone"]) if given["backbone"] else None,
+        "seeds": range(given["seeds"]), "split_seed": given["split_seed"], "workers": given["workers"],
+        "on": given["on"], "format": given["format_"], "allow": given["allow"],
+        "cache": None if given["no_cache"] else default_cache(), **options,
+    }  # fmt: skip
+
+
+@click.command()
+@click.option("--out", type=FOLDER, default=Path("heatmap"), show_default=True, help="Where the picture and JSON go.")
+@click.option("--no-classes", is_flag=True, help="Without the study of 1, 2, 5, 20 and 80 classes.")
+@_pool
+def heatmap(out: Path, no_classes: bool, as_json: bool, **given: Any) -> None:
+    """F1 of a detector over vigilance and samples a class, taught from POOL, a data set with boxes.
+
+    Three sets of photos: to teach from, to draw the map and choose by, to report on. Needs `handful[detect]`.
+    """
+    from handful.detect import heatmap as maps
+
+    result = maps.run(given.pop("pool"), out, **({"classes": ()} if no_classes else {}), **_asked(given))
+    say(result, as_json, lambda r: _map_text(r, out))
+
+
+def _map_text(r: dict[str, Any], out: Path) -> str:
+    best, photos = r["tune"]["best"], r["photos"]
+    level = sum(map(sum, r["tune"]["plateau"]))
+    cells = len(r["vigilances"]) * len(r["samples"])
+    low, high = (100 * v for v in best["interval"])
+    lines = [f"{photos['teach']} photos to teach from, {photos['tune']} to tune by, {photos['report']} to report on; "
+             f"{len(r['seeds'])} seeds",
+             f"best on tune: F1 {100 * best['f1']:.1f} % ({low:.1f} to {high:.1f}) at vigilance {best['vigilance']:g}, "
+             f"{best['samples']} a class; {level} of {cells} cells are as good"]  # fmt: skip
+    for row in r["report"]:
+        name, told = next((n, row["by_samples"][n]) for n in reversed(row["by_samples"]))
+        low, high = (100 * v for v in told["interval"])
+        lines.append(f"reported: F1 {100 * told['f1']:.1f} % ({low:.1f} to {high:.1f}) at vigilance "
+                     f"{row['vigilance']:g}, {name} a class")  # fmt: skip
+    for k, told in r.get("study", {}).get("by_classes", {}).items():
+        low, high = (100 * v for v in told["interval"])
+        lines.append(f"{k} classes at a time: F1 {100 * told['f1']:.1f} % ({low:.1f} to {high:.1f})")
+    return "\n".join([*lines, f"written to {out}"])
+
+
+@click.command()
+@click.option("--out", type=FOLDER, required=True, help="A folder for the page and regimen.json.")
+@click.option("--vigilance", type=float, default=None, help="Ask with this vigilance.  [default: a detector's own]")
+@_pool
+def regimen(out: Path, vigilance: float | None, as_json: bool, **given: Any) -> None:
+    """Which boxes of POOL to teach next, by three rules held against each other: ours, the 2018 report's, and chance.
+
+    Each starts with 5 a class and grows to 20. The page shows F1 at each size and the photos that are answered worst.
+    """
+    from handful.detect import regimen as rules
+
+    result = rules.run(given.pop("pool"), out, vigilance=vigilance, **_asked(given))
+    say(result, as_json, lambda r: _regimen_text(r, out))
+
+
+def _regimen_text(r: dict[str, Any], out: Path) -> str:
+    lines = ["boxes a class   " + "  ".join(f"{name:>16}" for name in r["rules"])]
+    for n in r["samples"]:
+        told = [r["rules"][name]["by_samples"][str(n)] for name in r["rules"]]
+        lines.append(f"{n:>13}   " + "  ".join(f"{100 * t['f1']:5.1f} ({t['boxes']:6.0f})".rjust(16) for t in told))
+    return "\n".join(
+        [*lines, "F1 in % on the photos to report on, mean of the seeds (boxes taught)", f"written to {out}"]
+    )

@@ -1,0 +1,177 @@
+"""Right and wrong answers of a taught detector over many kept photos, for many vigilances at once.
+
+The answers are those of Irene.tell and the counts those of evaluate.Answers (a test holds them together); what is
+gained is that nothing is looked at again, and that all photos are gone through together: a vigilance is a threshold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from handful.detect.evaluate import MATCH
+from handful.detect.fusion import FLOOR, Fusion, fuse, iou
+from handful.detect.kept import Kept
+from handful.detect.pool import Learned
+from handful.detect.rules import TOLD, answered, nats_of
+from handful.errors import DataError
+
+TP, FP, FN = 0, 1, 2
+
+
+@dataclass(frozen=True, eq=False)
+class Given:
+    """Answers of all photos. box: which of the boxes of all photos, one photo's after the other's; label: (n,) int64,
+    which class; score: (n,) float64; on: (n,) int64, which thing of its photo it is right about, -1 for none, -2 for a
+    crowd, which counts neither way."""
+
+    box: np.ndarray
+    label: np.ndarray
+    score: np.ndarray
+    on: np.ndarray
+
+
+class Exam:
+    """Kept photos, ready to be asked again and again. fusion: how a photo's boxes are made few; least: score from which
+    an answer is told, and so sqrt(quality) below which a box need not be asked about."""
+
+    def __init__(self, photos: Sequence[Kept], fusion: Fusion | None = None, least: float = TOLD) -> None:
+        if not photos:
+            raise DataError("an exam without a photo says nothing; wanted at least one")
+        self.photos, self.fusion, self.least = tuple(photos), fusion or Fusion(), least
+        able = [p.quality >= least**2 for p in photos]
+        self.boxes = [p.boxes[ok] for p, ok in zip(photos, able, strict=True)]
+        self.scale = [p.scale[ok] for p, ok in zip(photos, able, strict=True)]
+        self.vectors = np.concatenate([p.vectors[ok] for p, ok in zip(photos, able, strict=True)])
+        self.quality = np.concatenate([p.quality[ok] for p, ok in zip(photos, able, strict=True)])
+        counts = [len(boxes) for boxes in self.boxes]
+        self.start = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        self.photo = np.repeat(np.arange(len(photos)), counts)
+        self.place = np.arange(len(self.photo)) - self.start[self.photo]
+        most, things = max(counts, default=0), max(len(p.truth.names) for p in photos)
+        self.overlap = np.zeros((len(photos), most, most), bool)
+        self.shared = np.full((len(photos), most, things), -1.0)
+        for i, one in enumerate(photos):
+            m, n = counts[i], len(one.truth.names)
+            self.overlap[i, :m, :m] = iou(self.boxes[i], self.boxes[i]) > self.fusion.overlap
+            self.shared[i, :m, :n] = iou(one.truth.boxes, self.boxes[i]).T
+        self.crowd = np.zeros((len(photos), things), bool)
+        for i, one in enumerate(photos):
+            self.crowd[i, : len(one.truth.crowd)] = one.truth.crowd
+        # boxes of one scale, made few by plain NMS, need no loop over the photos
+        plain = self.fusion.within == "hard" and self.fusion.across == "merged" and not self.fusion.part
+        self.together = plain and all((scale == scale[:1]).all() for scale in self.scale)
+
+    def __len__(self) -> int:
+        return len(self.photos)
+
+    def names_as(self, classes: Sequence[str]) -> np.ndarray:
+        """(photos, things) int64: which of `classes` each thing is, -1 for none of them."""
+        number = {name: k for k, name in enumerate(classes)}
+        found = np.full(self.crowd.shape, -1, np.int64)
+        for i, one in enumerate(self.photos):
+            found[i, : len(one.truth.names)] = [number.get(name, -1) for name in one.truth.names]
+        return found
+
+    def counts(self, learned: Learned, vigilances: Sequence[float], *, rival: str = "null") -> np.ndarray:
+        """(vigilances, photos, 3) int64: right answers, wrong ones, things missed. rival: as in Irene.tell."""
+        nats, below = self.asked(learned)
+        things = self.names_as(learned.solution.classes)
+        wanted = ((things >= 0) & ~self.crowd).sum(axis=1)
+        found = np.zeros((len(vigilances), len(self), 3), np.int64)
+        for row, vigilance in zip(found, vigilances, strict=True):
+            given = self._given(learned, nats, below, vigilance, things, rival)
+            where = self.photo[given.box]
+            row[:, TP] = np.bincount(where[given.on >= 0], minlength=len(self))
+            row[:, FP] = np.bincount(where[given.on == -1], minlength=len(self))
+            row[:, FN] = wanted - row[:, TP]
+        return found
+
+    def asked(self, learned: Learned) -> tuple[np.ndarray, np.ndarray | None]:
+        """What no vigilance changes: nats (boxes, k) and the background's cosine (boxes,), if there is one."""
+        background = learned.background
+        below = background.none(learned.solution, self.vectors) if background is not None else None
+        return nats_of(learned.solution, self.vectors), below
+
+    def given(self, learned: Learned, vigilance: float, *, rival: str = "null") -> Given:
+        """The answers at one vigilance, each held against the labels."""
+        return self._given(learned, *self.asked(learned), vigilance, self.names_as(learned.solution.classes), rival)
+
+    def _given(
+        self, learned: Learned, nats: np.ndarray, below: np.ndarray | None, vigilance: float, things: np.ndarray,
+        rival: str,
+    ) -> Given:  # fmt: skip
+        said = answered(learned.solution, nats, self.quality, vigilance, below=below, rival=rival, least=self.least)
+        if self.together:
+            box, label, score = self._together(said.box, said.label, said.score)
+            share = self.shared[self.photo[box], self.place[box]]
+        else:
+            box, label, score, share = self._one_by_one(said.box, said.label, said.score)
+        return Given(box, label, score, self._held_against(box, label, score, share, things))
+
+    def _together(self, box: np.ndarray, label: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Non-maximum suppression in every photo and class at once: the best that is left of each, again and again."""
+        group = self.photo[box] * (int(label.max(initial=0)) + 1) + label
+        order = np.lexsort((box, -score, group))
+        order = order[score[order] >= FLOOR]
+        stays = []
+        while len(order):
+            first = np.ones(len(order), bool)
+            first[1:] = group[order[1:]] != group[order[:-1]]
+            lead = order[np.flatnonzero(first)[np.cumsum(first) - 1]]  # the best of each one's group
+            stays.append(order[first])
+            covered = self.overlap[self.photo[box[order]], self.place[box[order]], self.place[box[lead]]]
+            order = order[~covered & ~first]
+        kept = np.concatenate(stays) if stays else np.zeros(0, np.int64)
+        kept = kept[np.lexsort((kept, -score[kept], self.photo[box[kept]]))]
+        where = self.photo[box[kept]]
+        rank = np.arange(len(kept)) - np.searchsorted(where, where)
+        kept = kept[rank < self.fusion.most]
+        return box[kept], label[kept], score[kept]
+
+    def _one_by_one(self, box: np.ndarray, label: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, ...]:
+        """As Irene.tell does it; and, since boxes may be moved by that, what they share with the photo's things."""
+        rows = []
+        for i in np.unique(self.photo[box]).tolist():
+            own = np.flatnonzero(self.photo[box] == i)
+            place, truth = self.place[box[own]], self.photos[i].truth.boxes
+            made = fuse(self.boxes[i][place], score[own], label[own], self.scale[i][place], self.fusion)
+            share = np.full((len(made), self.crowd.shape[1]), -1.0)
+            share[:, : len(truth)] = iou(truth, made.xyxy_px).T
+            rows.append((box[own[made.source]], made.label, made.score, share))
+        if not rows:
+            return box[:0], label[:0], score[:0], np.zeros((0, self.crowd.shape[1]))
+        return tuple(np.concatenate(part) for part in zip(*rows, strict=True))
+
+    def _held_against(
+        self, box: np.ndarray, label: np.ndarray, score: np.ndarray, share: np.ndarray, things: np.ndarray
+    ) -> np.ndarray:
+        """(n,) int64, see Given.on: each answer, the best first, takes the thing of its class that it shares most of.
+        share: (n, things of its photo) IoU."""
+        on = np.full(len(box), -1, np.int64)
+        if not len(box) or not things.size:
+            return on
+        group = self.photo[box] * (int(label.max()) + 1) + label
+        order = np.lexsort((np.arange(len(box)), -score, group))
+        rank = np.arange(len(order)) - np.searchsorted(group[order], group[order])
+        free = (things >= 0) & ~self.crowd
+        for r in range(int(rank.max()) + 1):
+            now = order[rank == r]
+            where = self.photo[box[now]]
+            mine = things[where] == label[now][:, None]
+            own = np.where(mine & free[where], share[now], -1.0)
+            best = own.argmax(axis=1)
+            right = own[np.arange(len(now)), best] >= MATCH
+            on[now[right]] = best[right]
+            free[where[right], best[right]] = False
+            crowd = (mine & self.crowd[where] & (share[now] >= MATCH)).any(axis=1)
+            on[now[~right & crowd]] = -2
+        return on
+
+
+def f1(counts: np.ndarray) -> np.ndarray:
+    """(..., 3) right, wrong, missed -> (...) F1; 0 where there is nothing of any."""
+    tp, fp, fn = (counts[..., i].astype(np.float64) for i in (TP, FP, FN))
+    return np.asarray(2 * tp / np.maximum(2 * tp + fp + fn, 1e-12))

@@ -1,0 +1,87 @@
+"""Which of the taught classes a box is, or none, and which answers are told: the same rule wherever it is asked.
+
+A box is told when its score reaches TOLD: sqrt(quality x chance of the class), so a doubtful box needs a surer class.
+The one knob is vigilance: it moves the chance of "none of these". Figures on the rules that were tried are in
+docs/regimen.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from handful.errors import DataError
+from handful.teach.nemo import GAIN, Solution, none_below
+
+VIGILANCE = 2.7  # a detector's default, chosen on photos of coco-mini's train (benchmarks/heatmap.py)
+TOLD = 0.5  # score from which an answer is told
+LEAST_SCORE = 0.02  # for measures of ranking
+CLASSES_A_BOX = 5
+RIVALS = ("null", "none")
+SURE = 1e3  # nats, for a class that has no rival at all
+
+
+def nats_of(solution: Solution, vectors: np.ndarray) -> np.ndarray:
+    """(n, dim) -> (n, k): NEMO's score of each class."""
+    return solution.scores(vectors)[:, :-1] if len(vectors) else np.zeros((0, len(solution.classes)))
+
+
+def chances(
+    solution: Solution, nats: np.ndarray, vigilance: float, *, below: np.ndarray | None = None, rival: str = "null"
+) -> tuple[np.ndarray, np.ndarray]:
+    """(n, k) -> the chance of each class, "none of these" last, (n, k + 1), rows of sum 1; and by how many nats each
+    class beats "none of these", (n, k).
+
+    below: (n,) cosines, as Background.none gives them: "none of these" scores at least that. rival: "null" is that;
+    with "none" there is no such column, the chance is a softmax over the taught classes alone, and a class's margin is
+    its log odds against the others: with one class there are none, and all is accepted, as in the 2018 report.
+    """
+    if rival not in RIVALS:
+        raise DataError(f"rival is {rival!r}; wanted null (there is a 'none of these') or none (there is not)")
+    none = np.full((len(nats), 1), GAIN * none_below(solution.expected, vigilance))
+    if below is not None:
+        none = np.maximum(none, GAIN * below[:, None])
+    if rival == "none":
+        none = np.full_like(none, -np.inf)
+    whole = np.concatenate([nats, none], axis=1)
+    chance = np.exp(whole - whole.max(axis=1, keepdims=True))
+    chance /= chance.sum(axis=1, keepdims=True)
+    if rival == "null":
+        return chance, nats - none
+    own = chance[:, :-1]
+    with np.errstate(divide="ignore"):
+        return chance, np.clip(np.log(own) - np.log1p(-own), -SURE, SURE)
+
+
+@dataclass(frozen=True, eq=False)
+class Said:
+    """Answers before boxes are made few: box (n,) int64, which; label (n,) int64, which class, k for none of these;
+    score (n,) float64. margin: (boxes, k), as chances gives it."""
+
+    box: np.ndarray
+    label: np.ndarray
+    score: np.ndarray
+    margin: np.ndarray
+
+
+def answered(
+    solution: Solution, nats: np.ndarray, quality: np.ndarray, vigilance: float, *, below: np.ndarray | None = None,
+    rival: str = "null", unknown: bool = False, careful: bool = True, least: float | None = None,
+) -> Said:  # fmt: skip
+    """All that is told of boxes; see Irene.tell. nats: (n, k); quality: (n,) 0 to 1."""
+    least = (TOLD if careful else LEAST_SCORE) if least is None else least
+    chance, margin = chances(solution, nats, vigilance, below=below, rival=rival)
+    none = margin.shape[1]  # the column of "none of these"
+    score = np.sqrt(quality[:, None] * chance)
+    count = min(CLASSES_A_BOX, none)
+    label = np.argsort(-score[:, :none], axis=1, kind="stable")[:, :count].ravel()
+    box = np.repeat(np.arange(len(nats)), count)
+    stays = (margin[box, label] > 0) | (not careful)
+    box, label = box[stays], label[stays]
+    if unknown:
+        strange = np.flatnonzero((margin <= 0).all(axis=1))
+        box, label = np.append(box, strange), np.append(label, np.full(len(strange), none))
+    stays = score[box, label] >= least
+    box, label = box[stays], label[stays]
+    return Said(box, label, score[box, label], margin)

@@ -1,0 +1,112 @@
+"""None of these: with a rival of its own, with examples of its own, and without either."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import handful.detect
+from handful.detect.background import CENTRES, MOST, OF_A_PHOTO, Bank, away, of
+from handful.detect.irene import Irene
+from handful.detect.rules import SURE, TOLD, answered, chances
+from handful.errors import DataError
+from tests.detect.test_irene import BARE, EYES, scene, taught
+
+
+@pytest.fixture(autouse=True)
+def known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handful.detect, "__path__", [*handful.detect.__path__, EYES])
+
+
+def f1_of_apples(irene: Irene, rival: str) -> float:
+    """On photos with one apple and three strangers each."""
+    right = wrong = 0
+    for seed in range(200, 206):
+        rgb, boxes = scene(["apple", "leaf", "sky", "lemon"], seed, (200, 90))
+        for box in irene.tell(irene.ask(rgb), rival=rival).xyxy_px:
+            hit = np.abs(box - boxes[0]).max() < 3
+            right, wrong = right + hit, wrong + (not hit)
+    return 2 * right / (2 * right + wrong + 6 - right)
+
+
+def test_one_class_without_a_rival_takes_everything_and_with_one_it_does_not() -> None:
+    irene = taught(["apple"])
+    # everything is accepted: one answer in four is right, which is the prior
+    assert f1_of_apples(irene, "none") == pytest.approx(2 * 6 / (2 * 6 + 18))
+    assert f1_of_apples(irene, "null") > 0.9
+    chance, margin = chances(irene.solution(), np.array([[-40.0], [3.0]]), 9.0, rival="none")
+    assert chance.tolist() == [[1, 0], [1, 0]] and (margin == SURE).all()  # whatever the vigilance
+    two = chances(taught(["apple", "leaf"]).solution(), np.array([[1.0, 3.0]]), 9.0, rival="none")
+    assert two[1] == pytest.approx(np.array([[-2.0, 2.0]])) and two[0].sum() == pytest.approx(1)
+    with pytest.raises(DataError, match="rival is 'nobody'"):
+        chances(irene.solution(), np.zeros((1, 1)), 3.0, rival="nobody")
+
+
+def test_a_doubtful_box_needs_a_surer_class() -> None:
+    solution = taught(["apple", "leaf"]).solution()
+    nats = np.array([[19.0, 0.0]] * 3)
+    said = answered(solution, nats, np.array([0.9, TOLD**2 + 0.01, TOLD**2 - 0.01]), 1.0)
+    assert said.box.tolist() == [0, 1] and (said.score >= TOLD).all()
+    nearly = nats + np.array([0.0, 17.0])  # the second class is at hand, too
+    assert len(answered(solution, nearly, np.array([0.9, 0.2, 0.1]), 1.0, careful=False).box) == 6
+    assert len(answered(solution, nats, np.array([0.9, 0.2, 0.1]), 1.0, least=0.0).box) == 3
+    below = np.array([-1.0, 1.5, -1.0])  # the background is nearer than any class
+    assert answered(solution, nats, np.full(3, 0.9), 1.0, below=below).box.tolist() == [0, 2]
+
+
+def half(rgb: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return rgb, boxes[:1]
+
+
+def test_what_is_not_marked_is_background_unless_labels_are_partial() -> None:
+    both, partial = Irene.new("blobs", look=BARE), Irene.new("blobs", look=BARE)
+    for seed in range(4):
+        rgb, boxes = scene(["apple", "sky"], seed)
+        both.learn(rgb, boxes[:1], ["apple"], f"{seed}.jpg")
+        partial.learn(rgb, boxes[:1], ["apple"], f"{seed}.jpg", exhaustive=False)
+    assert len(both.bank.held) == 4 and not partial.bank.held
+    rgb, boxes = scene(["sky"], 60)
+    low = -20.0  # as if nothing were careful
+    assert len(partial.detect(rgb, vigilance=low)) == 1 and len(both.detect(rgb, vigilance=low)) == 0
+    assert (both.recognise(rgb, boxes, vigilance=low).unknown).all()
+    told = Irene.new("blobs", look=BARE)
+    for seed in range(4):
+        rgb, boxes = scene(["apple", "sky"], seed)
+        told.learn(rgb, boxes[:1], ["apple"], f"{seed}.jpg", known=boxes[1:])
+    assert not told.bank.held  # known things are no background
+
+
+def test_neither_order_nor_taking_back_leaves_a_trace(tmp_path: Path) -> None:
+    rgb, boxes = scene(["apple", "sky"], 1)
+    irene = Irene.new("blobs", look=BARE)
+    irene.learn(rgb, boxes[:1], ["apple"], "1.jpg")
+    before = irene.below(np.eye(6))
+    assert before is not None
+    irene.learn(rgb, boxes[1:], ["sky"], "1.jpg")  # what was background is a thing after all
+    assert irene.below(np.eye(6)) is None
+    irene.unlearn(rgb, boxes[1].tolist(), "sky", "1.jpg")
+    assert (irene.below(np.eye(6)) == before).all()
+    irene.save(tmp_path / "d")
+    again = Irene.load(tmp_path / "d")
+    assert np.allclose(again.below(np.eye(6)), before) and again.bank.held.keys() == irene.bank.held.keys()
+    other = Irene.new("blobs", look=BARE)
+    other.learn(*scene(["leaf"], 5), ["leaf"], "5.jpg")
+    irene.learn(*scene(["leaf"], 5), ["leaf"], "5.jpg")
+    irene.unlearn(rgb, boxes[0].tolist(), "apple", "1.jpg")
+    assert irene.below(np.eye(6)) is None and other.below(np.eye(6)) is None  # no apple, so not its photo's background
+
+
+def test_the_bank_stays_small_and_the_same() -> None:
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(MOST + 500, 8))
+    one, two = of(rows), of(rows)
+    assert one is not None and two is not None and (one.centres == two.centres).all()
+    assert len(one.centres) <= CENTRES and of(rows[:0]) is None and len(of(rows[:5]).centres) == 5  # type: ignore[union-attr]
+    boxes = np.array([[i, 0, i + 10, 10.0] for i in range(0, 600, 10)])
+    found = away(boxes, np.array([[0, 0, 10, 10.0], [23, 0, 33, 10.0]]))
+    assert len(found) == OF_A_PHOTO and 0 not in found and found[0] == 1 and 2 not in found
+    with pytest.raises(DataError, match="other numbers of vectors"):
+        Bank.from_state({"background": np.zeros((2, 3)), "background_boxes": np.zeros((1, 4))}, ["a"])
+    assert not Bank.from_state({}, []).held
