@@ -47,10 +47,12 @@ def teach_boxes(
 @click.option("--least", type=click.FloatRange(0, 1), default=None, help="Leave out lower scores.  [default: 0.5]")
 @click.option("--unknown", is_flag=True, help="Also tell of things that are none of the taught classes.")
 @click.option("--explain", is_flag=True, help="With each, the taught boxes it is most like.")
+@click.option("--masks", is_flag=True, help="Also the pixels of each, as COCO's run lengths, and drawn.")
+@click.option("--masks-by", help="head, grabcut or none, instead of the detector's own way to masks.")
 @common
 def detect(
     detector: Path, images: Sequence[Path], out: Path | None, vigilance: float | None, least: float | None,
-    unknown: bool, explain: bool, as_json: bool,
+    unknown: bool, explain: bool, masks: bool, masks_by: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Find in each of IMAGES the things DETECTOR was taught.
 
@@ -64,7 +66,7 @@ def detect(
     rows: list[dict[str, Any]] = []
     failed: list[dict[str, str]] = []
     for path, image in readable(images, failed):
-        found = irene.detect(image.rgb_u8, vigilance=vigilance, unknown=unknown, least=least)
+        found = irene.detect(image.rgb_u8, vigilance=vigilance, unknown=unknown, least=least, masks=masks_by or masks)
         told = found.rows()
         for i, row in enumerate(told if explain else []):
             row["like"] = irene.explain(found, i, 3)
@@ -100,16 +102,19 @@ def _found_text(result: dict[str, Any]) -> str:
 @click.option("--vigilance", type=float, default=None, help="Ask with this vigilance instead of the detector's own.")
 @click.option("--split", help="Which split.  [default: all photos]")
 @click.option("--format", "format_", help="Read as this instead of finding out.")
+@click.option("--masks", is_flag=True, help="Also COCO's table of masks, on the photos whose things have them.")
+@click.option("--masks-by", help="head, grabcut or none, instead of the detector's own way to masks.")
 @common
 def evaluate_detect(
     detector: Path, data: Path, images: Path | None, proposals: str | None, vigilance: float | None, split: str | None,
-    format_: str | None, as_json: bool,
+    format_: str | None, masks: bool, masks_by: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Measure DETECTOR on DATA, photos with boxes it has not seen: COCO's table, recall, F1, unknown classes."""
     from handful.detect.evaluate import evaluate
 
     options: dict[str, Any] = {"images": str(images)} if images is not None else {}
-    result = evaluate(detector, data, split=split, format=format_, proposals=proposals, vigilance=vigilance, **options)
+    result = evaluate(detector, data, split=split, format=format_, proposals=proposals, vigilance=vigilance,
+                      masks=masks_by or masks, **options)  # fmt: skip
     say(result, as_json, _measured_text)
 
 
@@ -126,6 +131,10 @@ def _measured_text(r: dict[str, Any]) -> str:
                  + ", ".join(f"{told(v).strip()} at {n}" for n, v in r["ar_agnostic"].items()))  # fmt: skip
     lines.append(f"F1 {told(r['f1']).strip()} at vigilance {r['vigilance']:g}; class of true boxes right "
                  f"{told(r['accuracy']).strip()} %; {r['seconds_per_image']:.2f} s a photo")  # fmt: skip
+    if "segm" in r:
+        from handful.detect.evaluate_masks import text_of
+
+        lines.append(text_of(r["segm"]))
     if r["unknown"]["auroc"] is not None:
         lines.append(f"{r['unknown']['unknown']} things of untaught classes: AUROC {r['unknown']['auroc']:.3f}, "
                      f"FPR95 {r['unknown']['fpr95']:.3f}")  # fmt: skip

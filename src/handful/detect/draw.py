@@ -12,15 +12,33 @@ from handful.pick import need
 from handful.train.page import palette
 
 GREY = (140, 140, 140)
+SHARE = 0.45  # of the class's colour in the pixels of a mask
+
+
+def shaded(rgb_u8: np.ndarray, found: Detections) -> np.ndarray:
+    """The photo, each mask laid over it in its class's colour, the best last, with its border. (h, w, 3) uint8"""
+    out = rgb_u8.copy()
+    colours, ndimage = palette(found.classes, None), need("scipy.ndimage", "detect")
+    for i in reversed(range(len(found.masks or ()))):
+        mask = found.masks[i]  # type: ignore[index]
+        colour = np.array(GREY if found.unknown[i] else colours[found.label[i]], np.float64)
+        left, top, right, bottom = mask.box_px
+        part = out[top:bottom, left:right]
+        thick = max(1, round(min(rgb_u8.shape[:2]) / 300))
+        border = mask.pixels & ~ndimage.binary_erosion(mask.pixels, iterations=thick)
+        for where, share in ((mask.pixels & ~border, SHARE), (border, 0.9)):
+            part[where] = np.round((1 - share) * part[where] + share * colour).astype(np.uint8)
+    return out
 
 
 def drawn(rgb_u8: np.ndarray, found: Detections, path: Path) -> None:
-    """Write a JPEG: a box and its name in the class's colour, grey where it is unknown.
+    """Write a JPEG: a box and its name in the class's colour, grey where it is unknown; a mask, where there is one,
+    half-transparent under it.
 
     rgb_u8: (h, w, 3) uint8. Raises DataError when the file cannot be written; an older one is then as it was.
     """
     image, pen_of, font_of = (need(f"PIL.{name}", "teach") for name in ("Image", "ImageDraw", "ImageFont"))
-    photo = image.fromarray(rgb_u8)
+    photo = image.fromarray(shaded(rgb_u8, found))
     pen = pen_of.Draw(photo)
     size = max(11, round(min(photo.size) / 32))
     font, thick = font_of.load_default(size), max(2, size // 7)

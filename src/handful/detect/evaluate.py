@@ -14,6 +14,7 @@ import numpy as np
 
 from handful.data import formats
 from handful.data.shapes import box_of
+from handful.detect import evaluate_masks
 from handful.detect.contract import inside_photo
 from handful.detect.fusion import area, iou
 from handful.detect.irene import Detections, Irene
@@ -38,6 +39,7 @@ RULE = {
     "f1": "2 TP / (2 TP + FP + FN) of the answers at the detector's vigilance; TP, an answer of the right class that "
     "shares IoU .50 with a thing no better answer took; crowds neither",
     "f1_macro": "the same for each class with a thing or an answer, and then the mean",
+    "segm": evaluate_masks.RULE,
     "accuracy": "share of things given their class when their true boxes are asked about, 'none of these' set aside",
     "unknown": "things of untaught classes against things of taught ones, by how far the best class beats none: chance "
     "that a taught one has the larger margin (auroc), share of untaught ones above the margin that 95 % of the taught "
@@ -71,7 +73,6 @@ def coco_table(
     truth: Sequence[Truth], found: Sequence[Detections], sizes_wh: Sequence[tuple[int, int]], classes: Sequence[str]
 ) -> tuple[dict[str, float | None], dict[str, float | None]]:
     """STATS, and the AP of each class (None without a thing), by faster-coco-eval."""
-    fast = need("faster_coco_eval", "detect")
     number = {name: i for i, name in enumerate(classes)}
     things: list[dict[str, Any]] = []
     answers: list[dict[str, Any]] = []
@@ -84,12 +85,21 @@ def coco_table(
             wide = _xywh(box)
             answers.append({"id": len(answers) + 1, "image_id": photo, "category_id": number[told.classes[label]],
                             "bbox": wide, "area": wide[2] * wide[3], "score": float(score), "iscrowd": 0})  # fmt: skip
+    return coco_stats(things, answers, sizes_wh, classes, "bbox")
+
+
+def coco_stats(
+    things: Sequence[dict[str, Any]], answers: Sequence[dict[str, Any]], sizes_wh: Sequence[tuple[int, int]],
+    classes: Sequence[str], kind: str,
+) -> tuple[dict[str, float | None], dict[str, float | None]]:  # fmt: skip
+    """The same of COCO's rows. kind: "bbox" or "segm"."""
+    fast = need("faster_coco_eval", "detect")
     images = [{"id": i, "width": wide, "height": high} for i, (wide, high) in enumerate(sizes_wh)]
     categories = [{"id": i, "name": name} for i, name in enumerate(classes)]
     with contextlib.redirect_stdout(io.StringIO()):  # it prints its tables, and stdout is for JSON
-        sides = [fast.COCO({"images": images, "categories": categories, "annotations": rows}) for rows in
-                 (things, answers)]  # fmt: skip
-        result = fast.COCOeval_faster(*sides, "bbox")
+        sides = [fast.COCO({"images": images, "categories": categories, "annotations": list(rows)})
+                 for rows in (things, answers)]  # fmt: skip
+        result = fast.COCOeval_faster(*sides, kind)
         result.evaluate()
         result.accumulate()
         result.summarize()
@@ -183,15 +193,22 @@ def strangers(known: np.ndarray, other: np.ndarray) -> dict[str, Any]:
 
 
 def measured(
-    detector: Irene, samples: Sequence[Sample], *, given: bool = False, vigilance: float | None = None
+    detector: Irene,
+    samples: Sequence[Sample],
+    *,
+    given: bool = False,
+    vigilance: float | None = None,
+    masks: bool | str = False,
 ) -> dict[str, Any]:
     """All the figures over photos. given: the true boxes are asked about instead of proposed ones, so that what is
-    wrong is NEMO's alone. Raises DataError when no photo shows a taught class."""
+    wrong is NEMO's alone. masks: also those of masks, by a way by name or, True, the detector's own. Raises DataError
+    when no photo shows a taught class."""
     classes = detector.classes
     truth: list[Truth] = []
     told: list[Detections] = []
     sizes: list[tuple[int, int]] = []
     recall, answers, seconds = Recall(), Answers(classes), 0.0
+    segm = evaluate_masks.Segm(detector, masks) if masks else None
     right, margins = [], {True: [np.zeros(0)], False: [np.zeros(0)]}
     for sample in track(samples, "asking", len(samples)):
         rgb = photo_of(sample).rgb_u8
@@ -210,6 +227,8 @@ def measured(
             every = careful = asked
             seconds += time.perf_counter() - began
         told.append(every)
+        if segm is not None:
+            segm.add(sample, rgb, every)
         answers.add(own, careful)
         names = [name for name, crowd in zip(own.names, own.crowd, strict=True) if not crowd]
         knows = np.array([name in classes for name in names], bool)
@@ -227,6 +246,7 @@ def measured(
         **stats,
         "ar_agnostic": recall.told(),
         **answers.told(),
+        **({"segm": segm.told()} if segm is not None else {}),
         "accuracy": float(np.mean(right)),
         "unknown": strangers(np.concatenate(margins[True]), np.concatenate(margins[False])),
         "per_class": {name: {"AP": per_class[name], "things": count[name]} for name in classes},
@@ -236,12 +256,12 @@ def measured(
 
 def evaluate(
     model: Path, data: Path, *, split: str | None = None, format: str | None = None, proposals: str | None = None,
-    vigilance: float | None = None, **options: Any,
+    vigilance: float | None = None, masks: bool | str = False, **options: Any,
 ) -> dict[str, Any]:  # fmt: skip
     """Measure a taught detector on any data set with boxes; classes it was not taught count as unknown.
 
-    proposals: "boxes" to be asked about the true ones; None for the detector's own. Returns the JSON object that
-    `handful evaluate-detect --json` prints. Raises DataError or UnknownName.
+    proposals: "boxes" to be asked about the true ones; None for the detector's own. masks: as in measured. Returns the
+    JSON object that `handful evaluate-detect --json` prints. Raises DataError or UnknownName.
     """
     detector = Irene.load(model)
     own = str(detector.eye.about.get("name"))
@@ -255,7 +275,7 @@ def evaluate(
     other = sorted({c.name for c in dataset.categories} - set(detector.classes))
     if other:
         warn(f"{len(other)} classes of {data} were not taught, and count as unknown: {', '.join(other[:8])}")
-    found = measured(detector, samples, given=proposals == "boxes", vigilance=vigilance)
+    found = measured(detector, samples, given=proposals == "boxes", vigilance=vigilance, masks=masks)
     about: Mapping[str, Any] = detector.about
     return {
         "schema_version": 1, "task": "detect", "model": str(model), **found, "proposals": proposals or own,

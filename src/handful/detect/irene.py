@@ -12,7 +12,7 @@ own (background.py).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from handful.detect.background import Background, Bank, away
 from handful.detect.contract import Eye, Seen
 from handful.detect.describe import Describer, Look
 from handful.detect.fusion import Fusion, fuse, iou
+from handful.detect.masking import Masker, Patch, best_way, kept
 from handful.detect.rules import VIGILANCE, answered, chances, nats_of
 from handful.errors import DataError
 from handful.files import read_tensors, write_tensors
@@ -46,7 +47,8 @@ class Detections:
 
     xyxy_px: (n, 4) float64 px of the photo. score: (n,) float64, 0 to 1. label: (n,) int64, which of `classes`. margin:
     (n,) float64, nats by which that class beats "none of these"; at 0 or below the box is unknown, and `label` only the
-    nearest class. vectors: (n, dim) float64, what NEMO was asked about.
+    nearest class. vectors: (n, dim) float64, what NEMO was asked about. masks: the pixels of each, and size_wh:
+    (width, height) of the photo in px; both None where nobody asked for them.
     """
 
     classes: tuple[str, ...]
@@ -55,6 +57,8 @@ class Detections:
     label: np.ndarray
     margin: np.ndarray
     vectors: np.ndarray
+    masks: tuple[Patch, ...] | None = None
+    size_wh: tuple[int, int] | None = None
 
     def __len__(self) -> int:
         return len(self.score)
@@ -65,12 +69,16 @@ class Detections:
         return np.asarray(self.margin <= 0)
 
     def rows(self) -> list[dict[str, Any]]:
-        """As JSON: class, score, box_px, unknown, margin."""
-        return [
+        """As JSON: class, score, box_px, unknown, margin; and mask, COCO's run lengths, where masks were asked for."""
+        rows: list[dict[str, Any]] = [
             {"class": self.classes[k], "score": float(s), "box_px": [float(v) for v in box], "unknown": bool(u),
              "margin": float(m)}
             for box, s, k, u, m in zip(self.xyxy_px, self.score, self.label, self.unknown, self.margin, strict=True)
         ]  # fmt: skip
+        if self.masks is not None and self.size_wh is not None:
+            for row, mask in zip(rows, self.masks, strict=True):
+                row["mask"] = mask.rle(self.size_wh)
+        return rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,26 +122,33 @@ class Examples:
 
 
 class Irene:
-    """A taught detector. eye: where things are; describer: what lies in a box; nemo: which class that is."""
+    """A taught detector. eye: where things are; describer: what lies in a box; nemo: which class that is; masks: name
+    of the way to its pixels."""
 
-    def __init__(self, eye: Eye, describer: Describer, nemo: Nemo, fusion: Fusion | None = None) -> None:
+    def __init__(
+        self, eye: Eye, describer: Describer, nemo: Nemo, fusion: Fusion | None = None, masks: str | None = None
+    ) -> None:
         self.eye, self.describer, self.nemo = eye, describer, nemo
         self.fusion, self.examples, self.about = fusion or Fusion(), Examples(), dict[str, Any]()
         self.bank = Bank()
         self._solved: Solution | None = None
         self._background: Background | None = None
         self._held: np.ndarray | None = None  # the examples in NEMO's whitened space, of length 1
+        self.masks = masks or best_way()
+        self._maskers: dict[str, Masker] = {}
 
     @classmethod
     def new(
         cls, proposals: str | None = None, *, look: Look | None = None, vigilance: float = VIGILANCE,
-        fusion: Fusion | None = None,
+        fusion: Fusion | None = None, masks: str | None = None,
     ) -> Irene:  # fmt: skip
-        """Untaught. proposals: name of a source of boxes; None for the best that is here."""
+        """Untaught. proposals: name of a source of boxes; masks: of a way to masks; None for the best that is here."""
         eye = pick(handful.detect, "proposals", proposals or best_here()).load()
         describer = Describer(eye, look)
         nemo = Nemo(describer.dim, features=describer.name, vigilance=vigilance, ridge=RIDGE)
-        return cls(eye, describer, nemo, fusion)
+        if masks is not None:
+            pick(handful.detect, "masks", masks)
+        return cls(eye, describer, nemo, fusion, masks)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -228,9 +243,24 @@ class Irene:
         label = np.where(found.label == none, nearest[box], found.label)
         return Detections(solution.classes, found.xyxy_px, found.score, label, margin[box, label], about.vectors[box])
 
-    def detect(self, rgb_u8: np.ndarray, **how: Any) -> Detections:
-        """What is in a photo (h, w, 3) uint8 RGB of any size; `how` as in tell."""
-        return self.tell(self.ask(rgb_u8), **how)
+    def detect(self, rgb_u8: np.ndarray, *, masks: bool | str = False, **how: Any) -> Detections:
+        """What is in a photo (h, w, 3) uint8 RGB of any size; masks as in masked, `how` as in tell."""
+        found = self.tell(self.ask(rgb_u8), **how)
+        return self.masked(rgb_u8, found, masks) if masks else found
+
+    def masked(self, rgb_u8: np.ndarray, found: Detections, way: bool | str = True) -> Detections:
+        """What was found in a photo, with the pixels of each. way: to masks, by name; True for the detector's own."""
+        boxes, place = np.unique(found.xyxy_px, axis=0, return_inverse=True)  # of several classes a box is cut once
+        cut = self.masker(None if way is True else str(way)).cut(rgb_u8, boxes)
+        masks = tuple(cut[i] for i in place.ravel().tolist())
+        return replace(found, masks=masks, size_wh=(rgb_u8.shape[1], rgb_u8.shape[0]))
+
+    def masker(self, way: str | None = None) -> Masker:
+        """A way to masks, ready; None for the detector's own, which its folder keeps. Raises UnknownName."""
+        way = way or self.masks
+        if way not in self._maskers:
+            self._maskers[way] = pick(handful.detect, "masks", way).load()
+        return self._maskers[way]
 
     def recognise(
         self, rgb_u8: np.ndarray, boxes: np.ndarray, *, vigilance: float | None = None, seen: Seen | None = None
@@ -262,7 +292,8 @@ class Irene:
         from torch import nn
 
         parts = nn.ModuleDict()
-        for name, module in (("eye", self.eye.network), ("crop", self.describer.backbone)):
+        own = self.masker()
+        for name, module in (("eye", self.eye.network), ("crop", self.describer.backbone), ("masks", own.network)):
             if module is not None:
                 parts[name] = module
 
@@ -278,6 +309,7 @@ class Irene:
 
         about = {
             "rule": RULE, "eye": self.eye.about, "look": asdict(self.describer.how), "fusion": asdict(self.fusion),
+            "masks": {**own.about, "name": self.masks},
             "examples": {"labels": self.examples.labels, "photos": self.examples.photos, "background": where},
             "about": {**self.about, "vigilance": self.nemo.vigilance, "samples": self.nemo.counts, **(data or {})},
         }  # fmt: skip
@@ -297,7 +329,7 @@ class Irene:
                             "`handful teach COCO.json --out DETECTOR` makes")  # fmt: skip
         held = {key: torch.from_numpy(value) for key, value in read_tensors(folder / folders.WEIGHTS).items()}
         of = {part: {key.removeprefix(f"{part}."): value for key, value in held.items() if key.startswith(f"{part}.")}
-              for part in ("eye", "crop")}  # fmt: skip
+              for part in ("eye", "crop", "masks")}  # fmt: skip
         try:
             eye = pick(handful.detect, "proposals", str(meta["eye"]["name"])).load(of["eye"], meta["eye"])
             describer = Describer(eye, Look(**meta["look"]), of["crop"])
@@ -307,6 +339,9 @@ class Irene:
                             "restore it or teach the detector again") from error  # fmt: skip
         nemo = Nemo.load(folder, features=describer.name)
         found = cls(eye, describer, nemo, fusion)
+        if "masks" in meta:  # detectors of before there were masks have none of their own
+            found.masks = str(meta["masks"].get("name"))
+            found._maskers[found.masks] = kept(of["masks"], meta["masks"], folder / folders.WEIGHTS)
         examples = read_tensors(folder / EXAMPLES)
         labels, photos = meta["examples"]["labels"], meta["examples"]["photos"]
         if not len(labels) == len(photos) == len(examples["vectors"]) == len(examples["boxes"]):
