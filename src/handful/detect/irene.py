@@ -11,16 +11,17 @@ with the probabilities a softmax over NEMO's scores, "none of these" among them.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import handful.detect
-from handful.detect.contract import Eye, Seen
+from handful.detect.contract import Eye, Seen, glance
 from handful.detect.describe import Describer, Look
 from handful.detect.fusion import Fusion, fuse, iou
+from handful.detect.multiscale import ManyScales, Scales
 from handful.errors import DataError
 from handful.files import read_tensors, write_tensors
 from handful.models import folder as folders
@@ -124,10 +125,10 @@ class Irene:
     @classmethod
     def new(
         cls, proposals: str | None = None, *, look: Look | None = None, vigilance: float = VIGILANCE,
-        fusion: Fusion | None = None,
+        fusion: Fusion | None = None, scales: Scales | None = None,
     ) -> Irene:  # fmt: skip
         """Untaught. proposals: name of a source of boxes; None for the best that is here."""
-        eye = pick(handful.detect, "proposals", proposals or best_here()).load()
+        eye = ManyScales(pick(handful.detect, "proposals", proposals or best_here()).load(), scales)
         describer = Describer(eye, look)
         nemo = Nemo(describer.dim, features=describer.name, vigilance=vigilance, ridge=RIDGE)
         return cls(eye, describer, nemo, fusion)
@@ -224,7 +225,7 @@ class Irene:
     ) -> Detections:
         """What lies in boxes (n, 4) px of a photo: one answer each, in their order; the score is the chance alone."""
         solution, boxes = self.solution(), np.asarray(boxes, np.float64).reshape(-1, 4)
-        vectors = self.describer.vectors(rgb_u8, boxes, seen or self.eye.look(rgb_u8, 1))
+        vectors = self.describer.vectors(rgb_u8, boxes, seen or glance(self.eye, rgb_u8))
         careful = self.nemo.vigilance if vigilance is None else vigilance
         chance, margin = chances(solution, nats_of(solution, vectors), careful)
         label, row = margin.argmax(axis=1), np.arange(len(boxes))
@@ -263,6 +264,7 @@ class Irene:
 
         about = {
             "rule": RULE, "eye": self.eye.about, "look": asdict(self.describer.how), "fusion": asdict(self.fusion),
+            "scales": asdict(getattr(self.eye, "scales", Scales())),
             "examples": {"labels": self.examples.labels, "photos": self.examples.photos},
             "about": {**self.about, "vigilance": self.nemo.vigilance, "samples": self.nemo.counts, **(data or {})},
         }  # fmt: skip
@@ -271,8 +273,11 @@ class Irene:
                                    about=about, beside=beside)  # fmt: skip
 
     @classmethod
-    def load(cls, folder: Path) -> Irene:
-        """From its folder. Raises DataError, naming the file, if anything in it is missing or not as saved."""
+    def load(cls, folder: Path, look: str | None = None) -> Irene:
+        """From its folder. look: how at a photo, instead of how it was taught: whole, pyramid or focus.
+
+        Raises DataError, naming the file, if anything in it is missing or not as saved; UnknownName for another look.
+        """
         import torch
 
         folder = Path(folder)
@@ -284,7 +289,9 @@ class Irene:
         of = {part: {key.removeprefix(f"{part}."): value for key, value in held.items() if key.startswith(f"{part}.")}
               for part in ("eye", "crop")}  # fmt: skip
         try:
-            eye = pick(handful.detect, "proposals", str(meta["eye"]["name"])).load(of["eye"], meta["eye"])
+            own = pick(handful.detect, "proposals", str(meta["eye"]["name"])).load(of["eye"], meta["eye"])
+            scales = Scales(**meta.get("scales", {}))
+            eye = ManyScales(own, replace(scales, look=look) if look else scales)
             describer = Describer(eye, Look(**meta["look"]), of["crop"])
             fusion = Fusion(**meta["fusion"])
         except (RuntimeError, TypeError, KeyError) as error:
