@@ -27,7 +27,8 @@ def teach_boxes(
         proposals=given.get("proposals"), look=Look(backbone=backbone) if backbone else None,
         vigilance=VIGILANCE if vigilance is None else vigilance, seed=given.get("seed", 0), split=given.get("split"),
         exhaustive=not given.get("partial", False),
-        format=given.get("format"), allow=allow, overwrite=overwrite, **options,
+        scales=None if given.get("scales", "auto") == "auto" else int(given["scales"]), format=given.get("format"),
+        allow=allow, overwrite=overwrite, **options,
     )  # fmt: skip
     return (
         result,
@@ -100,6 +101,7 @@ def _found_text(result: dict[str, Any]) -> str:
 @click.option("--images", type=FOLDER, help="The folder of COCO's photos, where they do not lie beside the JSON.")
 @click.option("--proposals", help="boxes: ask about the true boxes, to see NEMO apart.  [default: the detector's own]")
 @click.option("--vigilance", type=float, default=None, help="Ask with this vigilance instead of the detector's own.")
+@look_option
 @click.option("--split", help="Which split.  [default: all photos]")
 @click.option("--format", "format_", help="Read as this instead of finding out.")
 @click.option("--masks", is_flag=True, help="Also COCO's table of masks, on the photos whose things have them.")
@@ -107,14 +109,14 @@ def _found_text(result: dict[str, Any]) -> str:
 @common
 def evaluate_detect(
     detector: Path, data: Path, images: Path | None, proposals: str | None, vigilance: float | None, split: str | None,
-    format_: str | None, masks: bool, masks_by: str | None, as_json: bool,
+    format_: str | None, masks: bool, masks_by: str | None, look: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Measure DETECTOR on DATA, photos with boxes it has not seen: COCO's table, recall, F1, unknown classes."""
     from handful.detect.evaluate import evaluate
 
     options: dict[str, Any] = {"images": str(images)} if images is not None else {}
     result = evaluate(detector, data, split=split, format=format_, proposals=proposals, vigilance=vigilance,
-                      masks=masks_by or masks, **options)  # fmt: skip
+                      masks=masks_by or masks, look=look, **options)  # fmt: skip
     say(result, as_json, _measured_text)
 
 

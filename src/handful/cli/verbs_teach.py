@@ -57,6 +57,11 @@ def demo(
 @flat_option
 @click.option("--max-samples", type=click.IntRange(1), help="Boxes: at most so many of a class.  [default: 20]")
 @click.option("--proposals", help="Boxes: what finds things of any kind.  [default: the best that is here]")
+@click.option(
+    "--scales",
+    type=click.Choice(["auto", "1", "2", "3"]),
+    help="Boxes: how many scales a photo is looked at.  [default: auto]",
+)
 @click.option("--seed", type=int, help="Boxes: which of them are learned.  [default: 0]")
 @click.option("--split", help="Boxes: which split.  [default: train, or all photos]")
 @click.option(

@@ -60,11 +60,19 @@ def pyramid(sizes_px: np.ndarray, long_px: np.ndarray, side_px: int, *, most: in
     while len(factors) < most and (small < COMFORT[0] * side_px).mean() > spare:
         factors.append(factors[-1] * 2)
         small = small * 2
+    levels = ranges(factors, side_px)
+    return (Scale(None, levels[0].trained, levels[0].kept), *levels[1:])
+
+
+def ranges(factors: Sequence[float], side_px: int) -> tuple[Scale, ...]:
+    """Scales of rising factors with their valid ranges: COMFORT's, open at both ends of the pyramid, and without a gap
+    however far apart two factors are."""
     levels = []
     for i, factor in enumerate(factors):
-        low = COMFORT[0] * side_px / factor if i + 1 < len(factors) else 0.0
-        high = COMFORT[1] * side_px / factor if i else math.inf
-        levels.append(Scale(factor if i else None, (low, high), (low * 0.8, high * 1.2)))
+        low, high = 0.0, COMFORT[1] * side_px / factor if i else math.inf
+        if i + 1 < len(factors):
+            low = min(COMFORT[0] * side_px / factor, COMFORT[1] * side_px / factors[i + 1])
+        levels.append(Scale(factor, (low, high), (low * 0.8, high * 1.2)))
     return tuple(levels)
 
 

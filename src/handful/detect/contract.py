@@ -49,7 +49,10 @@ class Seen:
 class Eye(Protocol):
     """A source of boxes that is ready. dim: length of a feature, 0 for a source without any. about: JSON: name, paper,
     licence, what it was trained on, parameters, SHA-256 of its weights. network: its torch module, whose weights a
-    detector's folder keeps; None without one."""
+    detector's folder keeps; None without one.
+
+    What an eye may have besides: side_px, of the square input a photo is fitted into; look_many(photos, most), a list
+    of Seen, for several at once; glance(rgb_u8), a Seen for its features alone (see `glance`)."""
 
     dim: int
     about: dict[str, Any]
@@ -73,6 +76,12 @@ class Proposals(Protocol):
         """Ready to look. state, about: {parameter: tensor} and Eye.about of one that was kept, instead of what is on
         this machine. Raises DataError or MissingPackage with what to type when something is absent."""
         ...
+
+
+def glance(eye: Eye, rgb_u8: np.ndarray) -> Seen:
+    """A photo as the eye sees it, for Seen.features alone: its boxes may be any."""
+    own = getattr(eye, "glance", None)
+    return own(rgb_u8) if own else eye.look(rgb_u8, 1)  # type: ignore[no-any-return]
 
 
 def inside_photo(boxes: np.ndarray, size_wh: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from handful.data.photos import fit
-from handful.detect.contract import Eye, Seen, inside_photo
+from handful.detect.contract import Eye, Seen, glance, inside_photo
 from handful.errors import DataError
 from handful.files import read_tensors
 from handful.teach.embed import FrontEnd, standard_front_end, unit
@@ -80,6 +80,7 @@ class Describer:
         self.of_eye = eye_front_end(str(eye.about.get("name")), eye.dim) if share else None
         self.dim = sum(front.rank for front in (self.of_eye, self.of_crop) if front is not None)
         told = [str(self.how), eye.about.get("name"), eye.about.get("sha256")]
+        told += [f"{eye.about['scales']} scales"] if eye.about.get("scales") else []  # other scales, other features
         told += [front.digest for front in (self.of_eye, self.of_crop) if front is not None]
         self.name = (
             f"{eye.about.get('name')} and {self.how.backbone} {hashlib.sha256(repr(told).encode()).hexdigest()[:12]}"
@@ -106,8 +107,8 @@ class Describer:
         boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
         turned = np.ascontiguousarray(rgb_u8[:, ::-1])
         other = np.stack([width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], 1)
-        plain = self.vectors(rgb_u8, boxes, seen or self.eye.look(rgb_u8, 1))
-        return unit((plain + self.vectors(turned, other, self.eye.look(turned, 1))) / 2)
+        plain = self.vectors(rgb_u8, boxes, seen or glance(self.eye, rgb_u8))
+        return unit((plain + self.vectors(turned, other, glance(self.eye, turned))) / 2)
 
     def _crop_features(self, rgb_u8: np.ndarray, boxes: np.ndarray) -> np.ndarray:
         import torch

@@ -6,7 +6,7 @@ import contextlib
 import io
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from handful.detect import evaluate_masks
 from handful.detect.contract import inside_photo
 from handful.detect.fusion import area, iou
 from handful.detect.irene import Detections, Irene
+from handful.detect.multiscale import ManyScales
 from handful.errors import DataError
 from handful.pick import need, unknown
 from handful.progress import track, warn
@@ -256,14 +257,14 @@ def measured(
 
 def evaluate(
     model: Path, data: Path, *, split: str | None = None, format: str | None = None, proposals: str | None = None,
-    vigilance: float | None = None, masks: bool | str = False, **options: Any,
+    vigilance: float | None = None, masks: bool | str = False, look: str | None = None, **options: Any,
 ) -> dict[str, Any]:  # fmt: skip
     """Measure a taught detector on any data set with boxes; classes it was not taught count as unknown.
 
-    proposals: "boxes" to be asked about the true ones; None for the detector's own. masks: as in measured. Returns the
-    JSON object that `handful evaluate-detect --json` prints. Raises DataError or UnknownName.
+    proposals: "boxes" to be asked about the true ones; None for the detector's own. masks: as in measured; look: as
+    Irene.load. Returns the JSON object that `handful evaluate-detect --json` prints. Raises DataError or UnknownName.
     """
-    detector = Irene.load(model)
+    detector = Irene.load(model, look)
     own = str(detector.eye.about.get("name"))
     if proposals not in (None, "boxes", own):
         raise unknown("proposals", str(proposals), [own, "boxes"])
@@ -279,6 +280,7 @@ def evaluate(
     about: Mapping[str, Any] = detector.about
     return {
         "schema_version": 1, "task": "detect", "model": str(model), **found, "proposals": proposals or own,
+        "look": asdict(detector.eye.scales) if isinstance(detector.eye, ManyScales) else None,
         "vigilance": detector.nemo.vigilance if vigilance is None else vigilance, "seed": about.get("seed"),
         "samples": detector.nemo.counts, "split": split, "subset": len(samples) < 5000, "rule": RULE,
     }  # fmt: skip

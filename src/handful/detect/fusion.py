@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from handful.errors import DataError
-from handful.pick import unknown
+from handful.pick import need, unknown
 
 FLOOR = 1e-3  # below it a box is dropped (Bodla 2017)
 
@@ -48,6 +48,14 @@ def _shared(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def hard(boxes: np.ndarray, scores: np.ndarray, *, overlap: float = 0.6) -> np.ndarray:
     """Non-maximum suppression: a box that shares more than `overlap` IoU with a better one that stays is dropped."""
     return _one_by_one(boxes, scores, lambda o: np.where(o > overlap, 0.0, 1.0))
+
+
+def apart(boxes: np.ndarray, scores: np.ndarray, overlap: float) -> np.ndarray:
+    """Which boxes `hard` leaves, best first, (m,) int64: the same, but quick for thousands."""
+    nms, torch = need("torchvision.ops", "detect").nms, need("torch", "detect")
+    there = np.flatnonzero(scores >= FLOOR)
+    given = [torch.from_numpy(np.asarray(one, np.float64)[there]) for one in (boxes, scores)]
+    return np.asarray(there[nms(*given, overlap).numpy()])
 
 
 def soft_linear(boxes: np.ndarray, scores: np.ndarray, *, overlap: float = 0.3) -> np.ndarray:

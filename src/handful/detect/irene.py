@@ -20,10 +20,11 @@ import numpy as np
 
 import handful.detect
 from handful.detect.background import Background, Bank, away
-from handful.detect.contract import Eye, Seen
+from handful.detect.contract import Eye, Seen, glance
 from handful.detect.describe import Describer, Look
 from handful.detect.fusion import Fusion, fuse, iou
 from handful.detect.masking import Masker, Patch, best_way, kept
+from handful.detect.multiscale import ManyScales, Scales
 from handful.detect.rules import VIGILANCE, answered, chances, nats_of
 from handful.errors import DataError
 from handful.files import read_tensors, write_tensors
@@ -140,10 +141,10 @@ class Irene:
     @classmethod
     def new(
         cls, proposals: str | None = None, *, look: Look | None = None, vigilance: float = VIGILANCE,
-        fusion: Fusion | None = None, masks: str | None = None,
+        fusion: Fusion | None = None, masks: str | None = None, scales: Scales | None = None,
     ) -> Irene:  # fmt: skip
         """Untaught. proposals: name of a source of boxes; masks: of a way to masks; None for the best that is here."""
-        eye = pick(handful.detect, "proposals", proposals or best_here()).load()
+        eye = ManyScales(pick(handful.detect, "proposals", proposals or best_here()).load(), scales)
         describer = Describer(eye, look)
         nemo = Nemo(describer.dim, features=describer.name, vigilance=vigilance, ridge=RIDGE)
         if masks is not None:
@@ -176,7 +177,7 @@ class Irene:
             if labels[i] != labels[j]:
                 warn(f"{photo or 'a photo'}: the box {boxes[i].round(1).tolist()} is called {labels[i]!r} and "
                      f"{labels[j]!r}; it is learned as both")  # fmt: skip
-        seen = self.eye.look(rgb_u8, LOOKED_AT if exhaustive else 1)
+        seen = self.eye.look(rgb_u8, LOOKED_AT) if exhaustive else glance(self.eye, rgb_u8)
         vectors = self.describer.teach_vectors(rgb_u8, boxes, seen)
         marked = boxes if known is None else np.concatenate([boxes, np.asarray(known, np.float64).reshape(-1, 4)])
         rest = seen.xyxy_px[away(seen.xyxy_px, marked)] if exhaustive else np.zeros((0, 4))
@@ -267,7 +268,7 @@ class Irene:
     ) -> Detections:
         """What lies in boxes (n, 4) px of a photo: one answer each, in their order; the score is the chance alone."""
         solution, boxes = self.solution(), np.asarray(boxes, np.float64).reshape(-1, 4)
-        vectors = self.describer.vectors(rgb_u8, boxes, seen or self.eye.look(rgb_u8, 1))
+        vectors = self.describer.vectors(rgb_u8, boxes, seen or glance(self.eye, rgb_u8))
         careful = self.nemo.vigilance if vigilance is None else vigilance
         chance, margin = chances(solution, nats_of(solution, vectors), careful, below=self.below(vectors))
         label, row = margin.argmax(axis=1), np.arange(len(boxes))
@@ -309,7 +310,7 @@ class Irene:
 
         about = {
             "rule": RULE, "eye": self.eye.about, "look": asdict(self.describer.how), "fusion": asdict(self.fusion),
-            "masks": {**own.about, "name": self.masks},
+            "masks": {**own.about, "name": self.masks}, "scales": asdict(getattr(self.eye, "scales", Scales())),
             "examples": {"labels": self.examples.labels, "photos": self.examples.photos, "background": where},
             "about": {**self.about, "vigilance": self.nemo.vigilance, "samples": self.nemo.counts, **(data or {})},
         }  # fmt: skip
@@ -318,8 +319,11 @@ class Irene:
                                    about=about, beside=beside)  # fmt: skip
 
     @classmethod
-    def load(cls, folder: Path) -> Irene:
-        """From its folder. Raises DataError, naming the file, if anything in it is missing or not as saved."""
+    def load(cls, folder: Path, look: str | None = None) -> Irene:
+        """From its folder. look: how at a photo, instead of how it was taught: whole, pyramid or focus.
+
+        Raises DataError, naming the file, if anything in it is missing or not as saved; UnknownName for another look.
+        """
         import torch
 
         folder = Path(folder)
@@ -331,7 +335,9 @@ class Irene:
         of = {part: {key.removeprefix(f"{part}."): value for key, value in held.items() if key.startswith(f"{part}.")}
               for part in ("eye", "crop", "masks")}  # fmt: skip
         try:
-            eye = pick(handful.detect, "proposals", str(meta["eye"]["name"])).load(of["eye"], meta["eye"])
+            own = pick(handful.detect, "proposals", str(meta["eye"]["name"])).load(of["eye"], meta["eye"])
+            scales = Scales(**meta.get("scales", {}))
+            eye = ManyScales(own, replace(scales, look=look) if look else scales)
             describer = Describer(eye, Look(**meta["look"]), of["crop"])
             fusion = Fusion(**meta["fusion"])
         except (RuntimeError, TypeError, KeyError) as error:

@@ -14,7 +14,7 @@ import torch
 
 from handful.data.photos import fit
 from handful.detect.contract import Seen, inside_photo
-from handful.detect.fusion import hard
+from handful.detect.fusion import apart
 from handful.detect.roi import pooled
 from handful.models import fetch
 from handful.models.nanodet import CHANNELS, MEAN_BGR, NECK, SIDE_PX, STD_BGR, STRIDES, NanoDet
@@ -43,6 +43,7 @@ def load(state: Mapping[str, Any] | None = None, about: Mapping[str, Any] | None
 class Nanodet:
     """See handful.detect.contract.Eye."""
 
+    side_px = SIDE_PX
     # the two deeper maps of the backbone know what a thing is, the neck's three also how large it is
     maps = (1, 2, 3, 4, 5)
 
@@ -66,8 +67,7 @@ class Nanodet:
         height, width = rgb_u8.shape[:2]
         whole, there = inside_photo((raw[first] - offset) / factor, (width, height))
         whole, first = whole[there], first[there]
-        stays = np.flatnonzero(hard(whole, quality[first], overlap=OVERLAP))
-        stays = stays[np.argsort(-quality[first][stays], kind="stable")][:most]
+        stays = apart(whole, quality[first], OVERLAP)[:most]
         kept = [maps[i] for i in self.maps]
 
         def features(wanted: np.ndarray) -> np.ndarray:

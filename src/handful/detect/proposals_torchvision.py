@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from handful.detect.contract import Seen, inside_photo
-from handful.detect.fusion import hard
+from handful.detect.fusion import apart
 from handful.detect.roi import pooled
 from handful.models import fetch
 from handful.pick import need
@@ -76,8 +76,7 @@ class Torchvision:
         frame, maps = self._held["frame"], list(self._held["maps"].values())
         whole, there = inside_photo(found["boxes"].numpy(), (width, height))
         quality, whole = found["scores"].numpy().astype(np.float64)[there], whole[there]
-        stays = np.flatnonzero(hard(whole, quality, overlap=OVERLAP))
-        stays = stays[np.argsort(-quality[stays], kind="stable")][:most]
+        stays = apart(whole, quality, OVERLAP)[:most]
         high, wide = frame.image_sizes[0]
         ratio = np.array([wide / padded.shape[1], high / padded.shape[0]] * 2)
         strides = [frame.tensors.shape[-1] / one.shape[-1] for one in maps]

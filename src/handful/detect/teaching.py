@@ -16,6 +16,7 @@ from handful.data.shapes import box_of
 from handful.detect.describe import Look
 from handful.detect.fusion import Fusion
 from handful.detect.irene import Irene
+from handful.detect.multiscale import Scales, fitting
 from handful.detect.rules import VIGILANCE
 from handful.errors import DataError
 from handful.models.folder import META
@@ -92,6 +93,7 @@ def teach(
     look: Look | None = None,
     fusion: Fusion | None = None,
     vigilance: float = VIGILANCE,
+    scales: Scales | int | None = None,
     seed: int = 0,
     exhaustive: bool = True,
     split: str | None = None,
@@ -102,6 +104,7 @@ def teach(
 ) -> dict[str, Any]:
     """Teach a detector from any data set with boxes, and write its folder, whole or not at all.
 
+    scales: how a photo is looked at, or at how many scales; None for as many as the taught boxes' sizes ask for.
     exhaustive: whether every thing of these classes is marked in the photos; False, and the rest of a photo teaches
     nothing. split: of the data; None for train where there is one, else all photos. options: for the format (images:
     the folder of COCO's photos). All else as in chosen and Irene.new. Returns a JSON object. Raises DataError or
@@ -118,7 +121,11 @@ def teach(
     if split is None and any(s.split == "train" for s in dataset):
         split = "train"
     picked = chosen(split_of(dataset, split) if split else dataset, most=most, seed=seed, classes=classes)
-    detector = Irene.new(proposals, look=look, fusion=fusion, vigilance=vigilance)
+    if scales is None:
+        scales = fitting([(one.sample.size_wh or photo_of(one.sample).size_wh, one.boxes) for one in picked])
+    elif isinstance(scales, int):
+        scales = Scales(scales, "focus" if scales > 1 else "whole")
+    detector = Irene.new(proposals, look=look, fusion=fusion, vigilance=vigilance, scales=scales)
     for one in track(picked, "learning", len(picked)):
         rgb = photo_of(one.sample).rgb_u8
         try:
@@ -139,5 +146,6 @@ def teach(
         "schema_version": 1, "model": str(out), "classes": list(detector.classes), "samples": detector.nemo.counts,
         "photos": len(picked), "split": split, "seed": seed, "vigilance": vigilance,
         "proposals": detector.eye.about.get("name"), "eye": detector.eye.about, "look": meta["look"],
+        "scales": meta["scales"],
         "seconds": seconds, "warnings": warnings,
     }  # fmt: skip
