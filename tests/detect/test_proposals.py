@@ -12,8 +12,9 @@ import torch
 import handful.detect
 from handful.data.samples import sample_photo
 from handful.detect.contract import Eye, Seen, inside_photo
+from handful.detect.framing import letterbox
 from handful.detect.fusion import iou
-from handful.detect.proposals_nanodet import OVERLAP, letterbox, pooled
+from handful.detect.proposals_nanodet import OVERLAP, pooled
 from handful.errors import DataError
 from handful.files import sha256, write_json, write_tensors
 from handful.models.nanodet import NanoDet

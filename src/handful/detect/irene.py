@@ -195,25 +195,8 @@ class Irene:
         at all, whatever NEMO's vigilance says, as measures of ranking (AP) want it. least: score below which nothing is
         told.
         """
-        solution = self.solution()
-        chance, margin = chances(solution, about.nats, self.nemo.vigilance if vigilance is None else vigilance)
-        none = margin.shape[1]  # the column of "none of these"
-        score = np.sqrt(about.quality[:, None] * chance)
-        count = min(CLASSES_A_BOX, none)
-        label = np.argsort(-score[:, :none], axis=1, kind="stable")[:, :count].ravel()
-        box = np.repeat(np.arange(len(about)), count)
-        stays = (margin[box, label] > 0) | (not careful)
-        box, label = box[stays], label[stays]
-        if unknown:
-            strange = np.flatnonzero((margin <= 0).all(axis=1))
-            box, label = np.append(box, strange), np.append(label, np.full(len(strange), none))
-        stays = score[box, label] >= least
-        box, label = box[stays], label[stays]
-        found = fuse(about.xyxy_px[box], score[box, label], label, about.scale[box], self.fusion)
-        box = box[found.source]
-        nearest = margin.argmax(axis=1)
-        label = np.where(found.label == none, nearest[box], found.label)
-        return Detections(solution.classes, found.xyxy_px, found.score, label, margin[box, label], about.vectors[box])
+        careful_at = self.nemo.vigilance if vigilance is None else vigilance
+        return told(about, self.solution(), self.fusion, careful_at, unknown=unknown, careful=careful, least=least)
 
     def detect(self, rgb_u8: np.ndarray, **how: Any) -> Detections:
         """What is in a photo (h, w, 3) uint8 RGB of any size; `how` as in tell."""
@@ -299,6 +282,31 @@ class Irene:
         found.examples = Examples(list(examples["vectors"]), labels, photos, examples["boxes"].tolist())
         found.about = meta["about"]
         return found
+
+
+def told(
+    about: Asked, solution: Solution, fusion: Fusion, vigilance: float, *, unknown: bool = False, careful: bool = True,
+    least: float = LEAST_SCORE,
+) -> Detections:  # fmt: skip
+    """As Irene.tell, from NEMO's constants alone; of `solution` the classes and the expected score are read."""
+    chance, margin = chances(solution, about.nats, vigilance)
+    none = margin.shape[1]  # the column of "none of these"
+    score = np.sqrt(about.quality[:, None] * chance)
+    count = min(CLASSES_A_BOX, none)
+    label = np.argsort(-score[:, :none], axis=1, kind="stable")[:, :count].ravel()
+    box = np.repeat(np.arange(len(about)), count)
+    stays = (margin[box, label] > 0) | (not careful)
+    box, label = box[stays], label[stays]
+    if unknown:
+        strange = np.flatnonzero((margin <= 0).all(axis=1))
+        box, label = np.append(box, strange), np.append(label, np.full(len(strange), none))
+    stays = score[box, label] >= least
+    box, label = box[stays], label[stays]
+    found = fuse(about.xyxy_px[box], score[box, label], label, about.scale[box], fusion)
+    box = box[found.source]
+    nearest = margin.argmax(axis=1)
+    label = np.where(found.label == none, nearest[box], found.label)
+    return Detections(solution.classes, found.xyxy_px, found.score, label, margin[box, label], about.vectors[box])
 
 
 def best_here() -> str:
