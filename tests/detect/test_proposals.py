@@ -13,8 +13,9 @@ import handful.detect
 from handful.data.samples import sample_photo
 from handful.detect import proposals_torchvision
 from handful.detect.contract import Eye, Seen, inside_photo
+from handful.detect.framing import letterbox
 from handful.detect.fusion import iou
-from handful.detect.proposals_nanodet import OVERLAP, letterbox
+from handful.detect.proposals_nanodet import OVERLAP
 from handful.detect.roi import pooled
 from handful.errors import DataError
 from handful.files import sha256, write_json, write_tensors

@@ -13,7 +13,7 @@ import handful.device
 from handful.data.photos import fit
 from handful.device.compare import GATES, compare_layers, compare_outputs, gates_of
 from handful.device.compile import Artefact, compile_model
-from handful.device.contract import Checked, Graph
+from handful.device.contract import Checked, Graph, Port
 from handful.device.job import Job, run_job
 from handful.device.measure import measure_model
 from handful.errors import DataError, DeviceError
@@ -127,7 +127,7 @@ def test_refuses_another_frame_size(runtime: str, compiled: Compiled, frames: np
 class TestChecked:
     """What every session refuses, whatever is behind it."""
 
-    graph = Graph("image", (2, 2), ("a", "b"), ((1, 3), (1, 1)))
+    graph = Graph((Port("image", (1, 2, 2, 3), "uint8"),), ("a", "b"), ((1, 3), (1, 1)))
     image = np.zeros((1, 2, 2, 3), np.uint8)
     good = np.arange(3.0), np.ones((1, 1))
 

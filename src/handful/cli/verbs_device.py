@@ -20,15 +20,20 @@ def device() -> None:
 @click.argument("model", type=FOLDER)
 @click.option("--runtime", required=True, help=RUNTIMES)
 @click.option("--precision", default="fp32", show_default=True, help="fp32 or fp16.")
+@click.option("--out", type=FOLDER, help="Also put what an app needs into this folder, as RUNTIME-PRECISION.")
 @click.option("--force", is_flag=True, help="Compile again even if nothing has changed.")
 @common
-def compile_(model: Path, runtime: str, precision: str, force: bool, as_json: bool) -> None:
-    """Compile MODEL for one runtime, into MODEL/compiled/RUNTIME-PRECISION."""
-    from handful.device.compile import compile_model
+def compile_(model: Path, runtime: str, precision: str, out: Path | None, force: bool, as_json: bool) -> None:
+    """Compile MODEL for one runtime, into MODEL/compiled/RUNTIME-PRECISION.
+
+    A detector becomes several graphs and detector.json, which says how they go together.
+    """
+    from handful.device.compile import compile_model, shipped
 
     made = compile_model(model, runtime, precision, force=force)
+    folder = made.folder if out is None else shipped(made, out)
     say(
-        {"schema_version": 1, "folder": str(made.folder), **made.meta},
+        {"schema_version": 1, **made.meta, "folder": str(folder)},
         as_json,
         lambda r: f"{r['folder']}: {r['bytes'] / 1e6:.2f} MB, {r['compile_seconds']:.1f} s",
     )
@@ -45,11 +50,20 @@ def compile_(model: Path, runtime: str, precision: str, force: bool, as_json: bo
 def compare(
     model: Path, runtime: str, precision: str, images: Path | None, threads: int, no_layers: bool, as_json: bool
 ) -> None:
-    """Compare MODEL on a phone runtime with the network that was taught: outputs, and layer by layer."""
+    """Compare MODEL on a phone runtime with the network that was taught: outputs, and layer by layer.
+
+    For a detector: what it finds in photos, and graph by graph.
+    """
     from handful.data.photos import photos_below, read_photo
+    from handful.device.agree import compare_detector
     from handful.device.compare import compare_model
+    from handful.device.network import is_detector
 
     chosen = None if images is None else [read_photo(path) for path in photos_below(images)]
+    if is_detector(model):
+        found = compare_detector(model, runtime, precision, chosen, graphs=not no_layers, threads=threads)
+        say(found, as_json, _detector_text)
+        sys.exit(0 if found["verdict"] == "pass" else 1)
     result = compare_model(model, runtime, precision, chosen, layers=not no_layers, threads=threads)
 
     def text(r: dict[str, Any]) -> str:
@@ -68,3 +82,13 @@ def compare(
     say(result, as_json, text)
     if result["verdict"] != "pass":
         sys.exit(1)
+
+
+def _detector_text(r: dict[str, Any]) -> str:
+    lines = [
+        f"{r['runtime']} {r['precision']}: {r['verdict']}, on {r['photos']} photos",
+        f"  of {r['boxes_want']} boxes {r['matched_of_want']:.2%} are found again, of the runtime's {r['boxes_got']} "
+        f"{r['matched_of_got']:.2%} are the detector's; scores differ by {r['largest_score_difference']:.2g} at most",
+        *(f"  {row['name']}: {row['psnr_db']:.1f} dB" for row in r["graphs"]),
+    ]
+    return "\n".join([*lines, *(f"  {reason}" for reason in r["reasons"])])

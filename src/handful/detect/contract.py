@@ -63,6 +63,50 @@ class Eye(Protocol):
         ...
 
 
+@dataclass(frozen=True, eq=False)
+class EyeGraph:
+    """An eye as what a phone can run: networks of fixed shapes, and the constants of the steps between them.
+
+    All that compiling a detector asks of its eye; handful.detect.graphs makes the graphs of it and
+    handful.device.detector runs them. Modules are torch's, in eval mode; frame: the photo as framing.letterbox lays it
+    into a square, k: any number of boxes.
+
+    side_px: of the frame, a square.
+    propose: uint8 (1, side_px, side_px, 3) RGB -> quality (1, n) 0 to 1, boxes (1, n, 4) px of the frame, then any
+        number of maps (1, c, h, w).
+    features: (*maps, boxes (k, 4) px of the frame) -> (k, dim), as Seen.features; RoiMeans in graphs.py is one. None
+        for an eye without features.
+    first, overlap: of those boxes the first best go on, without those that share more IoU with a better one.
+    again: None, or a closer look at the boxes that went on: (*maps, boxes (again_most, 4) px of the frame) ->
+        quality (again_most,) 0 to 1, boxes (again_most, 4) px of the frame, which take the place of what they were made
+        from; then `overlap` once more.
+    again_most: boxes that are looked at again; 0 without `again`.
+    """
+
+    side_px: int
+    propose: Any
+    features: Any
+    first: int
+    overlap: float
+    again: Any = None
+    again_most: int = 0
+
+    def __post_init__(self) -> None:
+        if self.side_px < 1 or self.first < 1 or not 0 < self.overlap <= 1:
+            raise DataError(f"side_px {self.side_px}, first {self.first}, overlap {self.overlap}; wanted a frame and "
+                            "boxes of 1 or more, and an IoU above 0, at most 1")  # fmt: skip
+        if (self.again is None) != (self.again_most == 0):
+            raise DataError(f"again_most is {self.again_most}; wanted boxes with a second look, and 0 without one")
+
+
+class Compilable(Eye, Protocol):
+    """An Eye that can go onto a phone: it also has `graph`. One without it is refused with a DataError."""
+
+    def graph(self) -> EyeGraph:
+        """Its networks, with the weights of now; what they are made from is not changed."""
+        ...
+
+
 class Proposals(Protocol):
     """A module proposals_*.py. WHAT: a line for people."""
 

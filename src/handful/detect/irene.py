@@ -88,6 +88,7 @@ class Asked:
     another vigilance for next to nothing.
 
     xyxy_px (n, 4), quality (n,), scale (n,): as Seen. vectors: (n, dim) float64; nats: (n, k) float64, a class each.
+    below: (n,) float64, see Background.none; None for a detector without a background.
     """
 
     xyxy_px: np.ndarray
@@ -95,6 +96,7 @@ class Asked:
     scale: np.ndarray
     vectors: np.ndarray
     nats: np.ndarray
+    below: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.quality)
@@ -207,10 +209,15 @@ class Irene:
             self._background = self.bank.background(there)
         return self._solved
 
+    def background(self) -> Background | None:
+        """What none of the taught classes looks like, as of now; None when nothing is known of it."""
+        self.solution()
+        return self._background
+
     def below(self, vectors: np.ndarray) -> np.ndarray | None:
         """(n,) cosines that a class must beat, as far as the background is concerned; None without one."""
-        solution = self.solution()
-        return self._background.none(solution, vectors) if self._background is not None else None
+        background = self.background()
+        return background.none(self.solution(), vectors) if background is not None else None
 
     def ask(self, rgb_u8: np.ndarray, seen: Seen | None = None) -> Asked:
         """All that is asked about a photo (h, w, 3) uint8 RGB of any size, before anybody says how careful to be.
@@ -220,7 +227,8 @@ class Irene:
         solution, seen = self.solution(), seen or self.eye.look(rgb_u8, LOOKED_AT)
         boxes = seen.xyxy_px[:LOOKED_AT]
         vectors = self.describer.vectors(rgb_u8, boxes, seen)
-        return Asked(boxes, seen.quality[:LOOKED_AT], seen.scale[:LOOKED_AT], vectors, nats_of(solution, vectors))
+        nats, below = nats_of(solution, vectors), self.below(vectors)
+        return Asked(boxes, seen.quality[:LOOKED_AT], seen.scale[:LOOKED_AT], vectors, nats, below)
 
     def tell(
         self, about: Asked, *, vigilance: float | None = None, unknown: bool = False, careful: bool = True,
@@ -233,16 +241,9 @@ class Irene:
         at all, whatever NEMO's vigilance says, as measures of ranking (AP) want it. least: score below which nothing is
         told; None for rules.TOLD, or next to nothing when not careful. rival: as rules.chances.
         """
-        solution = self.solution()
-        said = answered(solution, about.nats, about.quality, self.nemo.vigilance if vigilance is None else vigilance,
-                        below=self.below(about.vectors), rival=rival, unknown=unknown, careful=careful,
-                        least=least)  # fmt: skip
-        box, margin, none = said.box, said.margin, said.margin.shape[1]
-        found = fuse(about.xyxy_px[box], said.score, said.label, about.scale[box], self.fusion)
-        box = box[found.source]
-        nearest = margin.argmax(axis=1)
-        label = np.where(found.label == none, nearest[box], found.label)
-        return Detections(solution.classes, found.xyxy_px, found.score, label, margin[box, label], about.vectors[box])
+        careful_at = self.nemo.vigilance if vigilance is None else vigilance
+        return told(about, self.solution(), self.fusion, careful_at, unknown=unknown, careful=careful, least=least,
+                    rival=rival)  # fmt: skip
 
     def detect(self, rgb_u8: np.ndarray, *, masks: bool | str = False, **how: Any) -> Detections:
         """What is in a photo (h, w, 3) uint8 RGB of any size; masks as in masked, `how` as in tell."""
@@ -356,6 +357,21 @@ class Irene:
         found.bank = Bank.from_state(examples, meta["examples"].get("background", []))
         found.about = meta["about"]
         return found
+
+
+def told(
+    about: Asked, solution: Solution, fusion: Fusion, vigilance: float, *, unknown: bool = False, careful: bool = True,
+    least: float | None = None, rival: str = "null",
+) -> Detections:  # fmt: skip
+    """As Irene.tell, from NEMO's constants alone; of `solution` the classes and the expected score are read."""
+    said = answered(solution, about.nats, about.quality, vigilance, below=about.below, rival=rival, unknown=unknown,
+                    careful=careful, least=least)  # fmt: skip
+    box, margin, none = said.box, said.margin, said.margin.shape[1]
+    found = fuse(about.xyxy_px[box], said.score, said.label, about.scale[box], fusion)
+    box = box[found.source]
+    nearest = margin.argmax(axis=1)
+    label = np.where(found.label == none, nearest[box], found.label)
+    return Detections(solution.classes, found.xyxy_px, found.score, label, margin[box, label], about.vectors[box])
 
 
 def best_here() -> str:

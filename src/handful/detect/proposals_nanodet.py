@@ -6,17 +6,20 @@ its features, which have seen COCO's classes, as those of the 2018 report's dete
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
-from handful.data.photos import fit
-from handful.detect.contract import Seen, inside_photo
-from handful.detect.fusion import apart
-from handful.detect.roi import pooled
+from handful.detect.contract import EyeGraph, Seen
+from handful.detect.framing import best_boxes, letterbox, on_frame, on_photo
+from handful.detect.graphs import RoiMeans
+from handful.detect.roi import GRID, pooled
 from handful.models import fetch
+from handful.models.frame import Normalise
 from handful.models.nanodet import CHANNELS, MEAN_BGR, NECK, SIDE_PX, STD_BGR, STRIDES, NanoDet
 
 WHAT = "NanoDet-g trained on COCO, classes thrown away (handful weights get nanodet)"
@@ -50,6 +53,7 @@ class Nanodet:
     def __init__(self, network: NanoDet, about: Mapping[str, Any]) -> None:
         self.network = network.to(memory_format=torch.channels_last)
         self.dim = sum((*CHANNELS, NECK, NECK, NECK)[i] for i in self.maps)
+        self.strides = [(*STRIDES, *STRIDES)[i] for i in self.maps]
         keys = ("name", "what", "paper", "licence", "trained_on", "sha256")
         self.about = {**{key: about.get(key) for key in keys}, "params": sum(p.numel() for p in network.parameters())}
         self._mean, self._std = np.array(MEAN_BGR, np.float32), np.array(STD_BGR, np.float32)
@@ -60,33 +64,37 @@ class Nanodet:
         x = (frame[:, :, ::-1].astype(np.float32) - self._mean) / self._std
         with torch.inference_mode():
             given = torch.from_numpy(x.transpose(2, 0, 1)[None]).contiguous(memory_format=torch.channels_last)
-            scores, boxes, maps = self.network(given)
-        quality, raw = scores[0].amax(1).numpy().astype(np.float64), boxes[0].numpy().astype(np.float64)
-        first = np.argsort(-quality, kind="stable")[:FIRST]
-        offset = np.array([*left_top, *left_top])
-        height, width = rgb_u8.shape[:2]
-        whole, there = inside_photo((raw[first] - offset) / factor, (width, height))
-        whole, first = whole[there], first[there]
-        stays = apart(whole, quality[first], OVERLAP)[:most]
+            scores, raw, maps = self.network(given)
+        size_wh = rgb_u8.shape[1], rgb_u8.shape[0]
+        boxes = on_photo(raw[0].numpy(), factor, left_top)
+        boxes, quality = best_boxes(boxes, scores[0].amax(1).numpy(), size_wh, first=FIRST, overlap=OVERLAP, most=most)
         kept = [maps[i] for i in self.maps]
 
         def features(wanted: np.ndarray) -> np.ndarray:
-            on_frame = np.asarray(wanted, np.float64).reshape(-1, 4) * factor + offset
-            return pooled(kept, on_frame, [(*STRIDES, *STRIDES)[i] for i in self.maps])
+            return pooled(kept, on_frame(wanted, factor, left_top), self.strides)
 
-        return Seen(whole[stays], quality[first][stays], np.zeros(len(stays), np.int64), features)
+        return Seen(boxes, quality, np.zeros(len(boxes), np.int64), features)
+
+    def graph(self) -> EyeGraph:
+        """As handful.detect.contract.Compilable."""
+        means = RoiMeans([SIDE_PX // stride for stride in self.strides], self.strides, GRID)
+        return EyeGraph(SIDE_PX, Framed(self.network, self.maps), means, FIRST, OVERLAP)
 
 
-def letterbox(rgb_u8: np.ndarray, side_px: int) -> tuple[np.ndarray, float, tuple[float, float]]:
-    """A photo shrunk or enlarged until it fits into a black square, in its middle.
+class Framed(nn.Module):
+    """uint8 (1, 416, 416, 3) RGB -> quality (1, 3549), boxes (1, 3549, 4) px of the frame, and the maps asked for."""
 
-    Returns the square (side_px, side_px, 3) uint8, px of the square for one px of the photo, and (left, top) of the
-    photo in it.
-    """
-    height, width = rgb_u8.shape[:2]
-    factor = side_px / max(height, width)
-    high, wide = max(1, min(side_px, round(height * factor))), max(1, min(side_px, round(width * factor)))
-    left, top = (side_px - wide) // 2, (side_px - high) // 2
-    frame = np.zeros((side_px, side_px, 3), np.uint8)
-    frame[top : top + high, left : left + wide] = fit(rgb_u8, (high, wide))
-    return frame, factor, (float(left), float(top))
+    def __init__(self, network: NanoDet, maps: Sequence[int]) -> None:
+        super().__init__()
+        self.network = copy.deepcopy(network).to(memory_format=torch.contiguous_format)
+        # it was trained on BGR: its first kernels are turned instead of every photo
+        stem = self.network.stem.weight
+        stem.data = stem.data.flip(1).contiguous()
+        mean, std = (tuple(v / 255 for v in reversed(values)) for values in (MEAN_BGR, STD_BGR))
+        self.normalise = Normalise((mean[0], mean[1], mean[2]), (std[0], std[1], std[2]))
+        self.maps = tuple(maps)
+
+    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """As the class says."""
+        scores, boxes, maps = self.network(self.normalise(image.permute(0, 3, 1, 2).float()))
+        return (scores.amax(2), boxes, *(maps[i] for i in self.maps))

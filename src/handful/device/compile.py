@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import handful
 import handful.device
+from handful.device import parts
 from handful.device.contract import Graph, machine
 from handful.device.job import TAPS, Job, run_job
+from handful.device.network import is_detector
 from handful.errors import DataError, UnknownName
 from handful.files import read_json, replacing_folder, sha256, write_json
 from handful.models.folder import META, WEIGHTS, read_meta
@@ -73,7 +76,8 @@ def compile_model(
     """Compile a model folder, or hand back what was compiled before from the same files with the same versions.
 
     taps: also compile a variant whose further outputs are the network's layers, for `compare_model`; it takes as long
-    again. force: compile even when nothing changed.
+    again. force: compile even when nothing changed. A taught detector becomes several graphs, see parts.py; it has no
+    tapped variant.
     Raises UnknownName, MissingPackage, DataError (the model), or CompileError (the runtime could not take it); what
     was compiled before is then still there.
     """
@@ -88,32 +92,24 @@ def compile_model(
             f"{model} is a model to {task}: how many things it finds follows from the photo, which no phone runtime "
             "here takes as one graph; compile one to segment or classify"
         )
+    several = is_detector(model)
     folder, versions = artefact_folder(model, runtime, precision), _versions(module)
     if not force:
-        old = _reusable(folder, versions, taps)
+        old = _reusable(folder, versions, taps and not several)
         if old is not None:
             return old
     note(f"compiling {model.name} for {runtime} {precision}, which can take a minute")
     with replacing_folder(folder) as part:
-        job = Job("compile", runtime, str(model), str(part), precision, taps)
-        done = run_job(job, timeout_s=TIMEOUT_S)
+        own = parts.make(model, part, runtime, precision) if several else _make(model, part, runtime, precision, taps)
         files = _hashes(part)
-        graph = Graph.read(part)
         meta = {
             "schema_version": SCHEMA_VERSION,
             "runtime": runtime,
             "precision": precision,
-            "inputs": [{"name": graph.input_name, "shape": [1, *graph.input_hw, 3], "dtype": "uint8", "order": "RGB"}],
-            "outputs": [
-                {"name": name, "shape": list(shape), "dtype": "float32"}
-                for name, shape in zip(graph.outputs, graph.shapes, strict=True)
-            ],
-            "layers": done.facts["layers"],
             "bytes": sum((part / name).stat().st_size for name in files if not name.startswith(TAPS + "/")),
             "weights_bytes": (model / WEIGHTS).stat().st_size,
-            "compile_seconds": round(float(done.facts["seconds"]), 2),
-            "compile_peak_rss_mb": done.peak_rss_mb,
-            "facts": done.facts["facts"],
+            **own,
+            "classes": read_meta(model)["classes"],
             "versions": versions,
             "machine": machine(),
             "source": _source(model),
@@ -121,6 +117,22 @@ def compile_model(
         }
         write_json(part / ARTEFACT, meta)
     return Artefact(folder, meta)
+
+
+def _make(model: Path, to: Path, runtime: str, precision: str, taps: bool) -> dict[str, Any]:
+    done = run_job(Job("compile", runtime, str(model), str(to), precision, taps), timeout_s=TIMEOUT_S)
+    graph = Graph.read(to)
+    return {
+        "inputs": [port.to_json() for port in graph.inputs],
+        "outputs": [
+            {"name": name, "shape": list(shape), "dtype": "float32"}
+            for name, shape in zip(graph.outputs, graph.shapes, strict=True)
+        ],
+        "layers": done.facts["layers"],
+        "compile_seconds": round(float(done.facts["seconds"]), 2),
+        "compile_peak_rss_mb": done.peak_rss_mb,
+        "facts": done.facts["facts"],
+    }
 
 
 def check_precision(module: Any, runtime: str, precision: str) -> None:
@@ -180,3 +192,20 @@ def load_artefact(folder: Path) -> Artefact:
     if _source(folder.parent.parent) != meta["source"]:
         raise DataError(f"{folder} was compiled from another version of the model; {again}")
     return Artefact(folder, meta)
+
+
+def shipped(artefact: Artefact, out: Path) -> Path:
+    """Put what an app needs of a compiled model into OUT/RUNTIME-PRECISION, whole or not at all; returns that folder.
+
+    Layers for comparing stay behind. Raises DataError when it lies where the compiled model itself does.
+    """
+    to = Path(out).resolve() / artefact.folder.name
+    if to == artefact.folder:
+        raise DataError(f"{to} is the compiled model itself; give another --out, or none")
+    files = {name: digest for name, digest in artefact.meta["files"].items() if not name.startswith(TAPS + "/")}
+    with replacing_folder(to) as part:
+        for name in files:
+            (part / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(artefact.folder / name, part / name)
+        write_json(part / ARTEFACT, {**artefact.meta, "layers": [], "files": files})
+    return to

@@ -26,7 +26,8 @@ class Session(Protocol):
     """A compiled network, loaded."""
 
     def run(self, feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """{"image": uint8 (1, h, w, 3) RGB} -> {output name: float32, in the network's own torch layout}."""
+        """{"image": uint8 (1, h, w, 3) RGB}, or what else the graph names -> {output name: float32, in the network's
+        own torch layout}."""
         ...
 
 
@@ -44,8 +45,9 @@ class Runtime(Protocol):
     def compile(self, network: Any, to: Path, precision: str) -> dict[str, Any]:
         """Write the compiled network into the folder `to`; return facts for the report, as plain JSON values.
 
-        network: nn.Module in eval mode with input_names, output_names and frame_hw, taking uint8 (1, h, w, 3) RGB.
-        Raises CompileError, or lets the converter's own error out.
+        network: nn.Module in eval mode with input_names, output_names and frame_hw, taking uint8 (1, h, w, 3) RGB; or,
+        instead of frame_hw, with examples(), a tensor for each of several inputs (taps.examples gives either).
+        Raises CompileError, also for inputs that the runtime does not take, or lets the converter's own error out.
         """
         ...
 
@@ -59,34 +61,54 @@ class Runtime(Protocol):
 
 
 @dataclass(frozen=True)
+class Port:
+    """An input of a compiled network. shape: in torch's layout, fixed; uint8 (1, h, w, 3) is a frame, RGB."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str = "float32"
+
+    def to_json(self) -> dict[str, Any]:
+        """As artefact.json tells it."""
+        told = {"name": self.name, "shape": list(self.shape), "dtype": self.dtype}
+        return {**told, "order": "RGB"} if self.dtype == "uint8" else told
+
+
+@dataclass(frozen=True)
 class Graph:
     """Names and shapes at the edge of a compiled network, in order: what a runtime's own file forgets.
 
-    input_hw: height and width in pixels of the uint8 RGB frame. shapes: of the outputs, in torch's layout.
+    shapes: of the outputs, in torch's layout.
     """
 
-    input_name: str
-    input_hw: tuple[int, int]
+    inputs: tuple[Port, ...]
     outputs: tuple[str, ...]
     shapes: tuple[tuple[int, ...], ...]
 
     def __post_init__(self) -> None:
         if not self.outputs or len(set(self.outputs)) != len(self.outputs) or len(self.shapes) != len(self.outputs):
             raise DataError(f"outputs must be distinct names, one shape each; got {self.outputs} and {self.shapes}")
+        if not self.inputs or len({port.name for port in self.inputs}) != len(self.inputs):
+            raise DataError(f"inputs must be distinct names, at least one; got {self.inputs}")
 
     @classmethod
     def of(cls, network: Any) -> Graph:
-        """By running the network once on a black frame."""
+        """By running the network once, on a black frame or on its own examples."""
         import torch
 
-        from handful.device.taps import as_tuple, blank
+        from handful.device.taps import as_tuple, examples
 
+        given = examples(network)
         with torch.no_grad():
-            outputs = as_tuple(network(blank(network)))
+            outputs = as_tuple(network(*given))
         names, shapes = tuple(network.output_names), tuple(tuple(out.shape) for out in outputs)
-        if len(names) != len(shapes) or len(network.input_names) != 1:
-            raise DataError(f"wanted one input, and a name for each output; got {network.input_names} and {names}")
-        return cls(network.input_names[0], (network.frame_hw[0], network.frame_hw[1]), names, shapes)
+        if len(names) != len(shapes) or len(network.input_names) != len(given):
+            raise DataError(f"wanted a name for each input and output; got {network.input_names} and {names}")
+        ports = (
+            Port(name, tuple(one.shape), str(one.dtype).removeprefix("torch."))
+            for name, one in zip(network.input_names, given, strict=True)
+        )
+        return cls(tuple(ports), names, shapes)
 
     def write(self, folder: Path) -> None:
         """Into graph.json."""
@@ -97,9 +119,9 @@ class Graph:
         """From graph.json. Raises DataError, naming the file."""
         value = read_json(folder / GRAPH)
         try:
-            height, width = value["input_hw"]
+            ports = [Port(str(p["name"]), tuple(map(int, p["shape"])), str(p["dtype"])) for p in value["inputs"]]
             shapes = tuple(tuple(int(side) for side in shape) for shape in value["shapes"])
-            return cls(str(value["input_name"]), (int(height), int(width)), tuple(map(str, value["outputs"])), shapes)
+            return cls(tuple(ports), tuple(map(str, value["outputs"])), shapes)
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"{folder / GRAPH} is not what was written there ({error!r}); compile again") from error
 
@@ -107,22 +129,28 @@ class Graph:
 class Checked:
     """A Session around a function: the feed and the outputs are checked against the graph at every run.
 
-    call: uint8 (1, h, w, 3) -> the outputs in the graph's order; their shapes may lack the batch of one.
+    call: the inputs, in the graph's order -> the outputs in the graph's order; their shapes may lack the batch of one.
     """
 
-    def __init__(self, graph: Graph, call: Callable[[np.ndarray], Sequence[np.ndarray]]) -> None:
+    def __init__(self, graph: Graph, call: Callable[..., Sequence[np.ndarray]]) -> None:
         self.graph, self._call = graph, call
 
     def run(self, feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """As Session.run. Raises DataError for another feed, DeviceError for outputs of other number or shape."""
         graph = self.graph
-        if set(feed) != {graph.input_name}:
-            raise DataError(f"the network takes one input, {graph.input_name!r}; got {sorted(feed)}")
-        image, wanted = feed[graph.input_name], (1, *graph.input_hw, 3)
-        if np.shape(image) != wanted or image.dtype != np.uint8:
-            found = f"{getattr(image, 'dtype', type(image).__name__)} {np.shape(image)}"
-            raise DataError(f"{graph.input_name} must be uint8 {wanted}, RGB; got {found}")
-        outputs = self._call(np.ascontiguousarray(image))
+        if set(feed) != {port.name for port in graph.inputs}:
+            wanted = ", ".join(repr(port.name) for port in graph.inputs)
+            many = f"{len(graph.inputs)} inputs" if len(graph.inputs) > 1 else "one input"
+            raise DataError(f"the network takes {many}, {wanted}; got {sorted(feed)}")
+        given = []
+        for port in graph.inputs:
+            value = feed[port.name]
+            if np.shape(value) != port.shape or str(value.dtype) != port.dtype:
+                found = f"{getattr(value, 'dtype', type(value).__name__)} {np.shape(value)}"
+                order = ", RGB" if port.dtype == "uint8" else ""
+                raise DataError(f"{port.name} must be {port.dtype} {port.shape}{order}; got {found}")
+            given.append(np.ascontiguousarray(value))
+        outputs = self._call(*given)
         if len(outputs) != len(graph.outputs):
             raise DeviceError(f"the runtime gave {len(outputs)} outputs; wanted {len(graph.outputs)}: {graph.outputs}")
         named = {}

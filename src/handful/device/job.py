@@ -25,7 +25,7 @@ import sysconfig
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -35,10 +35,12 @@ import numpy as np
 import handful
 import handful.device
 from handful import errors
+from handful.device.network import network_of
 from handful.errors import CompileError, DataError, DeviceError, HandfulError
 from handful.files import read_json, replacing, write_json
 from handful.pick import need, pick, present, unknown
 
+Frames = np.ndarray | Sequence[np.ndarray]
 SCHEMA_VERSION = 1
 COMMAND = [sys.executable, "-m", "handful.device.job"]
 JOB, IN, LOG, OUT, RESULT = "job.json", "in.npz", "log.txt", "out.npz", "result.json"
@@ -59,8 +61,11 @@ class Job:
 
     do: "compile" the model into `artefact`, and with `taps` a variant with its layers into artefact/taps;
     "reference": run the model's own network in PyTorch over the frames; "run" the artefact over the frames;
-    "measure": run it `warmup` + `runs` times, cycling through the frames.
-    layers: for "reference", layers whose values are also wanted, of the first `layer_frames` frames.
+    "measure": run it `warmup` + `runs` times, cycling through the frames. For a taught detector, whose frames are
+    photos of any size: "plan": how its graphs go together; "detect": what it finds in them, compiled where `artefact`
+    is given; "graphs": each compiled graph held against PyTorch's.
+    layers: for "reference", layers whose values are also wanted, of the first `layer_frames` frames. part: for
+    "compile", which graph of a detector.
     """
 
     do: str
@@ -74,6 +79,7 @@ class Job:
     threads: int = 1
     warmup: int = 0
     runs: int = 0
+    part: str = ""
 
     def __post_init__(self) -> None:
         if self.do not in TASKS:
@@ -95,8 +101,8 @@ class Done:
 # ---------------------------------------------------------------- the parent
 
 
-def run_job(job: Job, frames: np.ndarray | None = None, *, timeout_s: float = 900.0) -> Done:
-    """Do a job in a child process and wait for it.
+def run_job(job: Job, frames: Frames | None = None, *, timeout_s: float = 900.0) -> Done:
+    """Do a job in a child process and wait for it. frames: of one size, or for a detector photos of any.
 
     Raises what the child raised when that was one of handful's own errors; otherwise CompileError (for "compile") or
     DeviceError, saying which runtime, how the process ended, its last words, and the command that repeats it.
@@ -107,7 +113,8 @@ def run_job(job: Job, frames: np.ndarray | None = None, *, timeout_s: float = 90
     try:
         write_json(folder / JOB, {"schema_version": SCHEMA_VERSION, **asdict(job)})
         if frames is not None:
-            np.savez(folder / IN, frames=frames)
+            many = isinstance(frames, np.ndarray)
+            np.savez(folder / IN, **({"frames": frames} if many else {f"p{i}": one for i, one in enumerate(frames)}))
         start = time.perf_counter()
         ended = _spawn(folder, job.threads, timeout_s)
         seconds = time.perf_counter() - start
@@ -118,7 +125,8 @@ def run_job(job: Job, frames: np.ndarray | None = None, *, timeout_s: float = 90
             keep = True
             how = f"did not end within {timeout_s:g} s and was stopped" if ended is None else _cause(ended)
             again = shlex.join([*COMMAND, str(folder)])
-            raise kind(f"{job.runtime}: the {job.do} process {how}; {_last_words(folder)}; to repeat it: {again}")
+            what = f"{job.do} process" + (f" of the graph {job.part}" if job.part else "")
+            raise kind(f"{job.runtime}: the {what} {how}; {_last_words(folder)}; to repeat it: {again}")
         outputs = {}
         if (folder / OUT).exists():
             with np.load(folder / OUT, allow_pickle=False) as arrays:
@@ -212,10 +220,10 @@ def main(folder: Path) -> int:
     known = {one.name for one in fields(Job)}
     told: dict[str, Any] = {name: item for name, item in value.items() if name in known}
     job = Job(**{**told, "layers": tuple(told["layers"])})
-    frames = None
+    frames: Any = None
     if (folder / IN).exists():
         with np.load(folder / IN, allow_pickle=False) as arrays:
-            frames = arrays["frames"]
+            frames = arrays["frames"] if "frames" in arrays else [arrays[f"p{i}"] for i in range(len(arrays))]
     try:
         facts, outputs = TASKS[job.do](job, frames)
     except HandfulError as error:
@@ -244,7 +252,7 @@ def _compile(job: Job, frames: np.ndarray | None) -> Results:
     from handful.device.contract import Graph
     from handful.device.taps import Tapped, tap_names
 
-    runtime, network, to = _runtime(job), _network(job), Path(job.artefact)
+    runtime, network, to = _runtime(job), network_of(Path(job.model), job.part), Path(job.artefact)
     Graph.of(network).write(to)
     start = time.perf_counter()
     report = {"facts": runtime.compile(network, to, job.precision), "seconds": time.perf_counter() - start}
@@ -263,7 +271,7 @@ def _reference(job: Job, frames: np.ndarray | None) -> Results:
     from handful.device.taps import Tapped, as_tuple
 
     torch.set_num_threads(job.threads)
-    network = _network(job)
+    network = network_of(Path(job.model))
 
     def caller(network: Any) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
         def call(image: np.ndarray) -> dict[str, np.ndarray]:
@@ -300,11 +308,46 @@ def _measure(job: Job, frames: np.ndarray | None) -> Results:
     return {"load_ms": load_ms, "first_ms": times_ms[0], "times_ms": times_ms[1 + job.warmup :]}, {}
 
 
+def _plan(job: Job, frames: Any) -> Results:
+    from handful.detect import graphs
+    from handful.detect.irene import Irene
+
+    irene = Irene.load(Path(job.model))
+    return {"plan": graphs.plan(irene), "parts": list(graphs.parts(irene))}, {}
+
+
+def _detect(job: Job, frames: Any) -> Results:
+    import torch
+
+    from handful.detect.irene import Irene
+    from handful.device.agree import packed
+    from handful.device.detector import OnDevice
+
+    torch.set_num_threads(job.threads)
+    compiled = bool(job.artefact)
+    detector: Any = OnDevice.load(Path(job.artefact), threads=job.threads) if compiled else Irene.load(Path(job.model))
+    return {}, packed([detector.detect(rgb, unknown=True) for rgb in frames])
+
+
+def _graphs(job: Job, frames: Any) -> Results:
+    from handful.detect import graphs
+    from handful.detect.irene import Irene
+    from handful.device.agree import graphs_beside
+    from handful.device.detector import OnDevice
+
+    detector = OnDevice.load(Path(job.artefact), threads=job.threads)
+    reference = graphs.parts(Irene.load(Path(job.model)))
+    return {"graphs": graphs_beside(detector, reference, frames)}, {}
+
+
 TASKS: dict[str, Callable[[Job, np.ndarray | None], Results]] = {
     "compile": _compile,
     "reference": _reference,
     "run": _run,
     "measure": _measure,
+    "plan": _plan,
+    "detect": _detect,
+    "graphs": _graphs,
 }
 
 
@@ -315,12 +358,6 @@ def _runtime(job: Job) -> Any:
         if not present(module):
             need(module, runtime.EXTRA)
     return runtime
-
-
-def _network(job: Job) -> Any:
-    from handful.models.folder import from_folder
-
-    return from_folder(Path(job.model)).network
 
 
 def _over(frames: np.ndarray | None, call: Callable[[np.ndarray], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:

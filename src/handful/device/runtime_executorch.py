@@ -36,11 +36,11 @@ def compile(network: Any, to: Path, precision: str) -> dict[str, Any]:
     from executorch.devtools.backend_debug import get_delegation_info
     from executorch.exir import to_edge_transform_and_lower
 
-    from handful.device.taps import blank
+    from handful.device.taps import examples
 
     if precision == "fp16":
         network = _half_backbone(network)
-    program = torch.export.export(network, (blank(network),))
+    program = torch.export.export(network, examples(network))
     edge = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()])
     info = get_delegation_info(edge.exported_program().graph_module)
     per_kind = info.delegation_by_operator.values()
@@ -87,8 +87,8 @@ def load(folder: Path, *, threads: int) -> Session:
     except RuntimeError as error:
         raise DeviceError(f"executorch cannot load {file} ({error}); compile again") from error
 
-    def call(image: np.ndarray) -> list[np.ndarray]:
-        return [out.numpy() for out in program.forward((torch.from_numpy(image),))]
+    def call(*given: np.ndarray) -> list[np.ndarray]:
+        return [out.numpy() for out in program.forward(tuple(torch.from_numpy(one) for one in given))]
 
     return Checked(graph, call)
 

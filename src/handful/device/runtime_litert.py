@@ -25,10 +25,10 @@ def compile(network: Any, to: Path, precision: str) -> dict[str, Any]:
     """Write model.tflite; see handful.device.contract.Runtime. Takes half a minute."""
     import litert_torch
 
-    from handful.device.taps import blank
+    from handful.device.taps import examples
 
     file = to / FILE
-    litert_torch.convert(network, (blank(network),)).export(str(file))
+    litert_torch.convert(network, examples(network)).export(str(file))
     if precision == "fp16":
         _store_half(file)
     return _facts(file)
@@ -88,14 +88,17 @@ def load(folder: Path, *, threads: int) -> Session:
     """An interpreter with XNNPACK on `threads` threads."""
     graph = Graph.read(folder)
     interpreter = _interpreter(Path(folder) / FILE, threads)
-    start = interpreter.get_input_details()[0]["index"]
     signature = interpreter.get_signature_runner()
-    # the converter names outputs output_0, output_1, ... in the network's order, and stores them in any order
+    # the converter names inputs args_0, args_1, ..., outputs output_0, output_1, ... in the network's order, and stores
+    # them in any order
+    details = signature.get_input_details()
+    starts = [details[f"args_{i}"]["index"] for i in range(len(graph.inputs))]
     details = signature.get_output_details()
     ends = [details[f"output_{i}"]["index"] for i in range(len(graph.outputs))]
 
-    def call(image: np.ndarray) -> list[np.ndarray]:
-        interpreter.set_tensor(start, image)
+    def call(*given: np.ndarray) -> list[np.ndarray]:
+        for start, one in zip(starts, given, strict=True):
+            interpreter.set_tensor(start, one)
         interpreter.invoke()
         return [interpreter.get_tensor(end) for end in ends]
 

@@ -32,6 +32,8 @@ def compile(network: Any, to: Path, precision: str) -> dict[str, Any]:
     import pnnx
     import torch
 
+    if not hasattr(network, "frame_hw"):
+        raise CompileError("ncnn here takes one frame and no other input; use onnxruntime or litert for this network")
     with tempfile.TemporaryDirectory() as work:
         planar = torch.zeros((1, 3, *network.frame_hw))
         pnnx.export(_from_planar(network), str(Path(work) / "model.pt"), (planar,), fp16=precision == "fp16")

@@ -27,11 +27,11 @@ def compile(network: Any, to: Path, precision: str) -> dict[str, Any]:
     import onnx
     import torch
 
-    from handful.device.taps import blank
+    from handful.device.taps import examples
 
     program = torch.onnx.export(
         network,
-        (blank(network),),
+        examples(network),
         input_names=list(network.input_names),
         output_names=list(network.output_names),
         dynamo=True,
@@ -91,8 +91,10 @@ def load(folder: Path, *, threads: int) -> Session:
     except Exception as error:  # its exceptions share no class
         raise DeviceError(f"onnxruntime cannot load {file} ({error})") from error
 
-    def call(image: np.ndarray) -> list[np.ndarray]:
-        return list(session.run(list(graph.outputs), {graph.input_name: image}))
+    names = [port.name for port in graph.inputs]
+
+    def call(*given: np.ndarray) -> list[np.ndarray]:
+        return list(session.run(list(graph.outputs), dict(zip(names, given, strict=True))))
 
     return Checked(graph, call)
 

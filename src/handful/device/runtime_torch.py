@@ -42,8 +42,9 @@ def load(folder: Path, *, threads: int) -> Session:
     """The network of the surrounding model folder, with the weights that were compiled."""
     import torch
 
+    from handful.device.network import is_detector, network_of
     from handful.device.taps import Tapped, as_tuple
-    from handful.models.folder import META, from_folder
+    from handful.models.folder import META
 
     torch.set_num_threads(threads)
     folder, graph = Path(folder), Graph.read(folder)
@@ -52,16 +53,16 @@ def load(folder: Path, *, threads: int) -> Session:
         raise DataError(
             f"{folder} lies in no model folder, which the torch runtime needs; compile it in MODEL/compiled"
         )
-    network = from_folder(home).network
+    network = network_of(home, folder.name if is_detector(home) else "")
     own = network.state_dict()
     state = {name: torch.from_numpy(value) for name, value in read_tensors(folder / WEIGHTS).items()}
     network.load_state_dict({name: value.to(own[name].dtype) for name, value in state.items()}, strict=True)
     layers = graph.outputs[len(network.output_names) :]
     whole = Tapped(network, layers) if layers else network
 
-    def call(image: np.ndarray) -> list[np.ndarray]:
+    def call(*given: np.ndarray) -> list[np.ndarray]:
         with torch.inference_mode():
-            return [out.numpy() for out in as_tuple(whole(torch.from_numpy(image)))]
+            return [out.numpy() for out in as_tuple(whole(*(torch.from_numpy(one) for one in given)))]
 
     return Checked(graph, call)
 

@@ -33,6 +33,11 @@ def blank(network: Any) -> torch.Tensor:
     return torch.zeros((1, *network.frame_hw, 3), dtype=torch.uint8)
 
 
+def examples(network: Any) -> tuple[torch.Tensor, ...]:
+    """What to trace a network with: its own examples(), a tensor for each input, or else a black frame."""
+    return tuple(network.examples()) if hasattr(network, "examples") else (blank(network),)
+
+
 def as_tuple(outputs: Any) -> tuple[torch.Tensor, ...]:
     """A network's outputs, whether it returns one tensor or several."""
     return tuple(outputs) if isinstance(outputs, (tuple, list)) else (outputs,)

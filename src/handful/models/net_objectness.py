@@ -153,7 +153,7 @@ class Core(nn.Module):
         roi_align = need("torchvision.ops", "detect").roi_align
         whole = torch.cat(list(boxes))
         size = ((whole[:, 2] - whole[:, 0]) * (whole[:, 3] - whole[:, 1])).clamp(min=1).sqrt()
-        level = (size / (self.backbone.strides[0] * ROI)).clamp(min=1).log2().round().long().clamp(max=len(maps) - 1)
+        level = sum((size >= least).long() for least in steps(self.backbone.strides))
         photo = torch.cat([b.new_full((len(b), 1), i) for i, b in enumerate(boxes)])
         out = whole.new_zeros((len(whole), maps[0].shape[1], ROI, ROI))
         for i, (one, stride) in enumerate(zip(maps, self.backbone.strides, strict=True)):
@@ -180,10 +180,9 @@ class Core(nn.Module):
         quality, boxes, focus = self.dense(maps)
         first = quality[0].topk(min(FIRST, quality.shape[1])).indices
         own = torch.minimum(boxes[0, first].clamp(min=0), size)
-        kept = nms(own, quality[0, first], ALIKE)
-        first, own = first[kept][: self.proposals], own[kept][: self.proposals]
+        own = own[nms(own, quality[0, first], ALIKE)][: self.proposals]
         again, better = self.second(maps, [own])
-        score = (quality[0, first].sigmoid() * again.sigmoid()).sqrt()
+        score = again.sigmoid()
         better = torch.minimum(better.clamp(min=0), size)
         large = (better[:, 2:] - better[:, :2] >= 1).all(1).nonzero()[:, 0]
         kept = large[nms(better[large], score[large], ALIKE)][: self.detections]
@@ -291,6 +290,12 @@ def build(
     neck = Neck(pretrained_encoder(backbone, pretrained=pretrained, last_stride=32), channels)
     core: Any = Core(neck, background=background, hidden=hidden, proposals=proposals, detections=detections)
     return Objectness(core, frame_hw=hw).eval()
+
+
+def steps(strides: Sequence[int]) -> list[float]:
+    """The sizes in px of the frame from which on a box is looked at again on the second, third, ... level: halfway, in
+    the logarithm, between those whose ROI cells are as large as the levels' own."""
+    return [ROI * low * 2**0.5 for low in strides[:-1]]
 
 
 def points(high: int, wide: int, stride: int, device: torch.device) -> torch.Tensor:

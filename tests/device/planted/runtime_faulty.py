@@ -30,7 +30,7 @@ class Session:
 
     def run(self, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         kind = os.environ["PLANTED"]
-        if kind == "bgr":
+        if kind == "bgr" and "image" in feed:
             feed = {"image": feed["image"][..., ::-1].copy()}
         out: dict[str, np.ndarray] = self.inner.run(feed)
         if kind == "nan":

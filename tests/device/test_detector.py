@@ -1,0 +1,382 @@
+"""A compiled detector finds what the taught one finds; every planted fault is seen, and the graph with it is named."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import handful.detect
+import handful.device
+from handful.cli import main
+from handful.data.samples import sample_photo
+from handful.detect import graphs
+from handful.detect.describe import Look
+from handful.detect.irene import Detections, Irene
+from handful.device import detector as on
+from handful.device.agree import GATES, agreement, compare_detector, graphs_beside, packed, reasons_of, unpacked
+from handful.device.compile import Artefact, compile_model, load_artefact, shipped
+from handful.device.detector import OnDevice, padded
+from handful.errors import CompileError, DataError, MissingPackage
+from handful.pick import pick
+from tests.conftest import ROOT
+
+torch = pytest.importorskip("torch")
+EYES = str(ROOT / "tests" / "detect" / "eyes")
+NAMES = ("astronaut", "cat", "coffee", "flower")
+Photos = list[np.ndarray]
+
+
+@pytest.fixture(autouse=True)
+def known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handful.detect, "__path__", [*handful.detect.__path__, EYES])
+
+
+@pytest.fixture(scope="module")
+def eyes() -> Any:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(handful.detect, "__path__", [*handful.detect.__path__, EYES])
+        yield
+
+
+def taught(eye: str = "dots", **look: Any) -> Irene:
+    irene = Irene.new(eye, look=Look(**{"backbone": "lite0", "side_px": 32, **look}))
+    rng = np.random.default_rng(0)
+    for name in NAMES:
+        rgb = sample_photo(name).rgb_u8
+        high, wide = rgb.shape[:2]
+        low = rng.uniform(0, 0.5, (4, 2))
+        boxes = np.concatenate([low, low + rng.uniform(0.2, 0.5, (4, 2))], 1) * [wide, high, wide, high]
+        irene.learn(rgb, boxes, [name, name, name, f"{name}'s corner"], name)
+    return irene
+
+
+@pytest.fixture(scope="module")
+def irene(eyes: None) -> Irene:
+    return taught()
+
+
+@pytest.fixture(scope="module")
+def pictures() -> Photos:
+    return [sample_photo(name).rgb_u8 for name in (*NAMES, "rocket", "motorcycle")]
+
+
+@pytest.fixture(scope="module")
+def want(irene: Irene, pictures: Photos) -> list[Detections]:
+    return [irene.detect(rgb, unknown=True) for rgb in pictures]
+
+
+class InTorch:
+    """A session of one of a detector's networks, never compiled; `turned`: inputs whose colours are swapped."""
+
+    def __init__(self, part: Any, turned: tuple[str, ...] = ()) -> None:
+        self.part, self.turned = part, turned
+
+    def run(self, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        given = [feed[n][..., ::-1].copy() if n in self.turned else feed[n] for n in self.part.input_names]
+        with torch.inference_mode():
+            out = self.part(*map(torch.from_numpy, given))
+        out = out if isinstance(out, tuple) else (out,)
+        return {name: value.numpy() for name, value in zip(self.part.output_names, out, strict=True)}
+
+
+def device_of(irene: Irene, turned: tuple[str, ...] = (), **other: Any) -> OnDevice:
+    found = {**graphs.parts(irene), **other}
+    return OnDevice(graphs.plan(irene), {name: InTorch(part, turned) for name, part in found.items()})
+
+
+def test_graphs_alone_find_the_same(irene: Irene, pictures: Photos, want: list[Detections]) -> None:
+    device = device_of(irene)
+    got = [device.detect(rgb, unknown=True) for rgb in pictures]
+    found = agreement(got, want)
+    assert found["matched_of_want"] == found["matched_of_got"] == 1 and found["boxes_want"] >= 40
+    assert found["largest_score_difference"] < 1e-4
+    steps = ["letterbox", "propose", "boxes", "features", "cut", "crops", "head", "tell"]
+    assert list(device.ms) == steps and min(device.ms.values()) >= 0
+    assert np.abs(got[0].vectors - want[0].vectors).max() < 1e-5
+    for vigilance in (2.0, 5.0):
+        one, other = (side.detect(pictures[0], vigilance=vigilance) for side in (device, irene))
+        assert len(one) == len(other)
+    assert len(device.detect(np.zeros((20, 30, 3), np.uint8), least=1.0)) == 0
+
+
+def test_a_second_look_finds_the_same(monkeypatch: pytest.MonkeyPatch, pictures: Photos) -> None:
+    plain = [taught(backbone=None, share=1).detect(rgb, unknown=True) for rgb in pictures]
+    monkeypatch.setattr(pick(handful.detect, "proposals", "dots").Eye, "twice", True)
+    irene = taught(backbone=None, share=1)
+    want = [irene.detect(rgb, unknown=True) for rgb in pictures]
+    got = [device_of(irene).detect(rgb, unknown=True) for rgb in pictures]
+    assert agreement(got, want)["matched_of_want"] == 1 and agreement(plain, want)["matched_of_want"] < 0.9
+
+
+def test_photos_with_few_boxes_and_many_crops(irene: Irene, pictures: Photos, want: list[Detections]) -> None:
+    """How many crops go in at once changes nothing, nor what fills up the rest."""
+    for at_once in (1, 7, 64):
+        parts, plan = graphs.parts(irene, at_once=at_once), graphs.plan(irene, at_once=at_once)
+        device = OnDevice(plan, {name: InTorch(part) for name, part in parts.items()})
+        assert agreement([device.detect(pictures[0], unknown=True)], want[:1])["matched_of_want"] == 1
+
+
+def corner(rgb: np.ndarray, side_px: int) -> Any:
+    frame, factor, (left, top) = on_letterbox(rgb, side_px)
+    return np.roll(frame, (-int(top), -int(left)), (0, 1)), factor, (left, top)
+
+
+on_letterbox = on.letterbox
+
+
+def halved(irene: Irene) -> Any:
+    part = graphs.parts(irene)["features"]
+    part.module.features.strides = tuple(2 * s for s in part.module.features.strides)
+    return part
+
+
+def shifted(irene: Irene) -> Any:
+    """As RoIAlign without `aligned`: half a cell off."""
+    part = graphs.parts(irene)["features"]
+    means = part.module.features
+    plain = means.shares
+    means.shares = lambda low, high, cells, stride: plain(low + stride / 2, high + stride / 2, cells, stride)
+    return part
+
+
+FAULTS: dict[str, Callable[[Irene, pytest.MonkeyPatch], OnDevice]] = {
+    "the photo in the corner": lambda irene, patch: (patch.setattr(on, "letterbox", corner), device_of(irene))[1],
+    "blue first in the frame": lambda irene, patch: device_of(irene, ("image",)),
+    "blue first in the crops": lambda irene, patch: device_of(irene, ("crops",)),
+    "boxes on the wrong scale": lambda irene, patch: device_of(irene, features=halved(irene)),
+    "boxes half a cell off": lambda irene, patch: device_of(irene, features=shifted(irene)),
+    "another margin": lambda irene, patch: _changed(device_of(irene), "crops", margin=0.0),
+    "another overlap": lambda irene, patch: _changed(device_of(irene), "boxes", overlap=0.2),
+}
+
+
+def _changed(device: OnDevice, part: str, **values: Any) -> OnDevice:
+    return OnDevice({**device.plan, part: {**device.plan[part], **values}}, device.sessions)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_planted_fault_is_seen(
+    fault: str, irene: Irene, pictures: Photos, want: list[Detections], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = FAULTS[fault](irene, monkeypatch)
+    found = agreement([device.detect(rgb, unknown=True) for rgb in pictures], want)
+    assert reasons_of({**found, "graphs": []}, GATES["fp32"]), found
+
+
+@pytest.mark.parametrize(
+    ("fault", "named"),
+    [
+        ("blue first in the frame", "propose"),
+        ("blue first in the crops", "crops"),
+        ("boxes on the wrong scale", "features"),
+        ("boxes half a cell off", "features"),
+    ],
+)
+def test_the_graph_with_the_fault_is_named(
+    fault: str, named: str, irene: Irene, pictures: Photos, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device, whole = FAULTS[fault](irene, monkeypatch), graphs.parts(irene)
+    rows = graphs_beside(device, whole, pictures[:2])
+    fine = {"matched_of_want": 1.0, "matched_of_got": 1.0}
+    assert [row["name"] for row in rows if row["psnr_db"] < GATES["fp32"]["graph_psnr_db"]] == [named]
+    assert reasons_of({**fine, "graphs": rows}, GATES["fp32"])[0].startswith(f"the graph {named} is ")
+    sound = graphs_beside(device_of(irene), whole, pictures[:1])
+    assert reasons_of({**fine, "graphs": sound}, GATES["fp32"]) == []
+    with pytest.raises(DataError, match="was never run"):
+        graphs_beside(device, whole, [])
+
+
+def found(boxes: list[list[float]], labels: list[int], scores: list[float], margin: float = 1.0) -> Detections:
+    n = len(labels)
+    whole = np.array(boxes, np.float64).reshape(-1, 4)
+    return Detections(("a", "b"), whole, np.array(scores), np.array(labels), np.full(n, margin), np.zeros((n, 0)))
+
+
+def test_what_agreement_means() -> None:
+    box, near, far = [0, 0, 100, 100.0], [0, 0, 100, 91.0], [0, 0, 100, 89.0]
+    one = found([box], [0], [0.8])
+    assert agreement([found([near], [0], [0.7])], [one])["largest_score_difference"] == pytest.approx(0.1)
+    for other in (found([far], [0], [0.8]), found([box], [1], [0.8]), found([box], [0], [0.8], -1.0), found([], [], [])):
+        told = agreement([other], [one])
+        assert told["matched"] == 0 and told["matched_of_want"] == told["matched_of_got"] == 0
+    twice = found([box, near], [0, 0], [0.8, 0.7])
+    told = agreement([twice], [one])
+    assert told["matched_of_want"] == 1 and told["matched_of_got"] == 0.5
+    told = agreement([one], [twice])
+    assert told["matched_of_want"] == 0.5 and told["matched_of_got"] == 1
+    with pytest.raises(DataError, match="found nothing in 1 photos"):
+        agreement([one], [found([], [], [])])
+    with pytest.raises(DataError, match="1 and 2 photos"):
+        agreement([one], [one, one])
+    again = unpacked(packed([twice, found([], [], []), one]), ("a", "b"))
+    assert [len(a) for a in again] == [2, 0, 1] and (again[0].xyxy_px == twice.xyxy_px).all()
+    assert again[2].score.tolist() == [0.8] and again[0].label.tolist() == [0, 0]
+
+
+def test_rows_are_filled_up() -> None:
+    assert padded(np.ones((2, 3)), 4).tolist() == [[1, 1, 1], [1, 1, 1], [0, 0, 0], [0, 0, 0]]
+    with pytest.raises(DataError, match="5 boxes at once; this compiled detector takes 4"):
+        padded(np.ones((5, 3)), 4)
+
+
+@pytest.fixture(scope="module")
+def folder(irene: Irene, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("detector") / "found"
+    irene.save(place)
+    return place
+
+
+@pytest.fixture(scope="module")
+def small(eyes: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Without crops: three small graphs."""
+    place = tmp_path_factory.mktemp("detector") / "small"
+    taught(backbone=None, share=1).save(place)
+    return place
+
+
+@pytest.fixture
+def jobs(planted: None) -> None:
+    """Children of jobs know the tests' sources of boxes."""
+
+
+@pytest.fixture
+def in_torch(jobs: None, folder: Path) -> Artefact:
+    return compile_model(folder, "torch")
+
+
+def test_what_is_written(in_torch: Artefact, folder: Path) -> None:
+    told = json.loads((in_torch.folder / "detector.json").read_text())
+    assert {"runtime", "precision", "steps", "frame", "boxes", "crops", "answer", "fusion"} <= told.keys()
+    names = [one["name"] for one in told["graphs"]]
+    assert names == ["propose", "features", "crops", "head"]
+    assert told["graphs"][0]["inputs"] == [{"name": "image", "shape": [1, 64, 64, 3], "dtype": "uint8", "order": "RGB"}]
+    assert told["graphs"][2]["inputs"][0]["shape"] == [told["crops"]["at_once"], 32, 32, 3]
+    assert told["graphs"][3]["outputs"][1] == {"name": "nats", "shape": [100, 8], "dtype": "float32"}
+    assert in_torch.meta["layers"] == [] and set(in_torch.meta["facts"]) == set(names)
+    assert load_artefact(in_torch.folder).meta == in_torch.meta
+    before = (in_torch.folder / "artefact.json").stat().st_mtime_ns
+    assert compile_model(folder, "torch").meta == in_torch.meta  # not again
+    assert (in_torch.folder / "artefact.json").stat().st_mtime_ns == before
+
+
+def agree_on(folder: Path, runtime: str, precision: str, pictures: Photos) -> dict[str, Any]:
+    result = compare_detector(folder, runtime, precision, pictures, graph_images=1)
+    assert result["boxes_want"] >= 20 and len(result["graphs"]) == len(result["facts"])
+    assert result["verdict"] == "pass" and result["reasons"] == [], result["reasons"]
+    return result
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_torch_agrees(jobs: None, folder: Path, pictures: Photos, precision: str) -> None:
+    result = agree_on(folder, "torch", precision, pictures)
+    assert (result["largest_score_difference"] < 1e-5) == (precision == "fp32")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_onnxruntime_agrees(jobs: None, folder: Path, pictures: Photos, precision: str, need: Any) -> None:
+    need("onnxruntime")
+    agree_on(folder, "onnxruntime", precision, pictures)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("runtime", ["litert", "executorch"])
+def test_others_agree(jobs: None, small: Path, pictures: Photos, runtime: str, need: Any) -> None:
+    need(runtime)
+    agree_on(small, runtime, "fp32", pictures)
+
+
+@pytest.fixture
+def need() -> Callable[[str], None]:
+    """As conftest.need_runtime, for a runtime by name."""
+    import os
+
+    from handful.pick import present
+
+    def check(name: str) -> None:
+        runtime = pick(handful.device, "runtime", name)
+        absent = [module for module in runtime.MODULES if not present(module)]
+        if absent:
+            say = pytest.fail if name in os.environ.get("HANDFUL_REQUIRE", "").split(",") else pytest.skip
+            say(f"{name} needs {', '.join(absent)}; run: pip install 'handful[{runtime.EXTRA}]'")
+
+    return check
+
+
+def test_a_fault_in_the_runtime_fails_the_comparison(
+    jobs: None, small: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PLANTED", "bgr")
+    with pytest.raises(SystemExit) as stop:
+        main(["device", "compare", str(small), "--runtime", "faulty"])
+    out = capsys.readouterr().out
+    assert stop.value.code == 1 and "faulty fp32: fail" in out and "the graph propose is " in out
+    assert "of the detector's boxes are found again; wanted 99%" in out
+    monkeypatch.setenv("PLANTED", "none")
+    with pytest.raises(SystemExit) as stop:
+        main(["device", "compare", str(small), "--runtime", "faulty", "--json"])
+    told = json.loads(capsys.readouterr().out)
+    assert stop.value.code == 0 and told["verdict"] == "pass" and told["matched_of_want"] == 1
+
+
+def test_what_is_shipped_is_enough(in_torch: Artefact, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["device", "compile", str(in_torch.model), "--runtime", "torch", "--out", str(tmp_path), "--json"])
+    told = json.loads(capsys.readouterr().out)
+    to = tmp_path / "torch-fp32"
+    assert Path(told["folder"]) == to and set(told["files"]) == set(in_torch.meta["files"])
+    assert sorted(p.name for p in to.iterdir()) == sorted(p.name for p in in_torch.folder.iterdir())
+    assert shipped(in_torch, tmp_path) == to
+    with pytest.raises(DataError, match="is the compiled model itself"):
+        shipped(in_torch, in_torch.folder.parent)
+
+
+def test_it_runs_in_this_process_too(in_torch: Artefact, pictures: Photos, want: list[Detections]) -> None:
+    device = OnDevice.load(in_torch.folder)
+    assert agreement([device.detect(rgb, unknown=True) for rgb in pictures[:2]], want[:2])["matched_of_want"] == 1
+
+
+def test_other_folders_are_refused(in_torch: Artefact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(DataError, match=r"is not a compiled detector: it has no detector\.json"):
+        OnDevice.load(in_torch.model)
+    copy = tmp_path / "torch-fp32"
+    shutil.copytree(in_torch.folder, copy)
+    told = json.loads((copy / "detector.json").read_text())
+    with pytest.raises(DataError, match="lies in no model folder, which the torch runtime needs"):
+        OnDevice.load(copy)
+    for change, says in (({"schema_version": 9}, "schema_version 9"), ({"boxes": {}}, "is not what was written there"),
+                         ({"answer": {**told["answer"], "gain": 3.0}}, "gain 3.0")):  # fmt: skip
+        (copy / "detector.json").write_text(json.dumps({**told, **change, "graphs": []}))
+        with pytest.raises(DataError, match=says):
+            OnDevice.load(copy)
+    monkeypatch.setattr(pick(handful.device, "runtime", "litert"), "MODULES", ("surely_not_installed",))
+    (copy / "detector.json").write_text(json.dumps({**told, "runtime": "litert"}))
+    with pytest.raises(MissingPackage, match=r"pip install 'handful\[litert\]'"):
+        OnDevice.load(copy)
+
+
+def test_what_cannot_be_compiled_says_so(
+    jobs: None, small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taught("blobs", backbone=None, share=1).save(tmp_path / "blobs")
+    with pytest.raises(SystemExit) as stop:
+        main(["device", "compile", str(tmp_path / "blobs"), "--runtime", "torch"])
+    assert stop.value.code == 2 and "the proposals of 'blobs' cannot be compiled" in capsys.readouterr().err
+    assert not list((tmp_path / "blobs").glob("compiled/*"))
+    with pytest.raises(CompileError, match="ncnn here takes one frame and no other input"):
+        compile_model(small, "ncnn")
+    monkeypatch.setattr(pick(handful.device, "runtime", "litert"), "MODULES", ("surely_not_installed",))
+    with pytest.raises(MissingPackage, match="surely_not_installed"):
+        compile_model(small, "litert")
+
+
+def test_a_graph_that_fails_is_named(jobs: None, small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLANTED", "compile")
+    with pytest.raises(CompileError, match="the compile process of the graph propose ended .*frobnicate"):
+        compile_model(small, "faulty", force=True)
+    assert compile_model(small, "torch").folder.exists()
