@@ -202,7 +202,12 @@ def test_what_agreement_means() -> None:
     box, near, far = [0, 0, 100, 100.0], [0, 0, 100, 91.0], [0, 0, 100, 89.0]
     one = found([box], [0], [0.8])
     assert agreement([found([near], [0], [0.7])], [one])["largest_score_difference"] == pytest.approx(0.1)
-    for other in (found([far], [0], [0.8]), found([box], [1], [0.8]), found([box], [0], [0.8], -1.0), found([], [], [])):
+    for other in (
+        found([far], [0], [0.8]),
+        found([box], [1], [0.8]),
+        found([box], [0], [0.8], -1.0),
+        found([], [], []),
+    ):
         told = agreement([other], [one])
         assert told["matched"] == 0 and told["matched_of_want"] == told["matched_of_got"] == 0
     twice = found([box, near], [0, 0], [0.8, 0.7])

@@ -175,5 +175,3 @@ class Again(nn.Module):
         at = (low + (high - low) * points).clamp(0.0, float(len(cells) - 1))
         near: torch.Tensor = torch.relu(1.0 - (at.unsqueeze(2) - cells).abs())
         return near.view(-1, ROI, 2, len(cells)).mean(2)
-
-
