@@ -140,10 +140,40 @@ def test_a_batch_follows_from_the_seed_and_the_step() -> None:
     assert crops.shape == (8, 128, 128, 3) and crops.dtype == np.uint8
     assert given.shape == (8, 1, 64, 64) and target.shape == (8, 64, 64) and target.dtype == np.int64
     assert set(np.unique(target)) <= {0, 1, 255} and 0.2 < (target == 1).mean() < 0.7
+    single = [batch(things[:1], plan, seed, 0)[0] for seed in (0, 1)]
+    assert not (single[0] == single[1]).all()
     plain = Plan(batch=8, jitter=0.0, colour=0.0)
-    _, given, target = batch(things, plain, 0, 0)
+    # turned or not, the labels are where the bright half of a disc is
+    rgb, there = disc((90, 70), (45, 35), 25)
+    half = there & (np.arange(90) + np.arange(70)[:, None] < 80)
+    mask = patch(half, (0, 0))
+    slanted = Thing(np.where(half[..., None], rgb, 0).astype(np.uint8), np.array(mask.box_px, np.float64), mask)
+    crops, _, target = batch([slanted], plain, 0, 0)
+    assert ((crops[:, ::2, ::2, 0] > 110) == (target == 1)).mean() > 0.97
+    assert len({crop.tobytes() for crop in crops}) == 2
     # the box of a disc that is not jittered is where the disc is
     assert ((target == 1) <= (given[:, 0] == 1)).mean() > 0.999
+
+
+def test_the_head_looks_as_it_was_trained(monkeypatch: pytest.MonkeyPatch) -> None:
+    thing = discs(1)[0]
+    head = masks_head.Head(masks_head.MaskNet(pretrained=False), {})
+    told: dict[str, np.ndarray] = {}
+
+    def seen(crops: np.ndarray) -> Any:
+        told["crops"] = crops
+        return torch.zeros(1), []
+
+    def decoded(x: torch.Tensor, maps: list[torch.Tensor], box: torch.Tensor) -> torch.Tensor:
+        told["given"] = box.numpy()
+        return torch.zeros(1, 2, masks_head.OUT_PX, masks_head.OUT_PX)
+
+    monkeypatch.setattr(head.network, "seen", seen)
+    monkeypatch.setattr(head.network, "decoded", decoded)
+    head.cut(thing.rgb_u8, thing.box[None])
+    plain = Plan(batch=1, jitter=0.0, colour=0.0)
+    pairs = [batch([thing], plain, 0, step) for step in range(8)]  # some are turned
+    assert any((crops == told["crops"]).all() and (given == told["given"]).all() for crops, given, _ in pairs)
 
 
 def test_what_lies_outside_the_photo_is_not_learned() -> None:
