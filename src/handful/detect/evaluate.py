@@ -241,8 +241,8 @@ def evaluate(
 ) -> dict[str, Any]:  # fmt: skip
     """Measure a taught detector on any data set with boxes; classes it was not taught count as unknown.
 
-    proposals: "boxes" to be asked about the true ones; None for the detector's own. look: as Irene.load. Returns the JSON object that
-    `handful evaluate-detect --json` prints. Raises DataError or UnknownName.
+    proposals: "boxes" to be asked about the true ones; None for the detector's own. look: as Irene.load.
+    Returns the JSON object that `handful evaluate-detect --json` prints. Raises DataError or UnknownName.
     """
     detector = Irene.load(model, look)
     own = str(detector.eye.about.get("name"))
