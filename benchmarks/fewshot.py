@@ -3,9 +3,10 @@
     python benchmarks/fewshot.py [--sources nanodet objectness] [--shots 1 3 5 10] [--seeds 0 1 ... 9] [--work DIR]
                                  [--quick] [--json] [--out FILE]
 
-fewshot-det's raccoon (1 class, 150 photos) and bccd (3 classes, 100 photos). The boxes are drawn by seed, and all photos
-that none of them is in are asked about: AP50, and F1 at the default vigilance, one vigilance for both. Neither class of
-bccd is in COCO or ImageNet, and its photos are of another world. What a photo shows is computed once and kept in --work.
+fewshot-det's raccoon (1 class, 150 photos) and bccd (3 classes, 100 photos). The boxes are drawn by seed, and all
+photos that none of them is in are asked about: AP50, and F1 at the default vigilance, one vigilance for both. No class
+of bccd is in COCO or ImageNet, and its photos are of another world. What a photo shows is computed once and kept in
+--work.
 """
 
 from __future__ import annotations

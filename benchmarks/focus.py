@@ -232,8 +232,9 @@ def main() -> None:
                     for k in keys]  # fmt: skip
             print(f"{name}: {', '.join(said)}, {row['megapixels']:.2f} Mpx a photo", flush=True)
             if "ap_lost" in row:
-                print(f"  {row['pixels_of_pyramid']:.2f} x fewer px than the pyramid, {row['pixels_of_pyramid_once']:.2f} x "
-                      f"than it without its overlaps; AP {-100 * row['ap_lost']:+.1f} % of its", flush=True)  # fmt: skip
+                print(f"  {row['pixels_of_pyramid']:.2f} x fewer px than the pyramid (without its overlaps "
+                      f"{row['pixels_of_pyramid_once']:.2f} x), AP {-100 * row['ap_lost']:+.1f} % of its",
+                      flush=True)  # fmt: skip
     if options.part != "ap" and not options.tune:
         order = sorted(arms, key=lambda name: not name.startswith("pyramid"))
         result["time"] = timed(bench, {name: arms[name] for name in order}, bench.val[: options.photos])

@@ -3,11 +3,12 @@
     python benchmarks/strangers.py [--source nanodet] [--samples 20] [--seeds 0 1 ... 9] [--work DIR] [--quick] [--json]
                                    [--out FILE]
 
-Taught from coco-mini's train boxes. Known: the true boxes of its val photos. Unknown: grocery's test photos of 36 kinds
-that COCO has no class for (apples, banana, orange and carrots are left out), and office-amazon's calculators, headphones
-and projectors on white, each photo whole as one box, whatever the proposer sees. By how far the best class beats "none of
-these": AUROC (chance that a known thing beats an unknown one), FPR95 (share of unknown ones above the margin that 95 %
-of the known ones have), and the share that is called by some class at the default vigilance. Beside it the share of
+Taught from coco-mini's train boxes. Known: the true boxes of its val photos. Unknown: grocery's test photos of kinds
+that COCO has no class for (apples, banana, orange and carrots are left out), and office-amazon's calculators,
+headphones and projectors on white, each photo whole as one box, whatever the proposer sees. By how far the best class
+beats "none of these": AUROC (chance that a known thing beats an unknown one), FPR95 (share of unknown ones above the
+margin that 95 % of the known ones have), and the share that is called by some class at the default vigilance. Beside
+it the share of
 office-amazon's seven kinds that are COCO's (backpack, bike, keyboard, laptop, monitor, mouse, mug) that gets its class.
 """
 

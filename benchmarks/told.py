@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from handful.detect import irene
 from handful.detect.evaluate import Answers, coco_table
-from handful.detect.fusion import Fusion, fuse
-from handful.detect.irene import Detections
+from handful.detect.fusion import Fusion
+from handful.detect.irene import Asked, Detections
 from handful.detect.kept import Kept
 from handful.detect.pool import Learned
-from handful.detect.rules import VIGILANCE, answered, chances, nats_of
+from handful.detect.rules import VIGILANCE, chances, nats_of
 from handful.files import cache_home
 
 
@@ -27,12 +28,9 @@ def told(learned: Learned, one: Kept, *, vigilance: float = VIGILANCE, careful: 
     """What Irene would tell of a photo."""
     nats = nats_of(learned.solution, one.vectors)
     below = learned.background.none(learned.solution, one.vectors) if learned.background is not None else None
-    said = answered(learned.solution, nats, one.quality, vigilance, below=below, careful=careful,
-                    least=None if careful else 1e-3)  # fmt: skip
-    found = fuse(one.boxes[said.box], said.score, said.label, one.scale[said.box], Fusion())
-    box = said.box[found.source]
-    return Detections(learned.solution.classes, found.xyxy_px, found.score, found.label, said.margin[box, found.label],
-                      one.vectors[box])  # fmt: skip
+    about = Asked(one.boxes, one.quality, one.scale, one.vectors, nats, below)
+    least = None if careful else 1e-3
+    return irene.told(about, learned.solution, Fusion(), vigilance, careful=careful, least=least)
 
 
 def named(learned: Learned, one: Kept, *, vigilance: float = VIGILANCE) -> Detections:

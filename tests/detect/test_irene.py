@@ -11,7 +11,7 @@ import pytest
 import handful.detect
 from handful.detect.describe import Look
 from handful.detect.fusion import iou
-from handful.detect.irene import Irene, best_here
+from handful.detect.irene import Asked, Irene, best_here
 from handful.errors import DataError, UnknownName
 
 EYES = str(Path(__file__).parent / "eyes")
@@ -157,6 +157,26 @@ def test_contradictory_labels_are_told_and_kept(capsys: pytest.CaptureFixture[st
     rgb, boxes = scene(["apple"], 0)
     irene.learn(rgb, np.concatenate([boxes, boxes]), ["apple", "pear"], "0.jpg")
     assert "0.jpg: the box" in capsys.readouterr().err and irene.classes == ("apple", "pear")
+
+
+def test_a_thing_has_one_name() -> None:
+    irene = taught(["leaf", "apple"], vigilance=3.0)
+    irene.learn(*scene(["sky"], 1), ["sky"])
+    irene.learn(*scene(["sky"], 1), ["sea"])  # told under both names it keeps both, and answers with one
+    rgb, _ = scene(["sky"], 60)
+    found, every = irene.detect(rgb, unknown=True), irene.detect(rgb, careful=False)
+    assert len(found) == 1 and irene.classes[found.label[0]] in ("sky", "sea") and not found.unknown.any()
+    assert {"sky", "sea"} <= {irene.classes[k] for k in every.label}
+
+
+def test_a_name_wins_over_none_of_these_about_the_same_thing() -> None:
+    irene = taught(["leaf", "apple"])
+    rgb, boxes = scene(["leaf"], 3)
+    once = irene.ask(rgb)
+    twice = Asked(np.repeat(boxes, 2, axis=0), np.array([0.4, 0.9]), np.zeros(2, np.int64),
+                  np.repeat(once.vectors, 2, axis=0), np.concatenate([once.nats, once.nats - 100]))  # fmt: skip
+    found = irene.tell(twice, unknown=True)
+    assert [found.classes[k] for k in found.label] == ["leaf"] and not found.unknown.any()
 
 
 def test_bad_input_changes_nothing() -> None:

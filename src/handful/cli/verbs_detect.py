@@ -40,10 +40,21 @@ def teach_boxes(
     )
 
 
+look_option = click.option(
+    "--look",
+    type=click.Choice(["whole", "pyramid", "focus"]),
+    help="One scale; all of every scale; finer ones where something is small.  [default: as it was taught]",
+)
+
+
 @click.command()
 @click.argument("detector", type=FOLDER)
-@click.argument("images", type=FOLDER, nargs=-1, required=True)
-@click.option("--out", type=FOLDER, help="A folder for the photos with what was found drawn in, and detections.json.")
+@click.argument("images", type=FOLDER, nargs=-1)
+@click.option("--video", type=FOLDER, help="Instead of images: a film, frame by frame.")
+@click.option(
+    "--out", type=FOLDER, help="A folder for what was found, drawn into the photos or the film, and detections.json."
+)
+@look_option
 @click.option("--vigilance", type=float, default=None, help="Ask with this vigilance instead of the detector's own.")
 @click.option("--least", type=click.FloatRange(0, 1), default=None, help="Leave out lower scores.  [default: 0.5]")
 @click.option("--unknown", is_flag=True, help="Also tell of things that are none of the taught classes.")
@@ -52,18 +63,25 @@ def teach_boxes(
 @click.option("--masks-by", help="head, grabcut or none, instead of the detector's own way to masks.")
 @common
 def detect(
-    detector: Path, images: Sequence[Path], out: Path | None, vigilance: float | None, least: float | None,
-    unknown: bool, explain: bool, masks: bool, masks_by: str | None, as_json: bool,
+    detector: Path, images: Sequence[Path], video: Path | None, out: Path | None, look: str | None,
+    vigilance: float | None, least: float | None, unknown: bool, explain: bool, masks: bool, masks_by: str | None,
+    as_json: bool,
 ) -> None:  # fmt: skip
     """Find in each of IMAGES the things DETECTOR was taught.
 
-    An image that cannot be read is told on stderr; the others are answered all the same, and the exit code is 2.
+    An image that cannot be read is told on stderr; the others are answered all the same, and the exit code is 2. So it
+    is with a film that breaks off: all frames before are answered. Ctrl-C ends a film early and keeps what was done.
     """
+    if (video is None) == (not images):
+        raise click.UsageError("wanted either images or --video FILE")
     from handful.detect.draw import drawn
     from handful.detect.irene import Irene
     from handful.files import write_json
 
-    irene = Irene.load(detector)
+    irene = Irene.load(detector, look)
+    if video is not None:
+        _film(irene, detector, video, out, explain, as_json, vigilance=vigilance, least=least, unknown=unknown)
+        return
     rows: list[dict[str, Any]] = []
     failed: list[dict[str, str]] = []
     for path, image in readable(images, failed):
@@ -81,6 +99,32 @@ def detect(
     say(result, as_json, _found_text)
     if failed:
         sys.exit(2)
+
+
+def _film(
+    irene: Any, detector: Path, video: Path, out: Path | None, explain: bool, as_json: bool, **how: Any
+) -> None:  # fmt: skip
+    from handful.detect.film import watched
+
+    vigilance = irene.nemo.vigilance if how["vigilance"] is None else how["vigilance"]
+    result = {"schema_version": 1, "model": str(detector), "vigilance": vigilance,
+              **watched(irene, video, out, explain=explain, **how)}  # fmt: skip
+    say(result, as_json, _film_text)
+    if result["ended"] == "stopped":
+        sys.exit(130)
+    if result["ended"] == "broken":
+        click.echo(f"handful: {result['why']}", err=True)
+        sys.exit(2)
+
+
+def _film_text(result: dict[str, Any]) -> str:
+    counts: dict[str, int] = {}
+    for row in result["frames"]:
+        for name in {one["class"] for one in row["found"] if not one["unknown"]}:
+            counts[name] = counts.get(name, 0) + 1
+    told = [f"{result['video']}: {len(result['frames'])} frames"]
+    told += [f"  {name} in {n}" for name, n in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
+    return "\n".join(told)
 
 
 def _found_text(result: dict[str, Any]) -> str:

@@ -32,11 +32,14 @@ def shaded(rgb_u8: np.ndarray, found: Detections) -> np.ndarray:
 
 
 def drawn(rgb_u8: np.ndarray, found: Detections, path: Path) -> None:
-    """Write a JPEG: a box and its name in the class's colour, grey where it is unknown; a mask, where there is one,
-    half-transparent under it.
+    """Write `painted` as a JPEG. Raises DataError when the file cannot be written; an older one is then as it was."""
+    with replacing(path) as part:
+        need("PIL.Image", "teach").fromarray(painted(rgb_u8, found)).save(part, format="JPEG", quality=90)
 
-    rgb_u8: (h, w, 3) uint8. Raises DataError when the file cannot be written; an older one is then as it was.
-    """
+
+def painted(rgb_u8: np.ndarray, found: Detections) -> np.ndarray:
+    """A copy of a photo (h, w, 3) uint8 with each box and its name in the class's colour, grey where it is unknown; a
+    mask, where there is one, half-transparent under it."""
     image, pen_of, font_of = (need(f"PIL.{name}", "teach") for name in ("Image", "ImageDraw", "ImageFont"))
     photo = image.fromarray(shaded(rgb_u8, found))
     pen = pen_of.Draw(photo)
@@ -55,5 +58,4 @@ def drawn(rgb_u8: np.ndarray, found: Detections, path: Path) -> None:
         pen.rectangle((at[0], at[1], at[0] + wide, at[1] + high), fill=colour)
         dark = sum(c * w for c, w in zip(colour, (0.299, 0.587, 0.114), strict=True)) < 140
         pen.text((at[0] + 3, at[1] + 1), text, fill=(255, 255, 255) if dark else (0, 0, 0), font=font)
-    with replacing(path) as part:
-        photo.save(part, format="JPEG", quality=90)
+    return np.asarray(photo)

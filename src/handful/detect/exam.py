@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from handful.detect.evaluate import MATCH
-from handful.detect.fusion import FLOOR, Fusion, fuse, iou
+from handful.detect.fusion import FLOOR, Fusion, apart, fuse, iou
+from handful.detect.irene import ONE_NAME
 from handful.detect.kept import Kept
 from handful.detect.pool import Learned
 from handful.detect.rules import TOLD, answered, nats_of
@@ -52,10 +53,12 @@ class Exam:
         self.place = np.arange(len(self.photo)) - self.start[self.photo]
         most, things = max(counts, default=0), max(len(p.truth.names) for p in photos)
         self.overlap = np.zeros((len(photos), most, most), bool)
+        self.one = np.zeros((len(photos), most, most), bool)  # boxes that are one thing, which has one name
         self.shared = np.full((len(photos), most, things), -1.0)
         for i, one in enumerate(photos):
             m, n = counts[i], len(one.truth.names)
-            self.overlap[i, :m, :m] = iou(self.boxes[i], self.boxes[i]) > self.fusion.overlap
+            over = iou(self.boxes[i], self.boxes[i])
+            self.overlap[i, :m, :m], self.one[i, :m, :m] = over > self.fusion.overlap, over > ONE_NAME
             self.shared[i, :m, :n] = iou(one.truth.boxes, self.boxes[i]).T
         self.crowd = np.zeros((len(photos), things), bool)
         for i, one in enumerate(photos):
@@ -114,22 +117,27 @@ class Exam:
     def _together(self, box: np.ndarray, label: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, ...]:
         """Non-maximum suppression in every photo and class at once: the best that is left of each, again and again."""
         group = self.photo[box] * (int(label.max(initial=0)) + 1) + label
-        order = np.lexsort((box, -score, group))
-        order = order[score[order] >= FLOOR]
-        stays = []
+        kept = self._best(box, group, np.where(score >= FLOOR, score, 0.0), self.overlap)
+        kept = kept[np.lexsort((kept, -score[kept], self.photo[box[kept]]))]
+        where = self.photo[box[kept]]
+        rank = np.arange(len(kept)) - np.searchsorted(where, where)
+        kept = kept[rank < self.fusion.most]
+        kept = kept[np.sort(self._best(box[kept], self.photo[box[kept]], score[kept], self.one))]
+        return box[kept], label[kept], score[kept]
+
+    def _best(self, box: np.ndarray, group: np.ndarray, score: np.ndarray, alike: np.ndarray) -> np.ndarray:
+        """Of each group the best, and what is not `alike` to a better one that stays: places in box; none scoring 0."""
+        order = np.lexsort((np.arange(len(box)), -score, group))
+        order = order[score[order] > 0]
+        stays = [np.zeros(0, np.int64)]
         while len(order):
             first = np.ones(len(order), bool)
             first[1:] = group[order[1:]] != group[order[:-1]]
             lead = order[np.flatnonzero(first)[np.cumsum(first) - 1]]  # the best of each one's group
             stays.append(order[first])
-            covered = self.overlap[self.photo[box[order]], self.place[box[order]], self.place[box[lead]]]
+            covered = alike[self.photo[box[order]], self.place[box[order]], self.place[box[lead]]]
             order = order[~covered & ~first]
-        kept = np.concatenate(stays) if stays else np.zeros(0, np.int64)
-        kept = kept[np.lexsort((kept, -score[kept], self.photo[box[kept]]))]
-        where = self.photo[box[kept]]
-        rank = np.arange(len(kept)) - np.searchsorted(where, where)
-        kept = kept[rank < self.fusion.most]
-        return box[kept], label[kept], score[kept]
+        return np.concatenate(stays)
 
     def _one_by_one(self, box: np.ndarray, label: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, ...]:
         """As Irene.tell does it; and, since boxes may be moved by that, what they share with the photo's things."""
@@ -138,9 +146,10 @@ class Exam:
             own = np.flatnonzero(self.photo[box] == i)
             place, truth = self.place[box[own]], self.photos[i].truth.boxes
             made = fuse(self.boxes[i][place], score[own], label[own], self.scale[i][place], self.fusion)
-            share = np.full((len(made), self.crowd.shape[1]), -1.0)
-            share[:, : len(truth)] = iou(truth, made.xyxy_px).T
-            rows.append((box[own[made.source]], made.label, made.score, share))
+            stays = np.sort(apart(made.xyxy_px, made.score, ONE_NAME))
+            share = np.full((len(stays), self.crowd.shape[1]), -1.0)
+            share[:, : len(truth)] = iou(truth, made.xyxy_px[stays]).T
+            rows.append((box[own[made.source[stays]]], made.label[stays], made.score[stays], share))
         if not rows:
             return box[:0], label[:0], score[:0], np.zeros((0, self.crowd.shape[1]))
         return tuple(np.concatenate(part) for part in zip(*rows, strict=True))

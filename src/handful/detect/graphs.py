@@ -191,8 +191,8 @@ class Crops(nn.Module):
 
 
 class Head(nn.Module):
-    """of_eye (n, r), of_crop (n, s), those there are -> vectors (n, d) of length 1, nats (n, classes), and below (n, 1),
-    the cosine that "none of these" has at least, -1 for a detector without a background.
+    """of_eye (n, r), of_crop (n, s), those there are -> vectors (n, d) of length 1, nats (n, classes), and below
+    (n, 1), the cosine that "none of these" has at least, -1 for a detector without a background.
 
     weights: how much of each goes into the vector. Whitening, class means and background are NEMO's and the detector's;
     what is taught later changes this graph alone.

@@ -39,6 +39,7 @@ CELL_PX = 16  # of a focus map, in px of the input
 MOST = 2  # scales that are chosen unasked
 AT_ONCE = 4  # canvases in memory, and in a batch
 LONG = 3.0  # a photo so many times as long as high is also looked at in pieces: squeezed into a square it shows nothing
+ENLARGED = 4.0  # px of the input for one of the photo: larger than that there is nothing more to see
 NEAR_PX = 4.0  # a box that ends so near to the end of a piece, in px of the input, may be cut
 PART = 0.9  # share of a box that must lie in its piece: a canvas has edges where the photo has none
 HELD = 32  # canvases of a scale whose maps stay in memory for features, about 3 MB each
@@ -77,19 +78,22 @@ def fitting(photos: Sequence[tuple[tuple[int, int], np.ndarray]], side_px: int =
     return Scales(count, "focus" if count > 1 else "whole")
 
 
-def ladder(size_wh: tuple[int, int], side_px: int, count: int) -> tuple[Scale, ...]:
-    """The scales at which a photo is looked at, coarsest first, and the sizes believed at each.
+def ladder(size_wh: tuple[int, int], side_px: int, count: int) -> tuple[tuple[Scale, ...], int]:
+    """The scales at which a photo is looked at, coarsest first, with the sizes believed at each; and how many of them
+    show all of it whatever was seen before.
 
-    The first fits it into a square of side_px; `count` - 1 more, each twice as fine. A photo longer than LONG times its
-    height is shown once more between the two, as large as if it were one of 3 : 4, and the finer ones follow that.
+    The first fits it into a square of side_px; `count` - 1 more, each twice as fine, up to ENLARGED. Of a photo longer
+    than LONG times its height the first shows nothing, so that others follow it, each at most twice as fine, until one
+    shows it as large as if it were one of 3 : 4.
     """
     most, least = max(size_wh), min(size_wh)
     factors = [side_px / most]
-    if most > LONG * least:
-        factors.append(0.75 * side_px / least)
-    for _ in range(count - 1):
-        factors.append(factors[-1] * 2)
-    return ranges(factors, side_px)
+    if most > LONG * least and (last := min(0.75 * side_px / least, ENLARGED)) > factors[0]:
+        steps = math.ceil(math.log2(last / factors[0]) - 1e-9)
+        factors += [factors[0] * (last / factors[0]) ** (i / steps) for i in range(1, steps + 1)]
+    sure, last = len(factors), factors[-1]
+    factors += [last * 2**i for i in range(1, count) if last * 2**i <= ENLARGED]
+    return ranges(factors, side_px), sure
 
 
 class Worth:
@@ -110,19 +114,27 @@ class Worth:
 
     def add_map(self, focus: np.ndarray, window: Sequence[float], part: Sequence[float]) -> None:
         """What an eye says itself. focus: (h, w); window: where it looked, px of the photo; part: which part of the
-        focus map that is, in shares of its width and height. Both left, top, right, bottom."""
-        at = []
-        for axis in (1, 0):  # rows, then columns
-            low, high = window[axis], window[axis + 2]
-            cells = np.arange(self.chance.shape[1 - axis])
-            middle = np.minimum((cells + 0.5) * self.cell, self.size_wh[axis] - 0.5)
-            cells, middle = cells[(middle >= low) & (middle < high)], middle[(middle >= low) & (middle < high)]
-            share = part[axis] + (middle - low) / (high - low) * (part[axis + 2] - part[axis])
-            n = focus.shape[1 - axis]
-            at.append((cells, np.minimum((share * n).astype(np.int64), n - 1)))
-        (rows, own_rows), (columns, own_columns) = at
-        own = focus[np.ix_(own_rows, own_columns)]
-        self.chance[np.ix_(rows, columns)] = np.maximum(self.chance[np.ix_(rows, columns)], own)
+        focus map that is, in shares of its width and height. Both left, top, right, bottom. A cell has the most of what
+        lies in it, however fine or coarse the map is."""
+        rows, columns = (self._places(focus.shape[axis], window, part, axis) for axis in (0, 1))
+        cells = np.ix_(rows[0], columns[0])
+        np.maximum.at(self.chance, cells, focus[np.ix_(rows[1], columns[1])])
+
+    def _places(
+        self, size: int, window: Sequence[float], part: Sequence[float], axis: int
+    ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+        """Along an axis, 0 down, 1 across: pairs of a cell and a place of an eye's map, the middle of one of which lies
+        in the other."""
+        low, high, first, last = (one[i] for one in (window, part) for i in (1 - axis, 3 - axis))
+        cells = np.arange(self.chance.shape[axis])
+        middle = np.minimum((cells + 0.5) * self.cell, self.size_wh[1 - axis] - 0.5)
+        cells, middle = cells[(middle >= low) & (middle < high)], middle[(middle >= low) & (middle < high)]
+        there = ((first + (middle - low) / (high - low) * (last - first)) * size).astype(np.int64)
+        places = np.arange(size)
+        share = ((places + 0.5) / size - first) / (last - first)
+        places, share = places[(share >= 0) & (share < 1)], share[(share >= 0) & (share < 1)]
+        own = ((low + share * (high - low)) / self.cell).astype(np.int64)
+        return np.append(cells, own), np.append(np.minimum(there, size - 1), places)
 
     def rectangles(self, threshold: float, least: int) -> np.ndarray:
         """(n, 4) px of the photo: where to look closer."""
@@ -259,7 +271,7 @@ class ManyScales:
 
     def glance(self, rgb_u8: np.ndarray) -> Seen:
         """What is needed to ask for features of boxes that are known: canvases are looked at when a box lies there."""
-        levels = ladder((rgb_u8.shape[1], rgb_u8.shape[0]), self.side_px, self.scales.count)
+        levels, _ = ladder((rgb_u8.shape[1], rgb_u8.shape[0]), self.side_px, self.scales.count)
         (first,) = self.through([rgb_u8], 1)
         views = [View(self, rgb_u8, _whole(rgb_u8), level, 1) for level in levels[1:]]
         return replace(first, features=self._features(first, levels, views)) if views else first
@@ -270,7 +282,7 @@ class ManyScales:
         do, or where nobody has looked there, from the next coarser one."""
         size_wh = rgb_u8.shape[1], rgb_u8.shape[0]
         count = 1 if self.scales.look == "whole" else self.scales.count
-        levels = ladder(size_wh, self.side_px, count)
+        levels, sure = ladder(size_wh, self.side_px, count)
         (first,) = self.through([rgb_u8], most)
         self.photos += 1
         if len(levels) == 1:
@@ -282,8 +294,7 @@ class ManyScales:
             worth.add_map(first.focus, (0, 0, *size_wh), (0, 0, 1, 1))
         held = [(first.xyxy_px, first.quality)]
         for i, level in enumerate(levels[1:], 1):
-            pieces = len(levels) - i >= count  # a long photo's own scale: nothing coarser has seen what is there
-            everywhere = pieces or self.scales.look == "pyramid"
+            everywhere = i < sure or self.scales.look == "pyramid"
             rectangles = _whole(rgb_u8) if everywhere else worth.rectangles(self.scales.threshold, self.scales.least)
             boxes, quality = held[-1]  # what is small is left to the finer scale, where that looks
             left = (inside(boxes, rectangles) >= 0.5).any(axis=1) & ~valid(boxes, (levels[i - 1].kept[0], math.inf))

@@ -106,8 +106,8 @@ def of_photo(chance: np.ndarray, left_top: tuple[float, float], side_px: int) ->
 
 
 class Framed(nn.Module):
-    """uint8 (1, s, s, 3) RGB -> quality (1, n), boxes (1, n, 4) px of the frame, the two deeper maps of the encoder, and
-    the four of the neck."""
+    """uint8 (1, s, s, 3) RGB -> quality (1, n), boxes (1, n, 4) px of the frame, the two deeper maps of the encoder,
+    and the four of the neck."""
 
     def __init__(self, network: net_objectness.Objectness) -> None:
         super().__init__()

@@ -67,7 +67,7 @@ def _fit(rgb_u8: np.ndarray, width_px: int) -> np.ndarray:
     return np.asarray(cv2.resize(rgb_u8, size, interpolation=method))
 
 
-def film(frames: Iterable[np.ndarray], path: Path, fps: int = FPS) -> None:
+def film(frames: Iterable[np.ndarray], path: Path, fps: int | Fraction = FPS) -> None:
     """Write frames of one size, (h, w, 3) uint8 RGB, as an MP4 that every browser plays (H.264, 4:2:0)."""
     av = need("av", "dream")
     with replacing(path) as part, av.open(str(part), "w", format="mp4", options={"movflags": "faststart"}) as out:
