@@ -170,6 +170,8 @@ def unpacked(arrays: dict[str, np.ndarray], classes: Sequence[str]) -> list[Dete
     """The answers that went into `packed`."""
     ends, found = np.cumsum(arrays["count"]), []
     for end, count in zip(ends.tolist(), arrays["count"].tolist(), strict=True):
-        part: dict[str, Any] = {name: arrays[name][end - count : end] for name in ("xyxy_px", "score", "label", "margin")}
+        part: dict[str, Any] = {
+            name: arrays[name][end - count : end] for name in ("xyxy_px", "score", "label", "margin")
+        }
         found.append(Detections(tuple(classes), vectors=np.zeros((count, 0)), **part))
     return found
