@@ -187,7 +187,7 @@ def test_boxes_come_and_go() -> None:
     there = on_frame(boxes, 0.37, (0.0, 12.0))
     np.testing.assert_allclose(on_photo(there, 0.37, (0.0, 12.0)), boxes)
     told, best = best_boxes(
-        np.array([[-5, 0, 10, 10], [-4, 0, 10, 10], [500, 0, 510, 9], [20, 20, 30, 30.0]]), np.array([0.4, 0.5, 0.9, 0.3]),
-        (100, 50), first=10, overlap=0.8, most=5,
+        np.array([[-5, 0, 10, 10], [-4, 0, 10, 10], [500, 0, 510, 9], [20, 20, 30, 30.0]]),
+        np.array([0.4, 0.5, 0.9, 0.3]), (100, 50), first=10, overlap=0.8, most=5,
     )  # fmt: skip
     assert told.tolist() == [[0, 0, 10, 10], [20, 20, 30, 30]] and best.tolist() == [0.5, 0.3]

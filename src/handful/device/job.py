@@ -35,7 +35,7 @@ import numpy as np
 import handful
 import handful.device
 from handful import errors
-from handful.device.network import network_of
+from handful.device.network import is_detector, network_of
 from handful.errors import CompileError, DataError, DeviceError, HandfulError
 from handful.files import read_json, replacing, write_json
 from handful.pick import need, pick, present, unknown
@@ -45,6 +45,7 @@ SCHEMA_VERSION = 1
 COMMAND = [sys.executable, "-m", "handful.device.job"]
 JOB, IN, LOG, OUT, RESULT = "job.json", "in.npz", "log.txt", "out.npz", "result.json"
 TAPS = "taps"  # folder, in an artefact, of the variant whose further outputs are its layers
+GRAPH_IS = "compiling the graph "
 PARENT = "HANDFUL_JOB_PARENT"  # process id
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -62,10 +63,9 @@ class Job:
     do: "compile" the model into `artefact`, and with `taps` a variant with its layers into artefact/taps;
     "reference": run the model's own network in PyTorch over the frames; "run" the artefact over the frames;
     "measure": run it `warmup` + `runs` times, cycling through the frames. For a taught detector, whose frames are
-    photos of any size: "plan": how its graphs go together; "detect": what it finds in them, compiled where `artefact`
-    is given; "graphs": each compiled graph held against PyTorch's.
-    layers: for "reference", layers whose values are also wanted, of the first `layer_frames` frames. part: for
-    "compile", which graph of a detector.
+    photos of any size, "compile" makes all its graphs; "detect": what it finds in photos, compiled where `artefact` is
+    given; "graphs": each compiled graph held against PyTorch's.
+    layers: for "reference", layers whose values are also wanted, of the first `layer_frames` frames.
     """
 
     do: str
@@ -79,7 +79,6 @@ class Job:
     threads: int = 1
     warmup: int = 0
     runs: int = 0
-    part: str = ""
 
     def __post_init__(self) -> None:
         if self.do not in TASKS:
@@ -125,7 +124,8 @@ def run_job(job: Job, frames: Frames | None = None, *, timeout_s: float = 900.0)
             keep = True
             how = f"did not end within {timeout_s:g} s and was stopped" if ended is None else _cause(ended)
             again = shlex.join([*COMMAND, str(folder)])
-            what = f"{job.do} process" + (f" of the graph {job.part}" if job.part else "")
+            at = re.findall(rf"^{GRAPH_IS}(\w+)$", (folder / LOG).read_text(encoding="utf-8", errors="replace"), re.M)
+            what = f"{job.do} process" + (f" of the graph {at[-1]}" if at else "")
             raise kind(f"{job.runtime}: the {what} {how}; {_last_words(folder)}; to repeat it: {again}")
         outputs = {}
         if (folder / OUT).exists():
@@ -252,7 +252,10 @@ def _compile(job: Job, frames: np.ndarray | None) -> Results:
     from handful.device.contract import Graph
     from handful.device.taps import Tapped, tap_names
 
-    runtime, network, to = _runtime(job), network_of(Path(job.model), job.part), Path(job.artefact)
+    runtime, to = _runtime(job), Path(job.artefact)
+    if is_detector(Path(job.model)):
+        return _compile_graphs(job, runtime, to)
+    network = network_of(Path(job.model))
     Graph.of(network).write(to)
     start = time.perf_counter()
     report = {"facts": runtime.compile(network, to, job.precision), "seconds": time.perf_counter() - start}
@@ -263,6 +266,21 @@ def _compile(job: Job, frames: np.ndarray | None) -> Results:
         Graph.of(tapped).write(to / TAPS)
         runtime.compile(tapped, to / TAPS, job.precision)
     return {**report, "layers": layers}, {}
+
+
+def _compile_graphs(job: Job, runtime: Any, to: Path) -> Results:
+    from handful.detect import graphs
+    from handful.detect.irene import Irene
+    from handful.device.contract import Graph
+
+    irene = Irene.load(Path(job.model))
+    plan, facts, start = graphs.plan(irene), dict[str, Any](), time.perf_counter()
+    for name, part in graphs.parts(irene).items():
+        print(f"{GRAPH_IS}{name}", flush=True)  # for run_job, should this process die
+        (to / name).mkdir()
+        Graph.of(part).write(to / name)
+        facts[name] = runtime.compile(part, to / name, job.precision)
+    return {"plan": plan, "facts": facts, "seconds": time.perf_counter() - start}, {}
 
 
 def _reference(job: Job, frames: np.ndarray | None) -> Results:
@@ -308,14 +326,6 @@ def _measure(job: Job, frames: np.ndarray | None) -> Results:
     return {"load_ms": load_ms, "first_ms": times_ms[0], "times_ms": times_ms[1 + job.warmup :]}, {}
 
 
-def _plan(job: Job, frames: Any) -> Results:
-    from handful.detect import graphs
-    from handful.detect.irene import Irene
-
-    irene = Irene.load(Path(job.model))
-    return {"plan": graphs.plan(irene), "parts": list(graphs.parts(irene))}, {}
-
-
 def _detect(job: Job, frames: Any) -> Results:
     import torch
 
@@ -345,7 +355,6 @@ TASKS: dict[str, Callable[[Job, np.ndarray | None], Results]] = {
     "reference": _reference,
     "run": _run,
     "measure": _measure,
-    "plan": _plan,
     "detect": _detect,
     "graphs": _graphs,
 }

@@ -153,7 +153,7 @@ class Core(nn.Module):
         roi_align = need("torchvision.ops", "detect").roi_align
         whole = torch.cat(list(boxes))
         size = ((whole[:, 2] - whole[:, 0]) * (whole[:, 3] - whole[:, 1])).clamp(min=1).sqrt()
-        level = sum((size >= least).long() for least in steps(self.backbone.strides))
+        level = torch.stack([size >= least for least in steps(self.backbone.strides)]).sum(0)
         photo = torch.cat([b.new_full((len(b), 1), i) for i, b in enumerate(boxes)])
         out = whole.new_zeros((len(whole), maps[0].shape[1], ROI, ROI))
         for i, (one, stride) in enumerate(zip(maps, self.backbone.strides, strict=True)):
