@@ -14,11 +14,14 @@ import handful.detect
 from handful.data.samples import sample_photo
 from handful.detect import graphs
 from handful.detect import irene as of
+from handful.detect.background import Background
 from handful.detect.contract import EyeGraph
 from handful.detect.describe import Look
 from handful.detect.framing import best_boxes, letterbox, on_frame, on_photo
 from handful.detect.irene import Irene, nats_of
+from handful.detect.multiscale import Scales
 from handful.detect.proposals_nanodet import Nanodet, pooled
+from handful.detect.rules import CLASSES_A_BOX, TOLD
 from handful.errors import DataError
 from handful.models.nanodet import NanoDet
 from handful.teach.embed import FrontEnd, unit
@@ -51,7 +54,7 @@ def boxes_of(seed: int, side: float) -> np.ndarray:
 
 @pytest.mark.parametrize("points", [1, 2, 6])
 def test_roi_means_are_roi_aligns(points: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("handful.detect.proposals_nanodet.GRID", points)
+    monkeypatch.setattr("handful.detect.roi.GRID", points)
     maps = [torch.randn(1, c, side, side, generator=torch.manual_seed(c)) for c, side in ((5, 16), (3, 8), (4, 2))]
     boxes = np.concatenate([np.array(BOXES), boxes_of(0, 64)])
     want = pooled(maps, boxes, [4, 8, 32])
@@ -84,8 +87,12 @@ def test_the_head_says_what_nemo_says() -> None:
     irene = taught()
     solution, rng = irene.solution(), np.random.default_rng(1)
     part = unit(rng.normal(size=(7, irene.nemo.dim)))
-    head = graphs.Head(solution, {"of_eye": irene.nemo.dim}, {"of_eye": 1.0}, 7)
-    vectors, nats = (out.detach().numpy() for out in head(torch.from_numpy(part).float()))
+    background = Background(unit(rng.normal(size=(3, irene.nemo.dim))))
+    plain = graphs.Head(solution, {"of_eye": irene.nemo.dim}, {"of_eye": 1.0}, 7)
+    assert (plain(torch.from_numpy(part).float())[2] == -1).all()
+    head = graphs.Head(solution, {"of_eye": irene.nemo.dim}, {"of_eye": 1.0}, 7, background)
+    vectors, nats, below = (out.detach().numpy() for out in head(torch.from_numpy(part).float()))
+    np.testing.assert_allclose(below[:, 0], background.none(solution, part), atol=1e-5)
     np.testing.assert_allclose(vectors, part, atol=1e-6)
     np.testing.assert_allclose(nats, nats_of(solution, part), atol=1e-4)
     assert np.abs(nats).max() > 1
@@ -116,7 +123,7 @@ def test_the_plan_holds_every_constant() -> None:
     assert told["classes"] == ["cat", "coffee", "rocket"] and told["frame"]["side_px"] == 64
     assert told["boxes"] == {"first": 64, "overlap": 0.5, "most": of.LOOKED_AT, "again": None}
     answer = told["answer"]
-    assert (answer["gain"], answer["classes_a_box"], answer["least"]) == (GAIN, of.CLASSES_A_BOX, of.LEAST_SCORE)
+    assert (answer["gain"], answer["classes_a_box"], answer["least"]) == (GAIN, CLASSES_A_BOX, TOLD)
     assert answer["expected"] == irene.solution().expected and answer["vigilance"] == irene.nemo.vigilance
     assert told["fusion"]["within"] == "hard" and told["frame"]["colour_order"] == "RGB"
 
@@ -165,11 +172,15 @@ def test_what_cannot_be_compiled_says_so() -> None:
     with pytest.raises(DataError, match="nothing has been learned yet"):
         graphs.parts(Irene.new("dots", look=Look(backbone=None, share=1)))
     irene = taught()
-    whole = irene.eye.graph()
-    irene.eye.graph = lambda: EyeGraph(64, whole.propose, None, 10, 0.5)
+    whole = irene.eye.eye.graph()
+    irene.eye.eye.graph = lambda: EyeGraph(64, whole.propose, None, 10, 0.5)
     with pytest.raises(DataError, match="has features, but its graph"):
         graphs.parts(irene)
-    irene.eye.graph = lambda: EyeGraph(64, lambda image: (torch.zeros(1, 3), torch.zeros(1, 2, 4)), None, 10, 0.5)
+    irene.eye.scales = Scales(2, "focus")
+    with pytest.raises(DataError, match="looks at 2 scales, and only one can be compiled: teach it with --scales 1"):
+        graphs.parts(irene)
+    irene.eye.scales = Scales()
+    irene.eye.eye.graph = lambda: EyeGraph(64, lambda image: (torch.zeros(1, 3), torch.zeros(1, 2, 4)), None, 10, 0.5)
     with pytest.raises(DataError, match=r"propose gives \[\(1, 3\), \(1, 2, 4\)\]; wanted quality"):
         graphs.parts(irene)
 

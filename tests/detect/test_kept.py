@@ -146,7 +146,8 @@ def test_an_exam_counts_as_the_detector_answers(data: Path, fusion: Fusion, riva
     assert counts.shape == (4, 4, 3) and (counts[:, :, 0] > 0).any() and (counts[:, :, 1] > 0).any()
     for row, vigilance in zip(counts, vigilances, strict=True):
         for own, one in zip(row, asked, strict=True):
-            about = Asked(one.boxes, one.quality, one.scale, one.vectors, nats_of(irene.solution(), one.vectors))
+            nats, below = nats_of(irene.solution(), one.vectors), irene.below(one.vectors)
+            about = Asked(one.boxes, one.quality, one.scale, one.vectors, nats, below)
             found, answers = irene.tell(about, vigilance=vigilance, rival=rival), Answers(irene.classes)
             answers.add(one.truth, found)
             assert own.tolist() == [answers.tp.sum(), answers.fp.sum(), answers.fn.sum()]
