@@ -92,6 +92,21 @@ class Exam:
             row[:, FN] = wanted - row[:, TP]
         return found
 
+    def by_class(
+        self, learned: Learned, vigilance: float, classes: Sequence[str], *, rival: str = "null"
+    ) -> np.ndarray:
+        """(classes, 3) int64: the same of each of `classes`, all photos together; of one that was not taught, all is
+        missed."""
+        given, names = self.given(learned, vigilance, rival=rival), learned.solution.classes
+        number = {name: k for k, name in enumerate(classes)}
+        mine = np.array([number.get(name, len(classes)) for name in names], np.int64)[given.label]
+        found = np.zeros((len(classes) + 1, 3), np.int64)
+        np.add.at(found[:, TP], mine[given.on >= 0], 1)
+        np.add.at(found[:, FP], mine[given.on == -1], 1)
+        things = self.names_as(classes)
+        found[:-1, FN] = np.bincount(things[(things >= 0) & ~self.crowd], minlength=len(classes)) - found[:-1, TP]
+        return found[:-1]
+
     def asked(self, learned: Learned) -> tuple[np.ndarray, np.ndarray | None]:
         """What no vigilance changes: nats (boxes, k) and the background's cosine (boxes,), if there is one."""
         solution, background = learned.solution, learned.background
