@@ -56,7 +56,7 @@ class Shared:
 @dataclass(frozen=True, eq=False)
 class Grown:
     """One rule's way with one seed: counts (sizes, photos, 3) on the photos to report on, macro (sizes,) mean F1 there
-    of the classes with a thing, tune (sizes,) F1 on those to tune by, boxes (sizes,) taught, what was picked at last."""
+    of the classes with a thing, tune (sizes,) F1 on those to tune by, boxes (sizes,) taught, what was picked."""
 
     counts: np.ndarray
     macro: np.ndarray
