@@ -49,9 +49,9 @@ def main() -> None:
             path = work / f"{rule}-{seed}.safetensors"
             if not path.exists():
                 way = grow(shared, (rule, seed))
-                write_tensors(path, {"counts": way.counts, "tune": way.tune, "boxes": way.boxes})
+                write_tensors(path, {"counts": way.counts, "macro": way.macro, "tune": way.tune, "boxes": way.boxes})
             held = read_tensors(path)
-            found[rule, seed] = Grown(held["counts"], held["tune"], held["boxes"], {})
+            found[rule, seed] = Grown(held["counts"], held["macro"], held["tune"], held["boxes"], {})
             last = held["counts"].sum(axis=1)
             f1 = 100 * 2 * last[:, 0] / np.maximum(2 * last[:, 0] + last[:, 1] + last[:, 2], 1)
             print(f"seed {seed}, {rule}: F1 {f1[0]:.1f} to {f1[-1]:.1f} %, {held['boxes'][-1]} boxes", flush=True)
@@ -60,10 +60,13 @@ def main() -> None:
         "photos": {"teach": len(pool.teach), "tune": len(pool.tune), "report": len(pool.report)},
     }  # fmt: skip
     for n in samples:
-        told = [f"{rule} {100 * result['rules'][rule]['by_samples'][str(n)]['f1']:.1f}" for rule in RULES]
-        less = [f"less {other} {100 * row[str(n)]['mean']:+.2f} ({100 * row[str(n)]['interval'][0]:+.2f} to "
-                f"{100 * row[str(n)]['interval'][1]:+.2f})" for other, row in result["ahead"].items()]  # fmt: skip
-        print(f"{n} a class: {', '.join(told)}; ours {'; '.join(less)}")
+        for measure, key, front in (("f1", "ahead", f"{n} a class"), ("f1_macro", "ahead_macro", "  each class alike")):
+            told = [f"{rule} {100 * result['rules'][rule]['by_samples'][str(n)][measure]:.1f}" for rule in RULES]
+            less = []
+            for other, row in result[key].items():
+                low, high = (100 * v for v in row[str(n)]["interval"])
+                less.append(f"less {other} {100 * row[str(n)]['mean']:+.2f} ({low:+.2f} to {high:+.2f})")
+            print(f"{front}: {', '.join(told)}; ours {'; '.join(less)}")
     if options.json:
         print(to_json(result))
     if options.out:

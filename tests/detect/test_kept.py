@@ -144,13 +144,21 @@ def test_an_exam_counts_as_the_detector_answers(data: Path, fusion: Fusion, riva
     assert exam.together == (fusion.within == "hard") and len(exam.quality) < sum(len(p.quality) for p in asked)
     counts = exam.counts(known, vigilances, rival=rival)
     assert counts.shape == (4, 4, 3) and (counts[:, :, 0] > 0).any() and (counts[:, :, 1] > 0).any()
+    each = exam.by_class(known, 1.0, ("sky", "apple", "lemon", "leaf"), rival=rival)
+    assert each[[0, 1, 3]].sum(axis=0).tolist() == counts[1].sum(axis=0).tolist()
+    whole = Answers(irene.classes)
     for row, vigilance in zip(counts, vigilances, strict=True):
         for own, one in zip(row, asked, strict=True):
             nats, below = nats_of(irene.solution(), one.vectors), irene.below(one.vectors)
             about = Asked(one.boxes, one.quality, one.scale, one.vectors, nats, below)
             found, answers = irene.tell(about, vigilance=vigilance, rival=rival), Answers(irene.classes)
             answers.add(one.truth, found)
+            if vigilance == 1.0:
+                whole.add(one.truth, found)
             assert own.tolist() == [answers.tp.sum(), answers.fp.sum(), answers.fn.sum()]
+
+    assert each[[1, 3, 0]].tolist() == np.stack([whole.tp, whole.fp, whole.fn], axis=1).tolist()
+    assert each[2, :2].tolist() == [0, 0] and each[2, 2] > 0  # never taught, so always missed
 
 
 def test_an_empty_exam() -> None:

@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 
 import handful.detect
+from handful.data import formats
 from handful.detect.background import CENTRES, MOST, OF_A_PHOTO, Bank, away, of
 from handful.detect.irene import Irene
 from handful.detect.rules import SURE, TOLD, answered, chances
+from handful.detect.teaching import teach
 from handful.errors import DataError
+from tests.detect.test_evaluate import data_set
 from tests.detect.test_irene import BARE, EYES, scene, taught
 
 
@@ -54,10 +57,6 @@ def test_a_doubtful_box_needs_a_surer_class() -> None:
     assert len(answered(solution, nats, np.array([0.9, 0.2, 0.1]), 1.0, least=0.0).box) == 3
     below = np.array([-1.0, 1.5, -1.0])  # the background is nearer than any class
     assert answered(solution, nats, np.full(3, 0.9), 1.0, below=below).box.tolist() == [0, 2]
-
-
-def half(rgb: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return rgb, boxes[:1]
 
 
 def test_what_is_not_marked_is_background_unless_labels_are_partial() -> None:
@@ -110,3 +109,14 @@ def test_the_bank_stays_small_and_the_same() -> None:
     with pytest.raises(DataError, match="other numbers of vectors"):
         Bank.from_state({"background": np.zeros((2, 3)), "background_boxes": np.zeros((1, 4))}, ["a"])
     assert not Bank.from_state({}, []).held
+
+
+def test_a_taught_detector_has_a_background_unless_labels_are_partial(tmp_path: Path) -> None:
+    data = data_set(tmp_path / "data", ["apple", "leaf", "sky"], {"train": 5})
+    # one box of each class is learned; the other apples and leaves are known to be some, the skies are background
+    teach(data, tmp_path / "d", proposals="blobs", look=BARE, most=1, classes=["apple", "leaf"])
+    held = Irene.load(tmp_path / "d").bank.held
+    skies = {(s.name, o.box_px) for s in formats.read(data) for o in s.objects or () if o.label == "sky"}
+    assert held and {(photo, box) for photo, box in held} <= skies
+    teach(data, tmp_path / "e", proposals="blobs", look=BARE, most=1, classes=["apple", "leaf"], exhaustive=False)
+    assert not Irene.load(tmp_path / "e").bank.held

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from handful.detect.describe import Look
-from handful.detect.exam import Exam, f1
+from handful.detect.exam import FN, TP, Exam, f1
 from handful.detect.heatmap import told
 from handful.detect.kept import Kept
 from handful.detect.lessons import RULES, START, Picked, Run, faults, poorest, shares
@@ -30,6 +30,7 @@ SAMPLES = tuple(range(START, 21))
 DRAWS = 2000
 RULE = {
     "f1": "as `handful evaluate-detect` has it, on the photos to report on; mean over the seeds",
+    "f1_macro": "F1 of each class with a thing on those photos, and then the mean, so that rare classes count as much",
     "ours": "typical boxes first (TypiClust); then boxes of the classes with most faults: of missed things from the "
     "densest spot no taught box covers, of confused ones from the boundary; what lowers F1 on the photos to tune by is "
     "not kept, so it may teach fewer",
@@ -54,10 +55,11 @@ class Shared:
 
 @dataclass(frozen=True, eq=False)
 class Grown:
-    """One rule's way with one seed: counts (sizes, photos, 3) on the photos to report on, tune (sizes,) F1 on those to
-    tune by, boxes (sizes,) taught, and what was picked in the end."""
+    """One rule's way with one seed: counts (sizes, photos, 3) on the photos to report on, macro (sizes,) mean F1 there
+    of the classes with a thing, tune (sizes,) F1 on those to tune by, boxes (sizes,) taught, what was picked."""
 
     counts: np.ndarray
+    macro: np.ndarray
     tune: np.ndarray
     boxes: np.ndarray
     picked: Picked
@@ -72,14 +74,16 @@ def grow(shared: Shared, job: tuple[str, int]) -> Grown:
 
     run = Run(shared.photos, shared.there, shared.teach, shared.vigilance, seed, score)
     picked: Picked = {}
-    counts, tune, boxes = [], [], []
+    counts, macro, tune, boxes = [], [], [], []
     for most in shared.samples:
         picked = RULES[rule](run, picked, most)
         known = learned(shared.photos, picked)
         counts.append(shared.report.counts(known, (shared.vigilance,))[0])
+        each_class = shared.report.by_class(known, shared.vigilance, tuple(shared.there))
+        macro.append(float(f1(each_class[each_class[:, [TP, FN]].sum(axis=1) > 0]).mean()))
         tune.append(score(known))
         boxes.append(sum(map(len, picked.values())))
-    return Grown(np.stack(counts), np.array(tune), np.array(boxes), picked)
+    return Grown(np.stack(counts), np.array(macro), np.array(tune), np.array(boxes), picked)
 
 
 def ahead(ours: np.ndarray, other: np.ndarray, draws: int = DRAWS) -> dict[str, Any]:
@@ -116,7 +120,8 @@ def table(
     for rule in rules:
         own = np.stack([found[rule, s].counts for s in seeds])
         told_of[rule] = {"by_samples": {
-            str(n): {**told(own[:, i]), "tune_f1": float(np.mean([found[rule, s].tune[i] for s in seeds])),
+            str(n): {**told(own[:, i]), "f1_macro": float(np.mean([found[rule, s].macro[i] for s in seeds])),
+                     "tune_f1": float(np.mean([found[rule, s].tune[i] for s in seeds])),
                      "boxes": float(np.mean([found[rule, s].boxes[i] for s in seeds]))}
             for i, n in enumerate(samples)
         }}  # fmt: skip
@@ -126,6 +131,11 @@ def table(
             other: {str(n): ahead(f1_of["ours"][:, i], f1_of[other][:, i]) for i, n in enumerate(samples)}
             for other in rules[1:]
         }
+        result["ahead_macro"] = {
+            other: {str(n): ahead(np.array([found["ours", s].macro[i] for s in seeds]),
+                                  np.array([found[other, s].macro[i] for s in seeds])) for i, n in enumerate(samples)}
+            for other in rules[1:]
+        }  # fmt: skip
     return result
 
 
