@@ -28,10 +28,10 @@ from handful.detect.evaluate import STATS, coco_table
 from handful.detect.fusion import fuse
 from handful.detect.irene import Detections, Irene
 from handful.detect.kept import Kept, kept
-from handful.detect.proposals_nanodet import letterbox
+from handful.detect.framing import letterbox
 from handful.errors import HandfulError
 from handful.files import to_json
-from handful.models.nanodet import SIDE_PX
+from handful.models.nanodet import MEAN_BGR, SIDE_PX, STD_BGR
 from handful.train.feed import photo_of, split_of
 
 SOURCES = ("nanodet", "objectness", "torchvision")
@@ -46,12 +46,12 @@ def supervised(photos: Sequence[Kept], irene: Irene, classes: Sequence[str]) -> 
     classes: COCO's 80 names in the order of their numbers.
     """
     found = []
-    eye: Any = irene.eye
+    network: Any = irene.eye.network
     for one in photos:
         frame, factor, at = letterbox(photo_of(one.sample).rgb_u8, SIDE_PX)
-        x = (frame[:, :, ::-1].astype(np.float32) - eye._mean) / eye._std
+        x = (frame[:, :, ::-1].astype(np.float32) - np.array(MEAN_BGR, np.float32)) / np.array(STD_BGR, np.float32)
         with torch.inference_mode():
-            scores, boxes, _ = eye.network(torch.from_numpy(x.transpose(2, 0, 1)[None].copy()))
+            scores, boxes, _ = network(torch.from_numpy(x.transpose(2, 0, 1)[None].copy()))
         box, label = np.nonzero(scores[0].numpy() > 0.05)
         whole = (boxes[0].numpy().astype(np.float64)[box] - np.array([*at, *at])) / factor
         whole = np.clip(whole, 0, [*one.size_wh, *one.size_wh])
