@@ -1,7 +1,7 @@
 """Make src/handful/detect/weights/objectness.safetensors: train the shipped proposer and write down what it saw.
 
     python tools/make_objectness.py ../shared/data --work DIR [--seed 0] [--epochs 12] [--scenes 500] [--frame 320]
-                                    [--background 1.0] [--threads 1] [--out DIR]
+                                    [--background 1.0] [--photos all] [--threads 1] [--out DIR]
 
 One data set of one class, "thing", is made once in --work, labels of classes thrown away:
 
@@ -11,7 +11,8 @@ One data set of one class, "thing", is made once in --work, labels of classes th
     msrc-seg train, every third photo of camvid train
                         boxes that NanoDet-g, trained on COCO, is surest of (handful weights get nanodet)
 
-and `handful train detect --net objectness` run on it, judged on coco-mini val. Stopped, the same command goes on where
+With --photos free only the first two, and of coco-mini only photos whose licence allows commercial use (4, 5, 7, 8; 57
+of 257). Then `handful train detect --net objectness` runs on it, judged on coco-mini val. Stopped, the same command goes on where
 it was.
 """
 
@@ -40,6 +41,7 @@ from handful.progress import track
 from handful.train.feed_boxes import Zoom
 from handful.train.recipe_detect import run
 
+FREE = (4, 5, 7, 8)  # COCO's numbers of the licences without NC or ND
 SURE, ALIKE = 0.35, 0.6  # of NanoDet: quality of a box that is taken for a thing, and IoU above which two are one
 Rows = list[list[float]]
 
@@ -79,16 +81,19 @@ class Things:
             write_json(self.root / f"instances_{split}.json", held)
 
 
-def make(root: Path, data: Path, count: int, seed: int) -> dict[str, int]:
-    """The data set; returns how many photos of each kind train has."""
+def make(root: Path, data: Path, count: int, seed: int, photos: str = "all") -> dict[str, int]:
+    """The data set; returns how many photos of each kind train has. photos: all or free."""
     rng = np.random.default_rng(seed)
     things, counts = Things(root), dict[str, int]()
     coco = formats.read(data / "coco-mini", format="coco")
+    said = {i["file_name"]: i.get("license") for i in read_json(data / "coco-mini/instances_train.json")["images"]}
     whole: list[SeedRef] = []
     for sample in coco:
         own, crowds = ([[float(v) for v in box] for o in sample.objects or () if o.crowd == crowd
                         and (box := box_of(o)) is not None] for crowd in (False, True))  # fmt: skip
         split = str(sample.split)
+        if split == "train" and photos == "free" and said[sample.path.name] not in FREE:
+            continue
         things.put(split, f"coco-{sample.path.stem}", sample.path, own, crowds)
         counts[split] = counts.get(split, 0) + 1
         outlined = all(o.polygons_px or o.rle is not None for o in sample.objects or ())
@@ -104,10 +109,11 @@ def make(root: Path, data: Path, count: int, seed: int) -> dict[str, int]:
         made = scenes.scene(base, items, rng=rng, count=(2, 8), scale=(0.2, 2.0))
         things.put("train", f"scene-{number}", made.rgb_u8, made.boxes.xyxy_px.tolist())
     counts["scenes"] = count
-    eye = pick(handful.detect, "proposals", "nanodet").load()
-    for name, step in (("msrc-seg", 1), ("camvid", 3)):
-        photos = sorted((data / name / "images" / "train").iterdir())[::step]
-        for photo in track(photos, f"boxes of {name}", len(photos)):
+    others = (("msrc-seg", 1), ("camvid", 3)) if photos == "all" else ()
+    eye: Any = pick(handful.detect, "proposals", "nanodet").load() if others else None
+    for name, step in others:
+        every = sorted((data / name / "images" / "train").iterdir())[::step]
+        for photo in track(every, f"boxes of {name}", len(every)):
             seen = eye.look(read_photo(photo).rgb_u8, 100)
             sure = seen.quality >= SURE
             boxes = seen.xyxy_px[sure]
@@ -129,16 +135,19 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=500)
     parser.add_argument("--frame", type=int, default=320)
     parser.add_argument("--background", type=float, default=1.0)
+    parser.add_argument("--photos", choices=["all", "free"], default="all")
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, default=SHIPPED.parent)
     o = parser.parse_args()
-    root, counted = o.work / f"things-{o.scenes}", o.work / f"things-{o.scenes}.json"
+    which = f"{o.scenes}" if o.photos == "all" else f"{o.scenes}-free"
+    root, counted = o.work / f"things-{which}", o.work / f"things-{which}.json"
     if not root.exists():
         with replacing_folder(root) as part:
-            counts = make(part, o.data, o.scenes, 0)
+            counts = make(part, o.data, o.scenes, 0, o.photos)
         write_json(counted, counts)
-    model = o.work / f"objectness-{o.frame}-{o.background:g}-{o.epochs}-{o.seed}"
+    name = f"objectness-{o.frame}-{o.background:g}-{o.epochs}-{o.seed}" + ("-free" if o.photos == "free" else "")
+    model = o.work / name
     if not (model / META).exists():
         run(root, model, net="objectness", args={"background": o.background}, size_hw=(o.frame, o.frame),
             epochs=o.epochs, batch=8, lr=o.lr, ema=0.998, every=3, seed=o.seed, threads=o.threads, workers=1,
@@ -157,9 +166,9 @@ def main() -> None:
         "minutes": meta["minutes"], "frame_hw": [o.frame, o.frame], "background": o.background,
         "params": meta["params"], "photos": of,
         "trained_on": f"ImageNet-1k (EfficientNet-Lite0); boxes of {of['train']} photos of COCO train2017, classes "
-        f"thrown away; {of['scenes']} scenes dreamed from them; boxes that NanoDet-g, trained on COCO train2017, gave "
-        f"a quality of {SURE} or more in {of['msrc-seg']} photos of MSRC and {of['camvid']} of CamVid. Most of the "
-        "COCO photos are licensed for non-commercial use only",
+        f"thrown away; {of['scenes']} scenes dreamed from them" + ("" if o.photos == "free" else "; boxes that "
+        f"NanoDet-g, trained on COCO train2017, gave a quality of {SURE} or more in {of['msrc-seg']} photos of MSRC and "
+        f"{of['camvid']} of CamVid. Most of the COCO photos are licensed for non-commercial use only"),
     })  # fmt: skip
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, {meta['params']:,} parameters")
 
