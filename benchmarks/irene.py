@@ -25,10 +25,10 @@ from told import cache_of, named, right, spread, table, told
 from handful.data import formats
 from handful.detect import pool
 from handful.detect.evaluate import STATS, coco_table
+from handful.detect.framing import letterbox
 from handful.detect.fusion import fuse
 from handful.detect.irene import Detections, Irene
 from handful.detect.kept import Kept, kept
-from handful.detect.framing import letterbox
 from handful.errors import HandfulError
 from handful.files import to_json
 from handful.models.nanodet import MEAN_BGR, SIDE_PX, STD_BGR

@@ -12,8 +12,8 @@ One data set of one class, "thing", is made once in --work, labels of classes th
                         boxes that NanoDet-g, trained on COCO, is surest of (handful weights get nanodet)
 
 With --photos free only the first two, and of coco-mini only photos whose licence allows commercial use (4, 5, 7, 8; 57
-of 257). Then `handful train detect --net objectness` runs on it, judged on coco-mini val. Stopped, the same command goes on where
-it was.
+of 257). Then `handful train detect --net objectness` runs on it, judged on coco-mini val. Stopped, the same command
+goes on where it was.
 """
 
 from __future__ import annotations
@@ -167,8 +167,8 @@ def main() -> None:
         "params": meta["params"], "photos": of,
         "trained_on": f"ImageNet-1k (EfficientNet-Lite0); boxes of {of['train']} photos of COCO train2017, classes "
         f"thrown away; {of['scenes']} scenes dreamed from them" + ("" if o.photos == "free" else "; boxes that "
-        f"NanoDet-g, trained on COCO train2017, gave a quality of {SURE} or more in {of['msrc-seg']} photos of MSRC and "
-        f"{of['camvid']} of CamVid. Most of the COCO photos are licensed for non-commercial use only"),
+        f"NanoDet-g, trained on COCO train2017, gave a quality of {SURE} or more in {of['msrc-seg']} photos of MSRC "
+        f"and {of['camvid']} of CamVid. Most of the COCO photos are licensed for non-commercial use only"),
     })  # fmt: skip
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, {meta['params']:,} parameters")
 
