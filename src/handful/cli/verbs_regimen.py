@@ -57,7 +57,8 @@ def heatmap(out: Path, no_classes: bool, as_json: bool, **given: Any) -> None:
     """
     from handful.detect import heatmap as maps
 
-    result = maps.run(given.pop("pool"), out, **({"classes": ()} if no_classes else {}), **_asked(given))
+    options = {**_asked(given), **({"classes": ()} if no_classes else {})}
+    result = maps.run(given.pop("pool"), out, **options)
     say(result, as_json, lambda r: _map_text(r, out))
 
 
