@@ -15,6 +15,7 @@ from handful.detect import heatmap, regimen
 from handful.detect.exam import Exam, f1
 from handful.detect.heatmap import class_study, mapped, resampled, told, weights
 from handful.detect.heatmap_picture import outline
+from handful.detect.irene import Irene
 from handful.detect.lessons import RULES, Run, as_reported, by_fault, faults, poorest
 from handful.detect.pool import Learned, drawn, learned, places, read
 from handful.detect.workers import each
@@ -228,6 +229,10 @@ def test_the_verbs(
     page = (tmp_path / "r" / "regimen.html").read_text()
     assert "Answered worst" in page and page.count("<figure>") == 5 and "<svg" in page and "http" not in page.replace(
         "http://www.w3.org", "")  # fmt: skip
+    for name, partial in (("whole", ()), ("part", ("--partial",))):
+        given = ("--class", "apple", "--max-samples", 3, "--proposals", "blobs")
+        assert typed(capsys, "teach", data, "--out", tmp_path / name, *given, *partial)[0] == 0
+        assert bool(Irene.load(tmp_path / name).bank.held) == (name == "whole")
     code, _, err = typed(capsys, "heatmap", data, "--proposals", "blob")
     assert code == 2 and "blobs" in err
     with pytest.raises(UnknownName, match="rule"):

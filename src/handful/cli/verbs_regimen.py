@@ -57,8 +57,8 @@ def heatmap(out: Path, no_classes: bool, as_json: bool, **given: Any) -> None:
     """
     from handful.detect import heatmap as maps
 
-    fewer: dict[str, Any] = {"classes": ()} if no_classes else {}
-    result = maps.run(given.pop("pool"), out, **fewer, **_asked(given))
+    options = {**_asked(given), **({"classes": ()} if no_classes else {})}
+    result = maps.run(given.pop("pool"), out, **options)
     say(result, as_json, lambda r: _map_text(r, out))
 
 

@@ -78,7 +78,7 @@ class Bank:
         rows = []
         for photo in sorted({name for name, _ in self.held} & set(taught)):
             boxes = sorted(box for name, box in self.held if name == photo)
-            free = np.asarray((iou(np.array(taught[photo]).reshape(-1, 4), np.array(boxes)) < AWAY).all(axis=0))
+            free = np.atleast_1d((iou(np.array(taught[photo]).reshape(-1, 4), np.array(boxes)) < AWAY).all(axis=0))
             rows += [self.held[photo, box] for box, ok in zip(boxes, free.tolist(), strict=True) if ok]
         return of(np.stack(rows)) if rows else None
 
