@@ -46,10 +46,12 @@ def teach_boxes(
 @click.option("--least", type=click.FloatRange(0, 1), default=0.2, show_default=True, help="Leave out lower scores.")
 @click.option("--unknown", is_flag=True, help="Also tell of things that are none of the taught classes.")
 @click.option("--explain", is_flag=True, help="With each, the taught boxes it is most like.")
+@click.option("--runtime", help="Ask the detector as compiled for this runtime; compiled first when it was not.")
+@click.option("--precision", default="fp32", show_default=True, help="fp32 or fp16, with --runtime.")
 @common
 def detect(
     detector: Path, images: Sequence[Path], out: Path | None, vigilance: float | None, least: float, unknown: bool,
-    explain: bool, as_json: bool,
+    explain: bool, runtime: str | None, precision: str, as_json: bool,
 ) -> None:  # fmt: skip
     """Find in each of IMAGES the things DETECTOR was taught.
 
@@ -59,11 +61,17 @@ def detect(
     from handful.detect.irene import Irene
     from handful.files import write_json
 
-    irene = Irene.load(detector)
+    irene: Irene = Irene.load(detector)
+    asked: Any = irene
+    if runtime is not None:
+        from handful.device.compile import compile_model
+        from handful.device.detector import OnDevice
+
+        asked = OnDevice.load(compile_model(detector, runtime, precision).folder)
     rows: list[dict[str, Any]] = []
     failed: list[dict[str, str]] = []
     for path, image in readable(images, failed):
-        found = irene.detect(image.rgb_u8, vigilance=vigilance, unknown=unknown, least=least)
+        found = asked.detect(image.rgb_u8, vigilance=vigilance, unknown=unknown, least=least)
         told = found.rows()
         for i, row in enumerate(told if explain else []):
             row["like"] = irene.explain(found, i, 3)
