@@ -133,7 +133,7 @@ def main() -> None:
     count, timed = options.photos, options.timed
     if options.quick:
         pairs, count, timed = [("onnxruntime", "fp32")], 3, 3
-    work = options.work or (cache_home() or Path("detect_device.work")) / "detect-device"
+    work = options.work or (cache_home() or Path(".")) / "detect-device"
     photos = sorted(photos_below(data_folder() / "coco-mini" / "images" / "val"))[:count]
     runs = []
     for seed in options.seeds[:1] if options.detector else options.seeds:

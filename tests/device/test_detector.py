@@ -24,7 +24,7 @@ from handful.device.compile import Artefact, compile_model, load_artefact, shipp
 from handful.device.detector import OnDevice, padded
 from handful.errors import CompileError, DataError, MissingPackage
 from handful.pick import pick
-from tests.conftest import ROOT
+from tests.conftest import ROOT, save
 
 torch = pytest.importorskip("torch")
 EYES = str(ROOT / "tests" / "detect" / "eyes")
@@ -102,7 +102,18 @@ def test_graphs_alone_find_the_same(irene: Irene, pictures: Photos, want: list[D
     for vigilance in (2.0, 5.0):
         one, other = (side.detect(pictures[0], vigilance=vigilance) for side in (device, irene))
         assert len(one) == len(other)
-    assert len(device.detect(np.zeros((20, 30, 3), np.uint8), least=1.0)) == 0
+    assert len(device.detect(pictures[0], least=1.0)) == 0
+
+
+def test_a_photo_in_which_nothing_is_proposed(irene: Irene, pictures: Photos) -> None:
+    class Blind(InTorch):
+        def run(self, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+            out = super().run(feed)
+            return {**out, "boxes": out["boxes"] * 0}
+
+    device = device_of(irene)
+    device.sessions["propose"] = Blind(graphs.parts(irene)["propose"])
+    assert len(device.detect(pictures[0], unknown=True)) == 0 and "crops" not in device.ms
 
 
 def test_a_second_look_finds_the_same(monkeypatch: pytest.MonkeyPatch, pictures: Photos) -> None:
@@ -342,6 +353,23 @@ def test_what_is_shipped_is_enough(in_torch: Artefact, tmp_path: Path, capsys: p
 def test_it_runs_in_this_process_too(in_torch: Artefact, pictures: Photos, want: list[Detections]) -> None:
     device = OnDevice.load(in_torch.folder)
     assert agreement([device.detect(rgb, unknown=True) for rgb in pictures[:2]], want[:2])["matched_of_want"] == 1
+
+
+def test_detect_asks_what_was_compiled(
+    in_torch: Artefact, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photo = str(save(sample_photo("cat"), tmp_path / "cat.png"))
+    told = []
+    for more in ([], ["--runtime", "torch"]):
+        main(["detect", str(in_torch.model), photo, "--json", "--explain", "--unknown", "--least", "0", *more])
+        told.append(json.loads(capsys.readouterr().out)["images"][0]["found"])
+    plain, compiled = told
+    assert plain and [row["class"] for row in plain] == [row["class"] for row in compiled]
+    assert [row["like"][0]["photo"] for row in plain] == [row["like"][0]["photo"] for row in compiled]
+    monkeypatch.setattr(OnDevice, "detect", lambda self, rgb, **how: 1 / 0)
+    main(["detect", str(in_torch.model), photo])
+    with pytest.raises(ZeroDivisionError):
+        main(["detect", str(in_torch.model), photo, "--runtime", "torch"])
 
 
 def test_other_folders_are_refused(in_torch: Artefact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

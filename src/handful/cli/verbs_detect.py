@@ -61,11 +61,13 @@ look_option = click.option(
 @click.option("--explain", is_flag=True, help="With each, the taught boxes it is most like.")
 @click.option("--masks", is_flag=True, help="Also the pixels of each, as COCO's run lengths, and drawn.")
 @click.option("--masks-by", help="head, grabcut or none, instead of the detector's own way to masks.")
+@click.option("--runtime", help="Ask the detector as compiled for this runtime; compiled first when it was not.")
+@click.option("--precision", default="fp32", show_default=True, help="fp32 or fp16, with --runtime.")
 @common
 def detect(
     detector: Path, images: Sequence[Path], video: Path | None, out: Path | None, look: str | None,
     vigilance: float | None, least: float | None, unknown: bool, explain: bool, masks: bool, masks_by: str | None,
-    as_json: bool,
+    runtime: str | None, precision: str, as_json: bool,
 ) -> None:  # fmt: skip
     """Find in each of IMAGES the things DETECTOR was taught.
 
@@ -74,18 +76,30 @@ def detect(
     """
     if (video is None) == (not images):
         raise click.UsageError("wanted either images or --video FILE")
+    if video is not None and (runtime or masks or masks_by):
+        raise click.UsageError("--video goes without --runtime and --masks")
+    if runtime is not None and look not in (None, "whole"):
+        raise click.UsageError("a compiled detector looks at one scale: --runtime goes without --look")
     from handful.detect.draw import drawn
     from handful.detect.irene import Irene
     from handful.files import write_json
 
     irene = Irene.load(detector, look)
+    asked: Any = irene
+    if runtime is not None:
+        from handful.device.compile import compile_model
+        from handful.device.detector import OnDevice
+
+        asked = OnDevice.load(compile_model(detector, runtime, precision).folder)
     if video is not None:
         _film(irene, detector, video, out, explain, as_json, vigilance=vigilance, least=least, unknown=unknown)
         return
     rows: list[dict[str, Any]] = []
     failed: list[dict[str, str]] = []
     for path, image in readable(images, failed):
-        found = irene.detect(image.rgb_u8, vigilance=vigilance, unknown=unknown, least=least, masks=masks_by or masks)
+        found = asked.detect(image.rgb_u8, vigilance=vigilance, unknown=unknown, least=least)
+        if masks_by or masks:
+            found = irene.masked(image.rgb_u8, found, masks_by or True)
         told = found.rows()
         for i, row in enumerate(told if explain else []):
             row["like"] = irene.explain(found, i, 3)

@@ -12,7 +12,7 @@ import numpy as np
 
 import handful.device
 from handful.detect import graphs
-from handful.detect.contract import Seen, inside_photo
+from handful.detect.contract import Seen
 from handful.detect.describe import crops
 from handful.detect.framing import best_boxes, letterbox, on_frame, on_photo
 from handful.detect.fusion import Fusion
@@ -101,7 +101,9 @@ class OnDevice:
     def ask(self, rgb_u8: np.ndarray, seen: Seen | None = None) -> Asked:
         """As Irene.ask; seen: what look gave."""
         seen = seen or self.look(rgb_u8)
-        boxes, _ = inside_photo(seen.xyxy_px, (rgb_u8.shape[1], rgb_u8.shape[0]))
+        boxes = seen.xyxy_px
+        if not len(boxes):
+            return Asked(boxes, seen.quality, seen.scale, np.zeros((0, 0)), np.zeros((0, len(self.classes))))
         feed: dict[str, np.ndarray] = {}
         if self.plan["features"]:
             feed["of_eye"] = padded(seen.features(boxes), self.batch)
@@ -126,12 +128,12 @@ class OnDevice:
         count = int(self.crops["at_once"])
         with self._timed("cut"):
             frames = crops(rgb_u8, boxes, int(self.crops["side_px"]), float(self.crops["margin"]))
-        rows = [np.zeros((0, 0), np.float32)]
+        rows = []
         with self._timed("crops"):
             for start in range(0, len(frames), count):
                 own = frames[start : start + count]
                 rows.append(self.sessions["crops"].run({"crops": padded(own, count, np.uint8)})["of_crop"][: len(own)])
-        return np.concatenate(rows[1:] or rows)
+        return np.concatenate(rows)
 
     @contextmanager
     def _timed(self, name: str) -> Iterator[None]:
