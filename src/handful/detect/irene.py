@@ -35,7 +35,6 @@ RIDGE = 2.0  # of 0.25, 1, 2 and 3 on COCO boxes: 0.25 is worse, the others are 
 LOOKED_AT = 100  # boxes of a photo that NEMO is asked about
 CLASSES_A_BOX = 5
 LEAST_SCORE = 0.02
-ONE_NAME = 0.8  # IoU above which two answers are one thing, which has one name
 SAME = 0.99  # IoU above which two taught boxes are one
 EXAMPLES = "examples.safetensors"
 RULE = "sqrt(quality x softmax(NEMO's scores, none of these among them)); boxes of a class fused"
@@ -195,7 +194,7 @@ class Irene:
         vigilance: instead of the detector's own. unknown: also tell of boxes that are none of the taught classes, with
         the score sqrt(quality x chance of none) and the nearest class. careful: False tells of every class that scores
         at all, whatever NEMO's vigilance says, as measures of ranking (AP) want it. least: score below which nothing is
-        told. Of answers about one thing (IoU above ONE_NAME) the best is told, except with careful=False.
+        told. Of several answers about one thing (Fusion.one_name) the best is told, except with careful=False.
         """
         solution = self.solution()
         chance, margin = chances(solution, about.nats, self.nemo.vigilance if vigilance is None else vigilance)
@@ -212,14 +211,14 @@ class Irene:
         stays = score[box, label] >= least
         box, label = box[stays], label[stays]
         found = fuse(about.xyxy_px[box], score[box, label], label, about.scale[box], self.fusion)
-        stays = np.arange(len(found))
+        told = np.arange(len(found))
         if careful:  # an answer is one name a thing, the known one where there is one; a ranking is of all of them
-            stays = np.sort(apart(found.xyxy_px, (found.score + (found.label != none)) / 2, ONE_NAME))
-        box = box[found.source[stays]]
+            told = np.sort(apart(found.xyxy_px, (found.score + (found.label != none)) / 2, self.fusion.one_name))
+        box = box[found.source[told]]
         nearest = margin.argmax(axis=1)
-        label = np.where(found.label[stays] == none, nearest[box], found.label[stays])
+        label = np.where(found.label[told] == none, nearest[box], found.label[told])
         return Detections(
-            solution.classes, found.xyxy_px[stays], found.score[stays], label, margin[box, label], about.vectors[box]
+            solution.classes, found.xyxy_px[told], found.score[told], label, margin[box, label], about.vectors[box]
         )
 
     def detect(self, rgb_u8: np.ndarray, **how: Any) -> Detections:
