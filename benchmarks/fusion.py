@@ -7,7 +7,8 @@ A detector taught at most --samples boxes a class of the train photos, drawn by 
 scales; boxes, vectors and NEMO's scores are those that benchmarks/focus.py keeps, so the ways differ in nothing else.
 The 2018 report saw large things lost by Soft-NMS across scales; `large_lost` is AP of large things by Soft-NMS across
 scales (SNIPER's: nothing within, Gaussian, sigma 0.55) minus that of the same boxes by NMS within a scale alone and
-merging across. --tune asks every second train photo, taught from the others.
+merging across. --tune is that of focus.py. Last, F1 at the vigilance of 3.0 when
+a thing may have several names and when it has one (Fusion.one_name).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import torch
 from common import save
 from focus import Bench, spread
 
+from handful.detect.evaluate import Answers
 from handful.detect.fusion import Fusion
 from handful.detect.multiscale import LOOKS, Scales
 from handful.files import cache_home, to_json
@@ -76,7 +78,20 @@ def main() -> None:
     lost = [(one["APl"] or 0.0) - (other["APl"] or 0.0) for one, other in zip(each[SNIPER], each[OURS], strict=True)]
     print("AP of large things, Soft-NMS over all scales less merged: "
           + ", ".join(f"{100 * v:+.2f}" for v in lost) + " (each seed)", flush=True)  # fmt: skip
+    named: dict[str, Any] = {}
+    for overlap in (1.0, 0.9, 0.8, 0.7, 0.6):
+        found = []
+        for irene, about in asked:
+            irene.fusion, answers = Fusion(one_name=overlap), Answers(irene.classes)
+            for (truth, _), one in zip(bench.truth(), about, strict=True):
+                answers.add(truth, irene.tell(one))
+            found.append(answers.told())
+        named[str(overlap)] = spread(found)
+        f1 = named[str(overlap)]["f1"]
+        print(f"one name above IoU {overlap}: F1 {100 * f1['mean']:.1f} ({100 * f1['least']:.1f} to "
+              f"{100 * f1['most']:.1f})", flush=True)  # fmt: skip
     result: dict[str, Any] = {
+        "one_name": named,
         "ways": rows, "each": each, "large_lost": lost, "seeds": options.seeds, "samples": options.samples,
         "count": options.count, "look": options.look, "backbone": options.backbone, "tune": options.tune,
     }  # fmt: skip

@@ -74,6 +74,17 @@ def test_a_film_that_breaks_off_gives_the_frames_before(irene: Irene, path: Path
     assert Film(tmp_path / "out" / "film.mp4").count == n
 
 
+def test_a_film_that_ends_between_two_frames_is_short_too(irene: Irene, path: Path) -> None:
+    with av.open(str(path)) as held:
+        packets = [p for p in held.demux(video=0) if p.size]
+    end = sorted(p.pos + p.size for p in packets)[7]
+    short = path.with_name("short.mp4")
+    short.write_bytes(path.read_bytes()[:end])
+    told = watched(irene, short)
+    assert told["ended"] == "broken" and 2 <= len(told["frames"]) < COUNT
+    assert f"after {len(told['frames'])}" in told["why"] or f"the {len(told['frames'])} frames" in told["why"]
+
+
 @pytest.mark.parametrize("data", [b"", b"no film", b"\x00\x00\x00\x18ftypmp42" + bytes(40)])
 def test_no_film_says_so(irene: Irene, data: bytes, tmp_path: Path) -> None:
     (tmp_path / "x.mp4").write_bytes(data)

@@ -13,6 +13,7 @@ import pytest
 import handful.detect
 from handful.detect import multiscale
 from handful.detect.chips import ranges, valid
+from handful.detect.contract import Seen
 from handful.detect.fusion import iou
 from handful.detect.irene import Irene
 from handful.detect.multiscale import ManyScales, Scales, Worth, fitting, ladder
@@ -158,6 +159,8 @@ def test_a_ladder() -> None:
         assert any(s.kept[0] <= size <= s.kept[1] for s in long), size
     assert [ladder((wide, 100), 64, 1)[1] for wide in (100, 300, 301)] == [1, 1, 3]
     assert ranges([1.0], 64)[0].trained == (0.0, math.inf)
+    far, near_by = ranges([0.02, 1.0], 416)
+    assert near_by.kept[1] >= far.kept[0] > 0 and near_by.trained[1] >= far.trained[0]
 
 
 def test_as_many_scales_as_the_boxes_ask_for() -> None:
@@ -228,8 +231,28 @@ def test_a_thousand_things_in_a_photo() -> None:
     assert len(few) == 10
 
 
-def test_boxes_of_a_scale_are_of_its_sizes() -> None:
-    seen = ManyScales(Squint(), Scales(2, "pyramid")).look(photo(WH, [(60, 60, 180, 180), SMALL]))
+def test_each_scale_is_believed_about_its_sizes() -> None:
+    # the one is whole in a window of the finer scale and too large for it; the other is seen by both, and left to it
+    huge, both = (8, 8, 248, 248), (400, 80, 420, 100)
+    for look, focus in (("pyramid", False), ("focus", True)):
+        seen = ManyScales(Squint(focus), Scales(2, look, threshold=0.5)).look(photo(WH, [huge, both]))
+        found = [tuple(box) for box in seen.xyxy_px.round().tolist()]
+        told = {tuple(box): int(k) for box, k in zip(found, seen.scale, strict=True)}
+        assert len(seen) == 2 and told[huge] == 0, look
+        assert told[both] == (1 if look == "pyramid" else 0)  # nothing says that focus should look there again
     levels, _ = ladder(WH, SIDE_PX, 2)
-    for i, level in enumerate(levels):
-        assert valid(seen.xyxy_px[seen.scale == i], (0 if not i else level.kept[0], level.kept[1])).all()
+    assert valid(np.array([huge], np.float64), levels[0].kept) and not valid(np.array([huge]), levels[1].kept)
+
+
+def test_a_box_that_is_mostly_of_the_empty_canvas_is_nothing() -> None:
+    class Wide(Squint):
+        def look(self, rgb_u8: np.ndarray, most: int = 100) -> Seen:
+            seen = super().look(rgb_u8, most)
+            if rgb_u8.shape != (SIDE_PX, SIDE_PX, 3):
+                return seen
+            box = np.array([[30.0, 30.0, 90.0, 90.0]])  # what is cut out ends at 64
+            return Seen(box, np.ones(1), np.zeros(1, np.int64), seen.features, seen.focus)
+
+    eye = ManyScales(Wide(focus=True), Scales(2, "focus", threshold=0.5, least=2))
+    seen = eye.look(photo(WH, [(500, 372, 512, 384)]))  # in the corner: the rest of it would not look cut
+    assert eye.px == 2 * SIDE_PX**2 and len(seen) == 0

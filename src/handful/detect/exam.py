@@ -14,7 +14,6 @@ import numpy as np
 from handful.detect.background import BELOW
 from handful.detect.evaluate import MATCH
 from handful.detect.fusion import FLOOR, Fusion, apart, fuse, iou
-from handful.detect.irene import ONE_NAME
 from handful.detect.kept import Kept
 from handful.detect.pool import Learned
 from handful.detect.rules import TOLD, answered
@@ -61,7 +60,7 @@ class Exam:
         for i, one in enumerate(photos):
             m, n = counts[i], len(one.truth.names)
             over = iou(self.boxes[i], self.boxes[i])
-            self.overlap[i, :m, :m], self.one[i, :m, :m] = over > self.fusion.overlap, over > ONE_NAME
+            self.overlap[i, :m, :m], self.one[i, :m, :m] = over > self.fusion.overlap, over > self.fusion.one_name
             self.shared[i, :m, :n] = iou(one.truth.boxes, self.boxes[i]).T
         self.crowd = np.zeros((len(photos), things), bool)
         for i, one in enumerate(photos):
@@ -171,7 +170,7 @@ class Exam:
             own = np.flatnonzero(self.photo[box] == i)
             place, truth = self.place[box[own]], self.photos[i].truth.boxes
             made = fuse(self.boxes[i][place], score[own], label[own], self.scale[i][place], self.fusion)
-            stays = np.sort(apart(made.xyxy_px, made.score, ONE_NAME))
+            stays = np.sort(apart(made.xyxy_px, made.score, self.fusion.one_name))
             share = np.full((len(stays), self.crowd.shape[1]), -1.0)
             share[:, : len(truth)] = iou(truth, made.xyxy_px[stays]).T
             rows.append((box[own[made.source[stays]]], made.label[stays], made.score[stays], share))

@@ -152,7 +152,9 @@ class Fusion:
 
     within: one of WAYS, or "none", for the boxes that one scale found. across: one of WAYS, "merged", "merged_vote" or
     "none", for those of all scales together. overlap (hard, soft_linear), sigma (soft_gaussian, strongest), merge (the
-    IoU of merged): see there; part: power of part_in_whole, 0 for none. most: boxes kept of a photo.
+    IoU of merged): see there; part: power of part_in_whole, 0 for none. one_name: IoU above which two answers are one
+    thing, whose better name alone is told, 1 for never; measures of ranking are given all (Irene.tell). most: boxes
+    kept of a photo.
     SNIPER's own is within="none", across="soft_gaussian", sigma=0.55 (Singh 2018, arXiv:1805.09300).
     """
 
@@ -162,6 +164,7 @@ class Fusion:
     sigma: float = 0.5
     merge: float = 0.6
     part: float = 0.0
+    one_name: float = 0.7
     most: int = 100
 
     def __post_init__(self) -> None:
@@ -172,7 +175,7 @@ class Fusion:
                               getattr(self, name), known)  # fmt: skip
         for field in fields(self):
             value = getattr(self, field.name)
-            if field.name in ("overlap", "merge") and not 0 < value <= 1:
+            if field.name in ("overlap", "merge", "one_name") and not 0 < value <= 1:
                 raise DataError(f"{field.name} is {value}; wanted an IoU above 0, at most 1")
             if (field.name == "sigma" and not value > 0) or (field.name == "part" and not value >= 0):
                 raise DataError(f"{field.name} is {value}; wanted a number above 0")

@@ -37,7 +37,6 @@ from handful.teach.nemo import Nemo, Solution
 KIND = "irene"
 RIDGE = 2.0  # of 0.25, 1, 2 and 3 on COCO boxes: 0.25 is worse, the others are level
 LOOKED_AT = 100  # boxes of a photo that NEMO is asked about
-ONE_NAME = 0.8  # IoU above which two answers are one thing, which has one name
 SAME = 0.99  # IoU above which two taught boxes are one
 EXAMPLES = "examples.safetensors"
 RULE = "sqrt(quality x softmax(NEMO's scores, none of these among them)); boxes of a class fused"
@@ -240,8 +239,8 @@ class Irene:
         vigilance: instead of the detector's own. unknown: also tell of boxes that are none of the taught classes, with
         the score sqrt(quality x chance of none) and the nearest class. careful: False tells of every class that scores
         at all, whatever NEMO's vigilance says, as measures of ranking (AP) want it. least: score below which nothing is
-        told; None for rules.TOLD, or next to nothing when not careful. rival: as rules.chances. Of answers about one
-        thing (IoU above ONE_NAME) the best is told, except with careful=False.
+        told; None for rules.TOLD, or next to nothing when not careful. rival: as rules.chances. Of several answers
+        about one thing (Fusion.one_name) the best is told, except with careful=False.
         """
         careful_at = self.nemo.vigilance if vigilance is None else vigilance
         return told(about, self.solution(), self.fusion, careful_at, unknown=unknown, careful=careful, least=least,
@@ -372,7 +371,7 @@ def told(
     found = fuse(about.xyxy_px[box], said.score, said.label, about.scale[box], fusion)
     stays = np.arange(len(found))
     if careful:  # an answer is one name a thing, the known one where there is one; a ranking is of all of them
-        stays = np.sort(apart(found.xyxy_px, (found.score + (found.label != none)) / 2, ONE_NAME))
+        stays = np.sort(apart(found.xyxy_px, (found.score + (found.label != none)) / 2, fusion.one_name))
     box = box[found.source[stays]]
     nearest = margin.argmax(axis=1)
     label = np.where(found.label[stays] == none, nearest[box], found.label[stays])
