@@ -85,6 +85,35 @@ def test_a_film_that_ends_between_two_frames_is_short_too(irene: Irene, path: Pa
     assert f"after {len(told['frames'])}" in told["why"] or f"the {len(told['frames'])} frames" in told["why"]
 
 
+def test_a_frame_the_decoder_had_to_make_up_ends_it(
+    irene: Irene, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    class Torn:
+        def __init__(self, frame: object, number: int) -> None:
+            self.frame, self.is_corrupt = frame, number == 5
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self.frame, name)
+
+    class Held:
+        def __init__(self, held: object) -> None:
+            self.held = held
+
+        def __enter__(self) -> Held:
+            return self
+
+        def __exit__(self, *error: object) -> None:
+            self.held.close()  # type: ignore[attr-defined]
+
+        def decode(self, video: int) -> list[Torn]:
+            return [Torn(f, i) for i, f in enumerate(self.held.decode(video=video))]  # type: ignore[attr-defined]
+
+    film_of = Film(path)
+    opened = av.open
+    monkeypatch.setattr(av, "open", lambda file: Held(opened(file)))
+    assert len(list(film_of)) == 5 and "is damaged in frame 5; the 5 frames before" in film_of.why
+
+
 @pytest.mark.parametrize("data", [b"", b"no film", b"\x00\x00\x00\x18ftypmp42" + bytes(40)])
 def test_no_film_says_so(irene: Irene, data: bytes, tmp_path: Path) -> None:
     (tmp_path / "x.mp4").write_bytes(data)

@@ -42,7 +42,7 @@ LONG = 3.0  # a photo so many times as long as high is also looked at in pieces:
 ENLARGED = 4.0  # px of the input for one of the photo: larger than that there is nothing more to see
 NEAR_PX = 4.0  # a box that ends so near to the end of a piece, in px of the input, may be cut
 PART = 0.9  # share of a box that must lie in its piece: a canvas has edges where the photo has none
-HELD = 32  # canvases of a scale whose maps stay in memory for features, about 3 MB each
+HELD = 40  # canvases of a photo whose maps stay in memory for features, about 3 MB each
 FEATURE_PX = 42.0  # a box's features come from the coarsest scale that shows it so large: small things lose theirs
 TWICE = 0.8  # IoU above which two boxes of a scale are one, found in two pieces
 
@@ -143,14 +143,20 @@ class Worth:
         return np.asarray(np.minimum(found, np.array([wide, high, wide, high], np.float64)))
 
 
+Held = OrderedDict[tuple[float, int], Seen]  # by scale and canvas
+
+
 class View:
     """A photo at one of its finer scales: parts of it on canvases, each looked at when it is first asked for.
 
-    pieces: each canvas's parts. HELD of the canvases stay in memory; another one is looked at again if need be.
+    pieces: each canvas's parts. HELD of the canvases of all scales stay in memory; another one is looked at again if
+    need be.
     """
 
-    def __init__(self, eye: ManyScales, rgb_u8: np.ndarray, rectangles: np.ndarray, level: Scale, most: int) -> None:
-        """rectangles: (n, 4) px of the photo; most: boxes of a canvas."""
+    def __init__(
+        self, eye: ManyScales, rgb_u8: np.ndarray, rectangles: np.ndarray, level: Scale, most: int, held: Held
+    ) -> None:
+        """rectangles: (n, 4) px of the photo; most: boxes of a canvas; held: the photo's canvases of all scales."""
         self.eye, self.rgb_u8, self.factor, self.most = eye, rgb_u8, float(level.factor or 1.0), most
         self.size_wh = rgb_u8.shape[1], rgb_u8.shape[0]
         whole = np.concatenate([np.floor(rectangles[:, :2]), np.ceil(rectangles[:, 2:])], 1)
@@ -160,7 +166,7 @@ class View:
             left, top, right, bottom = (float(round(v)) for v in one.window)
             window = (left, top, max(right, left + 1), max(bottom, top + 1))
             self.pieces[one.canvas].append(replace(one, window=window))
-        self._held: OrderedDict[int, Seen] = OrderedDict()
+        self._held = held
         self._of = [(i, one) for i, own in enumerate(self.pieces) for one in own]
         self._windows = np.array([one.window for _, one in self._of], np.float64).reshape(-1, 4)
 
@@ -171,10 +177,10 @@ class View:
             yield from zip(some, self._looked(some), strict=True)
 
     def _looked(self, canvases: Iterable[int]) -> list[Seen]:
-        absent = [i for i in canvases if i not in self._held]
-        found = dict(zip(absent, self.eye.through([self._drawn(i) for i in absent], self.most), strict=True))
-        self._held.update(found)
-        told = [self._held[i] for i in canvases]
+        absent = [i for i in canvases if (self.factor, i) not in self._held]
+        for i, seen in zip(absent, self.eye.through([self._drawn(i) for i in absent], self.most), strict=True):
+            self._held[self.factor, i] = seen
+        told = [self._held[self.factor, i] for i in canvases]
         while len(self._held) > HELD:
             self._held.popitem(last=False)
         return told
@@ -273,7 +279,8 @@ class ManyScales:
         """What is needed to ask for features of boxes that are known: canvases are looked at when a box lies there."""
         levels, _ = ladder((rgb_u8.shape[1], rgb_u8.shape[0]), self.side_px, self.scales.count)
         (first,) = self.through([rgb_u8], 1)
-        views = [View(self, rgb_u8, _whole(rgb_u8), level, 1) for level in levels[1:]]
+        kept: Held = OrderedDict()
+        views = [View(self, rgb_u8, _whole(rgb_u8), level, 1, kept) for level in levels[1:]]
         return replace(first, features=self._features(first, levels, views)) if views else first
 
     def look(self, rgb_u8: np.ndarray, most: int = 100) -> Seen:
@@ -288,6 +295,7 @@ class ManyScales:
         if len(levels) == 1:
             return first
         worth, views = Worth(size_wh, float(levels[0].factor or 1.0)), list[View]()
+        kept: Held = OrderedDict()
         if first.focus is None:
             worth.add_boxes(first.xyxy_px, first.quality)
         else:
@@ -300,7 +308,7 @@ class ManyScales:
             left = (inside(boxes, rectangles) >= 0.5).any(axis=1) & ~valid(boxes, (levels[i - 1].kept[0], math.inf))
             held[-1] = boxes[~left], quality[~left]
             worth = Worth(size_wh, float(level.factor or 1.0))
-            views.append(View(self, rgb_u8, rectangles, level, most))
+            views.append(View(self, rgb_u8, rectangles, level, most, kept))
             held.append(views[-1].found(worth, (0.0, level.kept[1])))
         boxes, quality = (np.concatenate([one[k] for one in held]) for k in (0, 1))
         scale = np.repeat(np.arange(len(held)), [len(one[1]) for one in held])
