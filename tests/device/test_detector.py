@@ -277,6 +277,7 @@ def test_what_is_written(in_torch: Artefact, folder: Path) -> None:
     before = (in_torch.folder / "artefact.json").stat().st_mtime_ns
     assert compile_model(folder, "torch").meta == in_torch.meta  # not again
     assert (in_torch.folder / "artefact.json").stat().st_mtime_ns == before
+    assert len(in_torch.meta["versions"]["graphs"]) == 8
 
 
 def agree_on(folder: Path, runtime: str, precision: str, pictures: Photos) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from handful.teach.nemo import GAIN, Solution
 
 SCHEMA_VERSION = 1
 CROPS_AT_ONCE = 10
-TINY = 1e-12  # under a square root, so that nothing divides by zero; far below what any vector has
+TINY = 1e-12  # the least length that is divided by: rows that only fill up have none
 
 STEPS = (
     "shrink or enlarge the photo (bilinear, antialiased) until it fits the frame of side_px, put it in the middle, the "
@@ -113,7 +113,8 @@ class Front(nn.Module):
 
 def unit(x: torch.Tensor) -> torch.Tensor:
     """Rows (n, d) of length 1."""
-    return x / torch.sqrt(torch.sum(x * x, dim=1, keepdim=True) + TINY)
+    # not sum + TINY: the exporter to ONNX takes so small a number for 0 and leaves it out
+    return x / torch.sqrt(torch.sum(x * x, dim=1, keepdim=True)).clamp(min=TINY)
 
 
 class Propose(nn.Module):

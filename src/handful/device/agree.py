@@ -21,9 +21,10 @@ from handful.types import Image
 
 SCHEMA_VERSION = 1
 OVERLAP = 0.9
+# measured on coco-mini's val (benchmarks/detect_device.py): fp32 100 %, graphs 121 dB and more; fp16 99.2 % and 56 dB
 GATES: dict[str, dict[str, float]] = {
     "fp32": {"matched": 0.99, "graph_psnr_db": 100.0},
-    "fp16": {"matched": 0.85, "graph_psnr_db": 40.0},
+    "fp16": {"matched": 0.95, "graph_psnr_db": 45.0},
 }
 RULE = {
     "matched": "share of the boxes of one side, those told as unknown among them, that have a box of the other to "

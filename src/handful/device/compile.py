@@ -93,7 +93,7 @@ def compile_model(
             "here takes as one graph; compile one to segment or classify"
         )
     several = is_detector(model)
-    folder, versions = artefact_folder(model, runtime, precision), _versions(module)
+    folder, versions = artefact_folder(model, runtime, precision), _versions(module, several)
     if not force:
         old = _reusable(folder, versions, taps and not several)
         if old is not None:
@@ -141,9 +141,12 @@ def check_precision(module: Any, runtime: str, precision: str) -> None:
         raise UnknownName(f"{runtime} has no precision {precision!r}; it has {', '.join(module.PRECISIONS)}")
 
 
-def _versions(module: Any) -> dict[str, str]:
-    # the runtime's own file counts as a version: after a change in it, nothing that it compiled is reused
-    return {"handful": f"{handful.__version__}+{sha256(Path(module.__file__))[:8]}", **module.versions()}
+def _versions(module: Any, several: bool) -> dict[str, str]:
+    # the runtime's own file counts as a version, and that of a detector's graphs: after a change in it, nothing that it
+    # compiled is reused
+    own = {"handful": f"{handful.__version__}+{sha256(Path(module.__file__))[:8]}", **module.versions()}
+    graphs = Path(str(handful.__file__)).parent / "detect" / "graphs.py"
+    return {**own, "graphs": sha256(graphs)[:8]} if several else own
 
 
 def _source(model: Path) -> dict[str, str]:
