@@ -7,7 +7,8 @@ On coco-mini's val photos: recall without classes (AR@10, 30, 100, 300: the shar
 over IoU .50 to .95), AR@100 for small, medium and large things, and milliseconds a photo from RGB pixels to boxes, one
 thread each, every photo by each source in turn. NanoDet and torchvision's detectors have learned the 80 classes that
 are asked for here from 118,000 photos, objectness from 257 and NanoDet's boxes in 455 others, selective search
-(Uijlings 2013, OpenCV's "fast", photo shrunk to a long side of 300 px) from none. It is in opencv-contrib, which is
+(Uijlings 2013, OpenCV's "fast", photo shrunk to a long side of 300 px) from none. "on onnxruntime" is the same network
+as `handful device compile` makes it for phones, at most 100 boxes. It is in opencv-contrib, which is
 installed into --work for it alone. Sources whose weights are absent are left out, and said.
 """
 
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import statistics
 import subprocess
 import sys
@@ -28,12 +30,18 @@ from common import data_folder, save
 
 import handful.detect
 from handful.data import formats
+from handful.data.samples import sample_photo
+from handful.detect.describe import Look
 from handful.detect.evaluate import COUNTS, Recall, Truth, truth_of
+from handful.detect.irene import Irene
+from handful.device.compile import compile_model
+from handful.device.detector import OnDevice
 from handful.errors import HandfulError
 from handful.files import cache_home, to_json
 from handful.pick import names, pick
 from handful.train.feed import photo_of, split_of
 
+ON = " on onnxruntime"
 SELECTIVE, CONTRIB = "selective search", "opencv-contrib-python-headless==5.0.0.93"
 SIZES = {"small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, np.inf)}
 WANTED = {"ar_100": 0.25, "ms": 30.0}
@@ -92,6 +100,25 @@ class Own:
         return seen.xyxy_px, 1000 * (time.perf_counter() - began)
 
 
+class Compiled:
+    """A source of boxes of handful on ONNX Runtime, one thread: a detector is taught one box, and compiled."""
+
+    def __init__(self, name: str, work: Path) -> None:
+        folder = work / f"detector-{name}"
+        irene = Irene.new(name, look=Look(backbone=None, share=1))
+        irene.learn(sample_photo("astronaut").rgb_u8, np.array([[20.0, 20, 200, 200]]), ["thing"], exhaustive=False)
+        if folder.exists():
+            shutil.rmtree(folder)
+        irene.save(folder)
+        self.eye = OnDevice.load(compile_model(folder, "onnxruntime", "fp32").folder, threads=1)
+
+    def boxes(self, rgb: np.ndarray) -> tuple[np.ndarray, float]:
+        """As Selective."""
+        began = time.perf_counter()
+        seen = self.eye.look(rgb)
+        return seen.xyxy_px, 1000 * (time.perf_counter() - began)
+
+
 def part(truth: Truth, least: float, most: float) -> Truth:
     """Only the things of a size."""
     own = (truth.area >= least) & (truth.area < most)
@@ -116,6 +143,8 @@ def main() -> None:
     for name in options.sources:
         try:
             sources[name] = Selective(work) if name == SELECTIVE else Own(name)
+            if hasattr(getattr(sources[name], "eye", None), "graph"):
+                sources[f"{name}{ON}"] = Compiled(name, work)
         except HandfulError as error:
             print(f"{name} is left out: {error}", flush=True)
     samples = split_of(formats.read(data_folder() / "coco-mini", format="coco"), "val")[: options.photos]
@@ -137,14 +166,14 @@ def main() -> None:
         for name, spent in ms.items():
             took[name].append(min(spent))
     table: dict[str, Any] = {}
-    print(f"{'':<18}" + "".join(f"{f'AR@{n}':>8}" for n in COUNTS) + f"{'small':>8}{'medium':>8}{'large':>8}{'ms':>8}")
+    print(f"{'':<26}" + "".join(f"{f'AR@{n}':>8}" for n in COUNTS) + f"{'small':>8}{'medium':>8}{'large':>8}{'ms':>8}")
     for name in sources:
         told = whole[name].told()
         of = {size: recall.told()["100"] for size, recall in sized[name].items()}
         quarters = statistics.quantiles(took[name], n=4)
         table[name] = {"ar": told, "ar_100_of": of, "ms": quarters[1], "ms_quartiles": [quarters[0], quarters[2]],
                        "about": getattr(getattr(sources[name], "eye", None), "about", None)}  # fmt: skip
-        print(f"{name:<18}" + "".join(f"{v or 0:8.3f}" for v in (*told.values(), *of.values())) + f"{quarters[1]:8.1f}")
+        print(f"{name:<26}" + "".join(f"{v or 0:8.3f}" for v in (*told.values(), *of.values())) + f"{quarters[1]:8.1f}")
     result = {"photos": len(samples), "things": whole[next(iter(sources))].things, "rounds": options.rounds,
               "threads": 1, "wanted": WANTED, "sources": table}  # fmt: skip
     if options.json:

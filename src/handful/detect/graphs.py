@@ -262,7 +262,7 @@ def parts(irene: Any, *, at_once: int = CROPS_AT_ONCE) -> dict[str, nn.Module]:
     propose = Propose(eye)
     found: dict[str, nn.Module] = {"propose": propose}
     if eye.again is not None:
-        found["again"] = OnMaps(eye.again, propose.maps, eye.again_most, ("quality", "boxes"))
+        found["again"] = OnMaps(eye.again, propose.maps, eye.again_most, ("better_quality", "better_boxes"))
     share, ranks = describer.how.share, dict[str, int]()
     if describer.of_eye is not None:
         if eye.features is None:

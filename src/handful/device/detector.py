@@ -88,8 +88,8 @@ class OnDevice:
             with self._timed("again"):
                 given = padded(on_frame(boxes, factor, left_top), again["most"])
                 better = {k: v[: len(boxes)] for k, v in self.sessions["again"].run({**maps, "boxes": given}).items()}
-                boxes = on_photo(better["boxes"], factor, left_top)
-                boxes, quality = best_boxes(boxes, better["quality"], size_wh, first=len(boxes), **keep)
+                boxes = on_photo(better["better_boxes"], factor, left_top)
+                boxes, quality = best_boxes(boxes, better["better_quality"], size_wh, first=len(boxes), **keep)
 
         def features(wanted: np.ndarray) -> np.ndarray:
             with self._timed("features"):
