@@ -138,7 +138,7 @@ class Again(nn.Module):
 
     def __init__(self, core: Any, side_px: int) -> None:
         super().__init__()
-        self.look, self.strides = copy.deepcopy(core.look), core.backbone.strides
+        self.look, self.strides = copy.deepcopy(core.look), core.backbone.strides[1:]
         self.steps = steps(self.strides)
         for i, stride in enumerate(self.strides):
             self.register_buffer(f"cells_{i}", torch.arange(side_px // stride, dtype=torch.float32), persistent=False)
@@ -147,7 +147,7 @@ class Again(nn.Module):
 
     def forward(self, *given: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(*maps of Framed, boxes (k, 4) px of the frame) -> quality (k,), boxes (k, 4)."""
-        maps, boxes = given[2:-1], given[-1]
+        maps, boxes = given[3:-1], given[-1]  # the finest of the neck's is not looked at again
         wide, high = boxes[:, 2:3] - boxes[:, 0:1], boxes[:, 3:4] - boxes[:, 1:2]
         size = torch.sqrt(torch.clamp(wide * high, min=1.0))
         found = torch.zeros((boxes.shape[0], maps[0].shape[1], ROI, ROI))

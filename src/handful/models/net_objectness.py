@@ -41,7 +41,7 @@ SMALL_PX, MEDIUM_PX, LARGE_PX = 5.0, 64.0, 90.0  # AutoFocus: not seen, focused 
 FOCUS_STRIDE = 16
 ROI = 5  # a second look is at so many by so many places in a box
 DRAWN = 96  # boxes of a photo that the second look learns from
-FIRST = 1000
+FIRST = 400
 ALIKE = 0.8  # boxes that share more are one thing; things in a row share less
 
 
@@ -149,14 +149,16 @@ class Core(nn.Module):
         return out[:, 0], moved(torch.cat(list(boxes)), out[:, 1:])
 
     def pooled(self, maps: Sequence[torch.Tensor], boxes: Sequence[torch.Tensor]) -> torch.Tensor:
-        """(r, channels * ROI^2): ROI x ROI places of each box, from the level that fits its size."""
+        """(r, channels * ROI^2): ROI x ROI places of each box, from the level that fits its size; never the finest, whose
+        many cells would cost more than the others together."""
+        maps, strides = maps[1:], self.backbone.strides[1:]
         roi_align = need("torchvision.ops", "detect").roi_align
         whole = torch.cat(list(boxes))
         size = ((whole[:, 2] - whole[:, 0]) * (whole[:, 3] - whole[:, 1])).clamp(min=1).sqrt()
-        level = torch.stack([size >= least for least in steps(self.backbone.strides)]).sum(0)
+        level = torch.stack([size >= least for least in steps(strides)]).sum(0)
         photo = torch.cat([b.new_full((len(b), 1), i) for i, b in enumerate(boxes)])
         out = whole.new_zeros((len(whole), maps[0].shape[1], ROI, ROI))
-        for i, (one, stride) in enumerate(zip(maps, self.backbone.strides, strict=True)):
+        for i, (one, stride) in enumerate(zip(maps, strides, strict=True)):
             own = (level == i).nonzero()[:, 0]
             given = torch.cat([photo, whole], 1)[own]
             out = out.index_put((own,), roi_align(one, given, ROI, 1 / stride, 2, True))
@@ -268,7 +270,7 @@ class Objectness(Detector):
 
 def build(
     classes: int = 1, *, frame_hw: tuple[int, int] = (320, 320), backbone: str = "lite0", channels: int = 96,
-    background: float = 1.0, hidden: int = 192, proposals: int = 300, detections: int = 300, pretrained: bool = True,
+    background: float = 1.0, hidden: int = 192, proposals: int = 150, detections: int = 300, pretrained: bool = True,
 ) -> Objectness:  # fmt: skip
     """For photos squashed to frame_hw, multiples of 64 px.
 
