@@ -149,8 +149,8 @@ class Core(nn.Module):
         return out[:, 0], moved(torch.cat(list(boxes)), out[:, 1:])
 
     def pooled(self, maps: Sequence[torch.Tensor], boxes: Sequence[torch.Tensor]) -> torch.Tensor:
-        """(r, channels * ROI^2): ROI x ROI places of each box, from the level that fits its size; never the finest, whose
-        many cells would cost more than the others together."""
+        """(r, channels * ROI^2): ROI x ROI places of each box, from the level that fits its size; never the finest,
+        whose many cells would cost more than the others together."""
         maps, strides = maps[1:], self.backbone.strides[1:]
         roi_align = need("torchvision.ops", "detect").roi_align
         whole = torch.cat(list(boxes))
