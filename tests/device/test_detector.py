@@ -19,7 +19,8 @@ from handful.detect import graphs
 from handful.detect.describe import Look
 from handful.detect.irene import Detections, Irene
 from handful.device import detector as on
-from handful.device.agree import GATES, agreement, compare_detector, graphs_beside, packed, reasons_of, unpacked
+from handful.device.agree import agreement, graphs_beside, packed, unpacked
+from handful.device.compare_detector import GATES, compare_detector, reasons_of
 from handful.device.compile import Artefact, compile_model, load_artefact, shipped
 from handful.device.detector import OnDevice, padded
 from handful.errors import CompileError, DataError, MissingPackage

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -15,21 +13,20 @@ import numpy as np
 from handful.data import formats
 from handful.data.shapes import box_of
 from handful.detect import evaluate_masks
+from handful.detect.coco import OVERLAPS, coco_stats
 from handful.detect.contract import inside_photo
 from handful.detect.fusion import area, iou
 from handful.detect.irene import Detections, Irene
 from handful.detect.multiscale import ManyScales
 from handful.errors import DataError
-from handful.pick import need, unknown
+from handful.pick import unknown
 from handful.progress import track, warn
 from handful.teach.evaluate import auroc
 from handful.train.feed import photo_of, split_of
 from handful.types import Sample
 
-STATS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 COUNTS = (10, 30, 100, 300)
 MATCH = 0.5
-OVERLAPS = np.linspace(0.5, 0.95, 10)
 RULE = {
     "AP, AR": "COCO's, of boxes: mean over classes and IoU .50 to .95, at most 100 answers a photo; classes without a "
     "thing do not count; answers of every class that scores at all, whatever the vigilance",
@@ -87,30 +84,6 @@ def coco_table(
             answers.append({"id": len(answers) + 1, "image_id": photo, "category_id": number[told.classes[label]],
                             "bbox": wide, "area": wide[2] * wide[3], "score": float(score), "iscrowd": 0})  # fmt: skip
     return coco_stats(things, answers, sizes_wh, classes, "bbox")
-
-
-def coco_stats(
-    things: Sequence[dict[str, Any]], answers: Sequence[dict[str, Any]], sizes_wh: Sequence[tuple[int, int]],
-    classes: Sequence[str], kind: str,
-) -> tuple[dict[str, float | None], dict[str, float | None]]:  # fmt: skip
-    """The same of COCO's rows. kind: "bbox" or "segm"."""
-    fast = need("faster_coco_eval", "detect")
-    images = [{"id": i, "width": wide, "height": high} for i, (wide, high) in enumerate(sizes_wh)]
-    categories = [{"id": i, "name": name} for i, name in enumerate(classes)]
-    with contextlib.redirect_stdout(io.StringIO()):  # it prints its tables, and stdout is for JSON
-        sides = [fast.COCO({"images": images, "categories": categories, "annotations": list(rows)})
-                 for rows in (things, answers)]  # fmt: skip
-        result = fast.COCOeval_faster(*sides, kind)
-        result.evaluate()
-        result.accumulate()
-        result.summarize()
-    precision = np.asarray(result.eval["precision"]).reshape(len(OVERLAPS), -1, len(classes), 4, 3)[:, :, :, 0, 2]
-    each: dict[str, float | None] = {}
-    for i, name in enumerate(classes):
-        own_precision = precision[:, :, i]
-        own_precision = own_precision[own_precision > -1]
-        each[name] = float(own_precision.mean()) if own_precision.size else None
-    return {k: float(v) if v > -1 else None for k, v in zip(STATS, result.stats[:12], strict=True)}, each
 
 
 def _xywh(box: np.ndarray) -> list[float]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from handful.data.shapes import box_of, painted
+from handful.detect.coco import STATS, coco_stats
 from handful.detect.irene import Detections, Irene
 from handful.detect.masking import patch
 from handful.types import Sample
@@ -59,7 +60,6 @@ class Segm:
     def told(self) -> dict[str, Any]:
         """COCO's twelve figures (None where there is nothing to measure by), per_class, photos, left_out, things, way,
         seconds_per_mask."""
-        from handful.detect.evaluate import STATS, coco_stats
 
         classes: Sequence[str] = self.detector.classes
         nothing: tuple[dict[str, float | None], dict[str, float | None]] = dict.fromkeys(STATS), dict.fromkeys(classes)

@@ -20,6 +20,7 @@ from handful.errors import DataError, DeviceError
 from handful.files import read_json, write_json
 
 GRAPH = "graph.json"
+PLAN = "detector.json"  # of a compiled detector: how its graphs go together
 
 
 class Session(Protocol):

@@ -17,8 +17,7 @@ from handful.detect.describe import crops
 from handful.detect.framing import best_boxes, letterbox, on_frame, on_photo
 from handful.detect.fusion import Fusion
 from handful.detect.irene import Asked, Detections, told
-from handful.device.contract import Session
-from handful.device.parts import PLAN
+from handful.device.contract import PLAN, Session
 from handful.errors import DataError
 from handful.files import read_json
 from handful.pick import need, pick, present

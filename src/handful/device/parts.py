@@ -11,11 +11,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from handful.device.contract import Graph
+from handful.device.contract import PLAN, Graph
 from handful.device.job import Job, run_job
 from handful.files import write_json
 
-PLAN = "detector.json"
 TIMEOUT_S = 3600.0
 
 
