@@ -26,6 +26,7 @@ from common import data_folder, save
 from handful.data.photos import photos_below, read_photo
 from handful.detect import teaching
 from handful.detect.irene import Detections, Irene
+from handful.detect.rules import LEAST_SCORE
 from handful.device.agree import agreement
 from handful.device.compile import compile_model
 from handful.device.detector import OnDevice
@@ -52,7 +53,7 @@ def asked(detector: Any, rgb: np.ndarray) -> tuple[Detections, dict[str, float]]
     marks.append(time.perf_counter())
     about = detector.ask(rgb, seen)
     marks.append(time.perf_counter())
-    found: Detections = detector.tell(about, unknown=True)
+    found: Detections = detector.tell(about, unknown=True, least=LEAST_SCORE)
     marks.append(time.perf_counter())
     return found, dict(zip(STAGES, (1000 * np.diff(marks)).tolist(), strict=True))
 

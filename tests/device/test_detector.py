@@ -18,6 +18,7 @@ from handful.data.samples import sample_photo
 from handful.detect import graphs
 from handful.detect.describe import Look
 from handful.detect.irene import Detections, Irene
+from handful.detect.rules import LEAST_SCORE
 from handful.device import detector as on
 from handful.device.agree import agreement, graphs_beside, packed, unpacked
 from handful.device.compare_detector import GATES, compare_detector, reasons_of
@@ -69,7 +70,7 @@ def pictures() -> Photos:
 
 @pytest.fixture(scope="module")
 def want(irene: Irene, pictures: Photos) -> list[Detections]:
-    return [irene.detect(rgb, unknown=True) for rgb in pictures]
+    return [irene.detect(rgb, unknown=True, least=LEAST_SCORE) for rgb in pictures]
 
 
 class InTorch:
@@ -93,7 +94,7 @@ def device_of(irene: Irene, turned: tuple[str, ...] = (), **other: Any) -> OnDev
 
 def test_graphs_alone_find_the_same(irene: Irene, pictures: Photos, want: list[Detections]) -> None:
     device = device_of(irene)
-    got = [device.detect(rgb, unknown=True) for rgb in pictures]
+    got = [device.detect(rgb, unknown=True, least=LEAST_SCORE) for rgb in pictures]
     found = agreement(got, want)
     assert found["matched_of_want"] == found["matched_of_got"] == 1 and found["boxes_want"] >= 40
     assert found["largest_score_difference"] < 1e-4
@@ -114,15 +115,15 @@ def test_a_photo_in_which_nothing_is_proposed(irene: Irene, pictures: Photos) ->
 
     device = device_of(irene)
     device.sessions["propose"] = Blind(graphs.parts(irene)["propose"])
-    assert len(device.detect(pictures[0], unknown=True)) == 0 and "crops" not in device.ms
+    assert len(device.detect(pictures[0], unknown=True, least=LEAST_SCORE)) == 0 and "crops" not in device.ms
 
 
 def test_a_second_look_finds_the_same(monkeypatch: pytest.MonkeyPatch, pictures: Photos) -> None:
-    plain = [taught(backbone=None, share=1).detect(rgb, unknown=True) for rgb in pictures]
+    plain = [taught(backbone=None, share=1).detect(rgb, unknown=True, least=LEAST_SCORE) for rgb in pictures]
     monkeypatch.setattr(pick(handful.detect, "proposals", "dots").Eye, "twice", True)
     irene = taught(backbone=None, share=1)
-    want = [irene.detect(rgb, unknown=True) for rgb in pictures]
-    got = [device_of(irene).detect(rgb, unknown=True) for rgb in pictures]
+    want = [irene.detect(rgb, unknown=True, least=LEAST_SCORE) for rgb in pictures]
+    got = [device_of(irene).detect(rgb, unknown=True, least=LEAST_SCORE) for rgb in pictures]
     told = agreement(got, want)
     assert told["matched_of_want"] == 1 and told["largest_score_difference"] < 1e-4
     assert agreement(plain, want)["matched_of_want"] < 0.9
@@ -133,7 +134,9 @@ def test_photos_with_few_boxes_and_many_crops(irene: Irene, pictures: Photos, wa
     for at_once in (1, 7, 64):
         parts, plan = graphs.parts(irene, at_once=at_once), graphs.plan(irene, at_once=at_once)
         device = OnDevice(plan, {name: InTorch(part) for name, part in parts.items()})
-        assert agreement([device.detect(pictures[0], unknown=True)], want[:1])["matched_of_want"] == 1
+        assert (
+            agreement([device.detect(pictures[0], unknown=True, least=LEAST_SCORE)], want[:1])["matched_of_want"] == 1
+        )
 
 
 def corner(rgb: np.ndarray, side_px: int) -> Any:
@@ -179,7 +182,7 @@ def test_a_planted_fault_is_seen(
     fault: str, irene: Irene, pictures: Photos, want: list[Detections], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     device = FAULTS[fault](irene, monkeypatch)
-    found = agreement([device.detect(rgb, unknown=True) for rgb in pictures], want)
+    found = agreement([device.detect(rgb, unknown=True, least=LEAST_SCORE) for rgb in pictures], want)
     assert reasons_of({**found, "graphs": []}, GATES["fp32"]), found
 
 
@@ -354,7 +357,12 @@ def test_what_is_shipped_is_enough(in_torch: Artefact, tmp_path: Path, capsys: p
 
 def test_it_runs_in_this_process_too(in_torch: Artefact, pictures: Photos, want: list[Detections]) -> None:
     device = OnDevice.load(in_torch.folder)
-    assert agreement([device.detect(rgb, unknown=True) for rgb in pictures[:2]], want[:2])["matched_of_want"] == 1
+    assert (
+        agreement([device.detect(rgb, unknown=True, least=LEAST_SCORE) for rgb in pictures[:2]], want[:2])[
+            "matched_of_want"
+        ]
+        == 1
+    )
 
 
 def test_detect_asks_what_was_compiled(

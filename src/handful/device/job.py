@@ -330,13 +330,15 @@ def _detect(job: Job, frames: Any) -> Results:
     import torch
 
     from handful.detect.irene import Irene
+    from handful.detect.rules import LEAST_SCORE
     from handful.device.agree import packed
     from handful.device.detector import OnDevice
 
     torch.set_num_threads(job.threads)
     compiled = bool(job.artefact)
     detector: Any = OnDevice.load(Path(job.artefact), threads=job.threads) if compiled else Irene.load(Path(job.model))
-    return {}, packed([detector.detect(rgb, unknown=True) for rgb in frames])
+    # also what is too doubtful to be told: the more boxes, the more a comparison sees
+    return {}, packed([detector.detect(rgb, unknown=True, least=LEAST_SCORE) for rgb in frames])
 
 
 def _graphs(job: Job, frames: Any) -> Results:
