@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from common import data_folder, save
-from told import cache_of, spread, table, told
+from common_detect import cache_of, spread, table, told
 
 from handful.data import formats
 from handful.detect import pool

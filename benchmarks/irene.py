@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 from common import data_folder, save
-from told import cache_of, named, right, spread, table, told
+from common_detect import cache_of, named, right, spread, table, told
 
 from handful.data import formats
 from handful.detect import pool
