@@ -11,7 +11,6 @@ import pytest
 from handful.detect.chips import (
     Scale,
     chosen,
-    focus_labels,
     focus_rectangles,
     negative_chips,
     packed,
@@ -99,15 +98,6 @@ def test_a_pyramid_fits_what_is_in_the_data() -> None:
         pyramid(np.array([0.0]), np.array([10.0]), 320)
     with pytest.raises(DataError, match="got 0 sizes"):
         pyramid(np.zeros(0), np.zeros(0), 320)
-
-
-def test_focus_labels() -> None:
-    boxes = np.array([[0, 0, 4, 4], [16, 16, 48, 48], [64, 0, 144, 80], [0, 160, 159, 319]], np.float64)
-    labels = focus_labels(boxes, (20, 10), 16)
-    assert labels[0, 0] == -1 and (labels[1:3, 1:3] == 1).all() and (labels[0:5, 4:9] == -1).all()
-    assert (labels[10:, :] == 0).all() and labels[3, 1] == 0
-    both = focus_labels(np.array([[0, 0, 4, 4], [0, 0, 16, 16.0]]), (2, 2), 16)
-    assert both.tolist() == [[1, 0], [0, 0]]
 
 
 def test_focus_rectangles_do_not_touch_and_hold_every_hot_cell() -> None:

@@ -20,7 +20,7 @@ from handful.pick import need
 
 COMFORT = (0.06, 0.75)  # sizes that a chip is good at, as shares of its side
 OVERLAP = 0.3  # of neighbouring windows in inference: what is as large as that is whole in one of them
-SMALL_PX, MEDIUM_PX, LARGE_PX = 5.0, 64.0, 90.0  # AutoFocus: not seen, focused on, left to this scale
+SMALL_PX, MEDIUM_PX = 5.0, 64.0  # AutoFocus: between them a thing is looked at closer
 GAP_PX = 8
 
 
@@ -146,20 +146,6 @@ def negative_chips(
     held = inside(false, there).T >= 1 - 1e-9
     found = [i for i in chosen(held, rng) if held[i].sum() >= least]
     return there[rng.permutation(found)[:most].astype(np.int64)] if found else np.zeros((0, 4))
-
-
-def focus_labels(boxes: np.ndarray, grid_hw: tuple[int, int], stride_px: int) -> np.ndarray:
-    """AutoFocus's labels: (h, w) int8 a cell, 1 where a box of SMALL_PX to MEDIUM_PX touches it, 0 elsewhere, -1 (not
-    counted) where only a smaller box or one up to LARGE_PX does. boxes: (n, 4) in px of the network's input."""
-    labels = np.zeros(grid_hw, np.int8)
-    size = np.sqrt(area(boxes))
-    focus = (size > SMALL_PX) & (size < MEDIUM_PX)
-    unsure = (size <= SMALL_PX) | ((size >= MEDIUM_PX) & (size <= LARGE_PX))
-    for which, value in ((unsure, -1), (focus, 1)):
-        for left, top, right, bottom in boxes[which] / stride_px:
-            rows = slice(max(0, math.floor(top)), max(1, math.ceil(bottom)))
-            labels[rows, max(0, math.floor(left)) : max(1, math.ceil(right))] = value
-    return labels
 
 
 def focus_rectangles(

@@ -171,15 +171,12 @@ class Core(nn.Module):
             if targets is not None:
                 return [], self.losses(maps, targets)
             size = x.new_tensor([x.shape[3], x.shape[2]] * 2)
-            return [self.seen(maps, size)[0]], {}
+            return [self.found(maps, size)], {}
 
-    def seen(
-        self, maps: Sequence[torch.Tensor], size: torch.Tensor
-    ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:  # fmt: skip
-        """The answers in one photo, best first, and focus as `dense` gives it. size: (4,) width, height, width, height
-        in px."""
+    def found(self, maps: Sequence[torch.Tensor], size: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The answers in one photo, best first. size: (4,) width, height, width, height in px."""
         nms = need("torchvision.ops", "detect").nms
-        quality, boxes, focus = self.dense(maps)
+        quality, boxes, _ = self.dense(maps)
         first = quality[0].topk(min(FIRST, quality.shape[1])).indices
         own = torch.minimum(boxes[0, first].clamp(min=0), size)
         own = own[nms(own, quality[0, first], ALIKE)][: self.proposals]
@@ -189,7 +186,7 @@ class Core(nn.Module):
         large = (better[:, 2:] - better[:, :2] >= 1).all(1).nonzero()[:, 0]
         kept = large[nms(better[large], score[large], ALIKE)][: self.detections]
         labels = torch.ones(len(kept), dtype=torch.int64, device=score.device)
-        return {"boxes": better[kept], "scores": score[kept], "labels": labels}, focus
+        return {"boxes": better[kept], "scores": score[kept], "labels": labels}
 
     def losses(self, maps: Sequence[torch.Tensor], targets: Targets) -> dict[str, torch.Tensor]:
         """quality, sides, focus, and of the second look again and better; all means."""
