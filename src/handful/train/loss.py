@@ -12,6 +12,7 @@ import torch.nn.functional as F
 
 from handful.errors import DataError
 from handful.train.metrics import IGNORE
+from handful.train.pixels import log_of_right, pixel_sums
 
 Average = Callable[[torch.Tensor], torch.Tensor]
 
@@ -63,16 +64,12 @@ class Loss:
         """
         average = average or _alone
         main, others = _at(logits[0].float(), target), logits[1:]
-        total = cross_entropy(main, target, weights, ohem=self.ohem, smoothing=self.smoothing, average=average)
+        how: dict[str, Any] = {"ohem": self.ohem, "smoothing": self.smoothing, "average": average}
+        total = entropy_and_dice(main, target, weights, dice=self.dice, **how)
         for y in others:
             if self.auxiliary:
-                own = cross_entropy(
-                    y.float(), _middles(target, y.shape[2:]), weights, ohem=self.ohem, smoothing=self.smoothing,
-                    average=average,
-                )  # fmt: skip
+                own = cross_entropy(y.float(), _middles(target, y.shape[2:]), weights, **how)
                 total = total + self.auxiliary / len(others) * own
-        if self.dice:
-            total = total + self.dice * dice_loss(main, target, average)
         if teacher is not None and self.teach:
             total = total + self.teach * distillation(
                 main, _at(teacher.float(), target), target, self.temperature, average
@@ -98,6 +95,42 @@ def _middles(target: torch.Tensor, cells_hw: Sequence[int]) -> torch.Tensor:
     return padded[:, stride[0] // 2 :: stride[0], stride[1] // 2 :: stride[1]]
 
 
+def entropy_and_dice(
+    logits: torch.Tensor,
+    target: torch.Tensor,
+    weights: torch.Tensor | None = None,
+    *,
+    dice: float = 0.0,
+    ohem: float | None = None,
+    smoothing: float = 0.0,
+    average: Average = _alone,
+) -> torch.Tensor:
+    """`cross_entropy` plus `dice` times `dice_loss`, in one go through the logits."""
+    there = target != IGNORE
+    share = there.float() if weights is None else weights[torch.where(there, target, 0)] * there
+    chosen = there
+    if ohem is not None and (count := int(there.sum())):
+        # what a pixel weighs must not make it hard
+        hardness = torch.where(there, -log_of_right(logits, target), -1.0).flatten()
+        hardest = torch.zeros_like(hardness)
+        hardest[hardness.topk(max(1, round(ohem * count))).indices] = 1.0
+        chosen = hardest.view_as(share)
+        share = share * chosen
+    entropy, both, said, size = pixel_sums(logits, target, share)
+    if smoothing:
+        each = F.cross_entropy(
+            logits, target, weight=weights, ignore_index=IGNORE, reduction="none", label_smoothing=smoothing
+        )
+        entropy = (each * chosen).sum()
+    value = entropy / average(share.sum()).clamp_min(1e-12)
+    if not dice:
+        return value
+    both, said, size = average(torch.stack([both, said, size])).unbind()
+    overlap = 2 * both / (said + size).clamp_min(1e-12)
+    present = (size > 0).float()
+    return value + dice * ((1 - overlap) * present).sum() / present.sum().clamp_min(1)
+
+
 def cross_entropy(
     logits: torch.Tensor,
     target: torch.Tensor,
@@ -111,34 +144,13 @@ def cross_entropy(
 
     logits: (n, k, h, w) float32; target: (n, h, w) int64, 255 ignored; see Loss for ohem and smoothing.
     """
-    there = target != IGNORE
-    each = F.cross_entropy(
-        logits, target, weight=weights, ignore_index=IGNORE, reduction="none", label_smoothing=smoothing
-    )
-    share = there.float() if weights is None else weights[torch.where(there, target, 0)] * there
-    if ohem is not None:
-        count = int(there.sum())
-        if count:
-            kept = max(1, round(ohem * count))
-            # what a pixel weighs must not make it hard
-            hardness = torch.where(there, each.detach() / share.clamp_min(1e-12), -1.0).flatten()
-            chosen = torch.zeros_like(hardness)
-            chosen[hardness.topk(kept).indices] = 1.0
-            share = share * chosen.view_as(share)
-            each = each * chosen.view_as(each)
-    return each.sum() / average(share.sum()).clamp_min(1e-12)
+    return entropy_and_dice(logits, target, weights, ohem=ohem, smoothing=smoothing, average=average)
 
 
 def dice_loss(logits: torch.Tensor, target: torch.Tensor, average: Average = _alone) -> torch.Tensor:
     """1 - 2 |A B| / (|A| + |B|) of softmax and labels over the batch, mean over the classes that are in it."""
-    there = (target != IGNORE).unsqueeze(1)
-    guess = logits.softmax(dim=1) * there
-    truth = F.one_hot(torch.where(target == IGNORE, 0, target), logits.shape[1]).movedim(-1, 1) * there
-    sums = [x.sum(dim=(0, 2, 3)).float() for x in (guess * truth, guess, truth)]
-    both, said, size = average(torch.stack(sums)).unbind()
-    dice = 2 * both / (said + size).clamp_min(1e-12)
-    present = (size > 0).float()
-    return ((1 - dice) * present).sum() / present.sum().clamp_min(1)
+    nothing = torch.zeros(logits.shape[1], device=logits.device)
+    return entropy_and_dice(logits, target, nothing, dice=1.0, average=average)
 
 
 def distillation(
