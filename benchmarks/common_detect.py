@@ -15,7 +15,7 @@ from handful.detect.fusion import Fusion
 from handful.detect.irene import Asked, Detections
 from handful.detect.kept import Kept
 from handful.detect.pool import Learned
-from handful.detect.rules import VIGILANCE, chances, nats_of
+from handful.detect.rules import LINEAR, VIGILANCE, chances, nats_of
 from handful.files import cache_home
 
 
@@ -24,20 +24,22 @@ def cache_of(work: Path | None) -> Path:
     return (work or cache_home() or Path("seen.work")) / "seen"
 
 
-def told(learned: Learned, one: Kept, *, vigilance: float = VIGILANCE, careful: bool = True) -> Detections:
+def told(
+    learned: Learned, one: Kept, *, vigilance: float = VIGILANCE, careful: bool = True, linear: float = LINEAR
+) -> Detections:  # fmt: skip
     """What Irene would tell of a photo."""
-    nats = nats_of(learned.solution, one.vectors)
+    nats = nats_of(learned.solution, one.vectors, linear)
     below = learned.background.none(learned.solution, one.vectors) if learned.background is not None else None
     about = Asked(one.boxes, one.quality, one.scale, one.vectors, nats, below)
     least = None if careful else 1e-3
     return irene.told(about, learned.solution, Fusion(), vigilance, careful=careful, least=least)
 
 
-def named(learned: Learned, one: Kept, *, vigilance: float = VIGILANCE) -> Detections:
+def named(learned: Learned, one: Kept, *, vigilance: float = VIGILANCE, linear: float = LINEAR) -> Detections:
     """What Irene would say of a photo's true boxes: one answer each."""
     own = ~one.truth.crowd
     vectors = one.plain[own]
-    nats = nats_of(learned.solution, vectors)
+    nats = nats_of(learned.solution, vectors, linear)
     below = learned.background.none(learned.solution, vectors) if learned.background is not None else None
     chance, margin = chances(learned.solution, nats, vigilance, below=below)
     label, row = margin.argmax(axis=1), np.arange(len(vectors))

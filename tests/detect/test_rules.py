@@ -11,9 +11,11 @@ import handful.detect
 from handful.data import formats
 from handful.detect.background import CENTRES, MOST, OF_A_PHOTO, Bank, away, of
 from handful.detect.irene import Irene
-from handful.detect.rules import SURE, TOLD, answered, chances
+from handful.detect.rules import LINEAR, SURE, TOLD, answered, chances, nats_of
 from handful.detect.teaching import teach
 from handful.errors import DataError
+from handful.teach.embed import unit
+from handful.teach.nemo import Nemo
 from tests.detect.test_evaluate import data_set
 from tests.detect.test_irene import BARE, EYES, scene, taught
 
@@ -45,6 +47,29 @@ def test_one_class_without_a_rival_takes_everything_and_with_one_it_does_not() -
     assert two[1] == pytest.approx(np.array([[-2.0, 2.0]])) and two[0].sum() == pytest.approx(1)
     with pytest.raises(DataError, match="rival is 'nobody'"):
         chances(irene.solution(), np.zeros((1, 1)), 3.0, rival="nobody")
+
+
+def test_the_linear_score_takes_from_classes_it_thinks_less_of() -> None:
+    rng = np.random.default_rng(0)
+    nemo, z = Nemo(6, ridge=0.5), unit(rng.normal(size=(30, 6)))
+    labels = [f"{'abc'[i % 3]}" for i in range(30)]
+    nemo.learn_many(z, labels)
+    solution, asked = nemo.solve(), unit(rng.normal(size=(8, 6)))
+    cosine = solution.scores(asked)[:, :-1]
+    np.testing.assert_allclose(nats_of(solution, asked, 0.0), cosine, atol=1e-12)
+    # written plainly: means in the whitened space, and the discriminant of Fisher with equal priors
+    means = np.stack([z[np.array(labels) == k].mean(0) for k in "abc"]) @ solution.whiten.T
+    white = asked @ solution.whiten.T
+    far = -((white[:, None] - means[None]) ** 2).sum(2) / 2 + (white**2).sum(1, keepdims=True) / 2
+    want = cosine + LINEAR / (means**2).sum(1).mean() * (far - far.max(1, keepdims=True))
+    np.testing.assert_allclose(nats_of(solution, asked), want, atol=1e-3)  # vectors are learned in steps of 2^-15
+    best = far.argmax(1)
+    np.testing.assert_allclose(nats_of(solution, asked)[range(8), best], cosine[range(8), best], atol=1e-9)
+    assert (nats_of(solution, asked) < cosine - 1e-3).any()
+    one = Nemo(6)
+    one.learn_many(z[:4], ["a"] * 4)
+    np.testing.assert_allclose(nats_of(one.solve(), asked), one.solve().scores(asked)[:, :-1], atol=1e-12)
+    assert nats_of(solution, np.zeros((0, 6))).shape == (0, 3) and np.isfinite(nats_of(solution, np.zeros((1, 6)))).all()
 
 
 def test_a_doubtful_box_needs_a_surer_class() -> None:

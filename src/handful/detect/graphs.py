@@ -23,7 +23,7 @@ from torch import nn
 
 from handful.detect.background import BELOW, Background
 from handful.detect.contract import EyeGraph
-from handful.detect.rules import CLASSES_A_BOX, TOLD
+from handful.detect.rules import CLASSES_A_BOX, TOLD, linear_nats
 from handful.errors import DataError
 from handful.models.frame import Normalise
 from handful.teach.embed import FrontEnd
@@ -210,10 +210,16 @@ class Head(nn.Module):
         self.ranks, self.weights = tuple(ranks.values()), tuple(weights[name] for name in ranks)
         dim, classes = solution.whiten.shape[0], len(solution.classes)
         self.whiten, self.classify = nn.Linear(dim, dim, bias=False), nn.Linear(dim, classes, bias=False)
+        self.linear = nn.Linear(dim, classes)
         with torch.no_grad():
-            # a cosine does not see how long the vector is, so the map may be scaled to sit well inside float16
-            self.whiten.weight.copy_(torch.from_numpy(solution.whiten / np.abs(solution.whiten).max()))
+            # a cosine does not see how long the vector is, so the map may be scaled to sit well inside float16; the
+            # linear score does, so its weights are scaled back
+            scale = float(np.abs(solution.whiten).max())
+            self.whiten.weight.copy_(torch.from_numpy(solution.whiten / scale))
             self.classify.weight.copy_(torch.from_numpy(solution.prototypes * GAIN))
+            means, nats = solution.prototypes * solution.lengths[:, None], linear_nats(solution)
+            self.linear.weight.copy_(torch.from_numpy(means * scale * nats))
+            self.linear.bias.copy_(torch.from_numpy(-nats * solution.lengths**2 / 2))
         self.strange: nn.Linear | None = None
         if background is not None:
             centres = background.centres @ solution.whiten.T
@@ -229,10 +235,12 @@ class Head(nn.Module):
     def forward(self, *given: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """As the class says."""
         vectors = unit(torch.cat([w * one for w, one in zip(self.weights, given, strict=True)], 1))
-        white = unit(self.whiten(vectors))
+        seen = self.whiten(vectors)
+        white, linear = unit(seen), self.linear(seen)
+        nats = self.classify(white) + linear - torch.amax(linear, dim=1, keepdim=True)
         if self.strange is None:
-            return vectors, self.classify(white), torch.sum(white, dim=1, keepdim=True) * 0.0 - 1.0
-        return vectors, self.classify(white), torch.amax(self.strange(white), dim=1, keepdim=True) - BELOW
+            return vectors, nats, torch.sum(white, dim=1, keepdim=True) * 0.0 - 1.0
+        return vectors, nats, torch.amax(self.strange(white), dim=1, keepdim=True) - BELOW
 
 
 def graph_of(eye: Any) -> EyeGraph:

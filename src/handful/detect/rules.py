@@ -3,6 +3,15 @@
 A box is told when its score reaches TOLD: sqrt(quality x chance of the class), so a doubtful box needs a surer class.
 The one knob is vigilance: it moves the chance of "none of these". Figures on the rules that were tried are in
 docs/regimen.md.
+
+A box is named by two scores of NEMO's sums together, both in its whitened space, where z is the box's vector and m_k a
+class's mean:
+
+    nats of a class  = GAIN cos(z, m_k) + LINEAR (l_k - max l) / mean |m|^2,    l_k = z.m_k - |m_k|^2 / 2
+
+The cosine alone says how like a class a box is, so it alone is measured against "none of these"; which class it is the
+linear discriminant (Fisher 1936) knows better, and takes from the cosine of those that it thinks less of. With one
+class there is nothing to take.
 """
 
 from __future__ import annotations
@@ -18,13 +27,25 @@ VIGILANCE = 2.4  # the most careful of those as good as the best, on coco-mini's
 TOLD = 0.5  # score from which an answer is told
 LEAST_SCORE = 0.02  # for measures of ranking
 CLASSES_A_BOX = 5
+LINEAR = 2.0  # of 0.5 to 16, that of the best AP on photos of coco-mini's train kept aside (benchmarks/naming.py)
 RIVALS = ("null", "none")
 SURE = 1e3  # nats, for a class that has no rival at all
 
 
-def nats_of(solution: Solution, vectors: np.ndarray) -> np.ndarray:
-    """(n, dim) -> (n, k): NEMO's score of each class."""
-    return solution.scores(vectors)[:, :-1] if len(vectors) else np.zeros((0, len(solution.classes)))
+def nats_of(solution: Solution, vectors: np.ndarray, linear: float = LINEAR) -> np.ndarray:
+    """(n, dim) -> (n, k) float64: how much speaks for each class; see the module's text."""
+    if not len(vectors):
+        return np.zeros((0, len(solution.classes)))
+    white = np.asarray(vectors, np.float64) @ solution.whiten.T
+    along = white @ solution.prototypes.T  # |z| cos
+    other = linear_nats(solution, linear) * solution.lengths * (along - solution.lengths / 2)
+    cosine = along / np.maximum(np.linalg.norm(white, axis=1, keepdims=True), 1e-12)
+    return np.asarray(GAIN * cosine + other - other.max(axis=1, keepdims=True))
+
+
+def linear_nats(solution: Solution, linear: float = LINEAR) -> float:
+    """Nats of one unit of the linear score."""
+    return linear / max(float(np.mean(solution.lengths**2)), 1e-12)
 
 
 def chances(

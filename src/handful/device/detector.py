@@ -47,7 +47,7 @@ class OnDevice:
             raise DataError(f"{PLAN} has schema_version {plan.get('schema_version')!r} and gain {self.gain}; wanted "
                             f"{graphs.SCHEMA_VERSION} and {GAIN:g}; compile the detector again")  # fmt: skip
         none, nothing = none_below(expected, self.vigilance), np.zeros((0, 0))
-        self._solved = Solution(self.classes, nothing, nothing, expected, none)
+        self._solved = Solution(self.classes, nothing, nothing, np.zeros(0), expected, none)
 
     @classmethod
     def load(cls, folder: Path, *, threads: int = 1) -> OnDevice:

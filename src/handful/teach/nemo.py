@@ -51,13 +51,14 @@ STATE, ABOUT = "nemo.safetensors", "nemo.json"
 class Solution:
     """NEMO's constants, ready to classify. Classes are in order of name.
 
-    whiten: (d, d) float64. prototypes: (k, d) float64, unit rows in the whitened space.
-    none: the score below which the answer is "none of these", on the cosine's scale.
+    whiten: (d, d) float64. prototypes: (k, d) float64, unit rows in the whitened space; lengths: (k,) float64, how long
+    the whitened class means are. none: the score below which the answer is "none of these", on the cosine's scale.
     """
 
     classes: tuple[str, ...]
     whiten: np.ndarray
     prototypes: np.ndarray
+    lengths: np.ndarray
     expected: float
     none: float
 
@@ -222,7 +223,8 @@ class Nemo:
         # the sum of |L^-1 z|^2 over all samples, from G = (L L' - ridge I) + sum_k S_k S_k' / n_k
         total2 = self.dim - self.ridge * float(np.vdot(whiten, whiten)) + float(np.sum(norms[:, 0] ** 2 / n))
         expected = _expected(n, norms[:, 0] ** 2, total2)
-        return Solution(self.classes, whiten, prototypes, expected, none_below(expected, self.vigilance))
+        lengths, none = norms[:, 0] / n, none_below(expected, self.vigilance)
+        return Solution(self.classes, whiten, prototypes, lengths, expected, none)
 
     def save(self, folder: Path) -> None:
         """Write the sums as `nemo.safetensors` and what they are as `nemo.json`, each whole or not at all."""
