@@ -4,7 +4,8 @@
                                 [--out FILE]
 
 COCO's photos of train only, divided by photos into those taught from and those asked about, with NanoDet's boxes: AP
-and F1 of what is found, and the share of true boxes that get their class. rules.LINEAR is set by it; val is not touched.
+and F1 of what is found, and the share of true boxes that get their class. rules.LINEAR is set by it; val is not
+touched.
 """
 
 from __future__ import annotations

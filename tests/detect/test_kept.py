@@ -142,6 +142,10 @@ def test_an_exam_counts_as_the_detector_answers(data: Path, fusion: Fusion, riva
     asked = crowded(photos[6:], 3)
     exam, vigilances = Exam(asked, fusion), (-3.0, 1.0, 2.7, 4.5)
     assert exam.together == (fusion.within == "hard") and len(exam.quality) < sum(len(p.quality) for p in asked)
+    nats, below = exam.asked(known)
+    np.testing.assert_allclose(nats, nats_of(known.solution, exam.vectors), atol=1e-3)
+    assert below is not None and known.background is not None
+    np.testing.assert_allclose(below, known.background.none(known.solution, exam.vectors), atol=1e-4)
     counts = exam.counts(known, vigilances, rival=rival)
     assert counts.shape == (4, 4, 3) and (counts[:, :, 0] > 0).any() and (counts[:, :, 1] > 0).any()
     each = exam.by_class(known, 1.0, ("sky", "apple", "lemon", "leaf"), rival=rival)
@@ -149,8 +153,8 @@ def test_an_exam_counts_as_the_detector_answers(data: Path, fusion: Fusion, riva
     whole = Answers(irene.classes)
     for row, vigilance in zip(counts, vigilances, strict=True):
         for own, one in zip(row, asked, strict=True):
-            nats, below = nats_of(irene.solution(), one.vectors), irene.below(one.vectors)
-            about = Asked(one.boxes, one.quality, one.scale, one.vectors, nats, below)
+            told = nats_of(irene.solution(), one.vectors), irene.below(one.vectors)
+            about = Asked(one.boxes, one.quality, one.scale, one.vectors, *told)
             found, answers = irene.tell(about, vigilance=vigilance, rival=rival), Answers(irene.classes)
             answers.add(one.truth, found)
             if vigilance == 1.0:

@@ -69,7 +69,8 @@ def test_the_linear_score_takes_from_classes_it_thinks_less_of() -> None:
     one = Nemo(6)
     one.learn_many(z[:4], ["a"] * 4)
     np.testing.assert_allclose(nats_of(one.solve(), asked), one.solve().scores(asked)[:, :-1], atol=1e-12)
-    assert nats_of(solution, np.zeros((0, 6))).shape == (0, 3) and np.isfinite(nats_of(solution, np.zeros((1, 6)))).all()
+    assert nats_of(solution, np.zeros((0, 6))).shape == (0, 3)
+    assert np.isfinite(nats_of(solution, np.zeros((1, 6)))).all()
 
 
 def test_a_doubtful_box_needs_a_surer_class() -> None:

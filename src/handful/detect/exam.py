@@ -16,10 +16,9 @@ from handful.detect.evaluate import MATCH
 from handful.detect.fusion import FLOOR, Fusion, apart, fuse, iou
 from handful.detect.kept import Kept
 from handful.detect.pool import Learned
-from handful.detect.rules import TOLD, answered
+from handful.detect.rules import TOLD, answered, nats_from
 from handful.errors import DataError
 from handful.teach.embed import unit
-from handful.teach.nemo import GAIN
 
 TP, FP, FN = 0, 1, 2
 
@@ -117,10 +116,11 @@ class Exam:
         if background is not None:
             ends.append(unit(background.centres @ solution.whiten.T))
         white = self.vectors @ solution.whiten.T.astype(np.float32)
-        cosine = (unit(white) @ np.concatenate(ends).T.astype(np.float32)).astype(np.float64)
+        length = np.maximum(np.linalg.norm(white, axis=1), np.float32(1e-12))
+        cosine = (white / length[:, None] @ np.concatenate(ends).T.astype(np.float32)).astype(np.float64)
         count = len(solution.classes)
         below = cosine[:, count:].max(axis=1, initial=-1.0) - BELOW if background is not None else None
-        return GAIN * cosine[:, :count], below
+        return nats_from(solution, cosine[:, :count], length.astype(np.float64)), below
 
     def given(self, learned: Learned, vigilance: float, *, rival: str = "null") -> Given:
         """The answers at one vigilance, each held against the labels."""
