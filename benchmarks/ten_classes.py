@@ -1,6 +1,6 @@
 """Ten classes (person, sky, plants, pet, ...): with and without pre-training, depthwise-separable against plain.
 
-    python benchmarks/ten_classes.py [--arms ...] [--seeds 0 1 2] [--epochs 40] [--threads 1] [--work DIR] [--quick]
+    python benchmarks/ten_classes.py [--arms ...] [--seeds 0 1 2] [--epochs 24] [--threads 1] [--work DIR] [--quick]
                                      [--json] [--out FILE]
 
 Trained on coco-mini's and MSRC's train photos together (about 500), measured on the val photos of each by itself, with
@@ -118,7 +118,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=list(ARMS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--epochs", type=int, default=40)
+    parser.add_argument("--epochs", type=int, default=24)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--work", type=Path, help="where photos and runs are kept  [default: the cache folder]")
     parser.add_argument("--quick", action="store_true", help="small photos and 1 epoch, to see that it runs")
