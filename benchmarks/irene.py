@@ -24,7 +24,8 @@ from common_detect import cache_of, named, right, spread, table, told
 
 from handful.data import formats
 from handful.detect import pool
-from handful.detect.evaluate import STATS, coco_table
+from handful.detect.coco import STATS
+from handful.detect.evaluate import coco_table
 from handful.detect.framing import letterbox
 from handful.detect.fusion import fuse
 from handful.detect.irene import Detections, Irene

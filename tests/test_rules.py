@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import importlib
+import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -138,3 +140,35 @@ def test_license_and_version() -> None:
     assert "Apache License" in (ROOT / "LICENSE").read_text()
     assert handful.__version__ in (ROOT / "CHANGELOG.md").read_text()
     assert Path(ROOT / ".ci" / "run").read_text().rstrip().endswith("make test")
+
+
+def absent_names(text: str, beside: Path) -> list[str]:
+    """What a script takes from handful, or from a file beside it, that is not there."""
+    bad = []
+    for node in ast.walk(ast.parse(text)):
+        if not isinstance(node, ast.ImportFrom) or node.level or not node.module:
+            continue
+        own = beside / f"{node.module}.py"
+        if own.exists():
+            there = {getattr(n, "name", None) or getattr(getattr(n, "target", None), "id", None)
+                     for n in ast.parse(own.read_text()).body}  # fmt: skip
+            there |= {t.id for n in ast.parse(own.read_text()).body if isinstance(n, ast.Assign) for t in n.targets
+                      if isinstance(t, ast.Name)}  # fmt: skip
+            bad += [f"{node.module}.{a.name}" for a in node.names if a.name not in there]
+        elif node.module.split(".")[0] == "handful":
+            module = importlib.import_module(node.module)
+            bad += [f"{node.module}.{a.name}" for a in node.names if not hasattr(module, a.name) and not (
+                    hasattr(module, "__path__") and importlib.util.find_spec(f"{node.module}.{a.name}"))]  # fmt: skip
+    return bad
+
+
+@pytest.mark.parametrize("folder", ["benchmarks", "tools"])
+def test_scripts_take_only_what_is_there(folder: str) -> None:
+    scripts = sorted((ROOT / folder).glob("*.py"))
+    assert scripts
+    assert {s.name: bad for s in scripts if (bad := absent_names(s.read_text(), s.parent))} == {}
+
+
+def test_a_name_that_is_gone_is_caught() -> None:
+    text = "from handful.errors import DataError, Gone\nfrom common import save, lost\nfrom handful import detect\n"
+    assert absent_names(text, ROOT / "benchmarks") == ["handful.errors.Gone", "common.lost"]
