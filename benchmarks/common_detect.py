@@ -31,7 +31,7 @@ def told(
     nats = nats_of(learned.solution, one.vectors, linear)
     below = learned.background.none(learned.solution, one.vectors) if learned.background is not None else None
     about = Asked(one.boxes, one.quality, one.scale, one.vectors, nats, below)
-    least = None if careful else 1e-3
+    least = learned.told_from if careful else 1e-3
     return irene.told(about, learned.solution, Fusion(), vigilance, careful=careful, least=least)
 
 

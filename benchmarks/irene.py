@@ -4,8 +4,8 @@
                                [--quick] [--json] [--out FILE]
 
 Taught from coco-mini's train boxes, 80 classes, at most so many of each, drawn by seed; measured on its 75 val photos:
-COCO's twelve figures (a subset of COCO's 5,000: compare rows of this table, not papers), F1 at the default vigilance,
-and, with the true boxes given ("boxes"), the share that gets its class. Beside it, on the same photos: NanoDet's own
+COCO's twelve figures (a subset of COCO's 5,000: compare rows of this table, not papers), F1 at the default vigilance
+and the score from which the detector tells (detect/telling.py), and, with the true boxes given ("boxes"), the share that gets its class. Beside it, on the same photos: NanoDet's own
 supervised classes, which 118,000 photos have taught it, and plain class means (cosine to the mean of a class, no
 whitening). What a photo shows is computed once and kept in --work. Sources whose weights are absent are left out.
 """
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ from handful.train.feed import photo_of, split_of
 SOURCES = ("nanodet", "objectness", "torchvision")
 WANTED = {"accuracy": 0.50, "share_of_supervised": 0.75}
 MEANS = 1e4  # a ridge that drowns every direction's own spread: what is left is the plain mean of each class
-KEYS = (*STATS, "f1", "f1_macro", "accuracy")
+KEYS = (*STATS, "f1", "f1_macro", "accuracy", "told_from")
 
 
 def supervised(photos: Sequence[Kept], irene: Irene, classes: Sequence[str]) -> dict[str, float | None]:
@@ -65,6 +66,7 @@ def supervised(photos: Sequence[Kept], irene: Irene, classes: Sequence[str]) -> 
 def rows_of(train: Sequence[Kept], val: Sequence[Kept], most: int, seed: int) -> dict[str, dict[str, Any]]:
     """One teaching: {"boxes": ..., "proposed": ..., "boxes, class means": ..., "proposed, class means": ...}."""
     picked = pool.drawn(pool.places(train), most, seed)
+    told_from = pool.told_from(train, picked, seed=seed)
     found: dict[str, dict[str, Any]] = {}
     for what in ("", ", class means"):
         learned = pool.Learned(pool.taught(train, picked, ridge=MEANS).solve()) if what else pool.learned(train, picked)
@@ -72,7 +74,8 @@ def rows_of(train: Sequence[Kept], val: Sequence[Kept], most: int, seed: int) ->
         answers = [named(learned, one) for one in val]
         found[f"boxes{what}"] = {**table(val, answers, answers, classes), "accuracy": right(val, answers)}
         ranked = [told(learned, one, careful=False) for one in val]
-        found[f"proposed{what}"] = table(val, ranked, [told(learned, one) for one in val], classes)
+        careful = [told(replace(learned, told_from=told_from), one) for one in val]
+        found[f"proposed{what}"] = {**table(val, ranked, careful, classes), "told_from": told_from}
     return found
 
 

@@ -121,9 +121,7 @@ class Compiled:
 
 def part(truth: Truth, least: float, most: float) -> Truth:
     """Only the things of a size."""
-    own = (truth.area >= least) & (truth.area < most)
-    return Truth(truth.boxes[own], tuple(n for n, ok in zip(truth.names, own, strict=True) if ok), truth.crowd[own],
-                 truth.area[own])  # fmt: skip
+    return truth.only((truth.area >= least) & (truth.area < most))
 
 
 def main() -> None:

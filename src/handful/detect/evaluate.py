@@ -54,6 +54,12 @@ class Truth:
     crowd: np.ndarray
     area: np.ndarray
 
+    def only(self, wanted: Sequence[bool] | np.ndarray) -> Truth:
+        """Some of them."""
+        own = np.asarray(wanted, bool)
+        names = tuple(name for name, ok in zip(self.names, own, strict=True) if ok)
+        return Truth(self.boxes[own], names, self.crowd[own], self.area[own])
+
 
 def truth_of(sample: Sample, size_wh: tuple[int, int]) -> Truth:
     """What the labels say of a photo; boxes are cut at its edges, those without an area left out."""

@@ -23,7 +23,7 @@ from torch import nn
 
 from handful.detect.background import BELOW, Background
 from handful.detect.contract import EyeGraph
-from handful.detect.rules import CLASSES_A_BOX, TOLD, linear_nats
+from handful.detect.rules import CLASSES_A_BOX, linear_nats
 from handful.errors import DataError
 from handful.models.frame import Normalise
 from handful.teach.embed import FrontEnd
@@ -303,6 +303,6 @@ def plan(irene: Any, *, at_once: int = CROPS_AT_ONCE) -> dict[str, Any]:
         "features": irene.describer.of_eye is not None,
         "crops": crops if irene.describer.of_crop is not None else None,
         "answer": {"gain": GAIN, "expected": solution.expected, "vigilance": irene.nemo.vigilance,
-                   "classes_a_box": CLASSES_A_BOX, "least": TOLD, "rule": of.RULE},
+                   "classes_a_box": CLASSES_A_BOX, "least": irene.told_from, "rule": of.RULE},
         "fusion": asdict(irene.fusion), "proposals": irene.eye.about,
     }  # fmt: skip

@@ -25,7 +25,7 @@ from handful.detect.describe import Describer, Look
 from handful.detect.fusion import Fusion, apart, fuse, iou
 from handful.detect.masking import Masker, Patch, best_way, kept
 from handful.detect.multiscale import ManyScales, Scales
-from handful.detect.rules import VIGILANCE, answered, chances, nats_of
+from handful.detect.rules import TOLD, VIGILANCE, answered, chances, nats_of
 from handful.errors import DataError
 from handful.files import read_tensors, write_tensors
 from handful.models import folder as folders
@@ -133,7 +133,7 @@ class Irene:
     ) -> None:
         self.eye, self.describer, self.nemo = eye, describer, nemo
         self.fusion, self.examples, self.about = fusion or Fusion(), Examples(), dict[str, Any]()
-        self.bank = Bank()
+        self.bank, self.told_from = Bank(), TOLD
         self._solved: Solution | None = None
         self._background: Background | None = None
         self._held: np.ndarray | None = None  # the examples in NEMO's whitened space, of length 1
@@ -160,13 +160,13 @@ class Irene:
 
     def learn(
         self, rgb_u8: np.ndarray, boxes: np.ndarray, labels: Sequence[str], photo: str = "", *,
-        known: np.ndarray | None = None, exhaustive: bool = True,
+        known: np.ndarray | None = None, exhaustive: bool = True, seen: Seen | None = None,
     ) -> None:  # fmt: skip
         """Learn the boxes of one photo, all or none of them, and from the rest of it what is none of these.
 
         rgb_u8: (h, w, 3) uint8 RGB; boxes: (n, 4) px; labels: a class name each; photo: its name, to explain by. known:
         (m, 4) px, other things of taught classes that are there and not to be learned. exhaustive: whether these are
-        all there are; False, where labels are partial, learns nothing from the rest.
+        all there are; False, where labels are partial, learns nothing from the rest. seen: as ask.
         The same box with two classes is learned as both, with a warning. Raises DataError for a box outside the photo.
         """
         boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
@@ -179,7 +179,7 @@ class Irene:
             if labels[i] != labels[j]:
                 warn(f"{photo or 'a photo'}: the box {boxes[i].round(1).tolist()} is called {labels[i]!r} and "
                      f"{labels[j]!r}; it is learned as both")  # fmt: skip
-        seen = self.eye.look(rgb_u8, LOOKED_AT) if exhaustive else glance(self.eye, rgb_u8)
+        seen = seen or (self.eye.look(rgb_u8, LOOKED_AT) if exhaustive else glance(self.eye, rgb_u8))
         vectors = self.describer.teach_vectors(rgb_u8, boxes, seen)
         marked = boxes if known is None else np.concatenate([boxes, np.asarray(known, np.float64).reshape(-1, 4)])
         rest = seen.xyxy_px[away(seen.xyxy_px, marked)] if exhaustive else np.zeros((0, 4))
@@ -224,11 +224,15 @@ class Irene:
 
         seen: what the proposer saw, if it has looked already. Raises DataError when nothing was taught.
         """
-        solution, seen = self.solution(), seen or self.eye.look(rgb_u8, LOOKED_AT)
+        solution = self.solution()
+        boxes, quality, scale, vectors = self.looked_at(rgb_u8, seen or self.eye.look(rgb_u8, LOOKED_AT))
+        return Asked(boxes, quality, scale, vectors, nats_of(solution, vectors), self.below(vectors))
+
+    def looked_at(self, rgb_u8: np.ndarray, seen: Seen) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """The LOOKED_AT best of the boxes the proposer saw in a photo: boxes, quality, scale, vectors, as in Asked."""
         boxes = seen.xyxy_px[:LOOKED_AT]
         vectors = self.describer.vectors(rgb_u8, boxes, seen)
-        nats, below = nats_of(solution, vectors), self.below(vectors)
-        return Asked(boxes, seen.quality[:LOOKED_AT], seen.scale[:LOOKED_AT], vectors, nats, below)
+        return boxes, seen.quality[:LOOKED_AT], seen.scale[:LOOKED_AT], vectors
 
     def tell(
         self, about: Asked, *, vigilance: float | None = None, unknown: bool = False, careful: bool = True,
@@ -239,10 +243,11 @@ class Irene:
         vigilance: instead of the detector's own. unknown: also tell of boxes that are none of the taught classes, with
         the score sqrt(quality x chance of none) and the nearest class. careful: False tells of every class that scores
         at all, whatever NEMO's vigilance says, as measures of ranking (AP) want it. least: score below which nothing is
-        told; None for rules.TOLD, or next to nothing when not careful. rival: as rules.chances. Of several answers
-        about one thing (Fusion.one_name) the best is told, except with careful=False.
+        told; None for the detector's own, told_from (telling.py), or next to nothing when not careful. rival: as
+        rules.chances. Of several answers about one thing (Fusion.one_name) the best is told, except with careful=False.
         """
         careful_at = self.nemo.vigilance if vigilance is None else vigilance
+        least = self.told_from if least is None and careful else least
         return told(about, self.solution(), self.fusion, careful_at, unknown=unknown, careful=careful, least=least,
                     rival=rival)  # fmt: skip
 
@@ -314,7 +319,8 @@ class Irene:
             "rule": RULE, "eye": self.eye.about, "look": asdict(self.describer.how), "fusion": asdict(self.fusion),
             "masks": {**own.about, "name": self.masks}, "scales": asdict(getattr(self.eye, "scales", Scales())),
             "examples": {"labels": self.examples.labels, "photos": self.examples.photos, "background": where},
-            "about": {**self.about, "vigilance": self.nemo.vigilance, "samples": self.nemo.counts, **(data or {})},
+            "about": {**self.about, "vigilance": self.nemo.vigilance, "told_from": self.told_from,
+                      "samples": self.nemo.counts, **(data or {})},
         }  # fmt: skip
         frame = {"before_the_graph": "see rule, eye and look", "colour_order": "RGB", "dtype": "uint8"}
         return folders.save_folder(folder, parts, kind=KIND, args={}, classes=list(self.classes), preprocessing=frame,
@@ -356,7 +362,7 @@ class Irene:
             raise DataError(f"{folder / EXAMPLES} and {folders.META} name different examples; teach the detector again")
         found.examples = Examples(list(examples["vectors"]), labels, photos, examples["boxes"].tolist())
         found.bank = Bank.from_state(examples, meta["examples"].get("background", []))
-        found.about = meta["about"]
+        found.about, found.told_from = meta["about"], float(meta["about"].get("told_from", TOLD))
         return found
 
 

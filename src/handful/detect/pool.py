@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 
 from handful.data import formats
+from handful.detect import telling
 from handful.detect.background import Background, away
 from handful.detect.background import of as background_of
 from handful.detect.describe import Look
 from handful.detect.irene import RIDGE, Irene
 from handful.detect.kept import Kept, kept
+from handful.detect.rules import TOLD
 from handful.errors import DataError
 from handful.progress import warn
 from handful.teach.nemo import Nemo, Solution
@@ -119,10 +121,12 @@ def taught(photos: Sequence[Kept], picked: Mapping[str, Sequence[Place]], ridge:
 
 @dataclass(frozen=True, eq=False)
 class Learned:
-    """All that a detector knows, ready to be asked: NEMO's constants and the background, if it has learned one."""
+    """All that a detector knows, ready to be asked: NEMO's constants, the background, if it has learned one, and the
+    score from which it tells."""
 
     solution: Solution
     background: Background | None = None
+    told_from: float = TOLD
 
 
 def learned(photos: Sequence[Kept], picked: Mapping[str, Sequence[Place]], *, exhaustive: bool = True) -> Learned:
@@ -136,6 +140,28 @@ def learned(photos: Sequence[Kept], picked: Mapping[str, Sequence[Place]], *, ex
         known = one.truth.boxes[[name in names for name in one.truth.names]]
         rows.append(one.vectors[away(one.boxes, known)])
     return Learned(solution, background_of(np.concatenate(rows)))
+
+
+def told_from(
+    photos: Sequence[Kept], picked: Mapping[str, Sequence[Place]], *, seed: int = 0, exhaustive: bool = True
+) -> float:  # fmt: skip
+    """The score from which a detector that was taught these things would tell, as teaching.teach finds it."""
+    if not exhaustive:
+        return TOLD
+    there, trials = sorted({i for own in picked.values() for i, _ in own}), []
+    for at in telling.chosen(len(there), seed):
+        one = photos[there[at]]
+        truth = one.truth.only([name in picked for name in one.truth.names])
+        trials.append(telling.Trial(there[at], one.boxes, one.quality, one.scale, one.vectors, truth))
+
+    def without(out: frozenset[Hashable]) -> telling.Known | None:
+        rest = {name: kept for name, own in picked.items() if (kept := [p for p in own if p[0] not in out])}
+        if not rest:
+            return None
+        known = learned(photos, rest)
+        return known.solution, known.background
+
+    return telling.told_from(trials, without)
 
 
 def tell_short(there: Mapping[str, Sequence[Place]], most: int) -> None:

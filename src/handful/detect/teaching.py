@@ -6,6 +6,7 @@ import time
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,11 @@ import numpy as np
 
 from handful.data import formats
 from handful.data.shapes import box_of
+from handful.detect import telling
 from handful.detect.describe import Look
+from handful.detect.evaluate import Truth, truth_of
 from handful.detect.fusion import Fusion
-from handful.detect.irene import Irene
+from handful.detect.irene import LOOKED_AT, Irene
 from handful.detect.multiscale import Scales, fitting
 from handful.detect.rules import VIGILANCE
 from handful.errors import DataError
@@ -83,6 +86,11 @@ def _known(sample: Sample, names: set[str]) -> np.ndarray:
     return np.array(boxes, np.float64).reshape(-1, 4)
 
 
+def _truth(sample: Sample, rgb_u8: np.ndarray, names: set[str]) -> Truth:
+    whole = truth_of(sample, (rgb_u8.shape[1], rgb_u8.shape[0]))
+    return whole.only([name in names for name in whole.names])
+
+
 def teach(
     data: Path,
     out: Path,
@@ -121,18 +129,27 @@ def teach(
     if split is None and any(s.split == "train" for s in dataset):
         split = "train"
     picked = chosen(split_of(dataset, split) if split else dataset, most=most, seed=seed, classes=classes)
+    wanted = {name for one in picked for name in one.labels}
     if scales is None:
         scales = fitting([(one.sample.size_wh or photo_of(one.sample).size_wh, one.boxes) for one in picked])
     elif isinstance(scales, int):
         scales = Scales(scales, "focus" if scales > 1 else "whole")
     detector = Irene.new(proposals, look=look, fusion=fusion, vigilance=vigilance, scales=scales)
-    for one in track(picked, "learning", len(picked)):
-        rgb = photo_of(one.sample).rgb_u8
+    # where labels are partial, an answer about nothing that is marked need not be wrong
+    order = telling.chosen(len(picked), seed) if exhaustive else []
+    trials: dict[int, telling.Trial] = {}
+    for i, one in enumerate(track(picked, "learning", len(picked))):
+        rgb, name = photo_of(one.sample).rgb_u8, one.sample.name or one.sample.path.name
+        seen = detector.eye.look(rgb, LOOKED_AT) if exhaustive else None
         try:
-            detector.learn(rgb, one.boxes, one.labels, one.sample.name or one.sample.path.name, known=one.known,
-                           exhaustive=exhaustive)  # fmt: skip
+            detector.learn(rgb, one.boxes, one.labels, name, known=one.known, exhaustive=exhaustive, seen=seen)
         except DataError as error:
             raise DataError(f"{one.sample.path}: {error}") from error
+        if seen is not None and i in order:
+            trials[i] = telling.Trial(name, *detector.looked_at(rgb, seen), _truth(one.sample, rgb, wanted))
+    detector.told_from = telling.told_from(
+        [trials[i] for i in order], partial(telling.without, detector), fusion=detector.fusion, vigilance=vigilance
+    )
     few = [name for name, n in detector.nemo.counts.items() if n < 2]
     if few:
         told = f"{len(few)} classes were learned from one box, which says little of how they vary: {', '.join(few[:8])}"
@@ -145,7 +162,7 @@ def teach(
     return {
         "schema_version": 1, "model": str(out), "classes": list(detector.classes), "samples": detector.nemo.counts,
         "photos": len(picked), "split": split, "seed": seed, "vigilance": vigilance,
-        "proposals": detector.eye.about.get("name"), "eye": detector.eye.about, "look": meta["look"],
-        "scales": meta["scales"],
+        "told_from": detector.told_from, "proposals": detector.eye.about.get("name"), "eye": detector.eye.about,
+        "look": meta["look"], "scales": meta["scales"],
         "seconds": seconds, "warnings": warnings,
     }  # fmt: skip

@@ -39,7 +39,7 @@ class OnDevice:
             self.side, self.boxes, self.crops = int(plan["frame"]["side_px"]), plan["boxes"], plan["crops"]
             answer, self.fusion = plan["answer"], Fusion(**plan["fusion"])
             self.classes, self.vigilance, self.gain = tuple(plan["classes"]), answer["vigilance"], answer["gain"]
-            expected = float(answer["expected"])
+            expected, self.told_from = float(answer["expected"]), float(answer["least"])
             self.batch = int(self.boxes["most"])
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"{PLAN} is not what was written there ({error!r}); compile the detector again") from error
@@ -113,11 +113,15 @@ class OnDevice:
         vectors, nats, below = (out[name][: len(boxes)].astype(np.float64) for name in ("vectors", "nats", "below"))
         return Asked(boxes, seen.quality, seen.scale, vectors, nats, below[:, 0])
 
-    def tell(self, about: Asked, *, vigilance: float | None = None, **how: Any) -> Detections:
+    def tell(
+        self, about: Asked, *, vigilance: float | None = None, careful: bool = True, least: float | None = None,
+        **how: Any,
+    ) -> Detections:  # fmt: skip
         """As Irene.tell."""
         with self._timed("tell"):
-            careful = self.vigilance if vigilance is None else vigilance
-            return told(about, self._solved, self.fusion, careful, **how)
+            careful_at = self.vigilance if vigilance is None else vigilance
+            least = self.told_from if least is None and careful else least
+            return told(about, self._solved, self.fusion, careful_at, careful=careful, least=least, **how)
 
     def detect(self, rgb_u8: np.ndarray, **how: Any) -> Detections:
         """What is in a photo (h, w, 3) uint8 RGB of any size; `how` as in tell."""
