@@ -5,9 +5,10 @@
 
 Taught from coco-mini's train boxes, 80 classes, at most so many of each, drawn by seed; measured on its 75 val photos:
 COCO's twelve figures (a subset of COCO's 5,000: compare rows of this table, not papers), F1 at the default vigilance
-and the score from which the detector tells (detect/telling.py), and, with the true boxes given ("boxes"), the share that gets its class. Beside it, on the same photos: NanoDet's own
-supervised classes, which 118,000 photos have taught it, and plain class means (cosine to the mean of a class, no
-whitening). What a photo shows is computed once and kept in --work. Sources whose weights are absent are left out.
+and the score from which the detector tells (detect/telling.py), and, with the true boxes given ("boxes"), the share
+that gets its class. Beside it, on the same photos: NanoDet's own supervised classes, which 118,000 photos have taught
+it, and plain class means (cosine to the mean of a class, no whitening). What a photo shows is computed once and kept in
+--work. Sources whose weights are absent are left out.
 """
 
 from __future__ import annotations

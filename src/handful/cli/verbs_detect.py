@@ -35,7 +35,8 @@ def teach_boxes(
         as_json,
         lambda r: (
             f"learned {sum(r['samples'].values())} boxes in {r['photos']} photos; {r['model']} knows "
-            f"{len(r['classes'])} classes, finds things with {r['proposals']}, {r['seconds']:.1f} s"
+            f"{len(r['classes'])} classes, finds things with {r['proposals']}, tells of them from a score of "
+            f"{r['told_from']:.2f} on; {r['seconds']:.1f} s"
         ),
     )
 
@@ -56,7 +57,7 @@ look_option = click.option(
 )
 @look_option
 @click.option("--vigilance", type=float, default=None, help="Ask with this vigilance instead of the detector's own.")
-@click.option("--least", type=click.FloatRange(0, 1), default=None, help="Leave out lower scores.  [default: 0.5]")
+@click.option("--least", type=click.FloatRange(0, 1), help="Leave out lower scores.  [default: the detector's own]")
 @click.option("--unknown", is_flag=True, help="Also tell of things that are none of the taught classes.")
 @click.option("--explain", is_flag=True, help="With each, the taught boxes it is most like.")
 @click.option("--masks", is_flag=True, help="Also the pixels of each, as COCO's run lengths, and drawn.")
@@ -107,7 +108,8 @@ def detect(
         if out is not None:
             drawn(image.rgb_u8, found, out / f"{path.stem}.jpg")
     result = {"schema_version": 1, "model": str(detector), "vigilance": irene.nemo.vigilance if vigilance is None else
-              vigilance, "images": rows, "failed": failed}  # fmt: skip
+              vigilance, "told_from": irene.told_from if least is None else least, "images": rows,
+              "failed": failed}  # fmt: skip
     if out is not None:
         write_json(out / "detections.json", result)
     say(result, as_json, _found_text)
@@ -121,7 +123,8 @@ def _film(
     from handful.detect.film import watched
 
     vigilance = irene.nemo.vigilance if how["vigilance"] is None else how["vigilance"]
-    result = {"schema_version": 1, "model": str(detector), "vigilance": vigilance,
+    told_from = irene.told_from if how["least"] is None else how["least"]
+    result = {"schema_version": 1, "model": str(detector), "vigilance": vigilance, "told_from": told_from,
               **watched(irene, video, out, explain=explain, **how)}  # fmt: skip
     say(result, as_json, _film_text)
     if result["ended"] == "stopped":
@@ -189,8 +192,8 @@ def _measured_text(r: dict[str, Any]) -> str:
                  + " ".join(told(r[k]) for k in ("AR1", "AR10", "AR100", "ARs", "ARm", "ARl")))  # fmt: skip
     lines.append("recall without classes: "
                  + ", ".join(f"{told(v).strip()} at {n}" for n, v in r["ar_agnostic"].items()))  # fmt: skip
-    lines.append(f"F1 {told(r['f1']).strip()} at vigilance {r['vigilance']:g}; class of true boxes right "
-                 f"{told(r['accuracy']).strip()} %; {r['seconds_per_image']:.2f} s a photo")  # fmt: skip
+    lines.append(f"F1 {told(r['f1']).strip()} at vigilance {r['vigilance']:g}, told from {r['told_from']:.2f}; class of "
+                 f"true boxes right {told(r['accuracy']).strip()} %; {r['seconds_per_image']:.2f} s a photo")  # fmt: skip
     if "segm" in r:
         from handful.detect.evaluate_masks import text_of
 

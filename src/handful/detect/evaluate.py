@@ -34,8 +34,8 @@ RULE = {
     "say, or else of the box",
     "ar_agnostic": "share of all things, their classes set aside, that one of the first 10, 30, 100, 300 proposed "
     "boxes lies on, each box on one thing, mean over IoU .50 to .95",
-    "f1": "2 TP / (2 TP + FP + FN) of the answers at the detector's vigilance; TP, an answer of the right class that "
-    "shares IoU .50 with a thing no better answer took; crowds neither",
+    "f1": "2 TP / (2 TP + FP + FN) of the answers at the detector's vigilance, from the score it tells from; TP, an "
+    "answer of the right class that shares IoU .50 with a thing no better answer took; crowds neither",
     "f1_macro": "the same for each class with a thing or an answer, and then the mean",
     "segm": evaluate_masks.RULE,
     "accuracy": "share of things given their class when their true boxes are asked about, 'none of these' set aside",
@@ -260,6 +260,7 @@ def evaluate(
     return {
         "schema_version": 1, "task": "detect", "model": str(model), **found, "proposals": proposals or own,
         "look": asdict(detector.eye.scales) if isinstance(detector.eye, ManyScales) else None,
-        "vigilance": detector.nemo.vigilance if vigilance is None else vigilance, "seed": about.get("seed"),
+        "vigilance": detector.nemo.vigilance if vigilance is None else vigilance,
+        "told_from": detector.told_from, "seed": about.get("seed"),
         "samples": detector.nemo.counts, "split": split, "subset": len(samples) < 5000, "rule": RULE,
     }  # fmt: skip
