@@ -192,8 +192,9 @@ def _measured_text(r: dict[str, Any]) -> str:
                  + " ".join(told(r[k]) for k in ("AR1", "AR10", "AR100", "ARs", "ARm", "ARl")))  # fmt: skip
     lines.append("recall without classes: "
                  + ", ".join(f"{told(v).strip()} at {n}" for n, v in r["ar_agnostic"].items()))  # fmt: skip
-    lines.append(f"F1 {told(r['f1']).strip()} at vigilance {r['vigilance']:g}, told from {r['told_from']:.2f}; class of "
-                 f"true boxes right {told(r['accuracy']).strip()} %; {r['seconds_per_image']:.2f} s a photo")  # fmt: skip
+    lines.append(f"F1 {told(r['f1']).strip()} at vigilance {r['vigilance']:g}, told from {r['told_from']:.2f}; class "
+                 f"of true boxes right {told(r['accuracy']).strip()} %; "
+                 f"{r['seconds_per_image']:.2f} s a photo")  # fmt: skip
     if "segm" in r:
         from handful.detect.evaluate_masks import text_of
 
