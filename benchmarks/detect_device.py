@@ -42,7 +42,7 @@ def detector_of(work: Path, shots: int, seed: int) -> Path:
     if not folder.exists():
         coco = data_folder() / "coco-mini"
         teaching.teach(coco / "instances_train.json", folder, most=shots, seed=seed, proposals="nanodet",
-                       images=str(coco / "images" / "train"))  # fmt: skip
+                       scales=1, images=str(coco / "images" / "train"))  # fmt: skip
     return folder
 
 
