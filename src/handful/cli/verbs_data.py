@@ -305,3 +305,29 @@ def stats(
     dataset = formats.one(source, format=format_, **options_of(masks, flat)).read()
     result = run(dataset, out)
     say(result, as_json, lambda r: f"{r['images']} photos, {len(r['classes'])} classes: {out / 'stats.html'}")
+
+
+@data.command()
+@click.argument("source", type=FOLDER)
+@click.option("--out", type=FOLDER, required=True, help="The COCO data set to make.")
+@click.option("--side", type=int, default=320, show_default=True, help="Width and height of a chip, px.")
+@click.option("--scales", type=int, default=3, show_default=True, help="At most; how many follows from the sizes.")
+@click.option("--proposals", default="objectness", show_default=True,
+              help="Who says where negative chips are worth it; none: no such chips.")  # fmt: skip
+@click.option("--draws", type=int, default=1, show_default=True, help="How often each photo's chips are drawn.")
+@click.option("--one", metavar="NAME", help="Call things of all classes so, to train a proposer on.")
+@click.option("--split", default="train", show_default=True, help="Which to cut; others are copied.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Decides every chance.")
+@click.option("--format", "format_", help="Read as this instead of finding out.")
+@click.option("--allow", multiple=True, help="Go on although `handful data check` finds errors of this code.")
+@common
+def chips(
+    source: Path, out: Path, side: int, scales: int, format_: str | None, as_json: bool, **options: Any
+) -> None:  # fmt: skip
+    """Cut SOURCE's photos into chips that show each thing at a fitting size, to train a detector on (SNIPER)."""
+    from handful.detect.chip_set import chip_set
+
+    result = chip_set(source, out, side_px=side, most=scales, format=format_, **options)
+    say(result, as_json, lambda r: f"{r['chips']} chips of {r['photos']} photos at {len(r['by_scale'])} scales "
+        f"({', '.join(map(str, r['by_scale']))}), {r['negative']} of them negative; {r['things']} things to learn from "
+        f"{r['things_in_photos']}: {r['folder']}")  # fmt: skip

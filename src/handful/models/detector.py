@@ -199,11 +199,17 @@ class Detector(nn.Module):
         """In training mode: float32 (n, 3, h, w), 0..255, RGB, and a target a photo -> torchvision's losses by name.
 
         A target: boxes (k, 4) float32 px as forward gives them, labels (k,) int64 numbers of the classes, masks
-        (k, h, w) uint8 of 0 and 1 where the network has masks; k may be 0. Which regions are learned from is drawn by
-        torch's generator.
+        (k, h, w) uint8 of 0 and 1 where the network has masks; k may be 0. A box with a label below 0 is a region to
+        ignore: the core is given it as "ignored" (j, 4), which those of torchvision do not look at. Which regions are
+        learned from is drawn by torch's generator.
         """
         extra = padding((rgb.shape[2], rgb.shape[3]), self.core.stride)
-        shifted = [{**target, "labels": target["labels"] + 1} for target in targets]  # 0 is torchvision's background
+        shifted = []
+        for target in targets:
+            own = target["labels"] >= 0
+            kept = {key: value[own] for key, value in target.items()} if not own.all() else target
+            # 0 is torchvision's background
+            shifted.append({**kept, "labels": kept["labels"] + 1, "ignored": target["boxes"][~own]})
         losses: dict[str, torch.Tensor] = self.core(pad(self.normalise(rgb), extra), shifted)[1]
         return losses
 

@@ -196,17 +196,18 @@ class Core(nn.Module):
         stride = torch.cat([p.new_full((len(p),), s) for p, s in zip(spots, self.backbone.strides, strict=True)])
         spot, found, drawn = torch.cat(spots), dict[str, list[torch.Tensor]](), []
         for i, target in enumerate(targets):
-            truth = target["boxes"]
+            truth, ignored = target["boxes"], target["ignored"]
             which = assigned(spot, stride, truth)
             on = which >= 0
             with torch.no_grad():
                 over = overlap(boxes[i], truth)
                 best = over.amax(1) if len(truth) else over.new_zeros(len(spot))
-                weight = torch.where(within(spot, truth).any(1), 1.0, self.background)
+                weight = torch.where(within(spot, ignored).any(1), 0.0, self.background)
+                weight = torch.where(within(spot, truth).any(1), 1.0, weight)
             _add(found, "quality", soft(quality[i], best) * weight, over=max(1, int(on.sum())))
             if on.any():
                 _add(found, "sides", apart(boxes[i, on], truth[which[on]]), over=int(on.sum()))
-            label = focus_target(truth, (focus.shape[1], focus.shape[2]))
+            label = focus_target(truth, (focus.shape[1], focus.shape[2]), ignored)
             counted = label >= 0
             if counted.any():
                 value = F.binary_cross_entropy_with_logits(focus[i][counted], label[counted])
@@ -222,7 +223,8 @@ class Core(nn.Module):
             best, which = over.max(1) if len(truth) else (over.new_zeros(len(own)), over.new_zeros(len(own)).long())
             with torch.no_grad():
                 put = overlap(better[part], truth).amax(1) if len(truth) else best
-            weight = torch.where(best >= 0.3, 1.0, self.background)
+            weight = torch.where(mostly_in(own, target["ignored"]), 0.0, self.background)
+            weight = torch.where(best >= 0.3, 1.0, weight)
             _add(found, "again", soft(again[part], put) * weight, over=max(1.0, float((best >= 0.5).sum())))
             near = best >= 0.4
             if near.any():
@@ -310,6 +312,15 @@ def overlap(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     return out
 
 
+def mostly_in(boxes: torch.Tensor, regions: torch.Tensor) -> torch.Tensor:
+    """(n, 4), (m, 4) -> (n,) bool: boxes of which half or more lies in one of the regions."""
+    sides = torch.minimum(boxes[:, None, 2:], regions[None, :, 2:]) - torch.maximum(
+        boxes[:, None, :2], regions[None, :, :2]
+    )
+    shared = sides.clamp(min=0).prod(2)
+    return (shared >= 0.5 * (boxes[:, 2:] - boxes[:, :2]).prod(1)[:, None]).any(1)
+
+
 def apart(found: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
     """(k,) generalised IoU loss, 0 for the same box (Rezatofighi 2019, arXiv:1902.09630)."""
     out: torch.Tensor = need("torchvision.ops", "detect").generalized_box_iou_loss(found, truth)
@@ -359,18 +370,27 @@ def assigned(spot: torch.Tensor, stride: torch.Tensor, truth: torch.Tensor) -> t
     return which
 
 
-def focus_target(truth: torch.Tensor, grid_hw: tuple[int, int]) -> torch.Tensor:
+def focus_target(
+    truth: torch.Tensor, grid_hw: tuple[int, int], ignored: torch.Tensor | None = None
+) -> torch.Tensor:  # fmt: skip
     """AutoFocus's labels: (h, w) float32 a cell of FOCUS_STRIDE: 1 where a box of SMALL_PX to MEDIUM_PX touches it, 0
-    elsewhere, -1 (not counted) where only a smaller box or one up to LARGE_PX does. truth: (k, 4) px of the frame."""
+    elsewhere, -1 (not counted) where only a smaller box, one up to LARGE_PX or one that is ignored does. truth: (k, 4),
+    ignored: (j, 4) px of the frame."""
     label = torch.zeros(grid_hw, device=truth.device)
+    _marked(label, truth.new_zeros((0, 4)) if ignored is None else ignored, -1.0)
     size = (truth[:, 2:] - truth[:, :2]).clamp(min=0).prod(1).sqrt()
     focus = (size > SMALL_PX) & (size < MEDIUM_PX)
     unsure = (size <= SMALL_PX) | ((size >= MEDIUM_PX) & (size <= LARGE_PX))
-    for which, value in ((unsure, -1.0), (focus, 1.0)):
-        for left, top, right, bottom in (truth[which] / FOCUS_STRIDE).tolist():
-            rows = slice(max(0, math.floor(top)), max(1, math.ceil(bottom)))
-            label[rows, max(0, math.floor(left)) : max(1, math.ceil(right))] = value
+    _marked(label, truth[unsure], -1.0)
+    _marked(label, truth[focus], 1.0)
     return label
+
+
+def _marked(label: torch.Tensor, boxes: torch.Tensor, value: float) -> None:
+    """The cells that boxes (k, 4) px of the frame touch."""
+    for left, top, right, bottom in (boxes / FOCUS_STRIDE).tolist():
+        rows = slice(max(0, math.floor(top)), max(1, math.ceil(bottom)))
+        label[rows, max(0, math.floor(left)) : max(1, math.ceil(right))] = value
 
 
 def _add(found: dict[str, list[torch.Tensor]], key: str, values: torch.Tensor, over: float) -> None:

@@ -27,6 +27,7 @@ from handful.types import Boxes, Dataset, Object, Sample
 Target = dict[str, torch.Tensor]
 Batch = tuple[np.ndarray, list[Target], np.ndarray]  # see BoxedBatches
 GREY = 114
+IGNORED = -1  # the label of a region in which nothing is asked of the network
 
 
 @dataclass(frozen=True)
@@ -70,9 +71,10 @@ class Boxed:
     """The photos of one split, of one size, with the things in them.
 
     rgb: (n, h, w, 3) uint8, red first; None where there is no room and each is decoded when it is asked for. boxes: of
-    each photo (k, 4) float32 px of that size; labels: (k,) int64; masks: k run lengths as pycocotools has them, of that
-    size, where masks are learned. truth: what was said of each photo, as rows of COCO at the photo's own size sizes_wh,
-    crowds and things too small to learn among them. images, things: photos and things of each class, crowds not among
+    each photo (k, 4) float32 px of that size; labels: (k,) int64, IGNORED for a crowd where no masks are learned;
+    masks: k run lengths as pycocotools has them, of that size, where masks are learned. truth: what was said of each
+    photo, as rows of COCO at the photo's own size sizes_wh, crowds and things too small to learn among them. images,
+    things: photos and things of each class, crowds not among
     them. dropped: {why: how many} things that are not learned. names, skipped, sha256: as handful.train.feed.Photos.
     """
 
@@ -135,7 +137,8 @@ def gather(
 
     masks: also the pixels of each thing. scratch, leave_out: as handful.train.feed.gather. Photos that nobody looked at
     are left out and said, and so are those with a thing that has no box, or no pixels where masks are wanted; photos
-    in which nothing is are kept. Crowds, and things that would be less than a pixel, are not learned, and said.
+    in which nothing is are kept. Crowds, and things that would be less than a pixel, are not learned, and said; a crowd
+    is a region to ignore where no masks are learned, for networks that know of such.
     Raises DataError, naming the photo, for one that cannot be read, is of another size than its labels say, or has a
     box with NaN or no area in the photo; and when no photo is left or shows anything of the classes.
     """
@@ -177,7 +180,7 @@ def gather(
     for why, n in dropped.items():
         note(f"{split}: {n} things are not learned, {why}")
     k = len(classes)
-    counts = [np.bincount(one.labels, minlength=k) for one in found]
+    counts = [np.bincount(one.labels[one.labels != IGNORED], minlength=k) for one in found]
     total = np.sum(counts, axis=0) if counts else np.zeros(k, int)
     if not total.sum():
         raise DataError(f"{dataset.root}: no photo of {split} shows a {' or '.join(classes[:8])}; check that these are "
@@ -244,6 +247,9 @@ def _things(
         small = nearest(pixels.astype(np.uint8), size_hw) if pixels is not None else None
         if thing.crowd:
             found.dropped[_DROPPED[0]] += 1
+            if not masks:
+                boxes.append(scaled.astype(np.float32))
+                labels.append(IGNORED)
         elif (scaled[2:] - scaled[:2] < 1).any() or (small is not None and not small.any()):
             found.dropped[_DROPPED[1]] += 1
         else:
