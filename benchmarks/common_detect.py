@@ -38,7 +38,7 @@ def told(
 def named(learned: Learned, one: Kept, *, vigilance: float = VIGILANCE, linear: float = LINEAR) -> Detections:
     """What Irene would say of a photo's true boxes: one answer each."""
     own = ~one.truth.crowd
-    vectors = one.plain[own]
+    vectors = one.taught[own]
     nats = nats_of(learned.solution, vectors, linear)
     below = learned.background.none(learned.solution, vectors) if learned.background is not None else None
     chance, margin = chances(learned.solution, nats, vigilance, below=below)

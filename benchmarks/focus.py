@@ -90,7 +90,7 @@ class Bench:
             irene, rows = self.detector(Scales(count)), []
             picked = teaching.chosen(self.train, most=1 << 20)
             for one in track(picked, f"train photos, features of {count} scales", len(picked)):
-                vectors = irene.describer.teach_vectors(photo_of(one.sample).rgb_u8, one.boxes)
+                vectors = irene.describer.both_ways(photo_of(one.sample).rgb_u8, one.boxes)
                 rows += [(one.sample.name, label, box, v)
                          for label, box, v in zip(one.labels, one.boxes, vectors, strict=True)]  # fmt: skip
             write_tensors(path, {"vectors": np.stack([r[3] for r in rows]), "boxes": np.stack([r[2] for r in rows]),

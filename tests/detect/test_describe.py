@@ -67,9 +67,9 @@ def test_the_share_is_the_squared_length_of_the_proposers_part(both: Describer) 
 
 def test_a_taught_box_is_the_mean_of_it_and_its_mirror_image(both: Describer) -> None:
     rgb = sample_photo("astronaut").rgb_u8
-    taught = both.teach_vectors(rgb, BOXES[:1])
+    taught = both.both_ways(rgb, BOXES[:1])
     mirrored = np.array([[512 - 200, 30, 512 - 20, 220.0]])
-    turned = both.teach_vectors(rgb[:, ::-1], mirrored)
+    turned = both.both_ways(rgb[:, ::-1], mirrored)
     assert np.allclose(taught, turned, atol=1e-5)
     plain = both.vectors(rgb, BOXES[:1], both.eye.look(rgb))
     assert 0.8 < float((taught * plain).sum()) < 1 - 1e-6

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import handful.detect
+from handful.data.samples import sample_photo
 from handful.detect.describe import Look
 from handful.detect.fusion import iou
 from handful.detect.irene import Asked, Irene, best_here
@@ -88,6 +89,16 @@ def test_given_boxes_are_answered_in_their_order() -> None:
     found = irene.recognise(rgb, boxes)
     assert [found.classes[k] for k in found.label] == ["leaf", "sky", "apple"] and (found.xyxy_px == boxes).all()
     assert len(irene.recognise(rgb, np.zeros((0, 4)))) == 0
+
+
+def test_given_boxes_are_looked_at_both_ways() -> None:
+    irene, rgb = Irene.new("blobs", look=Look(side_px=64, share=0.2)), sample_photo("astronaut").rgb_u8
+    box = np.array([[150.0, 0, 300, 200]])
+    irene.learn(rgb, box, ["face"])
+    turned = np.ascontiguousarray(rgb[:, ::-1])
+    found = irene.recognise(rgb, box)
+    assert np.allclose(found.vectors, irene.recognise(turned, [[512.0 - 300, 0, 512 - 150, 200]]).vectors, atol=1e-5)
+    assert found.margin[0] == pytest.approx(irene.recognise(rgb, box, seen=irene.eye.look(rgb)).margin[0])
 
 
 def test_a_photo_with_nothing_in_it() -> None:

@@ -66,7 +66,7 @@ def test_photos_are_looked_at_once(data: Path, tmp_path: Path) -> None:
     again = kept(there, irene.eye, irene.describer, tmp_path)
     assert len(seen) == after
     for one, other in zip(first, again, strict=True):
-        for name in ("boxes", "quality", "scale", "vectors", "plain", "taught"):
+        for name in ("boxes", "quality", "scale", "vectors", "taught"):
             assert (getattr(one, name) == getattr(other, name)).all() and getattr(one, name).dtype == getattr(
                 other, name
             ).dtype

@@ -101,8 +101,9 @@ class Describer:
             parts.append(np.sqrt(1 - share) * self.of_crop(self._crop_features(rgb_u8, cut)))
         return unit(np.concatenate(parts, 1)) if len(cut) else np.zeros((0, self.dim))
 
-    def teach_vectors(self, rgb_u8: np.ndarray, boxes: np.ndarray, seen: Seen | None = None) -> np.ndarray:
-        """The same for learning: each box and its mirror image, in the mirrored photo, averaged as ONE sample."""
+    def both_ways(self, rgb_u8: np.ndarray, boxes: np.ndarray, seen: Seen | None = None) -> np.ndarray:
+        """The same of each box and of its mirror image, in the mirrored photo, averaged: for the boxes somebody gives,
+        to learn from as ONE sample or to be told what they are. It costs two looks."""
         width = rgb_u8.shape[1]
         boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
         turned = np.ascontiguousarray(rgb_u8[:, ::-1])

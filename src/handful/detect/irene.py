@@ -180,7 +180,7 @@ class Irene:
                 warn(f"{photo or 'a photo'}: the box {boxes[i].round(1).tolist()} is called {labels[i]!r} and "
                      f"{labels[j]!r}; it is learned as both")  # fmt: skip
         seen = seen or (self.eye.look(rgb_u8, LOOKED_AT) if exhaustive else glance(self.eye, rgb_u8))
-        vectors = self.describer.teach_vectors(rgb_u8, boxes, seen)
+        vectors = self.describer.both_ways(rgb_u8, boxes, seen)
         marked = boxes if known is None else np.concatenate([boxes, np.asarray(known, np.float64).reshape(-1, 4)])
         rest = seen.xyxy_px[away(seen.xyxy_px, marked)] if exhaustive else np.zeros((0, 4))
         strange = self.describer.vectors(rgb_u8, rest, seen)
@@ -191,7 +191,7 @@ class Irene:
 
     def unlearn(self, rgb_u8: np.ndarray, box: Sequence[float], label: str, photo: str = "") -> None:
         """Take one box back, as if it had never been learned. Raises DataError if it never was."""
-        vector = self.describer.teach_vectors(rgb_u8, np.array([box], np.float64))[0]
+        vector = self.describer.both_ways(rgb_u8, np.array([box], np.float64))[0]
         self.nemo.unlearn(vector, label)
         there = zip(self.examples.labels, self.examples.photos, self.examples.boxes, strict=True)
         at = next((i for i, held in enumerate(there) if held == (label, photo, [float(v) for v in box])), None)
@@ -273,9 +273,10 @@ class Irene:
     def recognise(
         self, rgb_u8: np.ndarray, boxes: np.ndarray, *, vigilance: float | None = None, seen: Seen | None = None
     ) -> Detections:
-        """What lies in boxes (n, 4) px of a photo: one answer each, in their order; the score is the chance alone."""
+        """What lies in boxes (n, 4) px of a photo: one answer each, in their order; the score is the chance alone. Each
+        is looked at both ways, as when it is learned."""
         solution, boxes = self.solution(), np.asarray(boxes, np.float64).reshape(-1, 4)
-        vectors = self.describer.vectors(rgb_u8, boxes, seen or glance(self.eye, rgb_u8))
+        vectors = self.describer.both_ways(rgb_u8, boxes, seen)
         careful = self.nemo.vigilance if vigilance is None else vigilance
         chance, margin = chances(solution, nats_of(solution, vectors), careful, below=self.below(vectors))
         label, row = margin.argmax(axis=1), np.arange(len(boxes))

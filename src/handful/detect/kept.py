@@ -25,7 +25,7 @@ from handful.train.feed import photo_of
 from handful.types import Sample
 
 VERSION = 1
-KEYS = ("boxes", "quality", "scale", "vectors", "things", "plain", "taught")
+KEYS = ("boxes", "quality", "scale", "vectors", "things", "taught")
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,8 +33,8 @@ class Kept:
     """One photo, all that is needed to teach from it and to ask about it.
 
     name: of the photo; sample: where it is; size_wh: px; truth: the n things the labels say. boxes (m, 4) float64 px,
-    quality (m,), scale (m,): as Seen; vectors: (m, dim) float32, what lies in each. plain: (n, dim) float32, what lies
-    in each thing's own box; taught: (n, dim) float64, the same with its mirror image, as Irene.learn learns it.
+    quality (m,), scale (m,): as Seen; vectors: (m, dim) float32, what lies in each. taught: (n, dim) float64, what lies
+    in each thing's own box and in its mirror image, as Irene.learn learns it and Irene.recognise asks about it.
     """
 
     sample: Sample
@@ -44,7 +44,6 @@ class Kept:
     quality: np.ndarray
     scale: np.ndarray
     vectors: np.ndarray
-    plain: np.ndarray
     taught: np.ndarray
 
     @property
@@ -80,8 +79,7 @@ def look(sample: Sample, eye: Eye, describer: Describer, folder: Path | None) ->
     made = {
         "boxes": boxes, "quality": seen.quality[:LOOKED_AT], "scale": seen.scale[:LOOKED_AT],
         "vectors": describer.vectors(rgb, boxes, seen).astype(np.float32), "things": truth.boxes,
-        "plain": describer.vectors(rgb, truth.boxes, seen).astype(np.float32),
-        "taught": describer.teach_vectors(rgb, truth.boxes, seen),
+        "taught": describer.both_ways(rgb, truth.boxes, seen),
     }  # fmt: skip
     if path is not None:
         write_tensors(path, made)
@@ -95,7 +93,7 @@ def _read(path: Path, truth: Truth, dim: int) -> dict[str, np.ndarray] | None:
         held = read_tensors(path)
     except DataError:
         return None  # damaged: made again
-    fits = set(held) == set(KEYS) and held["vectors"].shape[1:] == held["taught"].shape[1:] == (dim,)
+    fits = set(KEYS) <= set(held) and held["vectors"].shape[1:] == held["taught"].shape[1:] == (dim,)
     return held if fits and np.array_equal(held["things"], truth.boxes) else None
 
 

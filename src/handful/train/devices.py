@@ -56,6 +56,12 @@ def keep_freed_memory() -> bool:
     return bool(mallopt(MMAP_THRESHOLD, 1 << 30) and mallopt(TRIM_THRESHOLD, 1 << 30))
 
 
+def ready(network: Any, device: str) -> Any:
+    """A network on a device by name, to be asked about many photos. Raises as device_of."""
+    keep_freed_memory()
+    return network.to(device_of(device))
+
+
 @contextlib.contextmanager
 def settled(seed: int, device: torch.device, threads: int | None = None) -> Iterator[None]:
     """Everything random or that may be added up in another order is fixed inside, and as it was before after.

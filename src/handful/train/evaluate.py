@@ -149,7 +149,7 @@ def evaluate(
     have are not counted, and said. Returns the JSON object that `handful evaluate --json` prints. Raises DataError or
     UnknownName.
     """
-    from handful.train.devices import device_of
+    from handful.train.devices import ready
 
     began = time.monotonic()
     if rule not in RULES:
@@ -163,7 +163,7 @@ def evaluate(
     other = not_counted(dataset, data, classes)
     chosen = chosen_split(dataset, split)
     samples = split_of(dataset, chosen)
-    network = loaded.network.to(device_of(device))
+    network = ready(loaded.network, device)
     read = labels_of(dataset, classes)
     worst = Worst(shown=report is not None)
     found = measured(network, samples, read, classes, rule=rule, background=which, total=len(samples), worst=worst)

@@ -65,7 +65,7 @@ def evaluate(
     wrong. report: an HTML page to write. Returns the JSON object that `handful
     evaluate --json` prints. Raises DataError or UnknownName.
     """
-    from handful.train.devices import device_of
+    from handful.train.devices import ready
 
     began = time.monotonic()
     loaded = from_folder(model)
@@ -80,7 +80,7 @@ def evaluate(
         raise DataError(f"no photo of {data} is of a class of the model ({', '.join(classes[:8])}); check that these "
                         "are its classes")  # fmt: skip
     other = not_counted(dataset, data, classes)
-    network = loaded.network.to(device_of(device))
+    network = ready(loaded.network, device)
     found: list[np.ndarray] = []
     worst = Worst(shown=report is not None)
     truth = np.array([number[str(s.label)] for s in there])

@@ -143,7 +143,7 @@ def evaluate(
     does not have are not counted, and said. Returns the JSON object that `handful evaluate --json` prints. Raises
     DataError or UnknownName.
     """
-    from handful.train.devices import device_of
+    from handful.train.devices import ready
 
     began = time.monotonic()
     loaded = from_folder(model)
@@ -154,7 +154,7 @@ def evaluate(
     dataset = formats.read(data, format=format, **options)
     other = not_counted(dataset, data, classes)
     chosen = chosen_split(dataset, split)
-    network = loaded.network.to(device_of(device))
+    network = ready(loaded.network, device)
     photos = gather(dataset, chosen, classes, network.frame_hw, masks=task == "instance")
     return {
         "schema_version": 1,
