@@ -3,9 +3,10 @@
     python benchmarks/camvid.py [--nets exeggutor:lite0 ...] [--seeds 0 1 2] [--epochs 20] [--threads 1] [--work DIR]
                                 [--quick] [--json] [--out FILE]
 
-Trained on the 367 photos of train, measured on the 101 of val with `handful evaluate` at the size of the labels (rule
-mmseg: IoU over all pixels; CamVid's 11 classes have no background). The weights kept are those of the last epoch, so
-val chooses nothing but the recipe, which was set with Exeggutor, seed 0. Networks with ":lite0" begin with
+Trained on the 367 photos of train as `handful train segment` does where nothing else is said (`handful models show NET`
+tells the settings), measured on the 101 of val with `handful evaluate` at the size of the labels (rule mmseg: IoU over
+all pixels; CamVid's 11 classes have no background). The weights kept are those of the last epoch, so val chooses
+nothing but the recipe, which was set with Exeggutor, seed 0. Networks with ":lite0" begin with
 EfficientNet-Lite0's ImageNet weights, the others from nothing, with --scratch-epochs. Stopped, the same command goes on
 where it was; runs of one --work folder are kept and told together.
 """
@@ -21,13 +22,11 @@ from common import data_folder, save
 
 from handful.files import cache_home, read_json, to_json
 from handful.train.evaluate import evaluate
-from handful.train.loss import Loss
 from handful.train.recipe_segment import run
 
 NETS = ("exeggutor:lite0", "exeggute:lite0", "lraspp:lite0", "unet:lite0", "exeggutor:small")
 WANTED = {"exeggutor:lite0": 0.68, "exeggute:lite0": 0.66, "exeggutor:small": 0.50}
-SIZE_HW, CROP_HW = (360, 480), (256, 352)
-PLAN: dict[str, Any] = {"batch": 8, "lr": 0.008, "ema": 0.99, "balance": "enet^0.5", "keep": "last", "workers": 1}
+SIZE_HW = (360, 480)
 
 
 def trained(net: str, seed: int, epochs: int, threads: int, work: Path, quick: bool) -> dict[str, Any]:
@@ -35,11 +34,8 @@ def trained(net: str, seed: int, epochs: int, threads: int, work: Path, quick: b
     out = work / f"{net.replace(':', '-')}-{epochs}-{seed}"
     data = data_folder() / "camvid"
     if not (out / "handful.json").exists():
-        pretrained = net.endswith("lite0")
-        size, crop = ((96, 128), (64, 96)) if quick else (SIZE_HW, CROP_HW)
-        part = {"lraspp:lite0": "core.backbone"}.get(net, "core.encoder")
-        run(data, out, net=net, epochs=epochs, every=max(1, epochs // 4), seed=seed, threads=threads, size_hw=size,
-            crop=crop, loss=Loss(dice=0.5), lr_of={part: 0.2} if pretrained else {}, resume=True, **PLAN)  # fmt: skip
+        run(data, out, net=net, epochs=epochs, every=max(1, epochs // 4), seed=seed, threads=threads, workers=1,
+            size_hw=(96, 128) if quick else SIZE_HW, keep="last", resume=True)  # fmt: skip
     found, record = evaluate(out, data, split="val"), read_json(out / "train.json")
     keys = ("miou_with_background", "pixel_accuracy", "mean_accuracy", "boundary_f", "params", "macs", "minutes")
     return {"net": net, "seed": seed, "epochs": epochs, "miou": found["miou_with_background"],

@@ -39,15 +39,11 @@ from handful.files import cache_home, read_json, replacing_folder, to_json, writ
 from handful.models.folder import from_folder
 from handful.train import feed
 from handful.train.evaluate import predict
-from handful.train.loss import Loss
 from handful.train.metrics import Confusion
 from handful.train.recipe_segment import run
 
 CLASSES = ("background", "person")
 PEERS = {"selfie": (256, 256), "meet": (144, 256)}
-PLAN: dict[str, Any] = {
-    "batch": 8, "lr": 0.003, "ema": 0.99, "balance": "enet", "keep": "last", "workers": 1, "allow": ["empty_mask"],
-}  # fmt: skip
 WANTED = {"iou": 0.55, "mb_fp16": 0.5, "times_selfie": 2.0}
 Asked = Callable[[np.ndarray, tuple[int, int]], np.ndarray]  # photo, (h, w) of the answer -> class numbers
 
@@ -181,8 +177,7 @@ def main() -> None:
         out = work / f"{options.net.replace(':', '-')}-{data.name}-{epochs}-{seed}"
         if not (out / "handful.json").exists():
             run(data, out, net=options.net, epochs=epochs, seed=seed, threads=options.threads,
-                every=max(1, epochs // 4), loss=Loss(dice=0.5), resume=True,
-                lr_of={"core.encoder": 0.3}, **PLAN)  # fmt: skip
+                every=max(1, epochs // 4), keep="last", workers=1, allow=["empty_mask"], resume=True)  # fmt: skip
         model = from_folder(out)
         found = measured(functools.partial(predict, model.network), data)
         runs.append({"seed": seed, **found, "minutes": model.meta["minutes"]})

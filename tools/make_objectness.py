@@ -38,7 +38,6 @@ from handful.files import read_json, read_tensors, replacing_folder, sha256, wri
 from handful.models.folder import META, WEIGHTS
 from handful.pick import pick
 from handful.progress import track
-from handful.train.feed_boxes import Zoom
 from handful.train.recipe_detect import run
 
 FREE = (4, 5, 7, 8)  # COCO's numbers of the licences without NC or ND
@@ -150,10 +149,8 @@ def main() -> None:
     model = o.work / name
     if not (model / META).exists():
         run(root, model, net="objectness", args={"background": o.background}, size_hw=(o.frame, o.frame),
-            epochs=o.epochs, batch=8, lr=o.lr, ema=0.998, every=3, seed=o.seed, threads=o.threads, workers=1,
-            keep="last", resume=True, format="coco", zoom=Zoom(scale=(0.7, 2.0)),
-            lr_of={"core.backbone.encoder": 0.3},
-            freeze=[f"core.backbone.encoder.{part}" for part in ("conv_stem", "bn1", "blocks.0", "blocks.1")],
+            epochs=o.epochs, batch=8, lr=o.lr, every=3, seed=o.seed, threads=o.threads, workers=1,
+            keep="last", resume=True, format="coco",
             allow=["alike", "tiny_box", "duplicate"])  # fmt: skip
     held = {key: value.astype(np.float16) if value.dtype == np.float32 else value
             for key, value in read_tensors(model / WEIGHTS).items()}  # fmt: skip

@@ -20,12 +20,13 @@ from handful.train import feed_photos, state
 from handful.train.judge import evaluate, probabilities, scores
 from handful.train.loss import Loss
 from handful.train.recipe_classify import run
-from handful.train.views import NOTHING, TINY, Views, viewed
+from handful.train.views import NOTHING, Views, viewed
 from tests.train.made import write
 
+MOVES = Views(shift=2 / 32, scale=(1.0, 1.0), rotate_deg=0, brightness=0, contrast=0, saturation=0, hue_deg=0)
 COLOURS = {"blue": (40, 60, 200), "green": (60, 160, 70), "red": (200, 60, 40)}
 FAST: dict[str, Any] = {"net": "signet", "args": {"width": 0.25}, "epochs": 3, "batch": 8, "lr": 0.02, "threads": 1,
-                        "ema": None, "views": TINY}  # fmt: skip
+                        "ema": None, "views": MOVES}  # fmt: skip
 
 
 def photo(name: str, seed: int, size: int = 32) -> np.ndarray:

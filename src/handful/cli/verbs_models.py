@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -95,8 +96,6 @@ def _traced(model: str, rgb_u8: Any) -> Any:
 
 def _argument(text: str) -> tuple[str, Any]:
     """ "width=0.5" -> ("width", 0.5): the value as JSON where it is JSON, else as a word."""
-    import json
-
     key, equals, value = text.partition("=")
     if not equals or not key:
         raise click.UsageError(f"--arg: got {text!r}; wanted KEY=VALUE, such as width=0.5")
@@ -160,6 +159,8 @@ def _show_text(told: dict[str, Any]) -> str:
         below, right = told["padded_px"]
         lines.append(f"  padded inside by {below} rows below and {right} columns to the right, and cropped again")
     lines += [f"  paper: {told['card']['paper']}", f"  licence: {told['card']['licence']}"]
+    tuned = ", ".join(f"{key} {json.dumps(value)}" for key, value in told["training"].items())
+    lines.append(f"  trained, unless told otherwise, with: {tuned or 'what `handful train` has for any network'}")
     if not told["unsupported"]:
         lines.append("  operations a phone runtime does not take: none known")
     for row in told["unsupported"]:

@@ -11,6 +11,9 @@ import click
 
 from handful.cli.shared import FOLDER, Verbs, common, frame_option, say
 
+OWN = "  [default: as tuned for the network]"
+NONE = ("none",)  # typed for an option that may be repeated
+
 
 @click.group(cls=Verbs)
 def train() -> None:
@@ -24,30 +27,31 @@ def planned(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--arg", "args", multiple=True, metavar="KEY=VALUE", help="For the network (may be repeated)."),
         click.option("--epochs", type=int, help="How often each photo is seen."),
         click.option("--minutes", type=float, help="Instead: as many epochs as fit into this time."),
+        click.option("--batch", type=int, help=f"Photos in a batch, over all devices.{OWN}"),
+        click.option("--lr", type=float, help=f"Largest learning rate.{OWN}"),
         click.option("--accumulate", type=int, default=1, show_default=True, help="Batches in a step."),
-        click.option("--optimizer", default="adamw", show_default=True, help="adamw or sgd."),
-        click.option("--momentum", type=float, default=0.9, show_default=True),
-        click.option("--lr-bias", type=float, default=1.0, show_default=True, help="Factor of the rate of biases."),
-        click.option("--weight-decay", type=float, default=1e-2, show_default=True),
-        click.option("--schedule", default="poly", show_default=True,
-                     help="How the rate falls: poly, cosine or constant."),
-        click.option("--warmup", type=float, default=0.02, show_default=True,
-                     help="Share of the steps in which it rises."),
-        click.option("--clip", type=float, default=5.0, show_default=True, help="Largest norm of the gradient."),
+        click.option("--optimizer", help=f"adamw or sgd.{OWN}"),
+        click.option("--momentum", type=float, help=f"Of sgd, and adamw's first beta.{OWN}"),
+        click.option("--lr-bias", type=float, help=f"Factor of the rate of biases.{OWN}"),
+        click.option("--weight-decay", type=float, help=OWN.strip()),
+        click.option("--schedule", help=f"How the rate falls: poly, cosine or constant.{OWN}"),
+        click.option("--warmup", type=float, help=f"Share of the steps in which it rises.{OWN}"),
+        click.option("--clip", type=float, help=f"Largest norm of the gradient; 0: any.{OWN}"),
         click.option("--size", "size_hw", callback=frame_option, help="The frame the phone will give, HEIGHTxWIDTH."),
         click.option("--seed", type=int, default=0, show_default=True, help="Decides every chance."),
         click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1 or mps."),
         click.option("--precision", default="fp32", show_default=True, help="fp32 or bf16."),
         click.option("--threads", type=int, help="Of torch on the CPU.  [default: as many as it has]"),
         click.option("--workers", type=int, default=2, show_default=True, help="Threads that prepare photos."),
-        click.option("--ema", type=float, default=0.999, show_default=True,
-                     help="Decay of the mean of weights; 0: no mean."),
+        click.option("--ema", type=float, help=f"Decay of the mean of weights; 0: no mean.{OWN}"),
         click.option("--class", "classes", multiple=True,
                      help="Learn only this class (may be repeated); others are left aside."),
         click.option("--from", "from_", type=FOLDER, help="Begin with the weights of this model that fit."),
         click.option("--rename", multiple=True, metavar="OLD=NEW", help="With --from: beginnings of names."),
-        click.option("--freeze", multiple=True, metavar="PART", help="Do not train this part (may be repeated)."),
-        click.option("--lr-of", multiple=True, metavar="PART=FACTOR", help="Train this part faster or slower."),
+        click.option("--freeze", multiple=True, metavar="PART",
+                     help=f"Do not train this part (may be repeated), or: none.{OWN}"),
+        click.option("--lr-of", multiple=True, metavar="PART=FACTOR",
+                     help=f"Train this part faster or slower, or: none.{OWN}"),
         click.option("--every", type=int, default=1, show_default=True, help="Measure on val after so many epochs."),
         click.option("--keep", default="best", show_default=True,
                      help="Which weights: the best on val, or the last."),
@@ -67,21 +71,23 @@ def planned(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def plain(options: dict[str, Any]) -> dict[str, Any]:
-    """What was typed, as a recipe takes it."""
-    for many in ("args", "rename", "lr_of"):
-        options[many] = pairs(options[many], f"--{many.removesuffix('s').replace('_', '-')}")
-    for part, factor in options["lr_of"].items():
+    """What was typed, as a recipe takes it; what was not is left out, and so left to the network."""
+    options["args"], options["rename"] = pairs(options["args"], "--arg"), pairs(options["rename"], "--rename")
+    factors = {} if options["lr_of"] == NONE else pairs(options["lr_of"], "--lr-of")
+    for part, factor in factors.items():
         if not isinstance(factor, int | float) or isinstance(factor, bool):
             raise click.BadParameter(f"--lr-of {part}={factor}: wanted a number")
-    options["val_split"] = None if options["val_split"] == "none" else options["val_split"]
+    options["lr_of"] = factors if options["lr_of"] else None
+    options["freeze"] = [] if options["freeze"] == NONE else list(options["freeze"]) or None
     options["classes"] = list(options["classes"]) or None
-    options["ema"] = options["ema"] or None
     options["format"] = options.pop("format_")
-    return options
+    typed = {key: value for key, value in options.items() if value is not None}
+    off = {key for key, nothing in (("ema", 0), ("clip", 0), ("val_split", "none")) if typed.get(key) == nothing}
+    return {**typed, **dict.fromkeys(off)}
 
 
 balance_option = click.option(
-    "--balance", default="enet", show_default=True, help="Weights of classes: enet, enet^0.5 (milder), ..., or none."
+    "--balance", help=f"Weights of classes: enet, enet^0.5 (milder), effective, inverse, ..., or none.{OWN}"
 )
 teacher_option = click.option("--teacher", type=FOLDER, help="A model of the same task to imitate.")
 
@@ -89,9 +95,7 @@ teacher_option = click.option("--teacher", type=FOLDER, help="A model of the sam
 @train.command()
 @click.argument("data", type=FOLDER)
 @click.option("--net", default="exeggutor", show_default=True, help="NAME or NAME:PRESET of a segmentation network.")
-@click.option("--batch", type=int, default=8, show_default=True, help="Photos in a batch, over all devices.")
-@click.option("--lr", type=float, default=1e-3, show_default=True, help="Largest learning rate.")
-@click.option("--crop", callback=frame_option, help="What is cut of it to train on, HEIGHTxWIDTH.  [default: all]")
+@click.option("--crop", callback=frame_option, help=f"What is cut of it to train on, HEIGHTxWIDTH.{OWN}")
 @click.option("--loss", "losses", multiple=True, metavar="KEY=VALUE",
               help="auxiliary, ohem, dice, smoothing, teach, temperature.")  # fmt: skip
 @click.option("--augment", "augments", multiple=True, metavar="KEY=VALUE",
@@ -105,47 +109,42 @@ teacher_option = click.option("--teacher", type=FOLDER, help="A model of the sam
 @planned
 def segment(data: Path, out: Path, as_json: bool, **options: Any) -> None:
     """Train a segmentation network on DATA, any folder whose pixels have classes, with splits train and val."""
-    from handful.train.augment import NOTHING, Augment
-    from handful.train.loss import Loss
+    from handful.train.augment import NOTHING
     from handful.train.recipe_segment import run
 
     options = plain(options)
-    options["loss"] = _made(Loss, pairs(options.pop("losses"), "--loss"))
-    options["augment"] = _changes(Augment, NOTHING, options.pop("augments"))
+    options["loss"] = pairs(options.pop("losses"), "--loss")
+    options["augment"] = _changes(NOTHING, options.pop("augments"))
     say(run(data, out, **options), as_json, trained)
 
 
 @train.command()
 @click.argument("data", type=FOLDER)
 @click.option("--net", default="signet", show_default=True, help="NAME or NAME:PRESET of a classifier.")
-@click.option("--batch", type=int, default=64, show_default=True, help="Photos in a batch, over all devices.")
-@click.option("--lr", type=float, default=1e-3, show_default=True, help="Largest learning rate.")
 @click.option("--loss", "losses", multiple=True, metavar="KEY=VALUE", help="smoothing, auxiliary, teach, temperature.")
 @click.option("--augment", "augments", multiple=True, metavar="KEY=VALUE",
               help="mirror, shift, scale=[0.8,1.25], rotate_deg, ..., cutout; none=true for none.")  # fmt: skip
-@click.option("--balance", default="none", show_default=True,
-              help="Weights of classes: effective, inverse, ..., or none.")  # fmt: skip
+@balance_option
 @teacher_option
 @planned
 def classify(data: Path, out: Path, as_json: bool, **options: Any) -> None:
     """Train a classifier on DATA, a folder of photos for each class, with splits train and val."""
-    from handful.train.loss import Loss
     from handful.train.recipe_classify import run
-    from handful.train.views import NOTHING, Views
+    from handful.train.views import NOTHING
 
     options = plain(options)
-    options["loss"] = _made(Loss, pairs(options.pop("losses"), "--loss"))
-    options["views"] = _changes(Views, NOTHING, options.pop("augments"))
+    options["loss"] = pairs(options.pop("losses"), "--loss")
+    options["views"] = _changes(NOTHING, options.pop("augments"))
     say(run(data, out, **options), as_json, trained)
 
 
 def _boxes(data: Path, out: Path, as_json: bool, task: str, options: dict[str, Any]) -> None:
     import importlib
 
-    from handful.train.feed_boxes import NOTHING, Zoom
+    from handful.train.feed_boxes import NOTHING
 
     options = plain(options)
-    options["zoom"] = _changes(Zoom, NOTHING, options.pop("augments"))
+    options["zoom"] = _changes(NOTHING, options.pop("augments"))
     run = importlib.import_module(f"handful.train.recipe_{task}").run
     say(run(data, out, **options), as_json, trained)
 
@@ -154,17 +153,11 @@ zoom_option = click.option(
     "--augment", "augments", multiple=True, metavar="KEY=VALUE",
     help="flip, scale=[0.6,1.8], visible, brightness, ..., draws; none=true for none.",
 )  # fmt: skip
-few_option = click.option(
-    "--batch", type=int, default=8, show_default=True, help="Photos in a batch, over all devices."
-)
-rate_option = click.option("--lr", type=float, default=1e-3, show_default=True, help="Largest learning rate.")
 
 
 @train.command()
 @click.argument("data", type=FOLDER)
 @click.option("--net", default="faster_rcnn", show_default=True, help="NAME or NAME:PRESET of a detector.")
-@few_option
-@rate_option
 @zoom_option
 @planned
 def detect(data: Path, out: Path, as_json: bool, **options: Any) -> None:
@@ -175,8 +168,6 @@ def detect(data: Path, out: Path, as_json: bool, **options: Any) -> None:
 @train.command()
 @click.argument("data", type=FOLDER)
 @click.option("--net", default="mask_rcnn", show_default=True, help="NAME or NAME:PRESET of a network with masks.")
-@few_option
-@rate_option
 @zoom_option
 @planned
 def instance(data: Path, out: Path, as_json: bool, **options: Any) -> None:
@@ -184,10 +175,10 @@ def instance(data: Path, out: Path, as_json: bool, **options: Any) -> None:
     _boxes(data, out, as_json, "instance", options)
 
 
-def _changes(kind: Any, nothing: Any, given: Iterable[str]) -> Any:
-    """--augment as an Augment or Views."""
+def _changes(nothing: Any, given: Iterable[str]) -> Any:
+    """--augment: what of the network's own changes is to be otherwise, or `nothing`."""
     values = pairs(given, "--augment")
-    return nothing if values.pop("none", False) else _made(kind, values)
+    return nothing if values.pop("none", False) else values
 
 
 def pairs(given: Iterable[str], option: str) -> dict[str, Any]:
@@ -202,22 +193,6 @@ def pairs(given: Iterable[str], option: str) -> dict[str, Any]:
         except ValueError:
             found[key] = value
     return found
-
-
-def _made(kind: Any, values: dict[str, Any]) -> Any:
-    from dataclasses import fields
-
-    from handful.errors import DataError
-    from handful.pick import unknown
-
-    known = [f.name for f in fields(kind)]
-    for key in values:
-        if key not in known:
-            raise unknown(f"setting of {kind.__name__.lower()}", key, known)
-    try:
-        return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
-    except (TypeError, ValueError) as error:
-        raise DataError(f"{values} are no settings of {kind.__name__.lower()} ({error})") from error
 
 
 def trained(r: dict[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -23,7 +24,8 @@ class NetCard:
     weights have their own.
     frame_hw: height and width in pixels of the frame it is shown with unless told otherwise.
     presets: name -> arguments of `build`, asked for as "NET:PRESET". classes: the only number of them it can have, None
-    for any.
+    for any. training: preset, or "" for every other -> settings of its recipe that it was tuned with, by name, as JSON
+    (see handful.train.tuned); they hold unless others are given.
     """
 
     task: str
@@ -33,10 +35,26 @@ class NetCard:
     frame_hw: tuple[int, int] = (224, 224)
     presets: dict[str, dict[str, Any]] | None = None
     classes: int | None = None
+    training: dict[str, dict[str, Any]] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """A plain object, for a model folder's `about` and for `handful models list`."""
-        return {**asdict(self), "frame_hw": list(self.frame_hw), "presets": self.presets or {}}
+        own = {"presets": self.presets or {}, "training": self.training or {}}
+        return {**asdict(self), "frame_hw": list(self.frame_hw), **own}
+
+    def trained_with(self, net: str, args: Mapping[str, Any]) -> dict[str, Any]:
+        """The settings of `training` for the network NAME or NAME:PRESET, built with `args`, the preset's among them.
+
+        Without a preset it is the one whose arguments these are, if there is one. What is said of parts that begin with
+        weights of their own (freeze, lr_of) is left out where pretrained=False has them begin with nothing.
+        """
+        tuned, presets, preset = self.training or {}, self.presets or {}, net.partition(":")[2]
+        if preset not in tuned or not preset:
+            same = [name for name in tuned if name and presets[name].items() <= dict(args).items()]
+            preset = max(same, key=lambda name: len(presets[name]), default="")
+        found = tuned.get(preset, {})
+        bare = args.get("pretrained") is False
+        return {key: value for key, value in found.items() if not (bare and key in ("freeze", "lr_of"))}
 
 
 def check_frame(frame_hw: tuple[int, int], least: int = 32) -> tuple[int, int]:

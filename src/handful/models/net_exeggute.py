@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from handful.models.frame import NetCard
-from handful.models.segmenter import Segmenter, image_refed_unet
+from handful.models.segmenter import TRAINING, TRAINING_PRETRAINED, Segmenter, image_refed_unet
 
 CARD = NetCard(
     task="segment",
@@ -15,6 +15,7 @@ CARD = NetCard(
     licence="Apache-2.0; with encoder='lite0' also EfficientNet-Lite0's weights, Apache-2.0",
     frame_hw=(360, 480),
     presets={"lite0": {"encoder": "lite0"}},
+    training={"": TRAINING, "lite0": TRAINING_PRETRAINED},
 )
 # channels at strides 2, 4, 8, 16, 32; under EfficientNet-Lite0 the decoder's at 2, 4, 8 and the bottom's at 16. So
 # chosen that model.safetensors stays under 3.3 MB for eleven classes, with most weights where the map is small

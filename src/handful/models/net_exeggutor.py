@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from handful.models.frame import NetCard
-from handful.models.segmenter import Segmenter, image_refed_unet
+from handful.models.segmenter import TRAINING, TRAINING_PRETRAINED, Segmenter, image_refed_unet
 
 CARD = NetCard(
     task="segment",
@@ -24,6 +24,18 @@ CARD = NetCard(
             "refeed": 4,
             "output_stride": 4,
             "frame_hw": [256, 256],
+        },
+    },
+    training={
+        "": TRAINING,
+        "lite0": TRAINING_PRETRAINED,
+        # benchmarks/people.py
+        "people": {
+            "lr": 0.003,
+            "ema": 0.99,
+            "balance": "enet",
+            "loss": {"dice": 0.5},
+            "lr_of": {"core.encoder": 0.3},
         },
     },
 )

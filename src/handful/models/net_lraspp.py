@@ -12,7 +12,7 @@ from handful.errors import DataError
 from handful.models.blocks import with_global_means
 from handful.models.encoder import load_weights, pretrained_encoder
 from handful.models.frame import IMAGENET_MEAN, IMAGENET_STD, NetCard
-from handful.models.segmenter import Segmenter
+from handful.models.segmenter import TRAINING, Segmenter
 from handful.pick import need
 
 CARD = NetCard(
@@ -22,6 +22,7 @@ CARD = NetCard(
     licence="Apache-2.0; torchvision's code BSD-3-Clause; weights as their own page says",
     frame_hw=(360, 480),
     presets={"lite0": {"encoder": "lite0", "pretrained": True}},
+    training={"": TRAINING, "lite0": {**TRAINING, "lr_of": {"core.backbone": 0.2}}},
 )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from handful.models.blocks import initialise, width_of
 from handful.models.encoder import pretrained_encoder
 from handful.models.frame import NetCard
-from handful.models.segmenter import Segmenter, UNetCore
+from handful.models.segmenter import TRAINING, Segmenter, UNetCore
 
 CARD = NetCard(
     task="segment",
@@ -16,6 +16,7 @@ CARD = NetCard(
     licence="Apache-2.0; the encoder's code is timm's, Apache-2.0; its weights as their own page says",
     frame_hw=(360, 480),
     presets={"half": {"encoder": "timm:mobilenetv2_050", "width": 0.5}},
+    training={"": TRAINING},
 )
 CHANNELS = (32, 48, 64, 96)  # at strides 2, 4, 8, 16
 

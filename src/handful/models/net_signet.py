@@ -15,6 +15,13 @@ from handful.models.blocks import INITS, GlobalMean, initialise, width_of
 from handful.models.frame import LITE_MEAN, LITE_STD, Classifier, NetCard
 from handful.pick import unknown
 
+# for pictures of 32 px two pixels of shift are what works (Jordan, 2024)
+VIEWS = {
+    "shift": 2 / 32, "scale": [1.0, 1.0], "rotate_deg": 0.0, "brightness": 0.0, "contrast": 0.0, "saturation": 0.0,
+    "hue_deg": 0.0, "cutout": 0.25,
+}  # fmt: skip
+# ImageNet's edges and colours serve here too, and nothing has to be carried back through what does not learn
+FROZEN = ["core.first", "core.act", "core.groups.0.0", "core.groups.0.1"]
 CARD = NetCard(
     task="classify",
     what="whitening 2x2 convolution, three groups of two convolutions, max pooling, scaled linear head, early exits; "
@@ -24,6 +31,35 @@ CARD = NetCard(
     licence="Apache-2.0",
     frame_hw=(32, 32),
     presets={"cascade": {"exits": 2}, "wide": {"width": 2.0}, "lite0": {"encoder": "lite0"}},
+    # benchmarks/signet.py
+    training={
+        "": {
+            "batch": 256,
+            "lr": 0.4,
+            "lr_bias": 32.0,
+            "optimizer": "sgd",
+            "momentum": 0.85,
+            "weight_decay": 0.00133,
+            "schedule": "cosine",
+            "warmup": 0.2,
+            "clip": None,
+            "ema": 0.99,
+            "loss": {"smoothing": 0.2},
+            "views": VIEWS,
+        },
+        "lite0": {
+            "batch": 128,
+            "lr": 1e-3,
+            "weight_decay": 0.02,
+            "schedule": "cosine",
+            "warmup": 0.1,
+            "clip": None,
+            "ema": 0.99,
+            "loss": {"smoothing": 0.1},
+            "views": VIEWS,
+            "freeze": FROZEN,
+        },
+    },
 )
 CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 CHANNELS = (32, 96, 160)

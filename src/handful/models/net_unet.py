@@ -7,7 +7,7 @@ from handful.models.blocks import initialise
 from handful.models.encoder import Scratch
 from handful.models.frame import NetCard
 from handful.models.net_exeggute import LESS, LITE_CHANNELS
-from handful.models.segmenter import Segmenter, UNetCore, image_refed_unet
+from handful.models.segmenter import TRAINING, TRAINING_PRETRAINED, Segmenter, UNetCore, image_refed_unet
 
 CARD = NetCard(
     task="segment",
@@ -16,6 +16,7 @@ CARD = NetCard(
     licence="Apache-2.0",
     frame_hw=(360, 480),
     presets={"paper": {"base": 64}, "lite0": {"encoder": "lite0"}},
+    training={"": TRAINING, "lite0": TRAINING_PRETRAINED},
 )
 
 

@@ -208,7 +208,8 @@ def describe(
         "output_shape": list(counts.output_shapes[0]),
         "unsupported": [*unsupported(counts.operations), *getattr(network, "unsupported", ())],
         "layers": [{**asdict(layer), "shape": list(layer.shape)} for layer in counts.layers],
-        "card": {key: value for key, value in card.to_json().items() if key != "presets"},
+        "training": card.trained_with(name, {**network.args, **given}),
+        "card": {key: value for key, value in card.to_json().items() if key not in ("presets", "training")},
         "rules": (importlib.import_module("handful.models.count").__doc__ or "").partition("The rules. ")[2].strip(),
     }
 

@@ -12,17 +12,17 @@ import numpy as np
 import torch
 
 from handful.models.count import count
-from handful.train import course, feed_photos, transfer, weights
+from handful.train import course, feed_photos, transfer, tuned, weights
 from handful.train.batches import order
 from handful.train.devices import Crew, settled
 from handful.train.finish import finished
 from handful.train.judge import WORDS, add_wrong, probabilities, scores
 from handful.train.loss import Loss, class_weights
 from handful.train.page import Worst
-from handful.train.plan import Plan
 from handful.train.source import checked
 from handful.train.views import Views
 
+BATCH = 64
 AT_ONCE = 256  # photos that are judged together
 
 
@@ -34,14 +34,14 @@ def run(
     args: Mapping[str, Any] | None = None,
     classes: Sequence[str] | None = None,
     size_hw: tuple[int, int] | None = None,
-    balance: str = "none",
+    balance: str | None = None,
     from_: Path | None = None,
     rename: Mapping[str, str] | None = None,
-    freeze: Sequence[str] = (),
+    freeze: Sequence[str] | None = None,
     lr_of: Mapping[str, float] | None = None,
     teacher: Path | None = None,
-    loss: Loss | None = None,
-    views: Views | None = None,
+    loss: Loss | Mapping[str, Any] | None = None,
+    views: Views | Mapping[str, Any] | None = None,
     train_split: str = "train",
     val_split: str | None = "val",
     format: str | None = None,
@@ -53,15 +53,20 @@ def run(
 ) -> dict[str, Any]:
     """Train on any data set whose photos have a class; write the model folder `out`, whole or not at all.
 
-    size_hw: the frame the phone will give, which photos are squashed to. views: how photos are changed. All else as in
+    size_hw: the frame the phone will give, which photos are squashed to. views: how photos are changed, whole or only
+    what is to be otherwise. Batches are of 64 unless told or tuned otherwise. All else as in
     handful.train.recipe_segment.run. A network that whitens patches (SigNet) has its first layer set from the photos.
 
     Returns a JSON object. Raises DataError, UnknownName or MissingPackage; an existing model is then as it was.
     """
-    data, out, how_long = Path(data), Path(out), Plan.of(plan)
-    how, criterion = views or Views(), loss or Loss()
+    data, out = Path(data), Path(out)
     name, module, preset = weights.network_card(net, "classify")
-    size_hw = size_hw or weights.frame_of(module, {**preset, **(args or {})})
+    args = {**preset, **(args or {})}
+    size_hw = size_hw or weights.frame_of(module, args)
+    own = module.CARD.trained_with(net, args)
+    how_long, balance = tuned.plan_of(own, plan, batch=BATCH), balance or own.get("balance", "none")
+    criterion, how = tuned.made(Loss, own.get("loss"), loss), tuned.made(Views, own.get("views"), views)
+    freeze, lr_of = tuned.parts(own, freeze, lr_of)
     crew = Crew(how_long.device, how_long.batch)
     with (
         course.reserved(out, resume=resume, overwrite=overwrite, crew=crew) as place,
@@ -79,13 +84,13 @@ def run(
         per_class = class_weights(photos.images, photos.images, [len(photos)] * len(names), balance)
 
         # the network, on its way from weights of its own or another's
-        own_args = {**preset, **(args or {}), "frame_hw": list(size_hw)}
+        own_args = {**args, "frame_hw": list(size_hw)}
         network: Any = weights.built(module, len(names), own_args)
         if getattr(network.core, "whitens", False):
             few = photos.photos(order(len(photos), how_long.seed, 0)[:5000])
             network.core.whiten(network.normalise(network.resize(torch.from_numpy(few).permute(0, 3, 1, 2).float())))
         rows = transfer.transfer(network, from_, names, rename=rename) if from_ else []
-        speed = weights.rates(network, lr_of or {}, freeze)
+        speed = weights.rates(network, lr_of, freeze)
         rows = transfer.with_rates(rows, speed)
         counts = count(network, torch.zeros(1, *network.frame_hw, 3, dtype=torch.uint8))
         tutor = weights.tutor(Path(teacher), names, crew.device, "classify") if teacher else None
@@ -107,7 +112,7 @@ def run(
         config = {
             "task": "classify", "net": net, "args": own_args, "classes": list(names), "size_hw": list(size_hw),
             "world": crew.world, "balance": balance, "from": course.hash_of(from_), "rename": dict(rename or {}),
-            "freeze": list(freeze), "lr_of": dict(lr_of or {}), "teacher": course.hash_of(teacher),
+            "freeze": list(freeze), "lr_of": dict(lr_of), "teacher": course.hash_of(teacher),
             "loss": asdict(criterion), "views": asdict(how), "train_split": train_split, "val_split": val_split,
             **how_long.config(),
         }  # fmt: skip

@@ -12,12 +12,11 @@ import numpy as np
 import torch
 
 from handful.models.count import count
-from handful.train import course, feed_boxes, transfer, weights
+from handful.train import course, feed_boxes, transfer, tuned, weights
 from handful.train.devices import Crew, settled
 from handful.train.feed_boxes import Zoom
 from handful.train.finish import finished
 from handful.train.judge_boxes import WATCHED, measured, rule_of
-from handful.train.plan import Plan
 from handful.train.source import checked
 
 OUTPUTS = {
@@ -49,9 +48,9 @@ def run_boxes(
     size_hw: tuple[int, int] | None = None,
     from_: Path | None = None,
     rename: Mapping[str, str] | None = None,
-    freeze: Sequence[str] = (),
+    freeze: Sequence[str] | None = None,
     lr_of: Mapping[str, float] | None = None,
-    zoom: Zoom | None = None,
+    zoom: Zoom | Mapping[str, Any] | None = None,
     train_split: str = "train",
     val_split: str | None = "val",
     format: str | None = None,
@@ -64,13 +63,17 @@ def run_boxes(
     """What the recipes `detect` and `instance` share; work says which.
 
     net: NAME or NAME:PRESET of handful.models; args: for its `build`. classes: names to find, in order, all others are
-    background; None for all. size_hw: the frame (h, w) px, which photos are squashed to. zoom: how photos are changed.
-    All else as in handful.train.recipe_segment.run.
+    background; None for all. size_hw: the frame (h, w) px, which photos are squashed to. zoom: how photos are changed,
+    whole or only what is to be otherwise. All else as in handful.train.recipe_segment.run.
     """
-    data, out, how_long = Path(data), Path(out), Plan.of(plan)
-    how, masks, score = zoom or Zoom(), work == "instance", "mask_ap" if work == "instance" else "ap"
+    data, out = Path(data), Path(out)
+    masks, score = work == "instance", "mask_ap" if work == "instance" else "ap"
     name, module, preset = weights.network_card(net, work)
-    size_hw = size_hw or weights.frame_of(module, {**preset, **(args or {})})
+    args = {**preset, **(args or {})}
+    size_hw = size_hw or weights.frame_of(module, args)
+    own = module.CARD.trained_with(net, args)
+    how_long, how = tuned.plan_of(own, plan), tuned.made(Zoom, own.get("zoom"), zoom)
+    freeze, lr_of = tuned.parts(own, freeze, lr_of)
     crew = Crew(how_long.device, how_long.batch)
     with (
         course.reserved(out, resume=resume, overwrite=overwrite, crew=crew) as place,
@@ -87,10 +90,10 @@ def run_boxes(
         )
 
         # the network, on its way from weights of its own or another's
-        own_args = {**preset, **(args or {}), "frame_hw": list(size_hw)}
+        own_args = {**args, "frame_hw": list(size_hw)}
         network: Any = weights.built(module, len(names), own_args)
         rows = transfer.transfer(network, from_, names, rename=rename) if from_ else []
-        speed = weights.rates(network, lr_of or {}, freeze)
+        speed = weights.rates(network, lr_of, freeze)
         rows = transfer.with_rates(rows, speed)
         counts = count(network, torch.zeros(1, *network.frame_hw, 3, dtype=torch.uint8))
 
@@ -109,7 +112,7 @@ def run_boxes(
         config = {
             "task": work, "net": net, "args": own_args, "classes": list(names), "size_hw": list(size_hw),
             "world": crew.world, "from": course.hash_of(from_), "rename": dict(rename or {}), "freeze": list(freeze),
-            "lr_of": dict(lr_of or {}), "zoom": asdict(how), "train_split": train_split, "val_split": val_split,
+            "lr_of": dict(lr_of), "zoom": asdict(how), "train_split": train_split, "val_split": val_split,
             **how_long.config(),
         }  # fmt: skip
         task = course.Task(

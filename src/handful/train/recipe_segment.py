@@ -13,7 +13,7 @@ import torch
 
 from handful.models.count import count
 from handful.pick import unknown
-from handful.train import course, feed, transfer, weights
+from handful.train import course, feed, transfer, tuned, weights
 from handful.train.augment import Augment
 from handful.train.devices import Crew, settled
 from handful.train.evaluate import confusion_of, measured
@@ -21,7 +21,6 @@ from handful.train.finish import finished
 from handful.train.loss import Loss, class_weights
 from handful.train.metrics import RULES, background_of
 from handful.train.page import Worst
-from handful.train.plan import Plan
 from handful.train.source import checked
 
 
@@ -33,15 +32,15 @@ def run(
     args: Mapping[str, Any] | None = None,
     classes: Sequence[str] | None = None,
     size_hw: tuple[int, int] | None = None,
-    crop: tuple[int, int] | None = None,
-    balance: str = "enet",
+    crop: float | tuple[int, int] | None = None,
+    balance: str | None = None,
     from_: Path | None = None,
     rename: Mapping[str, str] | None = None,
-    freeze: Sequence[str] = (),
+    freeze: Sequence[str] | None = None,
     lr_of: Mapping[str, float] | None = None,
     teacher: Path | None = None,
-    loss: Loss | None = None,
-    augment: Augment | None = None,
+    loss: Loss | Mapping[str, Any] | None = None,
+    augment: Augment | Mapping[str, Any] | None = None,
     rule: str = "mmseg",
     background: str | None = None,
     train_split: str = "train",
@@ -59,21 +58,28 @@ def run(
     Beside it OUT.run/ holds checkpoints, metrics.csv, curves.png and report.html; resume=True goes on from there, to
     the bit as if it had never stopped (same device, versions and threads). net: NAME or NAME:PRESET of
     handful.models; args: for its `build`. classes: names to learn, in order, all others ignored; None for all.
-    size_hw: the frame the phone will give, which photos are squashed to; crop: what is cut of it to train on, both
-    (h, w) px. balance: weights of classes, a rule of handful.curate.balance or "none". from_: a model folder whose
-    fitting weights are taken, `rename` as in transfer. freeze: parts that are not trained; lr_of: factors of the
-    learning rate by part. teacher: a model folder to imitate. rule, background: see handful.train.metrics. val_split:
-    None to measure nothing and keep the last weights. allow: codes of errors of `handful data check` to go on with.
-    plan: handful.train.plan.Plan's settings by name; epochs or minutes must be there.
+    size_hw: the frame (h, w) px the phone will give, which photos are squashed to; crop: what is cut of it to train on,
+    (h, w) px or a share of both sides, 1.0 for all. balance: weights of classes, a rule of handful.curate.balance or
+    "none". from_: a model folder whose fitting weights are taken, `rename` as in transfer. freeze: parts that are not
+    trained; lr_of: factors of the learning rate by part. teacher: a model folder to imitate. loss, augment: whole, or
+    only what is to be otherwise, by name. rule, background: see handful.train.metrics. val_split: None to measure
+    nothing and keep the last weights. allow: codes of errors of `handful data check` to go on with. plan:
+    handful.train.plan.Plan's settings by name; epochs or minutes must be there.
+    What is not given is as it was tuned for the network (its card's `training`), else the class's own default.
 
     Returns a JSON object. Raises DataError, UnknownName or MissingPackage; an existing model is then as it was.
     """
-    data, out, how_long = Path(data), Path(out), Plan.of(plan)
+    data, out = Path(data), Path(out)
     if rule not in RULES:
         raise unknown("rule", rule, RULES)
-    how, criterion = augment or Augment(), loss or Loss()
     name, module, preset = weights.network_card(net, "segment")
-    size_hw = size_hw or weights.frame_of(module, {**preset, **(args or {})})
+    args = {**preset, **(args or {})}
+    size_hw = size_hw or weights.frame_of(module, args)
+    own = module.CARD.trained_with(net, args)
+    how_long = tuned.plan_of(own, plan)
+    criterion, how = tuned.made(Loss, own.get("loss"), loss), tuned.made(Augment, own.get("augment"), augment)
+    crop_hw, balance = tuned.crop_of(crop or own.get("crop"), size_hw), balance or own.get("balance", "enet")
+    freeze, lr_of = tuned.parts(own, freeze, lr_of)
     crew = Crew(how_long.device, how_long.batch)
     with (
         course.reserved(out, resume=resume, overwrite=overwrite, crew=crew) as place,
@@ -89,15 +95,15 @@ def run(
         photos = feed.gather(dataset, train_split, names, size_hw, must_have_all=True, **decode)
         val = feed.gather(dataset, val_split, names, size_hw, **decode) if val_split else None
         batches = feed.Batches(
-            photos, how_long.batch, crop or size_hw, how, how_long.seed, how_long.workers, crew.rank, crew.world
+            photos, how_long.batch, crop_hw, how, how_long.seed, how_long.workers, crew.rank, crew.world
         )
         per_class = class_weights(photos.pixels, photos.images, photos.image_pixels, balance)
 
         # the network, on its way from weights of its own or another's
-        own_args = {**preset, **(args or {}), "frame_hw": list(size_hw)}
+        own_args = {**args, "frame_hw": list(size_hw)}
         network: Any = weights.built(module, len(names), own_args)
         rows = transfer.transfer(network, from_, names, rename=rename) if from_ else []
-        speed = weights.rates(network, lr_of or {}, freeze)
+        speed = weights.rates(network, lr_of, freeze)
         rows = transfer.with_rates(rows, speed)
         counts = count(network, torch.zeros(1, *network.frame_hw, 3, dtype=torch.uint8))
         tutor = weights.tutor(Path(teacher), names, crew.device) if teacher else None
@@ -116,8 +122,8 @@ def run(
 
         config = {
             "task": "segment", "net": net, "args": own_args, "classes": list(names), "size_hw": list(size_hw),
-            "crop": list(crop or size_hw), "world": crew.world, "balance": balance, "from": course.hash_of(from_),
-            "rename": dict(rename or {}), "freeze": list(freeze), "lr_of": dict(lr_of or {}),
+            "crop": list(crop_hw), "world": crew.world, "balance": balance, "from": course.hash_of(from_),
+            "rename": dict(rename or {}), "freeze": list(freeze), "lr_of": dict(lr_of),
             "teacher": course.hash_of(teacher), "loss": asdict(criterion), "augment": asdict(how), "rule": rule,
             "background": None if behind is None else names[behind], "train_split": train_split,
             "val_split": val_split, **how_long.config(),

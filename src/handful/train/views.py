@@ -53,8 +53,6 @@ class Views:
 
 
 NOTHING = Views(False, 0.0, (1.0, 1.0), 0.0, 0.0, 0.0, 0.0, 0.0)
-# for pictures of 32 px, where two pixels of shift are what works (Jordan, 2024)
-TINY = Views(True, 2 / 32, (1.0, 1.0), 0.0, 0.0, 0.0, 0.0, 0.0)
 
 
 def viewed(
