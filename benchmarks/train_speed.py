@@ -4,12 +4,12 @@
                                      [--out FILE]
 
 Ours is `handful train segment` as it comes (its auxiliary outputs, its clipping, a checkpoint each epoch), but without
-Dice and a running mean of the weights, since theirs has neither. Theirs follows references/segmentation of torchvision step by step: a data set that
-opens photo and mask with Pillow, transforms v2 (RandomResize 0.5 to 2, flip, RandomCrop, Normalize) in a DataLoader of
-as many worker processes as ours has threads, cross entropy with 0.5 of the auxiliary outputs enlarged to the labels,
-SGD, a learning rate for each step, memory left as torch lays it out. Rounds alternate; a round is two epochs of which
-the second counts, CamVid's photos at 480x360, crops of 352x256, batch 8. The ratio is that of the medians, the spread
-that of the ratios of single rounds.
+Dice and a running mean of the weights, since theirs has neither. Theirs follows references/segmentation of torchvision
+step by step: a data set that opens photo and mask with Pillow, transforms v2 (RandomResize 0.5 to 2, flip, RandomCrop,
+Normalize) in a DataLoader of as many worker processes as ours has threads, cross entropy with 0.5 of the auxiliary
+outputs enlarged to the labels, SGD, a learning rate for each step, memory left as torch lays it out. Rounds alternate;
+a round is two epochs of which the second counts, CamVid's photos at 480x360, crops of 352x256, batch 8. The ratio is
+that of the medians, the spread that of the ratios of single rounds.
 
 Beside it, the same change of photo and labels (turned, enlarged, mirrored, cropped, recoloured) made by
 handful.train.augment and by transforms v2, milliseconds a photo on one thread.

@@ -83,11 +83,11 @@ def _sources(place: Path, depth: int, options: dict[str, Any]) -> list[Source]:
             continue
         if name == "masks":
             return _mask_sources(place, options)
-        found = [Source(name, place)]
-        # the same photos often have boxes and pixel masks side by side
         if name == "coco" and place.is_dir() and module("masks").detect(place):
-            found += _mask_sources(place, options)
-        return found
+            # the same photos often have boxes and pixel masks side by side; who names a folder of masks means those
+            masks = _mask_sources(place, options)
+            return masks if options.get("masks") else [Source(name, place), *masks]
+        return [Source(name, place)]
     if depth and place.is_dir():
         below = sorted(p for p in place.iterdir() if p.is_dir() and not p.is_symlink() and not p.name.startswith("."))
         return [source for p in below for source in _sources(p, depth - 1, options)]
@@ -104,9 +104,9 @@ def one(place: Path, *, format: str | None = None, **options: Any) -> Source:
     found = sources(place, format=format, **options)
     if len(found) > 1:
         said = "; ".join(
-            f"--format {s.format}" + "".join(f" --{k} {v}" for k, v in s.options.items())
-            if s.place == Path(place)
-            else str(s.place)
+            str(s.place)
+            if s.place != Path(place)
+            else " ".join(f"--{k} {v}" for k, v in s.options.items()) or f"--format {s.format}"
             for s in found
         )
         raise DataError(f"{place} holds {len(found)} sets of labels; name one: {said}")
