@@ -136,6 +136,9 @@ def test_transfer_freeze_and_teacher(model: tuple[Path, dict[str, Any]], data: P
 def test_without_val_the_last_weights_are_kept(data: Path, tmp_path: Path) -> None:
     said = run(data, tmp_path / "m", **FAST, val_split=None)
     assert said["best"] is None and "miou_with_background" not in said
+    with_val = run(data, tmp_path / "n", **FAST)["model"]
+    heights = [PIL_Image.open(Path(folder) / "curves.png").height for folder in (tmp_path / "m", with_val)]
+    assert heights[0] < 0.7 * heights[1]  # nothing was measured, so there is no empty panel for it
     assert read_meta(tmp_path / "m")["metrics"] is None
 
 

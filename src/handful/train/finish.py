@@ -34,8 +34,9 @@ def finished(
     config, classes = at.config, list(at.config["classes"])
     draw_curves(place / CURVES, at.history, title=f"{config['net']}, {seen['train']['photos']} photos, "
                                                   f"{len(classes)} classes")  # fmt: skip
-    if rows:
-        transfer.draw(rows, place / FLOW, old=str(from_), new=str(out))
+    if rows and from_ is not None:
+        # names alone: the picture goes into the model folder, and with it to others
+        transfer.draw(rows, place / FLOW, old=Path(from_).resolve().name, new=out.name)
         note(transfer.table(rows))
     cost = {"params": counts.parameters, "macs": counts.macs, "peak_activation_bytes": counts.peak_activation_bytes}
     metrics = {"split": config["val_split"], **{k: v for k, v in measures.items() if k != "rule"}}

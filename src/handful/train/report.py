@@ -34,10 +34,12 @@ def write_csv(path: Path, history: Sequence[Mapping[str, Any]]) -> None:
 
 
 def draw_curves(path: Path, history: Sequence[Mapping[str, Any]], *, title: str = "") -> None:
-    """A PNG: loss and learning rate above, the measures on val below."""
+    """A PNG: loss and learning rate, and below them the measures on val, if any were taken."""
     figure_of = need("matplotlib.figure", "report")
-    figure = figure_of.Figure(figsize=(8, 6), layout="constrained")
-    upper, lower = figure.subplots(2, 1, sharex=True)
+    measures = measures_of(history)
+    figure = figure_of.Figure(figsize=(8, 6 if measures else 3.2), layout="constrained")
+    panels = figure.subplots(2 if measures else 1, 1, sharex=True, squeeze=False)[:, 0]
+    upper, lower = panels[0], panels[-1]
     epochs = [row["epoch"] for row in history]
     upper.plot(epochs, [row["loss"] for row in history], color="#4878a8", marker=".", label="training loss")
     upper.set_ylabel("loss")
@@ -45,14 +47,15 @@ def draw_curves(path: Path, history: Sequence[Mapping[str, Any]], *, title: str 
     rate.plot(epochs, [row["lr"] for row in history], color="#b0b0b0", lw=1)
     rate.set_ylabel("learning rate", color="#808080")
     upper.set_title(title, fontsize=10)
-    for key, colour in zip(measures_of(history), itertools.cycle(COLOURS), strict=False):
+    for key, colour in zip(measures, itertools.cycle(COLOURS), strict=False):
         there = [(row["epoch"], row[key]) for row in history if row.get(key) is not None]
         if there:
             lower.plot(*zip(*there, strict=True), color=colour, marker=".", label=key.replace("_", " "))
     lower.set_xlabel("epoch")
-    lower.set_ylabel("on val")
-    lower.set_ylim(0, 1)
-    for axes in (upper, lower):
+    if measures:
+        lower.set_ylabel("on val")
+        lower.set_ylim(0, 1)
+    for axes in panels:
         axes.grid(alpha=0.3)
         if axes.get_legend_handles_labels()[0]:
             axes.legend(fontsize=8)
