@@ -28,8 +28,8 @@ import numpy as np
 from common import data_folder, save
 from PIL import Image as PIL_Image
 
-from handful.curate import alike
-from handful.data.photos import photos_below, read_photo
+from handful.curate import near_duplicates
+from handful.data.images import photos_below, read_photo
 from handful.progress import track
 from handful.types import Image
 
@@ -142,7 +142,7 @@ def lit(rgb: np.ndarray, by: float) -> np.ndarray:
 def plain_phash(rgb: np.ndarray) -> int:
     """As imagehash.phash: grey, Lanczos to 32 x 32, DCT, 8 x 8, above the median."""
     small = PIL_Image.fromarray(rgb).convert("L").resize((32, 32), PIL_Image.Resampling.LANCZOS)
-    return alike._phash(np.asarray(small, dtype=np.float32))
+    return near_duplicates._phash(np.asarray(small, dtype=np.float32))
 
 
 def plain_dhash(rgb: np.ndarray) -> int:
@@ -158,12 +158,12 @@ class Part:
     def __init__(self, data: Path, name: str, places: list[str]) -> None:
         rng = np.random.default_rng(0)
         self.name, self.names = name, []
-        self.prints: list[list[alike.Fingerprint]] = []
+        self.prints: list[list[near_duplicates.Fingerprint]] = []
         self.plain: dict[str, list[list[int]]] = {"phash": [], "dhash": []}
         for photo, rgb in track(pictures(data, places), name):
             versions = [rgb, *edits(rgb, rng)]
             self.names.append(photo)
-            self.prints.append([alike.fingerprint(Image(np.ascontiguousarray(v))) for v in versions])
+            self.prints.append([near_duplicates.fingerprint(Image(np.ascontiguousarray(v))) for v in versions])
             self.plain["phash"].append([plain_phash(v) for v in versions])
             self.plain["dhash"].append([plain_dhash(v) for v in versions])
         codes = np.array([[p.bits for p in one] for one in self.prints], dtype=np.uint64)
@@ -171,19 +171,19 @@ class Part:
         grey, chroma = (np.array([[getattr(p, of) for p in one] for one in self.prints]) for of in ("grey", "chroma"))
         columns = range(1, codes.shape[1])
         pairs = ((grey[:, 0], chroma[:, 0], grey[:, i], chroma[:, i]) for i in columns)
-        self.left = np.stack([alike._difference(*pair) for pair in pairs], axis=1)
+        self.left = np.stack([near_duplicates._difference(*pair) for pair in pairs], axis=1)
 
     def differ(self, pairs: list[tuple[int, int]]) -> list[tuple[str, str]]:
         """Those of the pairs that are different photos, by name."""
         named = ((self.names[i], self.names[j]) for i, j in pairs)
         return [p for p in named if frozenset(p) not in SAME and not moments(*p)]
 
-    def found(self, bits: int = alike.BITS, rough: float = alike.ROUGH) -> np.ndarray:
+    def found(self, bits: int = near_duplicates.BITS, rough: float = near_duplicates.ROUGH) -> np.ndarray:
         """(photos, edits and mirror) bool: called the same as the original."""
         return (self.apart <= bits) & (self.left <= rough)
 
     def wrong(self, **limits: Any) -> list[tuple[str, str]]:
-        return self.differ(alike.near([one[0] for one in self.prints], **limits))
+        return self.differ(near_duplicates.near([one[0] for one in self.prints], **limits))
 
     def plain_apart(self, kind: str) -> np.ndarray:
         codes = np.array(self.plain[kind], dtype=np.uint64)
@@ -211,10 +211,10 @@ def films(data: Path) -> dict[str, Any]:
     """Per film: the share of neighbouring frames called the same, and into how many groups its frames fall."""
     out = {}
     for place in sorted((data / "davis2016/JPEGImages/480p").iterdir()):
-        prints = [alike.fingerprint(read_photo(p)) for p in photos_below(place)]
-        n, pairs = len(prints), set(alike.near(prints))
+        prints = [near_duplicates.fingerprint(read_photo(p)) for p in photos_below(place)]
+        n, pairs = len(prints), set(near_duplicates.near(prints))
         held = float(np.mean([(i, i + 1) in pairs for i in range(n - 1)]))
-        out[place.name] = {"frames": n, "next_frame": held, "groups": len(alike.groups(n, pairs))}
+        out[place.name] = {"frames": n, "next_frame": held, "groups": len(near_duplicates.groups(n, pairs))}
         print(
             f"{place.name:20s} {n:3d} frames, next frame the same {100 * held:5.1f} %, "
             f"{out[place.name]['groups']} groups"
@@ -222,7 +222,7 @@ def films(data: Path) -> dict[str, Any]:
     return out
 
 
-def hundred_thousand(data: Path) -> tuple[list[alike.Fingerprint], str]:
+def hundred_thousand(data: Path) -> tuple[list[near_duplicates.Fingerprint], str]:
     """Fingerprints of CIFAR-10's 60,000 pictures and of 40,000 windows cut from the other photos, all different."""
     prints = []
     for name in ("train", "test"):
@@ -230,7 +230,7 @@ def hundred_thousand(data: Path) -> tuple[list[alike.Fingerprint], str]:
             for member in packed:
                 if member.isfile() and member.name.endswith(".jpg"):
                     rgb = np.asarray(PIL_Image.open(packed.extractfile(member)).convert("RGB"))
-                    prints.append(alike.fingerprint(Image(rgb)))
+                    prints.append(near_duplicates.fingerprint(Image(rgb)))
     small = len(prints)
     rng = np.random.default_rng(0)
     places = ["coco-mini/images", "msrc-seg/images", "camvid/images", "grocery", "fewshot-det/raccoon/images"]
@@ -241,7 +241,7 @@ def hundred_thousand(data: Path) -> tuple[list[alike.Fingerprint], str]:
         for _ in range(each):
             h, w = (int(rng.integers(48, max(49, side // 2))) for side in rgb.shape[:2])
             y, x = int(rng.integers(rgb.shape[0] - h + 1)), int(rng.integers(rgb.shape[1] - w + 1))
-            prints.append(alike.fingerprint(Image(np.ascontiguousarray(rgb[y : y + h, x : x + w]))))
+            prints.append(near_duplicates.fingerprint(Image(np.ascontiguousarray(rgb[y : y + h, x : x + w]))))
     return prints[:100_000], f"{small} of CIFAR-10, the rest windows cut from {len(paths)} photos"
 
 
@@ -282,12 +282,12 @@ def one_part(part: Part, used_for: str) -> dict[str, Any]:
 def large(data: Path) -> dict[str, Any]:
     prints, what = hundred_thousand(data)
     photo = read_photo(photos_below(data / "coco-mini/images/val")[0])
-    each_ms = float(np.median([timed(lambda: alike.fingerprint(photo))[0] for _ in range(50)])) * 1e3
+    each_ms = float(np.median([timed(lambda: near_duplicates.fingerprint(photo))[0] for _ in range(50)])) * 1e3
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    seconds, pairs = timed(lambda: alike.near(prints))
-    grouping, held = timed(lambda: alike.clusters(prints))
+    seconds, pairs = timed(lambda: near_duplicates.near(prints))
+    grouping, held = timed(lambda: near_duplicates.clusters(prints))
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    assert held == alike.groups(len(prints), pairs)
+    assert held == near_duplicates.groups(len(prints), pairs)
     print(
         f"{len(prints)} prints: near {seconds:.1f} s, {len(pairs)} pairs; clusters {grouping:.1f} s; peak memory "
         f"{before:.2f} GB before, {after:.2f} GB after; a fingerprint of {photo.size_wh} px takes {each_ms:.2f} ms"
@@ -328,7 +328,12 @@ def main() -> None:
         "found": "share of edited photos called the same as their original",
         "wrong": "pairs of different photos called the same, without those a person found to be one picture or scene",
     }
-    limits = {"bits": alike.BITS, "rough": alike.ROUGH, "colour": alike.COLOUR, "light": alike.LIGHT}
+    limits = {
+        "bits": near_duplicates.BITS,
+        "rough": near_duplicates.ROUGH,
+        "colour": near_duplicates.COLOUR,
+        "light": near_duplicates.LIGHT,
+    }
     rest = {"films": films(data), "hundred_thousand": large(data), "seed": 0, "same": sorted(map(sorted, SAME))}
     save(args.out, {"rule": rule, "limits": limits, "pairs": pairs, "report": rows, "parts": each, **rest})
 

@@ -21,8 +21,8 @@ from typing import Any
 from common import data_folder, save
 
 from handful.files import cache_home, read_json, to_json
-from handful.train.evaluate import evaluate
-from handful.train.recipe_segment import run
+from handful.training.evaluate_segment import evaluate
+from handful.training.recipe_segment import run
 
 NETS = ("exeggutor:lite0", "exeggute:lite0", "lraspp:lite0", "unet:lite0", "exeggutor:small")
 WANTED = {"exeggutor:lite0": 0.68, "exeggute:lite0": 0.66, "exeggutor:small": 0.50}

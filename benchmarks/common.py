@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import handful
-from handful.device.contract import machine, versions_of
+from handful.device.runtimes.contract import machine, versions_of
 from handful.files import write_json
 
 ROOT = Path(__file__).parent.parent

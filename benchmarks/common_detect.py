@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from handful.detect import irene
-from handful.detect.evaluate import Answers, coco_table
-from handful.detect.fusion import Fusion
-from handful.detect.irene import Asked, Detections
-from handful.detect.kept import Kept
-from handful.detect.pool import Learned
-from handful.detect.rules import LINEAR, VIGILANCE, chances, nats_of
+from handful.detection import irene
+from handful.detection.evaluate import Answers, coco_table
+from handful.detection.fusion import Fusion
+from handful.detection.irene import Asked, Detections
+from handful.detection.scoring import LINEAR, VIGILANCE, chances, nats_of
 from handful.files import cache_home
+from handful.select.data_pool import Learned
+from handful.select.feature_cache import Kept
 
 
 def cache_of(work: Path | None) -> Path:

@@ -23,13 +23,13 @@ import numpy as np
 import torch
 from common import data_folder, save
 
-from handful.data.photos import photos_below, read_photo
-from handful.detect import teaching
-from handful.detect.irene import Detections, Irene
-from handful.detect.rules import LEAST_SCORE
-from handful.device.agree import agreement
+from handful.data.images import photos_below, read_photo
+from handful.detection import teaching
+from handful.detection.irene import Detections, Irene
+from handful.detection.scoring import LEAST_SCORE
 from handful.device.compile import compile_model
 from handful.device.detector import OnDevice
+from handful.device.lab.agreement import agreement
 from handful.files import cache_home, to_json
 from handful.progress import track
 

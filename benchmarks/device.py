@@ -16,10 +16,10 @@ import numpy as np
 from common import data_folder, save
 
 from handful.data import format_folder
-from handful.data.photos import read_photo
-from handful.device.compare import compare_model
-from handful.device.measure import measure_model
-from handful.teach.taught import cache_folder, teach
+from handful.data.images import read_photo
+from handful.device.lab.compare import compare_model
+from handful.device.lab.measure import measure_model
+from handful.fewshot.classifier import cache_folder, teach
 
 
 def main() -> None:

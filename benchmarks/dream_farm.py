@@ -29,12 +29,12 @@ import numpy as np
 from common import data_folder, save
 
 from handful.data import formats
-from handful.device.contract import versions_of
-from handful.dream.farm import farm
-from handful.dream.seed import SeedRef, first_frames, seeds_of
-from handful.dream.settings import Settings
+from handful.device.runtimes.contract import versions_of
 from handful.errors import DataError
 from handful.files import read_json
+from handful.lucid.farm import farm
+from handful.lucid.seed import SeedRef, first_frames, seeds_of
+from handful.lucid.settings import Settings
 from handful.pick import need
 from handful.types import Sample
 

@@ -37,7 +37,7 @@ def telea(rgb: np.ndarray, hole: np.ndarray) -> np.ndarray:
 
 def patch_fill(rgb: np.ndarray, hole: np.ndarray) -> np.ndarray:
     """handful's own, as a stand-in for the original."""
-    from handful.dream.fill import fill
+    from handful.lucid.fill import fill
 
     return fill(rgb, hole, "patchmatch", rng=np.random.default_rng(0))
 
@@ -290,7 +290,7 @@ def main() -> None:
     args = parser.parse_args()
     cv2.setNumThreads(1)
     root = data_folder() / "davis2016"
-    has_patch_fill = importlib.util.find_spec("handful.dream.patchmatch") is not None
+    has_patch_fill = importlib.util.find_spec("handful.lucid.patchmatch") is not None
     pairs: dict[str, list[float]] = {}
     fills: dict[str, list[float]] = {"telea": []} | ({"patchmatch": []} if has_patch_fill else {})
     ways: dict[str, Fill] = {"telea": telea, "patchmatch": patch_fill}
@@ -318,7 +318,7 @@ def main() -> None:
         print(f"with a patch fill of {np.mean(fills['patchmatch']):.2f} s in its place: {slower:.2f} s a pair")
         result["pair_with_patchmatch_s"] = float(slower)
     else:
-        print("no patch fill here to measure (handful.dream.patchmatch): skipped")
+        print("no patch fill here to measure (handful.lucid.patchmatch): skipped")
     save(args.out, {**result, "each": {clip: spread(seconds) for clip, seconds in pairs.items()}})
 
 

@@ -24,10 +24,10 @@ from dream_released import pair
 from PIL import Image
 from threadpoolctl import threadpool_limits
 
-from handful.dream.encode import jpeg, png
-from handful.dream.seed import Seed
-from handful.dream.sequence import Dream
-from handful.dream.settings import Settings
+from handful.lucid.clip import Dream
+from handful.lucid.encode import jpeg, png
+from handful.lucid.seed import Seed
+from handful.lucid.settings import Settings
 
 WANTED = {"feather": 42, "ring": 35, "poisson": 15}
 SEEDS, FRAMES = 9834, 20  # the original's: 196,680 frames

@@ -38,11 +38,11 @@ from PIL import Image as PIL_Image
 from torch import nn
 from torch.nn import functional as F
 
-from handful.data.photos import read_photo
-from handful.dream.seed import Seed
-from handful.dream.sequence import Dream
-from handful.dream.settings import Settings
+from handful.data.images import read_photo
 from handful.files import replacing
+from handful.lucid.clip import Dream
+from handful.lucid.seed import Seed
+from handful.lucid.settings import Settings
 from handful.models.backbone import build
 from handful.video.score import score_clip
 

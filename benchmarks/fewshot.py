@@ -5,7 +5,7 @@
 
 fewshot-det's raccoon (1 class, 150 photos) and bccd (3 classes, 100 photos). The boxes are drawn by seed, and all
 photos that none of them is in are asked about: AP50, and F1 at the default vigilance, one vigilance for both, told from
-the score that the taught photos ask for (detect/telling.py), and beside it from the usual 0.5 (f1_usual). No class of
+the score that the taught photos ask for (detection/score_threshold.py), and beside it from the usual 0.5 (f1_usual). No class of
 bccd is in COCO or ImageNet, and its photos are of another world. What a photo shows is computed once and kept in
 --work.
 """
@@ -22,12 +22,12 @@ from common import data_folder, save
 from common_detect import cache_of, spread, table, told
 
 from handful.data import formats
-from handful.detect import pool
-from handful.detect.irene import Irene
-from handful.detect.kept import kept
-from handful.detect.rules import TOLD
+from handful.detection.irene import Irene
+from handful.detection.scoring import TOLD
 from handful.errors import HandfulError
 from handful.files import to_json
+from handful.select import data_pool
+from handful.select.feature_cache import kept
 
 KEYS = ("AP", "AP50", "f1", "precision", "recall", "told_from", "f1_usual")
 
@@ -59,9 +59,9 @@ def main() -> None:
             for shots in options.shots:
                 rows = []
                 for seed in seeds:
-                    picked = pool.drawn(pool.places(photos), shots, seed)
-                    told_from = pool.told_from(photos, picked, seed=seed)
-                    learned = replace(pool.learned(photos, picked), told_from=told_from)
+                    picked = data_pool.drawn(data_pool.places(photos), shots, seed)
+                    told_from = data_pool.told_from(photos, picked, seed=seed)
+                    learned = replace(data_pool.learned(photos, picked), told_from=told_from)
                     seen = {i for own in picked.values() for i, _ in own}
                     rest = [one for i, one in enumerate(photos) if i not in seen]
                     ranked = [told(learned, one, careful=False) for one in rest]

@@ -27,16 +27,16 @@ import torch
 from common import data_folder, save
 
 from handful.data import formats
-from handful.detect import teaching
-from handful.detect.describe import Look
-from handful.detect.evaluate import Recall, Truth, coco_table, truth_of
-from handful.detect.fusion import Fusion
-from handful.detect.irene import LOOKED_AT, Asked, Irene, nats_of
-from handful.detect.multiscale import Scales
+from handful.detection import teaching
+from handful.detection.embedder import Look
+from handful.detection.evaluate import Recall, Truth, coco_table, truth_of
+from handful.detection.fusion import Fusion
+from handful.detection.irene import LOOKED_AT, Asked, Irene, nats_of
+from handful.detection.multiscale import Scales
+from handful.fewshot.nemo import Nemo
 from handful.files import cache_home, read_tensors, to_json, write_tensors
 from handful.progress import track
-from handful.teach.nemo import Nemo
-from handful.train.feed import photo_of, split_of
+from handful.training.loader_segment import photo_of, split_of
 from handful.types import Sample
 
 WANTED = {"pixels": 3.0, "relative_loss": 0.03}

@@ -21,9 +21,9 @@ import torch
 from common import save
 from focus import Bench, spread
 
-from handful.detect.evaluate import Answers
-from handful.detect.fusion import Fusion
-from handful.detect.multiscale import LOOKS, Scales
+from handful.detection.evaluate import Answers
+from handful.detection.fusion import Fusion
+from handful.detection.multiscale import LOOKS, Scales
 from handful.files import cache_home, to_json
 
 WAYS: dict[str, Fusion] = {

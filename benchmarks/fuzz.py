@@ -44,8 +44,8 @@ from PIL import Image as PIL_Image
 import handful.data
 from handful.data.finding import Finding
 from handful.data.formats import module
-from handful.data.photos import SUFFIXES
-from handful.data.samples import SAMPLES, sample_photo
+from handful.data.images import SUFFIXES
+from handful.data.sample_images import SAMPLES, sample_photo
 from handful.data.shapes import box_of, painted
 from handful.data.writing import Writer
 from handful.errors import DataError

@@ -22,13 +22,13 @@ import numpy as np
 from common import data_folder, save
 
 from handful.data import format_folder
-from handful.data.photos import read_photo
+from handful.data.images import read_photo
+from handful.fewshot.classifier import Taught, cache_folder
+from handful.fewshot.embeddings import FrontEnd, unit
+from handful.fewshot.evaluate import measure
+from handful.fewshot.nemo import Nemo
 from handful.files import read_tensors
 from handful.progress import track
-from handful.teach.embed import FrontEnd, unit
-from handful.teach.evaluate import measure
-from handful.teach.nemo import Nemo
-from handful.teach.taught import Taught, cache_folder
 
 SEEDS = range(10)
 

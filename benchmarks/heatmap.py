@@ -21,12 +21,12 @@ from typing import Any
 import numpy as np
 from common import data_folder, save
 
-from handful.detect import heatmap
-from handful.detect.exam import Exam, f1
-from handful.detect.kept import default_cache
-from handful.detect.pool import Place, Pool, drawn, learned, places, read
-from handful.detect.rules import LEAST_SCORE, TOLD, VIGILANCE
+from handful.detection.scoring import LEAST_SCORE, TOLD, VIGILANCE
 from handful.files import to_json
+from handful.select import heatmap
+from handful.select.data_pool import Place, Pool, drawn, learned, places, read
+from handful.select.feature_cache import default_cache
+from handful.select.grid_evaluation import Exam, f1
 
 WIDE = tuple(round(0.6 + 0.3 * i, 1) for i in range(18))
 RULES = {"none of these alone": (LEAST_SCORE, False), "and the score": (TOLD, False), "and background": (TOLD, True)}
@@ -140,7 +140,7 @@ def main() -> None:
     if "one_over_two" in result["study"]:
         ratio = result["study"]["one_over_two"]
         print(f"1 class / 2 classes: {ratio['ratio']:.3f} ({ratio['interval'][0]:.3f} to {ratio['interval'][1]:.3f})")
-    from handful.detect.heatmap_picture import draw
+    from handful.select.heatmap_picture import draw
 
     draw(options.picture / "heatmap.png", result)
     if not options.no_rules:

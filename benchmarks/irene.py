@@ -5,7 +5,7 @@
 
 Taught from coco-mini's train boxes, 80 classes, at most so many of each, drawn by seed; measured on its 75 val photos:
 COCO's twelve figures (a subset of COCO's 5,000: compare rows of this table, not papers), F1 at the default vigilance
-and the score from which the detector tells (detect/telling.py), and, with the true boxes given ("boxes"), the share
+and the score from which the detector tells (detection/score_threshold.py), and, with the true boxes given ("boxes"), the share
 that gets its class. Beside it, on the same photos: NanoDet's own supervised classes, which 118,000 photos have taught
 it, and plain class means (cosine to the mean of a class, no whitening). What a photo shows is computed once and kept in
 --work. Sources whose weights are absent are left out.
@@ -25,17 +25,17 @@ from common import data_folder, save
 from common_detect import cache_of, named, right, spread, table, told
 
 from handful.data import formats
-from handful.detect import pool
-from handful.detect.coco import STATS
-from handful.detect.evaluate import coco_table
-from handful.detect.framing import letterbox
-from handful.detect.fusion import fuse
-from handful.detect.irene import Detections, Irene
-from handful.detect.kept import Kept, kept
+from handful.detection.coco_table import STATS
+from handful.detection.evaluate import coco_table
+from handful.detection.fusion import fuse
+from handful.detection.irene import Detections, Irene
+from handful.detection.letterbox import letterbox
 from handful.errors import HandfulError
 from handful.files import to_json
 from handful.models.nanodet import MEAN_BGR, SIDE_PX, STD_BGR
-from handful.train.feed import photo_of, split_of
+from handful.select import data_pool
+from handful.select.feature_cache import Kept, kept
+from handful.training.loader_segment import photo_of, split_of
 
 SOURCES = ("nanodet", "objectness", "torchvision")
 WANTED = {"accuracy": 0.50, "share_of_supervised": 0.75}
@@ -66,11 +66,15 @@ def supervised(photos: Sequence[Kept], irene: Irene, classes: Sequence[str]) -> 
 
 def rows_of(train: Sequence[Kept], val: Sequence[Kept], most: int, seed: int) -> dict[str, dict[str, Any]]:
     """One teaching: {"boxes": ..., "proposed": ..., "boxes, class means": ..., "proposed, class means": ...}."""
-    picked = pool.drawn(pool.places(train), most, seed)
-    told_from = pool.told_from(train, picked, seed=seed)
+    picked = data_pool.drawn(data_pool.places(train), most, seed)
+    told_from = data_pool.told_from(train, picked, seed=seed)
     found: dict[str, dict[str, Any]] = {}
     for what in ("", ", class means"):
-        learned = pool.Learned(pool.taught(train, picked, ridge=MEANS).solve()) if what else pool.learned(train, picked)
+        learned = (
+            data_pool.Learned(data_pool.taught(train, picked, ridge=MEANS).solve())
+            if what
+            else data_pool.learned(train, picked)
+        )
         classes = learned.solution.classes
         answers = [named(learned, one) for one in val]
         found[f"boxes{what}"] = {**table(val, answers, answers, classes), "accuracy": right(val, answers)}

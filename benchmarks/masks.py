@@ -29,16 +29,16 @@ import numpy as np
 import torch
 from common import ROOT, data_folder, save
 
-import handful.detect
+import handful.detection
 from handful.data import formats
-from handful.detect import evaluate, evaluate_masks, masks_head
-from handful.detect.irene import Irene
-from handful.detect.masking import Patch, filled, inside, patch
-from handful.detect.teaching import teach
-from handful.detect.train_masks import Plan, Thing, quality, things_of
+from handful.detection import evaluate, evaluate_masks, masks_head
+from handful.detection.irene import Irene
+from handful.detection.masking import Patch, filled, inside, patch
+from handful.detection.teaching import teach
+from handful.detection.train_mask_head import Plan, Thing, quality, things_of
 from handful.files import cache_home, to_json
 from handful.pick import pick
-from handful.train.feed import photo_of, split_of
+from handful.training.loader_segment import photo_of, split_of
 
 sys.path.insert(0, str(ROOT / "tools"))
 import make_masks
@@ -155,7 +155,7 @@ def main() -> None:
                          if v is not None) for kind in ("true", "jittered"))  # fmt: skip
         print(f"{name}: mean IoU in {text}", flush=True)
 
-    shipped = {name: pick(handful.detect, "masks", name).load() for name in ("head", "grabcut", "none")}
+    shipped = {name: pick(handful.detection, "masks", name).load() for name in ("head", "grabcut", "none")}
     ways: dict[str, Cut] = {"head": shipped["head"].cut, "grabcut": shipped["grabcut"].cut,
                             "ellipse": ellipse, "box": shipped["none"].cut}  # fmt: skip
     result["ms"] = timed(ways, things, 8 if options.quick else 60)

@@ -17,16 +17,16 @@ from typing import Any
 from common import data_folder, save
 from common_detect import cache_of, named, right, spread, table, told
 
-from handful.detect import pool
 from handful.files import to_json
 from handful.progress import track
+from handful.select import data_pool
 
 KEYS = ("AP", "AP50", "f1", "right")
 
 
-def measured(seen: pool.Pool, samples: int, seed: int, linear: float) -> dict[str, Any]:
+def measured(seen: data_pool.Pool, samples: int, seed: int, linear: float) -> dict[str, Any]:
     """One detector, asked one way."""
-    learned = pool.learned(seen.teach, pool.drawn(pool.places(seen.teach), samples, seed))
+    learned = data_pool.learned(seen.teach, data_pool.drawn(data_pool.places(seen.teach), samples, seed))
     ranked, careful, names = [], [], []
     for one in seen.tune:
         ranked.append(told(learned, one, careful=False, linear=linear))
@@ -51,7 +51,7 @@ def main() -> None:
     options = parser.parse_args()
     seeds, samples = (options.seeds[:1], options.samples[:1]) if options.quick else (options.seeds, options.samples)
     data = data_folder() / "coco-mini"
-    seen, _ = pool.read(data, proposals=options.proposals, cache=cache_of(options.work))
+    seen, _ = data_pool.read(data, proposals=options.proposals, cache=cache_of(options.work))
     todo = [(count, weight, seed) for count in samples for weight in options.linear for seed in seeds]
     rows = [measured(seen, count, seed, weight) for count, weight, seed in track(todo, "asking", len(todo))]
     table_ = []

@@ -21,11 +21,11 @@ from common import data_folder, save
 from scipy.linalg import cho_factor, cho_solve
 
 from handful.data import format_folder
-from handful.data.photos import read_photo
+from handful.data.images import read_photo
+from handful.fewshot.classifier import Taught, cache_folder
+from handful.fewshot.embeddings import unit
+from handful.fewshot.nemo import GAIN, Nemo
 from handful.progress import track
-from handful.teach.embed import unit
-from handful.teach.nemo import GAIN, Nemo
-from handful.teach.taught import Taught, cache_folder
 from handful.types import Image
 
 SEEDS = range(5)

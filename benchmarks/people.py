@@ -5,7 +5,7 @@
 
 Trained on coco-mini's train photos with person masks (116), those without a person (131), MSRC's with one (44) and a
 quarter of those without, and as many scenes again dreamed from them (people of some photos pasted into others,
-handful.dream.scenes), by `handful train segment`, weights of the last epoch; measured on the 27 photos with person
+handful.lucid.scenes), by `handful train segment`, weights of the last epoch; measured on the 27 photos with person
 masks of coco-mini's val. Person IoU is over all pixels of the split, at the size of the labels; crowds do not count.
 Selfie and Meet, which were made for people close to a camera, take the photo squashed to their frame, RGB / 255; a
 pixel is a person from 0.5 on. Time: ONNX Runtime, fp32, one thread, a photo already of the frame's size, rounds of all
@@ -31,16 +31,16 @@ from common import ROOT, data_folder, save
 from PIL import Image
 
 from handful.data import formats
-from handful.data.photos import fit, read_photo
+from handful.data.images import fit, read_photo
 from handful.device.compile import compile_model
-from handful.dream import scenes
-from handful.dream.seed import Seed
 from handful.files import cache_home, read_json, replacing_folder, to_json, write_json
+from handful.lucid import scenes
+from handful.lucid.seed import Seed
 from handful.models.folder import from_folder
-from handful.train import feed
-from handful.train.evaluate import predict
-from handful.train.metrics import Confusion
-from handful.train.recipe_segment import run
+from handful.training import loader_segment
+from handful.training.evaluate_segment import predict
+from handful.training.metrics import Confusion
+from handful.training.recipe_segment import run
 
 CLASSES = ("background", "person")
 PEERS = {"selfie": (256, 256), "meet": (144, 256)}
@@ -128,8 +128,8 @@ def photos(work: Path, dreams: int) -> Path:
 def measured(ask: Asked, data: Path) -> dict[str, Any]:
     """Person IoU over all pixels of val, and its mean over the photos, each of which shows someone."""
     dataset = formats.read(data)
-    read, whole, each = feed.labels_of(dataset, CLASSES), Confusion(2), []
-    for sample in feed.split_of(dataset, "val"):
+    read, whole, each = loader_segment.labels_of(dataset, CLASSES), Confusion(2), []
+    for sample in loader_segment.split_of(dataset, "val"):
         rgb = read_photo(sample.path).rgb_u8
         truth = read(sample, (rgb.shape[1], rgb.shape[0]))
         assert truth is not None and (truth == 1).any(), f"{sample.path} shows nobody"

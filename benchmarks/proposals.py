@@ -28,18 +28,18 @@ import numpy as np
 import torch
 from common import data_folder, save
 
-import handful.detect
+import handful.detection
 from handful.data import formats
-from handful.data.samples import sample_photo
-from handful.detect.describe import Look
-from handful.detect.evaluate import COUNTS, Recall, Truth, truth_of
-from handful.detect.irene import Irene
+from handful.data.sample_images import sample_photo
+from handful.detection.embedder import Look
+from handful.detection.evaluate import COUNTS, Recall, Truth, truth_of
+from handful.detection.irene import Irene
 from handful.device.compile import compile_model
 from handful.device.detector import OnDevice
 from handful.errors import HandfulError
 from handful.files import cache_home, to_json
 from handful.pick import names, pick
-from handful.train.feed import photo_of, split_of
+from handful.training.loader_segment import photo_of, split_of
 
 ON = " on onnxruntime"
 SELECTIVE, CONTRIB = "selective search", "opencv-contrib-python-headless==5.0.0.93"
@@ -91,7 +91,7 @@ class Own:
     """A source of boxes of handful."""
 
     def __init__(self, name: str) -> None:
-        self.eye = pick(handful.detect, "proposals", name).load()
+        self.eye = pick(handful.detection, "proposer", name).load()
 
     def boxes(self, rgb: np.ndarray) -> tuple[np.ndarray, float]:
         """As Selective."""
@@ -127,7 +127,7 @@ def part(truth: Truth, least: float, most: float) -> Truth:
 def main() -> None:
     """Run it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sources", nargs="+", default=[*names(handful.detect, "proposals"), SELECTIVE])
+    parser.add_argument("--sources", nargs="+", default=[*names(handful.detection, "proposer"), SELECTIVE])
     parser.add_argument("--photos", type=int, default=75)
     parser.add_argument("--rounds", type=int, default=3, help="times each photo is looked at; the least counts")
     parser.add_argument("--work", type=Path, help="where opencv-contrib is put  [default: the cache folder]")

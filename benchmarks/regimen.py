@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 from common import data_folder, save
 
-from handful.detect.exam import Exam
-from handful.detect.kept import default_cache
-from handful.detect.lessons import RULES
-from handful.detect.pool import places, read
-from handful.detect.regimen import SAMPLES, Grown, Shared, grow, table
-from handful.detect.rules import VIGILANCE
+from handful.detection.scoring import VIGILANCE
 from handful.files import cache_home, read_tensors, to_json, write_tensors
+from handful.select.box_selection import RULES
+from handful.select.data_pool import places, read
+from handful.select.feature_cache import default_cache
+from handful.select.grid_evaluation import Exam
+from handful.select.regimen import SAMPLES, Grown, Shared, grow, table
 
 
 def main() -> None:

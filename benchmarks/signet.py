@@ -24,8 +24,8 @@ from common import data_folder, save
 
 from handful.data.archive import opened
 from handful.files import cache_home, read_json, replacing, replacing_folder, to_json
-from handful.train.judge import evaluate
-from handful.train.recipe_classify import run
+from handful.training.evaluate_classify import evaluate
+from handful.training.recipe_classify import run
 
 REPORT_2018 = 0.805
 WANTED = 0.92

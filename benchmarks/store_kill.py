@@ -28,7 +28,7 @@ from typing import Any
 
 from common import ROOT, save
 
-from handful.device.contract import versions_of
+from handful.device.runtimes.contract import versions_of
 from handful.store.store import Label, Store
 from handful.types import Object
 

@@ -26,12 +26,12 @@ from common import data_folder, save
 from common_detect import cache_of, named, right, spread
 
 from handful.data import formats
-from handful.detect import pool
-from handful.detect.evaluate import strangers
-from handful.detect.irene import Irene
-from handful.detect.kept import kept
+from handful.detection.evaluate import strangers
+from handful.detection.irene import Irene
 from handful.files import to_json
-from handful.train.feed import photo_of, split_of
+from handful.select import data_pool
+from handful.select.feature_cache import kept
+from handful.training.loader_segment import photo_of, split_of
 from handful.types import Object, Sample
 
 IN_COCO = {"Golden-Delicious", "Granny-Smith", "Pink-Lady", "Red-Delicious", "Royal-Gala", "Banana", "Orange",
@@ -80,7 +80,7 @@ def main() -> None:
              if one.truth.names[0] in AS_COCO]  # fmt: skip
     rows = []
     for seed in seeds:
-        learned = pool.learned(train, pool.drawn(pool.places(train), options.samples, seed))
+        learned = data_pool.learned(train, data_pool.drawn(data_pool.places(train), options.samples, seed))
         classes = set(learned.solution.classes)
         own = np.concatenate([
             found.margin[[n in classes for n, crowd in zip(one.truth.names, one.truth.crowd, strict=True) if not crowd]]

@@ -22,11 +22,11 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.neighbors import NearestCentroid
 
 from handful.data import format_folder
-from handful.data.photos import read_photo
+from handful.data.images import read_photo
+from handful.fewshot.classifier import Taught, cache_folder
+from handful.fewshot.embeddings import unit
+from handful.fewshot.nemo import Nemo
 from handful.progress import track
-from handful.teach.embed import unit
-from handful.teach.nemo import Nemo
-from handful.teach.taught import Taught, cache_folder
 
 ROUNDS = 21
 REST_S = 0.2  # threads of the rival before may spin for a while; they must not be timed as part of the next

@@ -30,9 +30,9 @@ from typing import Any
 from common import data_folder, save
 
 from handful.files import cache_home, read_json, replacing_folder, to_json
-from handful.train.evaluate import evaluate
-from handful.train.loss import Loss
-from handful.train.recipe_segment import run
+from handful.training.evaluate_segment import evaluate
+from handful.training.loss import Loss
+from handful.training.recipe_segment import run
 
 SOURCES = ("coco-mini", "msrc-seg")
 ARMS: dict[str, tuple[str, dict[str, Any]]] = {

@@ -12,7 +12,7 @@ a round is two epochs of which the second counts, CamVid's photos at 480x360, cr
 that of the medians, the spread that of the ratios of single rounds.
 
 Beside it, the same change of photo and labels (turned, enlarged, mirrored, cropped, recoloured) made by
-handful.train.augment and by transforms v2, milliseconds a photo on one thread.
+handful.training.augment_segment and by transforms v2, milliseconds a photo on one thread.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ from torchvision.transforms import v2
 
 from handful.files import read_json, to_json
 from handful.models.show import make
-from handful.train.augment import Augment, augmented
-from handful.train.recipe_segment import run
+from handful.training.augment_segment import Augment, augmented
+from handful.training.recipe_segment import run
 
 CROP, BATCH, CLASSES = (256, 352), 8, 11
 WANTED = 1.2

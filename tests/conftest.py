@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image as PIL_Image
 
-from handful.data.samples import sample_photo
+from handful.data.sample_images import sample_photo
 from handful.demo import view
 from handful.types import Image
 
@@ -54,7 +54,7 @@ def photo_folder(tmp_path: Path) -> Callable[..., Path]:
 @pytest.fixture(scope="session")
 def taught_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model folder taught from three classes; copy it before changing it."""
-    from handful.teach.taught import teach
+    from handful.fewshot.classifier import teach
 
     place = tmp_path_factory.mktemp("taught")
     rng = np.random.default_rng(0)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from handful.data.photos import fit
-from handful.data.samples import sample_photo
+from handful.data.images import fit
+from handful.data.sample_images import sample_photo
 from handful.errors import DataError, UnknownName
 from handful.files import write_tensors
 from handful.models import backbone

@@ -14,7 +14,8 @@ import pytest
 from PIL import Image as PIL_Image
 
 from handful.cli import cli, main
-from handful.data.samples import sample_photo
+from handful.data.sample_images import sample_photo
+from handful.fewshot import classifier
 from tests.conftest import save
 
 
@@ -134,12 +135,11 @@ def test_bad_usage_is_told_and_exits_2(
 def test_ctrl_c_is_130_and_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], photo_folder: Callable[..., Path]
 ) -> None:
-    from handful.teach import taught
 
     def stop(*args: object, **kwargs: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(taught, "teach", stop)
+    monkeypatch.setattr(classifier, "teach", stop)
     code, _, err = handful(capsys, "teach", photo_folder(n=1), "--out", "y")
     assert code == 130 and err.strip().count("\n") == 0 and "stopped" in err
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from handful.data.samples import SAMPLES, sample_photo
+from handful.data.sample_images import SAMPLES, sample_photo
 from handful.demo import own_photos, run, view
 from handful.errors import DataError
 from tests.conftest import save
@@ -46,7 +46,7 @@ def test_the_page_is_whole_and_needs_nothing_else(done: tuple[dict, Path]) -> No
 
 @pytest.mark.slow
 def test_the_page_escapes_and_shows_failures(done: tuple[dict, Path]) -> None:  # type: ignore[type-arg]
-    from handful.device.report import render
+    from handful.device.lab.report import render
 
     whole = json.loads((done[1] / "report.json").read_text())
     whole["taught_pictures"]["<b>evil</b>"] = []

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from handful.cli import main
-from handful.data.samples import sample_photo
+from handful.data.sample_images import sample_photo
 from handful.demo import view
 from tests.conftest import ROOT, save
 from tests.test_cli import verbs

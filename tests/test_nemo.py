@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from handful.errors import DataError, UnknownName
-from handful.teach import nemo as module
-from handful.teach.nemo import SCALE, Nemo, labels_of
+from handful.fewshot import nemo as module
+from handful.fewshot.nemo import SCALE, Nemo, labels_of
 
 DIM = 24
 

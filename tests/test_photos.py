@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image as PIL_Image
 
-from handful.data.photos import fit, list_photos, photos_below, read_photo
-from handful.data.samples import sample_photo
+from handful.data.images import fit, list_photos, photos_below, read_photo
+from handful.data.sample_images import sample_photo
 from handful.errors import DataError
 
 

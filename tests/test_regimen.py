@@ -6,8 +6,15 @@ import numpy as np
 import pytest
 
 from handful.errors import DataError
-from handful.teach.embed import unit
-from handful.teach.regimen import densest_uncovered, nearest_boundary, poor_first, quotas, typical, typicality
+from handful.fewshot.embeddings import unit
+from handful.fewshot.sample_selection import (
+    densest_uncovered,
+    nearest_boundary,
+    poor_first,
+    quotas,
+    typical,
+    typicality,
+)
 
 
 def heaps(sizes: list[int], seed: int = 0, dim: int = 12) -> tuple[np.ndarray, np.ndarray]:

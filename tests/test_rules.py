@@ -32,7 +32,7 @@ def sources() -> dict[str, str]:
 
 
 def upward_imports(texts: dict[str, str]) -> list[str]:
-    """{"data/store": "import handful.train"} -> ["data/store imports handful.train"]."""
+    """{"data/store": "import handful.training"} -> ["data/store imports handful.training"]."""
     bad = []
     for where, text in texts.items():
         mine = LAYERS.index(where.split("/")[0])
@@ -74,11 +74,11 @@ def test_imports_go_one_way() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "import handful.teach",
+        "import handful.fewshot",
         "from handful import teach",
-        "from handful.teach import nemo",
+        "from handful.fewshot import nemo",
         "from ..teach import nemo",
-        "def f():\n    from handful.teach import nemo",
+        "def f():\n    from handful.fewshot import nemo",
     ],
 )
 def test_an_upward_import_is_caught(text: str) -> None:
@@ -91,7 +91,7 @@ def test_light_parts_import_nothing_heavy() -> None:
     assert early_imports({"cli": "import torch"}, HEAVY) == ["cli imports torch"]
 
 
-@pytest.mark.parametrize("what", ["import handful", "import handful.cli, handful.types, handful.data.photos"])
+@pytest.mark.parametrize("what", ["import handful", "import handful.cli, handful.types, handful.data.images"])
 def test_importing_loads_nothing_heavy(what: str) -> None:
     code = f"import sys; {what}; print(*sorted({{m.split('.')[0] for m in sys.modules}}))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from handful.data.samples import sample_photo
+from handful.data.sample_images import sample_photo
 from handful.errors import DataError
+from handful.fewshot.classifier import Taught, teach
+from handful.fewshot.evaluate import auroc, measure
 from handful.models.folder import from_folder
-from handful.teach.evaluate import auroc, measure
-from handful.teach.taught import Taught, teach
 from tests.conftest import save
 
 
@@ -77,7 +77,7 @@ def test_adding_later_equals_teaching_at_once(model: Path, photo_folder: Callabl
 
 
 def test_unlearning_a_class(taught_model: Path, tmp_path: Path) -> None:
-    from handful.data.photos import read_photo
+    from handful.data.images import read_photo
 
     taught = Taught.load(taught_model)
     for path in sorted((taught_model.parent / "photos" / "rocket").iterdir()):

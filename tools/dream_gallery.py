@@ -12,14 +12,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from handful.data.samples import sample_photo
-from handful.dream.encode import jpeg
-from handful.dream.outline import mask_in_box
-from handful.dream.preview import outlined, sheet
-from handful.dream.seed import Seed
-from handful.dream.sequence import Dream
-from handful.dream.settings import Settings
+from handful.data.sample_images import sample_photo
 from handful.files import replacing
+from handful.lucid.clip import Dream
+from handful.lucid.encode import jpeg
+from handful.lucid.outline import mask_in_box
+from handful.lucid.preview import outlined, sheet
+from handful.lucid.seed import Seed
+from handful.lucid.settings import Settings
 
 BOXES = {"officer": (8, 4, 506, 606), "flower": (120, 20, 560, 375)}
 ELLIPSES = {"coffee": (((281, 237), (210, 174), 8), ((296, 112), (116, 98), 0))}  # saucer and cup: centre, axes, angle

@@ -20,15 +20,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-import handful.detect
-from handful.data.photos import fit, read_photo
-from handful.detect.describe import BASE as EYES_BASE
+import handful.detection
+from handful.data.images import fit, read_photo
+from handful.detection.embedder import BASE as EYES_BASE
+from handful.fewshot.classifier import FRAME_HW
+from handful.fewshot.embeddings import BASE, RANK
 from handful.files import read_json, sha256, write_json, write_tensors
 from handful.models import net_taught
 from handful.models.backbone import LITE, imagenet_classifier
 from handful.pick import pick
-from handful.teach.embed import BASE, RANK
-from handful.teach.taught import FRAME_HW
 
 FREE = (4, 5, 7, 8)  # COCO's numbers of the licences without NC or ND
 EYES = ("nanodet", "objectness")
@@ -56,7 +56,7 @@ def photos(folder: Path) -> Iterator[np.ndarray]:
 
 def eye(name: str, data: Path, out: Path) -> dict[str, object]:
     """The file of one proposer, and what is to be known of it."""
-    seer = pick(handful.detect, "proposals", name).load()
+    seer = pick(handful.detection, "proposer", name).load()
     held = json.loads((data / "coco-mini/instances_train.json").read_text())
     free = [i["file_name"] for i in held["images"] if i.get("license") in FREE]
     rows = []

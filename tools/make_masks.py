@@ -17,11 +17,11 @@ from typing import Any
 import torch
 
 from handful.data import formats
-from handful.detect.masks_head import BASE, LAST, MARGIN, OUT_PX, SIDE_PX
-from handful.detect.train_masks import Plan, Thing, things_of, train, weights_of
+from handful.detection.masks_head import BASE, LAST, MARGIN, OUT_PX, SIDE_PX
+from handful.detection.train_mask_head import Plan, Thing, things_of, train, weights_of
 from handful.files import sha256, write_json, write_tensors
 from handful.models.backbone import LITE
-from handful.train.feed import split_of
+from handful.training.loader_segment import split_of
 
 FREE = (4, 5, 7, 8)  # COCO's numbers of the licences without NC or ND
 

@@ -7,7 +7,7 @@ One data set of one class, "thing", is made once in --work, labels of classes th
 
     coco-mini train     its boxes
     scenes              things cut out of coco-mini train along their masks, pasted into its photos
-                        (handful.dream.scenes)
+                        (handful.lucid.scenes)
     msrc-seg train, every third photo of camvid train
                         boxes that NanoDet-g, trained on COCO, is surest of (handful weights get nanodet)
 
@@ -26,19 +26,19 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-import handful.detect
+import handful.detection
 from handful.data import formats
-from handful.data.photos import read_photo
+from handful.data.images import read_photo
 from handful.data.shapes import box_of
-from handful.detect.fusion import hard
-from handful.detect.proposals_objectness import WEIGHTS as SHIPPED
-from handful.dream import scenes
-from handful.dream.seed import SeedRef, seeds_of
+from handful.detection.fusion import hard
+from handful.detection.proposer_objectness import WEIGHTS as SHIPPED
 from handful.files import read_json, read_tensors, replacing_folder, sha256, write_json, write_tensors
+from handful.lucid import scenes
+from handful.lucid.seed import SeedRef, seeds_of
 from handful.models.folder import META, WEIGHTS
 from handful.pick import pick
 from handful.progress import track
-from handful.train.recipe_detect import run
+from handful.training.recipe_detect import run
 
 FREE = (4, 5, 7, 8)  # COCO's numbers of the licences without NC or ND
 SURE, ALIKE = 0.35, 0.6  # of NanoDet: quality of a box that is taken for a thing, and IoU above which two are one
@@ -109,7 +109,7 @@ def make(root: Path, data: Path, count: int, seed: int, photos: str = "all") -> 
         things.put("train", f"scene-{number}", made.rgb_u8, made.boxes.xyxy_px.tolist())
     counts["scenes"] = count
     others = (("msrc-seg", 1), ("camvid", 3)) if photos == "all" else ()
-    eye: Any = pick(handful.detect, "proposals", "nanodet").load() if others else None
+    eye: Any = pick(handful.detection, "proposer", "nanodet").load() if others else None
     for name, step in others:
         every = sorted((data / name / "images" / "train").iterdir())[::step]
         for photo in track(every, f"boxes of {name}", len(every)):

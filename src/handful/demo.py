@@ -11,16 +11,16 @@ from typing import Any
 import numpy as np
 
 import handful
-import handful.device
-from handful.data.photos import data_uri, fit, read_photo
-from handful.data.samples import SAMPLES, sample_photo
+import handful.device.runtimes
+from handful.data.images import data_uri, fit, read_photo
+from handful.data.sample_images import SAMPLES, sample_photo
 from handful.errors import DataError, MissingPackage, UnknownName
+from handful.fewshot import classifier, evaluate
+from handful.fewshot.classifier import Taught, answer, checked_photos
+from handful.fewshot.nemo import VIGILANCE, Nemo
 from handful.files import replacing, write_json
 from handful.pick import names, need, pick
 from handful.progress import note, warn
-from handful.teach import evaluate, taught
-from handful.teach.nemo import VIGILANCE, Nemo
-from handful.teach.taught import Taught, answer, checked_photos
 from handful.types import Image
 
 TAUGHT = ("building", "cat", "coffee", "flower", "rocket")
@@ -32,7 +32,7 @@ def run(
     *,
     photos: Path | None = None,
     out: Path = Path("demo-report"),
-    backbone: str = taught.BACKBONE,
+    backbone: str = classifier.BACKBONE,
     vigilance: float | None = None,
     runtimes: Sequence[str] | None = None,
     precisions: Sequence[str] = ("fp32", "fp16"),
@@ -124,7 +124,7 @@ def run(
     for image, label in teach_set:
         teach_grid[label].append(_thumb(image))
     whole = {**result, "taught_pictures": teach_grid, "answers": answers}
-    from handful.device.report import render
+    from handful.device.lab.report import render
 
     write_json(out / "report.json", whole)
     with replacing(out / "report.html") as part:
@@ -133,9 +133,9 @@ def run(
 
 
 def _runtimes(wanted: Sequence[str] | None) -> list[str]:
-    known = [name for name in names(handful.device, "runtime") if name != "torch"]
+    known = [name for name in names(handful.device.runtimes, "runtime") if name != "torch"]
     for name in wanted or []:
-        pick(handful.device, "runtime", name)
+        pick(handful.device.runtimes, "runtime", name)
     return list(wanted or known)
 
 
@@ -159,10 +159,10 @@ def _prove(
     model: Path, runtime: str, precision: str, pictures: Sequence[Image], kept: dict[str, dict[str, np.ndarray]]
 ) -> dict[str, Any]:
     """Compare and time one compiled model; a runtime whose package is absent is told, not hidden."""
-    from handful.device.compare import compare_model
-    from handful.device.measure import measure_model
+    from handful.device.lab.compare import compare_model
+    from handful.device.lab.measure import measure_model
 
-    module = pick(handful.device, "runtime", runtime)
+    module = pick(handful.device.runtimes, "runtime", runtime)
     if precision not in module.PRECISIONS:
         return {"verdict": "not installed", "reasons": [f"{runtime} has no {precision}"], "layers": []}
     note(f"{runtime} {precision}: comparing on {len(pictures)} pictures, timing")

@@ -13,7 +13,7 @@ from handful.errors import MissingPackage, UnknownName
 
 
 def names(package: ModuleType, kind: str) -> list[str]:
-    """names(handful.device, "runtime") -> ["executorch", "litert", ...], from the files runtime_*.py."""
+    """names(handful.device.runtimes, "runtime") -> ["executorch", "litert", ...], from the files runtime_*.py."""
     found = (module.name for module in pkgutil.iter_modules(package.__path__))
     return sorted(name.removeprefix(kind + "_") for name in found if name.startswith(kind + "_"))
 

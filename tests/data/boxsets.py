@@ -17,7 +17,7 @@ from PIL import Image as PIL_Image
 
 from handful.data import format_coco
 from handful.data.finding import Finding
-from handful.data.samples import sample_photo
+from handful.data.sample_images import sample_photo
 from handful.data.shapes import decompress
 from handful.data.writing import Writer
 from handful.types import Category, Dataset, Mask, Object, Rle, Sample

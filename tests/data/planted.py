@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image as PIL_Image
 
 from handful.data.masks import write_ids
-from handful.data.samples import SAMPLES, sample_photo
+from handful.data.sample_images import SAMPLES, sample_photo
 
 SIZE = 160, 120
 CLASSES = {1: "cat", 2: "cup", 3: "rocket"}

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image as PIL_Image
 
-from handful.curate import alike
-from handful.curate.alike import Fingerprint, clusters, fingerprint, groups, near
-from handful.data.photos import fit, read_photo
-from handful.data.samples import SAMPLES, sample_photo
+from handful.curate import near_duplicates
+from handful.curate.near_duplicates import Fingerprint, clusters, fingerprint, groups, near
+from handful.data.images import fit, read_photo
+from handful.data.sample_images import SAMPLES, sample_photo
 from handful.types import Image
 
 
@@ -95,7 +95,7 @@ def test_far_brighter_is_not_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     assert near([marked(rgb), marked(lit(rgb, 0.5))]) == []
     night, day = (marked((0.5 * rgb + more).astype(np.uint8)) for more in (5, 95))
     assert near([night, day]) == []
-    monkeypatch.setattr(alike, "LIGHT", 255)
+    monkeypatch.setattr(near_duplicates, "LIGHT", 255)
     assert near([night, day]) == [(0, 1)]
 
 
@@ -159,7 +159,7 @@ def one_by_one(prints: list[Fingerprint], bits: int) -> list[tuple[int, int]]:
             first, second = (a, b) if a.bits <= b.bits else (b, a)
             if bin(a.bits ^ b.bits).count("1") <= bits:
                 both = (part[None] for p in (first, second) for part in (p.grey, p.chroma))
-                if alike._difference(*both)[0] <= alike.ROUGH:
+                if near_duplicates._difference(*both)[0] <= near_duplicates.ROUGH:
                     found.append((i, j))
     return found
 
@@ -169,9 +169,9 @@ def one_by_one(prints: list[Fingerprint], bits: int) -> list[tuple[int, int]]:
 def test_no_pair_is_missed(n: int, bits: int, seed: int, rows: int, columns: int) -> None:
     prints = made(np.random.default_rng(seed), n)
     with pytest.MonkeyPatch.context() as patch:  # so that a few prints cross the edges of many blocks
-        patch.setattr(alike, "_ROWS", rows)
-        patch.setattr(alike, "_COLUMNS", columns)
-        patch.setattr(alike, "_LOOKS", 7)
+        patch.setattr(near_duplicates, "_ROWS", rows)
+        patch.setattr(near_duplicates, "_COLUMNS", columns)
+        patch.setattr(near_duplicates, "_LOOKS", 7)
         found = near(prints, bits=bits)
         grouped = clusters(prints, bits=bits)
     assert found == one_by_one(prints, bits)
@@ -210,7 +210,7 @@ def test_pairs_are_laid_over_the_same_way_round(monkeypatch: pytest.MonkeyPatch)
     one, other = marked(sample_photo("cat").rgb_u8), marked(trimmed(sample_photo("cat").rgb_u8))
     first = min(one, other, key=lambda p: p.bits)
     assert one.bits != other.bits
-    monkeypatch.setattr(alike, "_difference", lambda a, *rest: np.where((a == first.grey).all((1, 2)), 0.0, np.inf))
+    monkeypatch.setattr(near_duplicates, "_difference", lambda a, *rest: np.where((a == first.grey).all((1, 2)), 0.0, np.inf))
     assert near([one, other]) == near([other, one]) == [(0, 1)]
 
 
@@ -236,9 +236,9 @@ def test_a_film_of_one_scene_is_one_group() -> None:
     rgb = fit(sample_photo("coffee").rgb_u8, (60, 90))
     frames = [marked(lit(rgb, 1 + 0.02 * np.sin(i / 20))) for i in range(600)]
     looked = []
-    difference = alike._difference
+    difference = near_duplicates._difference
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(alike, "_difference", lambda *a: (looked.append(len(a[0])), difference(*a))[1])
+        patch.setattr(near_duplicates, "_difference", lambda *a: (looked.append(len(a[0])), difference(*a))[1])
         assert clusters(frames) == [list(range(600))]
     assert sum(looked) < 20_000
 

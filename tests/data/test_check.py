@@ -13,7 +13,7 @@ import pytest
 from PIL import Image as PIL_Image
 
 from handful.curate.check import check, ensure
-from handful.curate.mend import mend
+from handful.curate.repair import mend
 from handful.data.finding import CODES, GRAVITY, Finding, stop
 from handful.data.masks import write_ids
 from handful.errors import DataError

@@ -15,12 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image as PIL_Image
 
-from handful.curate import alike
+from handful.curate import near_duplicates
 from handful.curate.balance import key_of
 from handful.curate.split import Split, apply, curated_test, split
 from handful.data import format_coco, formats
-from handful.data.photos import fit, read_photo
-from handful.data.samples import SAMPLES, sample_photo
+from handful.data.images import fit, read_photo
+from handful.data.sample_images import SAMPLES, sample_photo
 from handful.errors import DataError, UnknownName
 from handful.types import Category, Dataset, Image, Object, Sample
 from tests.conftest import save
@@ -242,7 +242,7 @@ def test_photos_in_an_archive_are_compared_too() -> None:
 
 def test_what_photos_look_like_is_remembered(twins: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = split(twins, cache=tmp_path / "cache")
-    monkeypatch.setattr("handful.curate.facts.facts_of", lambda path: pytest.fail(f"{path} was opened again"))
+    monkeypatch.setattr("handful.curate.image_metadata.facts_of", lambda path: pytest.fail(f"{path} was opened again"))
     assert split(twins, cache=tmp_path / "cache") == first
 
 
@@ -309,5 +309,5 @@ def test_real_films_are_not_torn(data: Path) -> None:
     for clip in {s.clip for s in whole}:
         assert len({by_clip.of[key_of(s)] for s in whole if s.clip == clip}) == 1
     camel = [s for s in whole if s.clip == "camel"]
-    prints = [alike.fingerprint(read_photo(s.path)) for s in camel]
-    assert alike.clusters(prints) == [list(range(len(camel)))]
+    prints = [near_duplicates.fingerprint(read_photo(s.path)) for s in camel]
+    assert near_duplicates.clusters(prints) == [list(range(len(camel)))]

@@ -18,7 +18,7 @@ from PIL import Image as PIL_Image
 
 from handful.curate.stats import stats
 from handful.data import format_coco, formats
-from handful.data.samples import SAMPLES, sample_photo
+from handful.data.sample_images import SAMPLES, sample_photo
 from handful.data.shapes import rle_of
 from handful.types import Category, Dataset, Image, Mask, Object, Sample
 from tests.conftest import save
@@ -76,7 +76,7 @@ def words(read: Page) -> str:
 @pytest.fixture
 def small(tmp_path: Path) -> Dataset:
     """Four photographs, 100 x 80 px: two with objects, an empty one and one nobody looked at."""
-    from handful.data.photos import fit
+    from handful.data.images import fit
 
     paths = [save(fit(sample_photo(n).rgb_u8, (80, 100)), tmp_path / "photos" / f"{n}.png") for n in list(SAMPLES)[:4]]
     square = np.array([[0.0, 0], [40, 0], [40, 40], [0, 40]])

@@ -3,12 +3,12 @@
 import sys
 from pathlib import Path
 
-import handful.detect
-import handful.device
+import handful.detection
+import handful.device.runtimes
 
-handful.device.__path__.append(str(Path(__file__).parent / "planted"))
-handful.detect.__path__.append(str(Path(__file__).parents[1] / "detect" / "eyes"))
+handful.device.runtimes.__path__.append(str(Path(__file__).parent / "planted"))
+handful.detection.__path__.append(str(Path(__file__).parents[1] / "detection" / "proposers"))
 
-from handful.device.job import main  # noqa: E402
+from handful.device.targets.worker import main  # noqa: E402
 
 sys.exit(main(Path(sys.argv[1])))

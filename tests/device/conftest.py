@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import handful.device
-from handful.data.photos import list_photos, read_photo
-from handful.data.samples import sample_photo
-from handful.device import job
+import handful.device.runtimes
+from handful.data.images import list_photos, read_photo
+from handful.data.sample_images import sample_photo
 from handful.device.compile import Artefact, compile_model
+from handful.device.targets import worker
 from handful.pick import pick, present
 from handful.types import Image
 
@@ -40,7 +40,7 @@ def model(tmp_path_factory: pytest.TempPathFactory, photos: list[np.ndarray]) ->
     """A model folder as `handful teach` makes it: one photograph a class."""
     pytest.importorskip("torch")
     pytest.importorskip("timm")
-    from handful.teach.taught import Taught
+    from handful.fewshot.classifier import Taught
 
     taught = Taught.new(backbone="lite0", frame_hw=FRAME_HW)
     for name, photo in zip(TAUGHT, photos, strict=False):
@@ -52,7 +52,7 @@ def model(tmp_path_factory: pytest.TempPathFactory, photos: list[np.ndarray]) ->
 
 def need_runtime(name: str) -> None:
     """Skip when a runtime's packages are absent; fail when HANDFUL_REQUIRE lists it."""
-    runtime = pick(handful.device, "runtime", name)
+    runtime = pick(handful.device.runtimes, "runtime", name)
     absent = [module for module in runtime.MODULES if not present(module)]
     if absent:
         say = pytest.fail if name in os.environ.get("HANDFUL_REQUIRE", "").split(",") else pytest.skip
@@ -77,8 +77,8 @@ def compiled(model: Path) -> Callable[[str, str], Artefact]:
 @pytest.fixture
 def planted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the runtimes of tests/device/planted exist, here and in the processes started from here."""
-    monkeypatch.setattr(handful.device, "__path__", [*handful.device.__path__, str(HERE / "planted")])
-    monkeypatch.setattr(job, "COMMAND", [sys.executable, str(HERE / "child.py")])
+    monkeypatch.setattr(handful.device.runtimes, "__path__", [*handful.device.runtimes.__path__, str(HERE / "planted")])
+    monkeypatch.setattr(worker, "COMMAND", [sys.executable, str(HERE / "child.py")])
 
 
 @pytest.fixture(scope="session")

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from handful.data.photos import fit
-from handful.device.compare import GATES, compare_layers, compare_model, compare_outputs
+from handful.data.images import fit
+from handful.device.lab.compare import GATES, compare_layers, compare_model, compare_outputs
 from handful.errors import CompileError, DataError
 from handful.files import to_json
 

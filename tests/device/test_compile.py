@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-import handful.device
+import handful.device.runtimes
 from handful.device.compile import Artefact, compile_model, load_artefact
-from handful.device.measure import Timing
+from handful.device.lab.measure import Timing
 from handful.errors import DataError, MissingPackage, UnknownName
 from handful.pick import pick
 
@@ -112,7 +112,7 @@ def test_compiled_again_when_a_version_changed(copied: Artefact, monkeypatch: py
     assert not asked
     for change in ({"force": True}, {"versions": True}):
         if "versions" in change:
-            monkeypatch.setattr(pick(handful.device, "runtime", "torch"), "versions", lambda: {"torch": "9"})
+            monkeypatch.setattr(pick(handful.device.runtimes, "runtime", "torch"), "versions", lambda: {"torch": "9"})
         with pytest.raises(DataError, match="stop here"):
             compile_model(copied.model, "torch", force="force" in change)
         # a compilation that fails leaves the older one
@@ -130,7 +130,7 @@ def test_unknown_names(copied: Artefact) -> None:
 
 
 def test_a_missing_package_is_named(copied: Artefact, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pick(handful.device, "runtime", "litert"), "MODULES", ("surely_not_installed",))
+    monkeypatch.setattr(pick(handful.device.runtimes, "runtime", "litert"), "MODULES", ("surely_not_installed",))
     with pytest.raises(MissingPackage, match=r"surely_not_installed .*pip install 'handful\[litert\]'"):
         compile_model(copied.model, "litert")
 

@@ -9,20 +9,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import handful.device
-from handful.data.photos import fit
-from handful.device.compare import GATES, compare_layers, compare_outputs, gates_of
+import handful.device.runtimes
+from handful.data.images import fit
 from handful.device.compile import Artefact, compile_model
-from handful.device.contract import Checked, Graph, Port
-from handful.device.job import Job, run_job
-from handful.device.measure import measure_model
+from handful.device.lab.compare import GATES, compare_layers, compare_outputs, gates_of
+from handful.device.lab.measure import measure_model
+from handful.device.runtimes.contract import Checked, Graph, Port
+from handful.device.targets.worker import Job, run_job
 from handful.errors import DataError, DeviceError
 from handful.pick import names, pick
 
 PAIRS = [
     (name, precision)
-    for name in names(handful.device, "runtime")
-    for precision in pick(handful.device, "runtime", name).PRECISIONS
+    for name in names(handful.device.runtimes, "runtime")
+    for precision in pick(handful.device.runtimes, "runtime", name).PRECISIONS
 ]
 Compiled = Callable[[str, str], Artefact]
 Outputs = dict[str, np.ndarray]
@@ -59,9 +59,9 @@ def test_every_runtime_is_here() -> None:
     assert {"torch", "onnxruntime", "litert", "executorch", "ncnn"} <= {name for name, _ in PAIRS}
 
 
-@pytest.mark.parametrize("name", names(handful.device, "runtime"))
+@pytest.mark.parametrize("name", names(handful.device.runtimes, "runtime"))
 def test_contract(name: str) -> None:
-    module = pick(handful.device, "runtime", name)
+    module = pick(handful.device.runtimes, "runtime", name)
     assert set(module.PRECISIONS) <= set(GATES) and "fp32" in module.PRECISIONS
     assert module.MODULES and module.EXTRA and callable(module.compile) and callable(module.load)
     assert "fp16" in (module.__doc__ or ""), "say what fp16 means"
@@ -109,7 +109,7 @@ def test_layers_are_pytorchs(
     assert len(report["layers"]) > 40
 
 
-@pytest.mark.parametrize("runtime", names(handful.device, "runtime"))
+@pytest.mark.parametrize("runtime", names(handful.device.runtimes, "runtime"))
 def test_two_threads_answer_alike(
     runtime: str, compiled: Compiled, answers: Callable[[str, str], Outputs], frames: np.ndarray
 ) -> None:
@@ -118,7 +118,7 @@ def test_two_threads_answer_alike(
     assert compare_outputs(two, one)["psnr_db"] >= 110
 
 
-@pytest.mark.parametrize("runtime", names(handful.device, "runtime"))
+@pytest.mark.parametrize("runtime", names(handful.device.runtimes, "runtime"))
 def test_refuses_another_frame_size(runtime: str, compiled: Compiled, frames: np.ndarray) -> None:
     with pytest.raises(DataError, match=r"image must be uint8 \(1, 256, 256, 3\)"):
         run(compiled(runtime, "fp32"), frames[:1, :128])

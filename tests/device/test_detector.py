@@ -11,38 +11,38 @@ from typing import Any
 import numpy as np
 import pytest
 
-import handful.detect
-import handful.device
+import handful.detection
+import handful.device.runtimes
 from handful.cli import main
-from handful.data.samples import sample_photo
-from handful.detect import graphs
-from handful.detect.describe import Look
-from handful.detect.irene import Detections, Irene
-from handful.detect.rules import LEAST_SCORE
+from handful.data.sample_images import sample_photo
+from handful.detection import graphs
+from handful.detection.embedder import Look
+from handful.detection.irene import Detections, Irene
+from handful.detection.scoring import LEAST_SCORE
 from handful.device import detector as on
-from handful.device.agree import agreement, graphs_beside, packed, unpacked
-from handful.device.compare_detector import GATES, compare_detector, reasons_of
 from handful.device.compile import Artefact, compile_model, load_artefact, shipped
 from handful.device.detector import OnDevice, padded
+from handful.device.lab.agreement import agreement, graphs_beside, packed, unpacked
+from handful.device.lab.compare_detector import GATES, compare_detector, reasons_of
 from handful.errors import CompileError, DataError, MissingPackage
 from handful.pick import pick
 from tests.conftest import ROOT, save
 
 torch = pytest.importorskip("torch")
-EYES = str(ROOT / "tests" / "detect" / "eyes")
+EYES = str(ROOT / "tests" / "detection" / "proposers")
 NAMES = ("astronaut", "cat", "coffee", "flower")
 Photos = list[np.ndarray]
 
 
 @pytest.fixture(autouse=True)
 def known(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(handful.detect, "__path__", [*handful.detect.__path__, EYES])
+    monkeypatch.setattr(handful.detection, "__path__", [*handful.detection.__path__, EYES])
 
 
 @pytest.fixture(scope="module")
 def eyes() -> Any:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(handful.detect, "__path__", [*handful.detect.__path__, EYES])
+        patch.setattr(handful.detection, "__path__", [*handful.detection.__path__, EYES])
         yield
 
 
@@ -120,7 +120,7 @@ def test_a_photo_in_which_nothing_is_proposed(irene: Irene, pictures: Photos) ->
 
 def test_a_second_look_finds_the_same(monkeypatch: pytest.MonkeyPatch, pictures: Photos) -> None:
     plain = [taught(backbone=None, share=1).detect(rgb, unknown=True, least=LEAST_SCORE) for rgb in pictures]
-    monkeypatch.setattr(pick(handful.detect, "proposals", "dots").Eye, "twice", True)
+    monkeypatch.setattr(pick(handful.detection, "proposer", "dots").Eye, "twice", True)
     irene = taught(backbone=None, share=1)
     want = [irene.detect(rgb, unknown=True, least=LEAST_SCORE) for rgb in pictures]
     got = [device_of(irene).detect(rgb, unknown=True, least=LEAST_SCORE) for rgb in pictures]
@@ -319,7 +319,7 @@ def need() -> Callable[[str], None]:
     from handful.pick import present
 
     def check(name: str) -> None:
-        runtime = pick(handful.device, "runtime", name)
+        runtime = pick(handful.device.runtimes, "runtime", name)
         absent = [module for module in runtime.MODULES if not present(module)]
         if absent:
             say = pytest.fail if name in os.environ.get("HANDFUL_REQUIRE", "").split(",") else pytest.skip
@@ -395,7 +395,7 @@ def test_other_folders_are_refused(in_torch: Artefact, tmp_path: Path, monkeypat
         (copy / "detector.json").write_text(json.dumps({**told, **change, "graphs": []}))
         with pytest.raises(DataError, match=says):
             OnDevice.load(copy)
-    monkeypatch.setattr(pick(handful.device, "runtime", "litert"), "MODULES", ("surely_not_installed",))
+    monkeypatch.setattr(pick(handful.device.runtimes, "runtime", "litert"), "MODULES", ("surely_not_installed",))
     (copy / "detector.json").write_text(json.dumps({**told, "runtime": "litert"}))
     with pytest.raises(MissingPackage, match=r"pip install 'handful\[litert\]'"):
         OnDevice.load(copy)
@@ -411,7 +411,7 @@ def test_what_cannot_be_compiled_says_so(
     assert not list((tmp_path / "blobs").glob("compiled/*"))
     with pytest.raises(CompileError, match="ncnn here takes one frame and no other input"):
         compile_model(small, "ncnn")
-    monkeypatch.setattr(pick(handful.device, "runtime", "litert"), "MODULES", ("surely_not_installed",))
+    monkeypatch.setattr(pick(handful.device.runtimes, "runtime", "litert"), "MODULES", ("surely_not_installed",))
     with pytest.raises(MissingPackage, match="surely_not_installed"):
         compile_model(small, "litert")
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from handful.device import job
-from handful.device.job import Job, run_job
+from handful.device.targets import worker
+from handful.device.targets.worker import Job, run_job
 from handful.errors import CompileError, DataError, DeviceError, UnknownName
 
 FRAMES = np.arange(2 * 8 * 8 * 3, dtype=np.uint8).reshape(2, 8, 8, 3)
@@ -32,7 +32,7 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def broken(
     kind: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, do: str = "run", *, warmup: int = 0, runs: int = 0
-) -> job.Done:
+) -> worker.Done:
     monkeypatch.setenv("PLANTED", kind)
     timeout_s = 5.0 if kind == "hang" else 60.0
     work = Job(do, "broken", str(tmp_path), str(tmp_path), warmup=warmup, runs=runs)
@@ -124,9 +124,9 @@ def test_a_killed_parent_takes_the_child_along(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
     code = f"""
 import numpy as np
-from handful.device import job
-job.COMMAND = {job.COMMAND!r}
-job.run_job(job.Job("run", "broken", {str(tmp_path)!r}, {str(tmp_path)!r}), np.zeros((1, 8, 8, 3), np.uint8))
+from handful.device.targets import worker
+worker.COMMAND = {worker.COMMAND!r}
+worker.run_job(worker.Job("run", "broken", {str(tmp_path)!r}, {str(tmp_path)!r}), np.zeros((1, 8, 8, 3), np.uint8))
 """
     parent = subprocess.Popen([sys.executable, "-c", code])
     wait_for(lambda: (tmp_path / "sleeper").exists())
@@ -162,7 +162,7 @@ def test_times_are_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
 
 
 def test_threads_are_told_to_the_child() -> None:
-    assert {job._environment(3)[name] for name in job.THREAD_VARIABLES} == {"3"}
+    assert {worker._environment(3)[name] for name in worker.THREAD_VARIABLES} == {"3"}
 
 
 def test_bad_jobs_are_refused() -> None:

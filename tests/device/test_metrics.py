@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from handful.device.compare import compare_layers, compare_outputs
-from handful.device.metrics import CAP_DB, METRICS, differences, same_names, top1_agreement, whole
+from handful.device.lab.compare import compare_layers, compare_outputs
+from handful.device.lab.metrics import CAP_DB, METRICS, differences, same_names, top1_agreement, whole
 from handful.errors import DataError
 
 WANT = np.array([[3.0, 4.0]], np.float32)

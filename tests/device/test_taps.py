@@ -14,7 +14,7 @@ pytest.importorskip("torch")
 import torch
 from torch import nn
 
-from handful.data.photos import fit
+from handful.data.images import fit
 from handful.device.taps import Tapped, blank, tap_names
 
 
@@ -122,8 +122,8 @@ def test_an_unknown_layer_is_refused() -> None:
 def test_half_precision_keeps_names_and_values(network: Any, photos: list[np.ndarray]) -> None:
     import copy
 
-    from handful.device.compare import compare_outputs
-    from handful.device.runtime_executorch import _half_backbone
+    from handful.device.lab.compare import compare_outputs
+    from handful.device.runtimes.runtime_executorch import _half_backbone
 
     frame = torch.from_numpy(fit(photos[0], (256, 256))[None].copy())
     tapped = Tapped(copy.deepcopy(network), tap_names(network))

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-import handful.device
-from handful.device.compare import compare_model
-from handful.device.contract import Graph
+import handful.device.runtimes
+from handful.device.lab.compare import compare_model
+from handful.device.runtimes.contract import Graph
 from handful.models.folder import save_folder
 from handful.models.show import card_of, make
 from handful.pick import pick, present
@@ -55,7 +55,7 @@ def test_exeggutor_on_onnxruntime(tmp_path: Path) -> None:
 def test_padding_and_cropping_are_in_the_file(tmp_path: Path) -> None:
     net = trained((72, 90))
     assert net.padded_px == (24, 6)
-    runtime: Any = pick(handful.device, "runtime", "onnxruntime")
+    runtime: Any = pick(handful.device.runtimes, "runtime", "onnxruntime")
     Graph.of(net).write(tmp_path)
     runtime.compile(net, tmp_path, "fp32")
     image = np.random.default_rng(0).integers(0, 256, (1, 72, 90, 3), dtype=np.uint8)

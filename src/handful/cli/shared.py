@@ -34,7 +34,7 @@ def say(result: dict[str, Any], as_json: bool, text: Callable[[dict[str, Any]], 
 
 def readable(images: Sequence[Path], failed: list[dict[str, str]]) -> Iterator[tuple[Path, Any]]:
     """(path, Image) of each image that can be read; the others are told on stderr and put into `failed`."""
-    from handful.data.photos import read_photo
+    from handful.data.images import read_photo
     from handful.errors import DataError
 
     for path in images:

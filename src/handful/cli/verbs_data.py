@@ -50,7 +50,7 @@ def check(
     Exit code 0: nothing that breaks; 1: errors, with the table.
     """
     from handful.curate.check import check as run
-    from handful.curate.mend import mend
+    from handful.curate.repair import mend
     from handful.files import cache_home
 
     cache = None if no_cache else cache_home()
@@ -325,7 +325,7 @@ def chips(
     source: Path, out: Path, side: int, scales: int, format_: str | None, as_json: bool, **options: Any
 ) -> None:  # fmt: skip
     """Cut SOURCE's photos into chips that show each thing at a fitting size, to train a detector on (SNIPER)."""
-    from handful.detect.chip_set import chip_set
+    from handful.detection.chip_set import chip_set
 
     result = chip_set(source, out, side_px=side, most=scales, format=format_, **options)
     say(result, as_json, lambda r: f"{r['chips']} chips of {r['photos']} photos at {len(r['by_scale'])} scales "

@@ -17,9 +17,9 @@ def teach_boxes(
     allow: Sequence[str], given: dict[str, Any], as_json: bool,
 ) -> tuple[dict[str, Any], bool, Callable[[dict[str, Any]], str]]:  # fmt: skip
     """What `handful teach` says of a detector: for shared.say."""
-    from handful.detect import teaching
-    from handful.detect.describe import Look
-    from handful.detect.rules import VIGILANCE
+    from handful.detection import teaching
+    from handful.detection.embedder import Look
+    from handful.detection.scoring import VIGILANCE
 
     options: dict[str, Any] = {"images": str(given["images"])} if "images" in given else {}
     result = teaching.teach(
@@ -81,8 +81,8 @@ def detect(
         raise click.UsageError("--video goes without --runtime and --masks")
     if runtime is not None and look not in (None, "whole"):
         raise click.UsageError("a compiled detector looks at one scale: --runtime goes without --look")
-    from handful.detect.draw import drawn
-    from handful.detect.irene import Irene
+    from handful.detection.draw import drawn
+    from handful.detection.irene import Irene
     from handful.files import write_json
 
     irene = Irene.load(detector, look)
@@ -120,7 +120,7 @@ def detect(
 def _film(
     irene: Any, detector: Path, video: Path, out: Path | None, explain: bool, as_json: bool, **how: Any
 ) -> None:  # fmt: skip
-    from handful.detect.film import watched
+    from handful.detection.video_file import watched
 
     vigilance = irene.nemo.vigilance if how["vigilance"] is None else how["vigilance"]
     told_from = irene.told_from if how["least"] is None else how["least"]
@@ -173,7 +173,7 @@ def evaluate_detect(
     format_: str | None, masks: bool, masks_by: str | None, look: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Measure DETECTOR on DATA, photos with boxes it has not seen: COCO's table, recall, F1, unknown classes."""
-    from handful.detect.evaluate import evaluate
+    from handful.detection.evaluate import evaluate
 
     options: dict[str, Any] = {"images": str(images)} if images is not None else {}
     result = evaluate(detector, data, split=split, format=format_, proposals=proposals, vigilance=vigilance,
@@ -196,7 +196,7 @@ def _measured_text(r: dict[str, Any]) -> str:
                  f"of true boxes right {told(r['accuracy']).strip()} %; "
                  f"{r['seconds_per_image']:.2f} s a photo")  # fmt: skip
     if "segm" in r:
-        from handful.detect.evaluate_masks import text_of
+        from handful.detection.evaluate_masks import text_of
 
         lines.append(text_of(r["segm"]))
     if r["unknown"]["auroc"] is not None:

@@ -54,9 +54,9 @@ def compare(
 
     For a detector: what it finds in photos, and graph by graph.
     """
-    from handful.data.photos import photos_below, read_photo
-    from handful.device.compare import compare_model
-    from handful.device.compare_detector import compare_detector
+    from handful.data.images import photos_below, read_photo
+    from handful.device.lab.compare import compare_model
+    from handful.device.lab.compare_detector import compare_detector
     from handful.device.network import is_detector
 
     chosen = None if images is None else [read_photo(path) for path in photos_below(images)]

@@ -48,7 +48,7 @@ def making(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _settings(**values: Any) -> Any:
-    from handful.dream.settings import Settings
+    from handful.lucid.settings import Settings
 
     return Settings(max_side_px=values.pop("max_side"), **values)
 
@@ -84,8 +84,8 @@ def run(
 
     A photo that cannot be used is listed and stops nothing. Exit code 1: not one could be used.
     """
-    from handful.dream.farm import dream_folder
-    from handful.dream.preview import look
+    from handful.lucid.farm import dream_folder
+    from handful.lucid.preview import look
 
     if jobs is not None and ray is not None:
         raise click.UsageError("--jobs and --ray exclude each other")
@@ -130,9 +130,9 @@ def preview(
 
     Exit code 1: a gate is closed.
     """
-    from handful.dream.preview import preview as run
-    from handful.dream.preview import seed_of
-    from handful.dream.sequence import Dream
+    from handful.lucid.clip import Dream
+    from handful.lucid.preview import preview as run
+    from handful.lucid.preview import seed_of
 
     if (mask is None) == (box is None):
         raise click.UsageError("say what moves: either --mask PNG or --box LEFT,TOP,RIGHT,BOTTOM")

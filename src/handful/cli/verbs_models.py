@@ -53,7 +53,7 @@ def flow(model: str, image: Path, out: Path | None, as_json: bool) -> None:
 
     MODEL is a model folder, or NET or NET:PRESET for an untrained network, its weights drawn at random.
     """
-    from handful.data.photos import read_photo
+    from handful.data.images import read_photo
     from handful.models.flow_picture import draw
 
     photo = read_photo(image)

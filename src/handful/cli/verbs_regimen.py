@@ -34,8 +34,8 @@ def _pool(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def _asked(given: dict[str, Any]) -> dict[str, Any]:
     """Options as the functions want them."""
-    from handful.detect.describe import Look
-    from handful.detect.kept import default_cache
+    from handful.detection.embedder import Look
+    from handful.select.feature_cache import default_cache
 
     options: dict[str, Any] = {"images": str(given["images"])} if given["images"] is not None else {}
     return {
@@ -55,7 +55,7 @@ def heatmap(out: Path, no_classes: bool, as_json: bool, **given: Any) -> None:
 
     Three sets of photos: to teach from, to draw the map and choose by, to report on. Needs `handful[detect]`.
     """
-    from handful.detect import heatmap as maps
+    from handful.select import heatmap as maps
 
     options = {**_asked(given), **({"classes": ()} if no_classes else {})}
     result = maps.run(given.pop("pool"), out, **options)
@@ -91,7 +91,7 @@ def regimen(out: Path, vigilance: float | None, as_json: bool, **given: Any) -> 
 
     Each starts with 5 a class and grows to 20. The page shows F1 at each size and the photos that are answered worst.
     """
-    from handful.detect import regimen as rules
+    from handful.select import regimen as rules
 
     result = rules.run(given.pop("pool"), out, vigilance=vigilance, **_asked(given))
     say(result, as_json, lambda r: _regimen_text(r, out))

@@ -111,21 +111,21 @@ def teach(
         return
     if given:
         raise click.UsageError(f"--{min(given).replace('_', '-')} is for photos with boxes; --flat is not")
-    from handful.teach import taught
+    from handful.fewshot import classifier
 
-    result = taught.teach(
+    result = classifier.teach(
         data,
         out,
-        backbone=backbone or taught.BACKBONE,
+        backbone=backbone or classifier.BACKBONE,
         weights=weights,
         vigilance=vigilance,
-        frame_hw=frame or taught.FRAME_HW,
+        frame_hw=frame or classifier.FRAME_HW,
         classes=list(classes) or None,
         flat=flat,
         add=add,
         overwrite=overwrite,
         allow=allow,
-        cache=taught.cache_folder(not no_cache),
+        cache=classifier.cache_folder(not no_cache),
     )
     say(
         result,
@@ -147,16 +147,16 @@ def recognise(model: Path, images: Sequence[Path], vigilance: float | None, as_j
 
     An image that cannot be read is told on stderr; the others are answered all the same, and the exit code is 2.
     """
-    from handful.teach.taught import Taught
+    from handful.fewshot.classifier import Taught
 
-    taught = Taught.load(model)
+    classifier = Taught.load(model)
     if vigilance is not None:
-        taught.nemo.vigilance = vigilance
-        taught.refresh()
+        classifier.nemo.vigilance = vigilance
+        classifier.refresh()
     answers: list[dict[str, Any]] = []
     failed: list[dict[str, str]] = []
     for path, image in readable(images, failed):
-        said = taught.recognise(image)
+        said = classifier.recognise(image)
         answers.append(
             {
                 "image": str(path),
@@ -170,7 +170,7 @@ def recognise(model: Path, images: Sequence[Path], vigilance: float | None, as_j
     result = {
         "schema_version": 1,
         "model": str(model),
-        "vigilance": taught.nemo.vigilance,
+        "vigilance": classifier.nemo.vigilance,
         "answers": answers,
         "failed": failed,
     }
@@ -190,10 +190,10 @@ def recognise(model: Path, images: Sequence[Path], vigilance: float | None, as_j
 
 # task of a trained model -> the module that measures it, and how verbs_train puts that
 MEASURED = {
-    "segment": ("handful.train.evaluate", "segmented"),
-    "classify": ("handful.train.judge", "classified"),
-    "detect": ("handful.train.judge_boxes", "detected"),
-    "instance": ("handful.train.judge_boxes", "detected"),
+    "segment": ("handful.training.evaluate_segment", "segmented"),
+    "classify": ("handful.training.evaluate_classify", "classified"),
+    "detect": ("handful.training.evaluate_detect", "detected"),
+    "instance": ("handful.training.evaluate_detect", "detected"),
 }
 
 
@@ -234,7 +234,7 @@ def evaluate(model: Path, data: Path, vigilance: float | None, flat: bool, as_js
         return
     if given:
         raise click.UsageError(f"{model} is a taught model; --{min(given)} is for trained models")
-    from handful.teach.evaluate import evaluate as run
+    from handful.fewshot.evaluate import evaluate as run
 
     def text(r: dict[str, Any]) -> str:
         lines = [

@@ -109,8 +109,8 @@ teacher_option = click.option("--teacher", type=FOLDER, help="A model of the sam
 @planned
 def segment(data: Path, out: Path, as_json: bool, **options: Any) -> None:
     """Train a segmentation network on DATA, any folder whose pixels have classes, with splits train and val."""
-    from handful.train.augment import NOTHING
-    from handful.train.recipe_segment import run
+    from handful.training.augment_segment import NOTHING
+    from handful.training.recipe_segment import run
 
     options = plain(options)
     options["loss"] = pairs(options.pop("losses"), "--loss")
@@ -129,8 +129,8 @@ def segment(data: Path, out: Path, as_json: bool, **options: Any) -> None:
 @planned
 def classify(data: Path, out: Path, as_json: bool, **options: Any) -> None:
     """Train a classifier on DATA, a folder of photos for each class, with splits train and val."""
-    from handful.train.recipe_classify import run
-    from handful.train.views import NOTHING
+    from handful.training.augment_classify import NOTHING
+    from handful.training.recipe_classify import run
 
     options = plain(options)
     options["loss"] = pairs(options.pop("losses"), "--loss")
@@ -141,11 +141,11 @@ def classify(data: Path, out: Path, as_json: bool, **options: Any) -> None:
 def _boxes(data: Path, out: Path, as_json: bool, task: str, options: dict[str, Any]) -> None:
     import importlib
 
-    from handful.train.feed_boxes import NOTHING
+    from handful.training.loader_detect import NOTHING
 
     options = plain(options)
     options["zoom"] = _changes(NOTHING, options.pop("augments"))
-    run = importlib.import_module(f"handful.train.recipe_{task}").run
+    run = importlib.import_module(f"handful.training.recipe_{task}").run
     say(run(data, out, **options), as_json, trained)
 
 

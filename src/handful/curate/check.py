@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from handful.curate.album import Album
-from handful.curate.facts import Cache, Facts, file_hash, gather
-from handful.curate.listing import Listing, Notes
+from handful.curate.duplicates import Album
+from handful.curate.findings import Listing, Notes
+from handful.curate.image_metadata import Cache, Facts, file_hash, gather
 from handful.data.finding import Finding, Tell
 from handful.data.formats import Source, located, sources
 from handful.data.paths import is_leftover, relative, walk

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from handful.curate import alike
+from handful.curate import near_duplicates
 from handful.curate.balance import Picker, Table, key_of, table
-from handful.curate.facts import Cache, gather
+from handful.curate.image_metadata import Cache, gather
 from handful.data.writing import image_of
 from handful.errors import DataError
 from handful.pick import unknown
@@ -157,7 +157,7 @@ def _grouped(
         raise DataError(f"{dataset.root} has no photos to divide")
     number = {key: i for i, key in enumerate(rows.keys)}
     about: list[tuple[str | None, str]] = [(None, "")] * len(number)
-    prints: list[alike.Fingerprint | None] = [None] * len(number)
+    prints: list[near_duplicates.Fingerprint | None] = [None] * len(number)
     sources: dict[str, int] = {}
     known: set[str] = set()
     pairs: list[tuple[int, int]] = []
@@ -174,8 +174,8 @@ def _grouped(
         raise unknown("attribute", by, ["clip", "folder", *sorted(known)])
     if near:
         held = [p for p in prints if p is not None]
-        pairs += [(a, b) for group in alike.clusters(held) for a, b in pairwise(group)]
-    return rows, about, alike.groups(len(number), pairs)
+        pairs += [(a, b) for group in near_duplicates.clusters(held) for a, b in pairwise(group)]
+    return rows, about, near_duplicates.groups(len(number), pairs)
 
 
 def _source(sample: Sample, by: str | None) -> str | None:
@@ -190,12 +190,12 @@ def _source(sample: Sample, by: str | None) -> str | None:
     return None if value is None else json.dumps(value, sort_keys=True, default=str)
 
 
-def _marked(dataset: Dataset, cache: Path | None) -> Iterator[tuple[Sample, alike.Fingerprint]]:
+def _marked(dataset: Dataset, cache: Path | None) -> Iterator[tuple[Sample, near_duplicates.Fingerprint]]:
     """Each sample with its photo's fingerprint. Raises DataError for a photo that cannot be read."""
     with Cache(cache) as kept:
         items = ((s, s.path if s.pixels is None else None) for s in track(dataset, "comparing photos", len(dataset)))
         for sample, facts in gather(items, kept):
-            mark = alike.fingerprint(image_of(sample)) if sample.pixels is not None else facts.likeness
+            mark = near_duplicates.fingerprint(image_of(sample)) if sample.pixels is not None else facts.likeness
             if mark is None:
                 raise DataError(
                     f"{sample.path} {facts.error_text}; mend a copy with `handful data check --fix`, or leave near "

@@ -15,7 +15,7 @@ import numpy as np
 
 import handful
 from handful.curate.balance import Held, area_of, held_by, key_of
-from handful.data.photos import data_uri
+from handful.data.images import data_uri
 from handful.data.shapes import box_of, painted
 from handful.data.writing import image_of
 from handful.errors import DataError

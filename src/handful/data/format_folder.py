@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from handful.data.finding import Finding, Tell, stop
+from handful.data.images import list_photos
 from handful.data.paths import Shelf, is_leftover, is_photo
-from handful.data.photos import list_photos
 from handful.data.writing import Writer
 from handful.errors import DataError
 from handful.files import sha256

@@ -21,11 +21,11 @@ import numpy as np
 
 from handful.data import shard_tar
 from handful.data.finding import Finding, Tell, stop
+from handful.data.images import TooManyPixels, look
 from handful.data.label_names import labels_of, write_labels
 from handful.data.label_tree import stored
 from handful.data.masks import MAX_PIXELS, checked_ids, png_of
 from handful.data.paths import Shelf, safe_name
-from handful.data.photos import TooManyPixels, look
 from handful.data.reading import Few
 from handful.data.shard_lists import Once, absent, json_object, listed, parsed
 from handful.data.shard_tar import Damaged, Member

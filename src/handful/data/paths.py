@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from handful.data.finding import Finding, Tell
-from handful.data.photos import HEIC_SUFFIXES, SUFFIXES
+from handful.data.images import HEIC_SUFFIXES, SUFFIXES
 from handful.errors import DataError
 
 LEFTOVER_SUFFIXES = (".part", ".partial", ".crdownload", ".tmp", ".download", ".filepart", ".swp", "~")

@@ -6,8 +6,8 @@ import os
 import shutil
 from pathlib import Path, PurePosixPath
 
+from handful.data.images import read_photo
 from handful.data.paths import safe_name
-from handful.data.photos import read_photo
 from handful.errors import DataError
 from handful.pick import need
 from handful.types import Dataset, Image, Sample

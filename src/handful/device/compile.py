@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import handful
-import handful.device
+import handful.device.runtimes
 from handful.device import parts
-from handful.device.contract import Graph, machine
-from handful.device.job import TAPS, Job, run_job
 from handful.device.network import is_detector
+from handful.device.runtimes.contract import Graph, machine
+from handful.device.targets.worker import TAPS, Job, run_job
 from handful.errors import DataError, UnknownName
 from handful.files import read_json, replacing_folder, sha256, write_json
 from handful.models.folder import META, WEIGHTS, read_meta
@@ -81,7 +81,7 @@ def compile_model(
     Raises UnknownName, MissingPackage, DataError (the model), or CompileError (the runtime could not take it); what
     was compiled before is then still there.
     """
-    module = pick(handful.device, "runtime", runtime)
+    module = pick(handful.device.runtimes, "runtime", runtime)
     check_precision(module, runtime, precision)
     for package in module.MODULES:
         if not present(package):
@@ -145,7 +145,7 @@ def _versions(module: Any, several: bool) -> dict[str, str]:
     # the runtime's own file counts as a version, and that of a detector's graphs: after a change in it, nothing that it
     # compiled is reused
     own = {"handful": f"{handful.__version__}+{sha256(Path(module.__file__))[:8]}", **module.versions()}
-    graphs = Path(str(handful.__file__)).parent / "detect" / "graphs.py"
+    graphs = Path(str(handful.__file__)).parent / "detection" / "graphs.py"
     return {**own, "graphs": sha256(graphs)[:8]} if several else own
 
 

@@ -10,22 +10,22 @@ from typing import Any
 
 import numpy as np
 
-import handful.device
-from handful.detect import graphs
-from handful.detect.contract import Seen
-from handful.detect.describe import crops
-from handful.detect.framing import best_boxes, letterbox, on_frame, on_photo
-from handful.detect.fusion import Fusion
-from handful.detect.irene import Asked, Detections, told
-from handful.device.contract import PLAN, Session
+import handful.device.runtimes
+from handful.detection import graphs
+from handful.detection.contract import Seen
+from handful.detection.embedder import crops
+from handful.detection.fusion import Fusion
+from handful.detection.irene import Asked, Detections, told
+from handful.detection.letterbox import best_boxes, letterbox, on_frame, on_photo
+from handful.device.runtimes.contract import PLAN, Session
 from handful.errors import DataError
+from handful.fewshot.nemo import GAIN, Solution, none_below
 from handful.files import read_json
 from handful.pick import need, pick, present
-from handful.teach.nemo import GAIN, Solution, none_below
 
 
 class OnDevice:
-    """A detector as a phone has it. look, ask, tell and detect are those of handful.detect.irene.Irene.
+    """A detector as a phone has it. look, ask, tell and detect are those of handful.detection.irene.Irene.
 
     plan: the whole of detector.json. sessions: of its graphs, by name. ms: milliseconds that each step of the last
     photo took, by name, in order.
@@ -60,7 +60,7 @@ class OnDevice:
             raise DataError(f"{folder} is not a compiled detector: it has no {PLAN}; wanted a folder as `handful "
                             "device compile DETECTOR --runtime onnxruntime` makes")  # fmt: skip
         plan = read_json(folder / PLAN)
-        runtime = pick(handful.device, "runtime", str(plan.get("runtime")))
+        runtime = pick(handful.device.runtimes, "runtime", str(plan.get("runtime")))
         for package in runtime.MODULES:
             if not present(package):
                 need(package, runtime.EXTRA)

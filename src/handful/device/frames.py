@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from handful.data.photos import fit
+from handful.data.images import fit
 from handful.device.compile import Artefact
 from handful.errors import DataError
 from handful.types import Image
@@ -18,7 +18,7 @@ def frames_of(artefact: Artefact, images: Sequence[Image | np.ndarray] | None) -
     Raises DataError for no images, or something that is not an image.
     """
     if images is None:
-        from handful.data.samples import sample_photos
+        from handful.data.sample_images import sample_photos
 
         images = sample_photos()
     if not len(images):

@@ -16,10 +16,10 @@ def is_detector(model: Path) -> bool:
 
 
 def network_of(model: Path, part: str = "") -> Any:
-    """A network in eval mode with what handful.device.contract.Runtime asks. part: which of a detector's."""
+    """A network in eval mode with what handful.device.runtimes.contract.Runtime asks. part: which of a detector's."""
     if not part:
         return from_folder(model).network
-    from handful.detect.graphs import parts
-    from handful.detect.irene import Irene
+    from handful.detection.graphs import parts
+    from handful.detection.irene import Irene
 
     return parts(Irene.load(model))[part]

@@ -11,8 +11,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from handful.device.contract import PLAN, Graph
-from handful.device.job import Job, run_job
+from handful.device.runtimes.contract import PLAN, Graph
+from handful.device.targets.worker import Job, run_job
 from handful.files import write_json
 
 TIMEOUT_S = 3600.0

@@ -17,7 +17,7 @@ from torch import nn
 
 from handful.errors import DataError
 from handful.models.encoder import Lite, Timm, pretrained_encoder
-from handful.models.frame import Normalise, check_frame, pad, padding, said_of_padded_frame
+from handful.models.preprocessing import Normalise, check_frame, pad, padding, said_of_padded_frame
 from handful.pick import need
 
 Targets = list[dict[str, torch.Tensor]]
@@ -65,7 +65,7 @@ class Pyramid(nn.Module):
 class BoxPredictor(nn.Module):
     """(r, channels) of r regions -> torchvision's logits (r, 1 + k) and deltas (r, 4 * (1 + k)), background first.
 
-    The background has a layer of its own, and every other a row for each class in order, so that handful.train.transfer
+    The background has a layer of its own, and every other a row for each class in order, so that handful.training.transfer
     takes the classes that two models share by name. Background needs no box, so its deltas are zeros.
     """
 

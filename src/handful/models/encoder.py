@@ -18,7 +18,7 @@ from handful.errors import DataError
 from handful.files import read_tensors
 from handful.models import backbone
 from handful.models.blocks import block, convolution
-from handful.models.frame import LITE_MEAN, LITE_STD
+from handful.models.preprocessing import LITE_MEAN, LITE_STD
 from handful.pick import need, unknown
 
 Triple = tuple[float, float, float]

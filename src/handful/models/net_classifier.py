@@ -12,7 +12,7 @@ from handful.errors import DataError
 from handful.models import backbone
 from handful.models.blocks import with_global_means
 from handful.models.encoder import load_weights
-from handful.models.frame import IMAGENET_MEAN, IMAGENET_STD, LITE_MEAN, LITE_STD, Classifier, NetCard
+from handful.models.preprocessing import IMAGENET_MEAN, IMAGENET_STD, LITE_MEAN, LITE_STD, Classifier, NetCard
 from handful.pick import need, unknown
 
 CARD = NetCard(

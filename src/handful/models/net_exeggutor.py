@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from handful.models.frame import NetCard
+from handful.models.preprocessing import NetCard
 from handful.models.segmenter import TRAINING, TRAINING_PRETRAINED, Segmenter, image_refed_unet
 
 CARD = NetCard(

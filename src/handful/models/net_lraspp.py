@@ -11,7 +11,7 @@ from torch import nn
 from handful.errors import DataError
 from handful.models.blocks import with_global_means
 from handful.models.encoder import load_weights, pretrained_encoder
-from handful.models.frame import IMAGENET_MEAN, IMAGENET_STD, NetCard
+from handful.models.preprocessing import IMAGENET_MEAN, IMAGENET_STD, NetCard
 from handful.models.segmenter import TRAINING, Segmenter
 from handful.pick import need
 

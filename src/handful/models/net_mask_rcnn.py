@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from handful.models.detector import Detector, rcnn
-from handful.models.frame import NetCard
+from handful.models.preprocessing import NetCard
 
 CARD = NetCard(
     task="instance",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from handful.models.blocks import initialise, width_of
 from handful.models.encoder import pretrained_encoder
-from handful.models.frame import NetCard
+from handful.models.preprocessing import NetCard
 from handful.models.segmenter import TRAINING, Segmenter, UNetCore
 
 CARD = NetCard(

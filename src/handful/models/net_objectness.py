@@ -19,7 +19,7 @@ from torch import nn
 from handful.errors import DataError
 from handful.models.detector import Detector, Targets
 from handful.models.encoder import Lite, Timm, pretrained_encoder
-from handful.models.frame import NetCard, check_frame
+from handful.models.preprocessing import NetCard, check_frame
 from handful.pick import need
 
 CARD = NetCard(

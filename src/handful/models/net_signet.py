@@ -12,7 +12,7 @@ from torch import nn
 from handful.errors import DataError
 from handful.models import backbone
 from handful.models.blocks import INITS, GlobalMean, initialise, width_of
-from handful.models.frame import LITE_MEAN, LITE_STD, Classifier, NetCard
+from handful.models.preprocessing import LITE_MEAN, LITE_STD, Classifier, NetCard
 from handful.pick import unknown
 
 # for pictures of 32 px two pixels of shift are what works (Jordan, 2024)

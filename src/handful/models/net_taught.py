@@ -8,12 +8,12 @@ from torch import nn
 
 from handful.errors import DataError
 from handful.models import backbone as backbones
-from handful.models.frame import NetCard, Normalise, Resize
+from handful.models.preprocessing import NetCard, Normalise, Resize
 
 CARD = NetCard(
     task="classify",
     what="a backbone and NEMO's head: taught from a handful of images, without gradients",
-    paper="see the backbone's own card and handful.teach.nemo",
+    paper="see the backbone's own card and handful.fewshot.nemo",
     licence="Apache-2.0 (code); weights as the backbone's own card says",
 )
 
@@ -56,7 +56,7 @@ class TaughtNet(nn.Module):
 class Head(nn.Module):
     """NEMO's constants as layers: square root, whitening, length 1, cosine to each class.
 
-    The front end of handful.teach.embed (centre, projection) and the whitening are one linear map, so they are
+    The front end of handful.fewshot.embeddings (centre, projection) and the whitening are one linear map, so they are
     one layer here. signed: the backbone's features go below zero, so the root keeps the sign.
     """
 

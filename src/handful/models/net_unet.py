@@ -5,8 +5,8 @@ from __future__ import annotations
 from handful.errors import DataError
 from handful.models.blocks import initialise
 from handful.models.encoder import Scratch
-from handful.models.frame import NetCard
 from handful.models.net_exeggute import LESS, LITE_CHANNELS
+from handful.models.preprocessing import NetCard
 from handful.models.segmenter import TRAINING, TRAINING_PRETRAINED, Segmenter, UNetCore, image_refed_unet
 
 CARD = NetCard(

@@ -13,7 +13,7 @@ from torch import nn
 from handful.errors import DataError
 from handful.models.blocks import block, convolution, initialise, width_of
 from handful.models.encoder import Lite, Refeed, Scratch, Timm, pretrained_encoder
-from handful.models.frame import Normalise, check_frame, pad, padding, said_of_padded_frame
+from handful.models.preprocessing import Normalise, check_frame, pad, padding, said_of_padded_frame
 
 # what benchmarks/camvid.py found for batches of 8, all networks alike; a pre-trained path down learns a fifth as fast
 TRAINING: dict[str, Any] = {"lr": 0.008, "ema": 0.99, "balance": "enet^0.5", "loss": {"dice": 0.5}, "crop": 0.72}

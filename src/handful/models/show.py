@@ -13,7 +13,7 @@ import torch
 import handful.models
 from handful.errors import DataError
 from handful.models.count import Counts, Operation, count
-from handful.models.frame import NetCard
+from handful.models.preprocessing import NetCard
 from handful.pick import names, pick, unknown
 
 SCHEMA_VERSION = 1

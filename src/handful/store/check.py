@@ -10,9 +10,9 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.engine import Connection
 
+from handful.store.annotations import OBJECTS
 from handful.store.backend import of
-from handful.store.marks import OBJECTS
-from handful.store.reading import row_state
+from handful.store.queries import row_state
 from handful.store.tables import HistoryRow, LabelRow, StepRow
 
 PAGE = 5000  # rows in memory at once

@@ -18,11 +18,11 @@ from handful.errors import DataError
 from handful.files import sha256
 from handful.pick import need
 from handful.progress import track
-from handful.store import reading as read
+from handful.store import queries as read
+from handful.store.annotations import OBJECTS, Label, Mark, box_at, checked_text, plain_json
 from handful.store.database import Database
-from handful.store.marks import OBJECTS, Label, Mark, box_at, checked_text, plain_json
 from handful.store.photos import add_source, clip_ids, clip_names, photo_of, place_of, root_of, to_category
-from handful.store.steps import Step, insert_all
+from handful.store.revisions import Step, insert_all
 from handful.store.tables import CategoryRow, HistoryRow, ImageRow, LabelRow, Source
 from handful.types import Category, Dataset, Image, Mask, Object, Rle, Sample
 

@@ -12,8 +12,8 @@ from sqlalchemy import insert, select, update
 from sqlalchemy.engine import Connection
 
 from handful.errors import DataError
-from handful.store import reading as read
-from handful.store.marks import checked_text
+from handful.store import queries as read
+from handful.store.annotations import checked_text
 from handful.store.tables import ClipRow, ImageRow, Source
 from handful.types import Category
 

@@ -21,13 +21,13 @@ from sqlalchemy import select, update
 from handful.errors import DataError
 from handful.store import dataset as exchange
 from handful.store import photos
-from handful.store import reading as read
+from handful.store import queries as read
+from handful.store.annotations import Change, Keyframe, Label, Mark, plain_json
 from handful.store.check import problems
 from handful.store.database import Database
 from handful.store.dataset import Added
-from handful.store.marks import Change, Keyframe, Label, Mark, plain_json
 from handful.store.photos import Photo
-from handful.store.steps import Step
+from handful.store.revisions import Step
 from handful.store.tables import CategoryRow, ClipRow, HistoryRow, ImageRow, LabelRow, Source, StepRow
 from handful.types import Category, Dataset, Object
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from handful.device import runtime_torch
+from handful.device.runtimes import runtime_torch
 
 MODULES: tuple[str, ...] = ()
 EXTRA = "none"

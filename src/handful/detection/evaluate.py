@@ -1,0 +1,266 @@
+"""How good a taught detector is: COCO's table, recall without classes, F1 at its vigilance, what it does not know."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from handful.data import formats
+from handful.data.shapes import box_of
+from handful.detection import evaluate_masks
+from handful.detection.coco_table import OVERLAPS, coco_stats
+from handful.detection.contract import inside_photo
+from handful.detection.fusion import area, iou
+from handful.detection.irene import Detections, Irene
+from handful.detection.multiscale import ManyScales
+from handful.errors import DataError
+from handful.fewshot.evaluate import auroc
+from handful.pick import unknown
+from handful.progress import track, warn
+from handful.training.loader_segment import photo_of, split_of
+from handful.types import Sample
+
+COUNTS = (10, 30, 100, 300)
+MATCH = 0.5
+RULE = {
+    "AP, AR": "COCO's, of boxes: mean over classes and IoU .50 to .95, at most 100 answers a photo; classes without a "
+    "thing do not count; answers of every class that scores at all, whatever the vigilance",
+    "small, medium, large": "things of less than 32 x 32 px, less than 96 x 96, and the others, by the area the labels "
+    "say, or else of the box",
+    "ar_agnostic": "share of all things, their classes set aside, that one of the first 10, 30, 100, 300 proposed "
+    "boxes lies on, each box on one thing, mean over IoU .50 to .95",
+    "f1": "2 TP / (2 TP + FP + FN) of the answers at the detector's vigilance, from the score it tells from; TP, an "
+    "answer of the right class that shares IoU .50 with a thing no better answer took; crowds neither",
+    "f1_macro": "the same for each class with a thing or an answer, and then the mean",
+    "segm": evaluate_masks.RULE,
+    "accuracy": "share of things given their class when their true boxes are asked about, 'none of these' set aside",
+    "unknown": "things of untaught classes against things of taught ones, by how far the best class beats none: chance "
+    "that a taught one has the larger margin (auroc), share of untaught ones above the margin that 95 % of the taught "
+    "ones have (fpr95)",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """The things in one photo: boxes (n, 4) float64 px, names, which are crowds, their areas in px^2."""
+
+    boxes: np.ndarray
+    names: tuple[str, ...]
+    crowd: np.ndarray
+    area: np.ndarray
+
+    def only(self, wanted: Sequence[bool] | np.ndarray) -> Truth:
+        """Some of them."""
+        own = np.asarray(wanted, bool)
+        names = tuple(name for name, ok in zip(self.names, own, strict=True) if ok)
+        return Truth(self.boxes[own], names, self.crowd[own], self.area[own])
+
+
+def truth_of(sample: Sample, size_wh: tuple[int, int]) -> Truth:
+    """What the labels say of a photo; boxes are cut at its edges, those without an area left out."""
+    rows = [(thing, box) for thing in sample.objects or () if (box := box_of(thing)) is not None]
+    boxes, there = inside_photo(np.array([box for _, box in rows], np.float64).reshape(-1, 4), size_wh)
+    kept = [(thing, box) for (thing, _), box, ok in zip(rows, boxes, there, strict=True) if ok]
+    boxes = np.array([box for _, box in kept], np.float64).reshape(-1, 4)
+    own = area(boxes)
+    said = [thing.attributes.get("area") for thing, _ in kept]
+    areas = np.array([float(a) if isinstance(a, int | float) and a > 0 else o for a, o in zip(said, own, strict=True)])
+    return Truth(boxes, tuple(t.label for t, _ in kept), np.array([t.crowd for t, _ in kept], bool), areas)
+
+
+def coco_table(
+    truth: Sequence[Truth], found: Sequence[Detections], sizes_wh: Sequence[tuple[int, int]], classes: Sequence[str]
+) -> tuple[dict[str, float | None], dict[str, float | None]]:
+    """STATS, and the AP of each class (None without a thing), by faster-coco-eval."""
+    number = {name: i for i, name in enumerate(classes)}
+    things: list[dict[str, Any]] = []
+    answers: list[dict[str, Any]] = []
+    for photo, (own, told) in enumerate(zip(truth, found, strict=True)):
+        for box, name, crowd, size in zip(own.boxes, own.names, own.crowd, own.area, strict=True):
+            if name in number:
+                things.append({"id": len(things) + 1, "image_id": photo, "category_id": number[name],
+                               "bbox": _xywh(box), "area": float(size), "iscrowd": int(crowd)})  # fmt: skip
+        for box, score, label in zip(told.xyxy_px, told.score, told.label, strict=True):
+            wide = _xywh(box)
+            answers.append({"id": len(answers) + 1, "image_id": photo, "category_id": number[told.classes[label]],
+                            "bbox": wide, "area": wide[2] * wide[3], "score": float(score), "iscrowd": 0})  # fmt: skip
+    return coco_stats(things, answers, sizes_wh, classes, "bbox")
+
+
+def _xywh(box: np.ndarray) -> list[float]:
+    left, top, right, bottom = (float(v) for v in box)
+    return [left, top, right - left, bottom - top]
+
+
+def taken(over: np.ndarray, least: float) -> np.ndarray:
+    """Which thing each box lies on, one each: (things, boxes) IoU, boxes best first -> (boxes,) int64, -1 for none."""
+    free = np.ones(over.shape[0], bool)
+    found = np.full(over.shape[1], -1, np.int64)
+    for i in range(over.shape[1]):
+        own = np.where(free, over[:, i], -1.0)
+        if own.size and own.max() >= least:
+            found[i] = int(own.argmax())
+            free[found[i]] = False
+    return found
+
+
+class Recall:
+    """Recall without classes: see RULE["ar_agnostic"]."""
+
+    def __init__(self) -> None:
+        self.things, self.hits = 0, {n: np.zeros(len(OVERLAPS)) for n in COUNTS}
+
+    def add(self, truth: Truth, boxes: np.ndarray) -> None:
+        """One photo; boxes (n, 4) best first."""
+        over = iou(truth.boxes[~truth.crowd], boxes[: COUNTS[-1]])
+        self.things += over.shape[0]
+        for j, least in enumerate(OVERLAPS):
+            hit = taken(over, least - 1e-9) >= 0
+            for n in COUNTS:
+                self.hits[n][j] += hit[:n].sum()
+
+    def told(self) -> dict[str, float | None]:
+        """{"10": recall, ...}; None without a thing."""
+        return {str(n): float((hit / self.things).mean()) if self.things else None for n, hit in self.hits.items()}
+
+
+class Answers:
+    """Right and wrong answers of each class: see RULE["f1"]."""
+
+    def __init__(self, classes: Sequence[str]) -> None:
+        self.classes = tuple(classes)
+        self.tp, self.fp, self.fn = (np.zeros(len(classes), np.int64) for _ in range(3))
+
+    def add(self, truth: Truth, found: Detections) -> None:
+        """One photo; only known things and answers count."""
+        said = [found.classes[k] if not u else "" for k, u in zip(found.label, found.unknown, strict=True)]
+        for k, name in enumerate(self.classes):
+            own = np.array([n == name for n in truth.names], bool)
+            mine = np.array([s == name for s in said], bool)
+            crowd = iou(truth.boxes[own & truth.crowd], found.xyxy_px[mine])
+            on = taken(iou(truth.boxes[own & ~truth.crowd], found.xyxy_px[mine]), MATCH)
+            wrong = (on < 0) & ~(crowd >= MATCH).any(axis=0)
+            right = int((on >= 0).sum())
+            self.tp[k] += right
+            self.fp[k] += int(wrong.sum())
+            self.fn[k] += int((own & ~truth.crowd).sum()) - right
+
+    def told(self) -> dict[str, Any]:
+        """f1, f1_macro, precision, recall; None where there is nothing to measure by."""
+        tp, fp, fn = (int(v.sum()) for v in (self.tp, self.fp, self.fn))
+        seen = (self.tp + self.fp + self.fn) > 0
+        each = 2 * self.tp[seen] / (2 * self.tp + self.fp + self.fn)[seen]
+        return {
+            "f1": 2 * tp / (2 * tp + fp + fn) if tp + fp + fn else None,
+            "f1_macro": float(each.mean()) if each.size else None,
+            "precision": tp / (tp + fp) if tp + fp else None,
+            "recall": tp / (tp + fn) if tp + fn else None,
+        }
+
+
+def strangers(known: np.ndarray, other: np.ndarray) -> dict[str, Any]:
+    """See RULE["unknown"]. known, other: margins of things of taught and of untaught classes."""
+    if not len(known) or not len(other):
+        return {"auroc": None, "fpr95": None, "known": len(known), "unknown": len(other)}
+    limit = np.quantile(known, 0.05)
+    return {"auroc": auroc(known, other), "fpr95": float((other >= limit).mean()), "known": len(known),
+            "unknown": len(other)}  # fmt: skip
+
+
+def measured(
+    detector: Irene,
+    samples: Sequence[Sample],
+    *,
+    given: bool = False,
+    vigilance: float | None = None,
+    masks: bool | str = False,
+) -> dict[str, Any]:
+    """All the figures over photos. given: the true boxes are asked about instead of proposed ones, so that what is
+    wrong is NEMO's alone. masks: also those of masks, by a way by name or, True, the detector's own. Raises DataError
+    when no photo shows a taught class."""
+    classes = detector.classes
+    truth: list[Truth] = []
+    told: list[Detections] = []
+    sizes: list[tuple[int, int]] = []
+    recall, answers, seconds = Recall(), Answers(classes), 0.0
+    segm = evaluate_masks.Segm(detector, masks) if masks else None
+    right, margins = [], {True: [np.zeros(0)], False: [np.zeros(0)]}
+    for sample in track(samples, "asking", len(samples)):
+        rgb = photo_of(sample).rgb_u8
+        sizes.append((rgb.shape[1], rgb.shape[0]))
+        own = truth_of(sample, sizes[-1])
+        began = time.perf_counter()
+        seen = detector.eye.look(rgb, COUNTS[-1])
+        if not given:
+            about = detector.ask(rgb, seen)
+            careful = detector.tell(about, vigilance=vigilance)
+            seconds += time.perf_counter() - began
+            every = detector.tell(about, vigilance=vigilance, careful=False, least=1e-3)
+            recall.add(own, seen.xyxy_px)
+        asked = detector.recognise(rgb, own.boxes[~own.crowd], vigilance=vigilance, seen=seen)
+        if given:
+            every = careful = asked
+            seconds += time.perf_counter() - began
+        told.append(every)
+        if segm is not None:
+            segm.add(sample, rgb, every)
+        answers.add(own, careful)
+        names = [name for name, crowd in zip(own.names, own.crowd, strict=True) if not crowd]
+        knows = np.array([name in classes for name in names], bool)
+        right += [asked.classes[k] == n for k, n, ok in zip(asked.label, names, knows, strict=True) if ok]
+        for kind in (True, False):
+            margins[kind].append(asked.margin[knows == kind])
+        truth.append(own)
+    if not right:
+        raise DataError(f"no photo shows a class the detector was taught ({', '.join(classes[:8])})")
+    stats, per_class = coco_table(truth, told, sizes, classes)
+    count = {
+        name: sum(n == name for t in truth for n, c in zip(t.names, t.crowd, strict=True) if not c) for name in classes
+    }
+    return {
+        **stats,
+        "ar_agnostic": recall.told(),
+        **answers.told(),
+        **({"segm": segm.told()} if segm is not None else {}),
+        "accuracy": float(np.mean(right)),
+        "unknown": strangers(np.concatenate(margins[True]), np.concatenate(margins[False])),
+        "per_class": {name: {"AP": per_class[name], "things": count[name]} for name in classes},
+        "photos": len(samples), "things": sum(count.values()), "seconds_per_image": seconds / len(samples),
+    }  # fmt: skip
+
+
+def evaluate(
+    model: Path, data: Path, *, split: str | None = None, format: str | None = None, proposals: str | None = None,
+    vigilance: float | None = None, masks: bool | str = False, look: str | None = None, **options: Any,
+) -> dict[str, Any]:  # fmt: skip
+    """Measure a taught detector on any data set with boxes; classes it was not taught count as unknown.
+
+    proposals: "boxes" to be asked about the true ones; None for the detector's own. masks: as in measured; look: as
+    Irene.load. Returns the JSON object that `handful evaluate-detect --json` prints. Raises DataError or UnknownName.
+    """
+    detector = Irene.load(model, look)
+    own = str(detector.eye.about.get("name"))
+    if proposals not in (None, "boxes", own):
+        raise unknown("proposals", str(proposals), [own, "boxes"])
+    dataset = formats.read(data, format=format or formats.with_boxes(data), **options)
+    samples = list(dataset) if split is None else split_of(dataset, split)
+    samples = [s for s in samples if s.objects is not None]
+    if not samples:
+        raise DataError(f"{data} has no photo whose things have boxes; wanted COCO, VOC or YOLO")
+    other = sorted({c.name for c in dataset.categories} - set(detector.classes))
+    if other:
+        warn(f"{len(other)} classes of {data} were not taught, and count as unknown: {', '.join(other[:8])}")
+    found = measured(detector, samples, given=proposals == "boxes", vigilance=vigilance, masks=masks)
+    about: Mapping[str, Any] = detector.about
+    return {
+        "schema_version": 1, "task": "detect", "model": str(model), **found, "proposals": proposals or own,
+        "look": asdict(detector.eye.scales) if isinstance(detector.eye, ManyScales) else None,
+        "vigilance": detector.nemo.vigilance if vigilance is None else vigilance,
+        "told_from": detector.told_from, "seed": about.get("seed"),
+        "samples": detector.nemo.counts, "split": split, "subset": len(samples) < 5000, "rule": RULE,
+    }  # fmt: skip

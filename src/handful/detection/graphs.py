@@ -1,0 +1,308 @@
+"""A taught detector as a few networks of fixed shapes, for phones, and what happens between them.
+
+    propose    the photo in a square              -> boxes of anything, how good each is, feature maps
+    again      maps, boxes (where the eye has it)  -> better boxes, how good each is
+    features   maps, boxes                         -> what the proposer's maps hold in each box
+    crops      crops of the photo                  -> what an ImageNet network sees in each
+    head       both                                -> the vector of each box, and nats of each class
+
+Boxes and crops come in fixed numbers, filled up with zeros. `plan` has the order, the shapes and the constants of the
+steps between: all that a program on a phone needs beside the graphs. handful.device.detector is such a program.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from handful.detection.background import BELOW, Background
+from handful.detection.contract import EyeGraph
+from handful.detection.scoring import CLASSES_A_BOX, linear_nats
+from handful.errors import DataError
+from handful.fewshot.embeddings import FrontEnd
+from handful.fewshot.nemo import GAIN, Solution
+from handful.models.preprocessing import Normalise
+
+SCHEMA_VERSION = 1
+CROPS_AT_ONCE = 10
+TINY = 1e-12  # the least length that is divided by: rows that only fill up have none
+
+STEPS = (
+    "shrink or enlarge the photo (bilinear, antialiased) until it fits the frame of side_px, put it in the middle, the "
+    "rest black; factor: px of frame for one px of photo, rounded sides; left, top: (side_px - side) // 2",
+    "propose -> quality, boxes, maps; (box - left top) / factor is in px of the photo",
+    "take the `first` boxes of the best quality, cut them at the photo's edges, leave out those without area; best "
+    "first, drop each that shares more than `overlap` IoU with one that stays",
+    "if there is a graph again: give it the first again.most of them in px of the frame, filled up with zeros; its "
+    "boxes and quality take their place; cut, sort and drop once more",
+    "the first `most` go on; in px of the frame, filled up with zeros, they go into features with the maps",
+    "crops: add `margin` of the box's width and height on each side, floor left top, ceil right bottom, cut at the "
+    "photo's edges, at least least_px a side; squash to crops.side_px (bilinear, antialiased), at_once at a time",
+    "head -> nats of each class, below; nats of none of these = gain * max(expected - (5.1 - vigilance) / 10, below)",
+    "chance = softmax over both; score = sqrt(quality * chance); of each box the classes_a_box best classes whose nats "
+    "are above those of none of these, from `least` on",
+    "boxes of one class are made few by `fusion` (handful.detection.fusion); the `fusion.most` best stay",
+)
+
+
+class RoiMeans(nn.Module):
+    """The mean of each map in each box, as RoIAlign with one cell and `points` x `points` samples has it (He 2017,
+    arXiv:1703.06870; torchvision's aligned=True), written as one matrix product a map, which every runtime has.
+
+    What bilinear sampling gives a cell is a share by its row times a share by its column, and so is the mean over a
+    grid of points: the shares of all cells are an outer product. Points are held inside the map, where torchvision
+    lets those fade that lie more than a cell outside; boxes that lie in the frame have none.
+
+    forward: (*maps (1, c, h, w), boxes (n, 4) px of the frame) -> float32 (n, sum of c).
+    sides: cells of each (square) map; strides: px of the frame a cell.
+    """
+
+    steps: torch.Tensor
+
+    def __init__(self, sides: Sequence[int], strides: Sequence[int], points: int) -> None:
+        super().__init__()
+        self.strides = tuple(float(s) for s in strides)
+        for i, side in enumerate(sides):
+            self.register_buffer(f"cells_{i}", torch.arange(side, dtype=torch.float32), persistent=False)
+        self.register_buffer("steps", (torch.arange(points, dtype=torch.float32) + 0.5) / points, persistent=False)
+
+    def forward(self, *given: torch.Tensor) -> torch.Tensor:
+        """As the class says."""
+        *maps, boxes = given
+        found = []
+        for i, (one, stride) in enumerate(zip(maps, self.strides, strict=True)):
+            cells = getattr(self, f"cells_{i}")
+            across = self.shares(boxes[:, 0:1], boxes[:, 2:3], cells, stride)
+            down = self.shares(boxes[:, 1:2], boxes[:, 3:4], cells, stride)
+            shares = (down.unsqueeze(2) * across.unsqueeze(1)).flatten(1)
+            found.append(shares @ one.flatten(2).squeeze(0).transpose(0, 1))
+        return torch.cat(found, 1)
+
+    def shares(self, low: torch.Tensor, high: torch.Tensor, cells: torch.Tensor, stride: float) -> torch.Tensor:
+        """How much of each cell of a line is in the mean from low to high, (n, 1) px each -> (n, cells), rows of 1."""
+        low, high = low / stride - 0.5, high / stride - 0.5
+        at = (low + (high - low) * self.steps).clamp(0.0, float(len(cells) - 1))
+        return torch.relu(1.0 - (at.unsqueeze(2) - cells).abs()).mean(1)
+
+
+class Front(nn.Module):
+    """handful.fewshot.embeddings.FrontEnd as a layer: (n, d) -> (n, rank), rows of length 1."""
+
+    def __init__(self, front: FrontEnd, *, signed: bool) -> None:
+        super().__init__()
+        self.signed = signed
+        self.project = nn.Linear(len(front.centre), front.rank)
+        projection = front.projection.astype(np.float64)
+        with torch.no_grad():
+            self.project.weight.copy_(torch.from_numpy(projection.T.copy()))
+            self.project.bias.copy_(torch.from_numpy(-front.centre.astype(np.float64) @ projection))
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """As the class says."""
+        root = torch.sqrt(torch.relu(features))
+        if self.signed:
+            root = root - torch.sqrt(torch.relu(-features))
+        return unit(self.project(root))
+
+
+def unit(x: torch.Tensor) -> torch.Tensor:
+    """Rows (n, d) of length 1."""
+    # not sum + TINY: the exporter to ONNX takes so small a number for 0 and leaves it out
+    return x / torch.sqrt(torch.sum(x * x, dim=1, keepdim=True)).clamp(min=TINY)
+
+
+class Propose(nn.Module):
+    """image: uint8 (1, side, side, 3) RGB -> quality (1, n), boxes (1, n, 4) px of the frame, map_0, map_1, ..."""
+
+    input_names = ("image",)
+
+    def __init__(self, eye: EyeGraph) -> None:
+        super().__init__()
+        self.eye, self.frame_hw = eye.propose, (eye.side_px, eye.side_px)
+        with torch.no_grad():
+            out = self.eye(torch.zeros((1, *self.frame_hw, 3), dtype=torch.uint8))
+        if len(out) < 2 or out[0].ndim != 2 or out[1].shape != (*out[0].shape, 4) or any(m.ndim != 4 for m in out[2:]):
+            raise DataError(f"propose gives {[tuple(o.shape) for o in out]}; wanted quality (1, n), boxes (1, n, 4), "
+                            "and maps (1, c, h, w)")  # fmt: skip
+        self.maps = tuple(tuple(one.shape) for one in out[2:])
+        self.output_names = ("quality", "boxes", *(f"map_{i}" for i in range(len(self.maps))))
+
+    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """As the class says."""
+        return tuple(self.eye(image))
+
+
+class OnMaps(nn.Module):
+    """map_0, map_1, ..., boxes (most, 4) px of the frame -> what `module` makes of them, named so."""
+
+    def __init__(self, module: nn.Module, maps: Sequence[Sequence[int]], most: int, names: Sequence[str]) -> None:
+        super().__init__()
+        self.module, self.maps, self.most = module, maps, most
+        self.input_names = (*(f"map_{i}" for i in range(len(maps))), "boxes")
+        self.output_names = tuple(names)
+
+    def examples(self) -> tuple[torch.Tensor, ...]:
+        """Zeros."""
+        return (*(torch.zeros(tuple(shape)) for shape in self.maps), torch.zeros((self.most, 4)))
+
+    def forward(self, *given: torch.Tensor) -> Any:
+        """As the class says."""
+        return self.module(*given)
+
+
+class Described(nn.Module):
+    """What a proposer's maps hold in boxes, as its part of NEMO's vector."""
+
+    def __init__(self, features: nn.Module, front: FrontEnd) -> None:
+        super().__init__()
+        self.features, self.front = features, Front(front, signed=True)
+
+    def forward(self, *given: torch.Tensor) -> torch.Tensor:
+        """(*maps, boxes (k, 4)) -> (k, rank)."""
+        out: torch.Tensor = self.front(self.features(*given))
+        return out
+
+
+class Crops(nn.Module):
+    """crops: uint8 (n, side, side, 3) RGB -> of_crop (n, rank), their part of NEMO's vectors."""
+
+    input_names, output_names = ("crops",), ("of_crop",)
+
+    def __init__(self, backbone: Any, front: FrontEnd, side_px: int, at_once: int) -> None:
+        super().__init__()
+        card = backbone.card
+        self.normalise = Normalise(card.mean, card.std)
+        self.backbone, self.front = backbone, Front(front, signed=card.signed)
+        self.shape = (at_once, side_px, side_px, 3)
+
+    def examples(self) -> tuple[torch.Tensor, ...]:
+        """Black crops."""
+        return (torch.zeros(self.shape, dtype=torch.uint8),)
+
+    def forward(self, crops: torch.Tensor) -> torch.Tensor:
+        """As the class says."""
+        out: torch.Tensor = self.front(self.backbone(self.normalise(crops.permute(0, 3, 1, 2).float())))
+        return out
+
+
+class Head(nn.Module):
+    """of_eye (n, r), of_crop (n, s), those there are -> vectors (n, d) of length 1, nats (n, classes), and below
+    (n, 1), the cosine that "none of these" has at least, -1 for a detector without a background.
+
+    weights: how much of each goes into the vector. Whitening, class means and background are NEMO's and the detector's;
+    what is taught later changes this graph alone.
+    """
+
+    output_names = ("vectors", "nats", "below")
+
+    def __init__(
+        self, solution: Solution, ranks: dict[str, int], weights: dict[str, float], most: int,
+        background: Background | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.input_names, self.most = tuple(ranks), most
+        self.ranks, self.weights = tuple(ranks.values()), tuple(weights[name] for name in ranks)
+        dim, classes = solution.whiten.shape[0], len(solution.classes)
+        self.whiten, self.classify = nn.Linear(dim, dim, bias=False), nn.Linear(dim, classes, bias=False)
+        self.linear = nn.Linear(dim, classes)
+        with torch.no_grad():
+            # a cosine does not see how long the vector is, so the map may be scaled to sit well inside float16; the
+            # linear score does, so its weights are scaled back
+            scale = float(np.abs(solution.whiten).max())
+            self.whiten.weight.copy_(torch.from_numpy(solution.whiten / scale))
+            self.classify.weight.copy_(torch.from_numpy(solution.prototypes * GAIN))
+            means, nats = solution.prototypes * solution.lengths[:, None], linear_nats(solution)
+            self.linear.weight.copy_(torch.from_numpy(means * scale * nats))
+            self.linear.bias.copy_(torch.from_numpy(-nats * solution.lengths**2 / 2))
+        self.strange: nn.Linear | None = None
+        if background is not None:
+            centres = background.centres @ solution.whiten.T
+            centres /= np.linalg.norm(centres, axis=1, keepdims=True)
+            self.strange = nn.Linear(dim, len(centres), bias=False)
+            with torch.no_grad():
+                self.strange.weight.copy_(torch.from_numpy(centres))
+
+    def examples(self) -> tuple[torch.Tensor, ...]:
+        """Zeros."""
+        return tuple(torch.zeros((self.most, rank)) for rank in self.ranks)
+
+    def forward(self, *given: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """As the class says."""
+        vectors = unit(torch.cat([w * one for w, one in zip(self.weights, given, strict=True)], 1))
+        seen = self.whiten(vectors)
+        white, linear = unit(seen), self.linear(seen)
+        nats = self.classify(white) + linear - torch.amax(linear, dim=1, keepdim=True)
+        if self.strange is None:
+            return vectors, nats, torch.sum(white, dim=1, keepdim=True) * 0.0 - 1.0
+        return vectors, nats, torch.amax(self.strange(white), dim=1, keepdim=True) - BELOW
+
+
+def graph_of(eye: Any) -> EyeGraph:
+    """What an eye offers to a phone. Raises DataError for one that offers nothing."""
+    scales = getattr(eye, "scales", None)
+    if scales is not None:
+        if scales.count > 1:
+            raise DataError(f"the detector looks at {scales.count} scales, and only one can be compiled: teach it with "
+                            "--scales 1")  # fmt: skip
+        eye = eye.eye
+    if not hasattr(eye, "graph"):
+        raise DataError(f"the proposals of {eye.about.get('name')!r} cannot be compiled: it has no graph(); teach the "
+                        "detector with one that has, such as --proposals nanodet")  # fmt: skip
+    found: EyeGraph = eye.graph()
+    return found
+
+
+def parts(irene: Any, *, at_once: int = CROPS_AT_ONCE) -> dict[str, nn.Module]:
+    """The networks of a taught detector (handful.detection.irene.Irene) by name, in the order in which they run.
+
+    at_once: crops in one batch. Each has input_names, output_names, and frame_hw or examples(), as handful.device
+    wants them. Raises DataError for an eye that cannot be compiled, or when nothing was taught.
+    """
+    from handful.detection.irene import LOOKED_AT
+
+    describer, eye = irene.describer, graph_of(irene.eye)
+    propose = Propose(eye)
+    found: dict[str, nn.Module] = {"propose": propose}
+    if eye.again is not None:
+        found["again"] = OnMaps(eye.again, propose.maps, eye.again_most, ("better_quality", "better_boxes"))
+    share, ranks = describer.how.share, dict[str, int]()
+    if describer.of_eye is not None:
+        if eye.features is None:
+            raise DataError(f"{irene.eye.about.get('name')} has features, but its graph() gives none to compile")
+        described = Described(eye.features, describer.of_eye)
+        found["features"] = OnMaps(described, propose.maps, LOOKED_AT, ("of_eye",))
+        ranks["of_eye"] = describer.of_eye.rank
+    if describer.of_crop is not None:
+        backbone = copy.deepcopy(describer.backbone)
+        found["crops"] = Crops(backbone, describer.of_crop, describer.how.side_px, at_once)
+        ranks["of_crop"] = describer.of_crop.rank
+    weights = {"of_eye": float(np.sqrt(share)), "of_crop": float(np.sqrt(1 - share))}
+    found["head"] = Head(irene.solution(), ranks, weights, LOOKED_AT, irene.background())
+    return {name: part.eval() for name, part in found.items()}
+
+
+def plan(irene: Any, *, at_once: int = CROPS_AT_ONCE) -> dict[str, Any]:
+    """How the graphs go together, and every constant of the steps between: JSON. Raises as parts."""
+    from handful.detection import embedder
+    from handful.detection import irene as of
+
+    eye, how, solution = graph_of(irene.eye), irene.describer.how, irene.solution()
+    crops = {"side_px": how.side_px, "margin": how.margin, "least_px": embedder.LEAST_PX, "at_once": at_once,
+             "colour_order": "RGB", "dtype": "uint8"}  # fmt: skip
+    return {
+        "schema_version": SCHEMA_VERSION, "kind": of.KIND, "classes": list(solution.classes), "steps": list(STEPS),
+        "frame": {"side_px": eye.side_px, "fill": 0, "place": "middle", "colour_order": "RGB", "dtype": "uint8"},
+        "boxes": {"first": eye.first, "overlap": eye.overlap, "most": of.LOOKED_AT,
+                  "again": {"most": eye.again_most} if eye.again is not None else None},
+        "features": irene.describer.of_eye is not None,
+        "crops": crops if irene.describer.of_crop is not None else None,
+        "answer": {"gain": GAIN, "expected": solution.expected, "vigilance": irene.nemo.vigilance,
+                   "classes_a_box": CLASSES_A_BOX, "least": irene.told_from, "rule": of.RULE},
+        "fusion": asdict(irene.fusion), "proposals": irene.eye.about,
+    }  # fmt: skip

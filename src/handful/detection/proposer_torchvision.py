@@ -1,0 +1,87 @@
+"""Boxes of a detector of torchvision's that was trained on COCO, its classes thrown away.
+
+Faster R-CNN (Ren 2015, arXiv:1506.01497) or SSDLite (Sandler 2018, arXiv:1801.04381) on MobileNetV3-Large (Howard 2019,
+arXiv:1905.02244). `handful weights get torchvision` fetches the first, `torchvision-ssdlite` the second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from handful.detection.contract import Seen, inside_photo
+from handful.detection.fusion import apart
+from handful.detection.roi import pooled
+from handful.models import fetch
+from handful.pick import need
+
+WHAT = "torchvision's COCO detectors, classes thrown away (handful weights get torchvision)"
+NAME = "torchvision"
+NETS = {"torchvision": "fasterrcnn_mobilenet_v3_large_320_fpn", "torchvision-ssdlite": "ssdlite320_mobilenet_v3_large"}
+COCO_IDS = 91  # torchvision's networks answer with COCO's own numbers, 0 is the background
+LEAST, OWN_OVERLAP, MOST = 0.01, 0.6, 300
+OVERLAP = 0.8  # boxes of any class that share more are one thing; things in a row share less
+# below this Faster R-CNN's anchors and SSD's fixed frame see nothing but blur, and a photo of a few px breaks them
+SIDE_PX = 16
+
+
+def here() -> bool:
+    """As handful.detection.contract.Proposals."""
+    return any(fetch.here(name) for name in NETS)
+
+
+def build(name: str) -> Any:
+    """An untrained network of torchvision's, in eval mode, by its name in NETS."""
+    make = getattr(need("torchvision.models", "detect").detection, NETS[name])
+    thin = {"score_thresh": LEAST, "nms_thresh": OWN_OVERLAP, "detections_per_img": MOST}
+    how = thin if "ssd" in name else {f"box_{key}": value for key, value in thin.items()}
+    return make(weights=None, weights_backbone=None, num_classes=COCO_IDS, **how).eval()
+
+
+def load(state: Mapping[str, Any] | None = None, about: Mapping[str, Any] | None = None) -> Torchvision:
+    """As handful.detection.contract.Proposals. Without state, the first of NETS whose weights are here."""
+    if state is None or about is None:
+        name = next((name for name in NETS if fetch.here(name)), NAME)
+        held, found = fetch.load(name)
+        state, about = {key: torch.from_numpy(value) for key, value in held.items()}, {**found, "weights_of": name}
+    network = build(str(about["weights_of"]))
+    network.load_state_dict(dict(state))
+    return Torchvision(network, about)
+
+
+class Torchvision:
+    """See handful.detection.contract.Eye."""
+
+    def __init__(self, network: Any, about: Mapping[str, Any]) -> None:
+        self.network = network
+        keys = ("weights_of", "what", "paper", "licence", "trained_on", "sha256")
+        self.about = {"name": NAME, **{key: about.get(key) for key in keys},
+                      "params": sum(p.numel() for p in network.parameters())}  # fmt: skip
+        self._held: dict[str, Any] = {}
+        network.transform.register_forward_hook(lambda *said: self._held.update(frame=said[2][0]))
+        network.backbone.register_forward_hook(lambda *said: self._held.update(maps=said[2]))
+        self.dim = self.look(np.zeros((64, 64, 3), np.uint8)).features(np.array([[0, 0, 64, 64.0]])).shape[1]
+
+    def look(self, rgb_u8: np.ndarray, most: int = 100) -> Seen:
+        """As Eye."""
+        height, width = rgb_u8.shape[:2]
+        added = (max(0, SIDE_PX - height), max(0, SIDE_PX - width))
+        padded = np.pad(rgb_u8, ((0, added[0]), (0, added[1]), (0, 0)), mode="edge") if any(added) else rgb_u8
+        with torch.inference_mode():
+            given = torch.from_numpy(np.ascontiguousarray(padded)).permute(2, 0, 1).float() / 255
+            (found,) = self.network([given])
+        frame, maps = self._held["frame"], list(self._held["maps"].values())
+        whole, there = inside_photo(found["boxes"].numpy(), (width, height))
+        quality, whole = found["scores"].numpy().astype(np.float64)[there], whole[there]
+        stays = apart(whole, quality, OVERLAP)[:most]
+        high, wide = frame.image_sizes[0]
+        ratio = np.array([wide / padded.shape[1], high / padded.shape[0]] * 2)
+        strides = [frame.tensors.shape[-1] / one.shape[-1] for one in maps]
+
+        def features(wanted: np.ndarray) -> np.ndarray:
+            return pooled(maps, np.asarray(wanted, np.float64).reshape(-1, 4) * ratio, strides)
+
+        return Seen(whole[stays], quality[stays], np.zeros(len(stays), np.int64), features)

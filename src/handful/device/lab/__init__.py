@@ -1,0 +1,1 @@
+"""What was compiled is held against the reference: compare, measure, report."""

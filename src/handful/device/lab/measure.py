@@ -1,0 +1,98 @@
+"""How long a compiled model takes on this machine, with the spread, the count and the machine beside the number."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from handful.device.compile import compile_model
+from handful.device.frames import frames_of
+from handful.device.runtimes.contract import machine
+from handful.device.targets.worker import Job, run_job
+from handful.errors import DataError
+from handful.types import Image
+
+LEAST_RUNS = 20
+WARMUP = 5
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Times of single runs, one frame each, in milliseconds; after `warmup` runs that are not counted.
+
+    first_ms: the very first run. load_ms: from file to ready. peak_rss_mb: of the whole process, Python included, in
+    MB of 10^6 bytes; compare it within one runtime only. Raises DataError for fewer than 20 runs or impossible times.
+    """
+
+    median_ms: float
+    p90_ms: float
+    min_ms: float
+    n: int
+    warmup: int
+    threads: int
+    peak_rss_mb: float | None
+    load_ms: float
+    first_ms: float
+    machine: dict[str, Any]
+    versions: dict[str, str]
+
+    def __post_init__(self) -> None:
+        if self.n < LEAST_RUNS:
+            raise DataError(f"{self.n} runs make no timing; wanted {LEAST_RUNS} or more after warm-up")
+        if self.threads < 1 or self.warmup < 0:
+            raise DataError(f"threads must be 1 or more and warmup 0 or more; got {self.threads} and {self.warmup}")
+        times = (self.median_ms, self.p90_ms, self.min_ms, self.load_ms, self.first_ms)
+        if not (np.isfinite(times).all() and 0 < self.min_ms <= self.median_ms <= self.p90_ms):
+            raise DataError(f"these are not times: min {self.min_ms}, median {self.median_ms}, p90 {self.p90_ms} ms")
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain object."""
+        return asdict(self)
+
+
+def measure_model(
+    model: Path,
+    runtime: str,
+    precision: str = "fp32",
+    *,
+    threads: int = 1,
+    runs: int = 50,
+    images: Sequence[Image | np.ndarray] | None = None,
+    timeout_s: float = 900.0,
+) -> Timing:
+    """Time a compiled model in a process of its own, compiling it first when that was not done.
+
+    images: cycled through; None: the sample photographs. Raises as `compile_model`, and DeviceError.
+    """
+    if runs < LEAST_RUNS:
+        raise DataError(f"{runs} runs make no timing; wanted {LEAST_RUNS} or more")
+    artefact = compile_model(model, runtime, precision, taps=False)
+    job = Job(
+        "measure",
+        runtime,
+        str(artefact.model),
+        str(artefact.folder),
+        precision,
+        threads=threads,
+        warmup=WARMUP,
+        runs=runs,
+    )
+    done = run_job(job, frames_of(artefact, images), timeout_s=timeout_s)
+    times = np.asarray(done.facts["times_ms"])
+    return Timing(
+        median_ms=float(np.median(times)),
+        p90_ms=float(np.quantile(times, 0.9)),
+        min_ms=float(times.min()),
+        n=len(times),
+        warmup=1 + WARMUP,
+        threads=threads,
+        peak_rss_mb=done.peak_rss_mb,
+        load_ms=float(done.facts["load_ms"]),
+        first_ms=float(done.facts["first_ms"]),
+        machine=machine(),
+        versions=artefact.meta["versions"],
+    )

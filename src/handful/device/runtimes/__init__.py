@@ -1,0 +1,1 @@
+"""Phone runtimes: one file each."""

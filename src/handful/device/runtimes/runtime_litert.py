@@ -1,0 +1,110 @@
+"""LiteRT (TensorFlow Lite as it is now called) with XNNPACK: Android, iOS.
+
+fp16: every weight is stored in half precision and widened to fp32 when the model is loaded; the arithmetic is
+fp32, on a phone's CPU as here. A phone's GPU delegate may choose half-precision arithmetic on its own.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from handful.device.runtimes.contract import Checked, Graph, Session, versions_of
+from handful.errors import DeviceError
+
+MODULES: tuple[str, ...] = ("litert_torch", "ai_edge_litert", "ai_edge_quantizer")
+EXTRA = "litert"
+PRECISIONS: tuple[str, ...] = ("fp32", "fp16")
+FILE = "model.tflite"
+
+
+def compile(network: Any, to: Path, precision: str) -> dict[str, Any]:
+    """Write model.tflite; see handful.device.runtimes.contract.Runtime. Takes half a minute."""
+    import litert_torch
+
+    from handful.device.taps import examples
+
+    file = to / FILE
+    litert_torch.convert(network, examples(network)).export(str(file))
+    if precision == "fp16":
+        _store_half(file)
+    return _facts(file)
+
+
+def _store_half(file: Path) -> None:
+    from ai_edge_quantizer import qtyping, quantizer
+
+    half = qtyping.TensorQuantizationConfig(num_bits=16, dtype=qtyping.TensorDataType.FLOAT)
+    maker = quantizer.Quantizer(str(file))
+    maker.update_quantization_recipe(
+        regex=".*",
+        operation_name=qtyping.TFLOperationName.ALL_SUPPORTED,
+        algorithm_key="float_casting",
+        op_config=qtyping.OpQuantizationConfig(
+            weight_tensor_config=half, compute_precision=qtyping.ComputePrecision.FLOAT
+        ),
+    )
+    maker.quantize().export_model(str(file), overwrite=True)
+
+
+def _facts(file: Path) -> dict[str, Any]:
+    # delegated operators stay in the list, so those left outside are those no delegate's outputs depend on
+    steps = _interpreter(file, 1)._get_ops_details()
+    delegates = [step for step in steps if step["op_name"] == "DELEGATE"]
+    maker = {int(out): step for step in steps if step not in delegates for out in step["outputs"]}
+    inside: set[int] = set()
+    for delegate in delegates:
+        given, ahead = {int(i) for i in delegate["inputs"]}, [int(i) for i in delegate["outputs"]]
+        while ahead:
+            tensor = ahead.pop()
+            step = maker.get(tensor)
+            if tensor in given or step is None or step["index"] in inside:
+                continue
+            inside.add(step["index"])
+            ahead += [int(i) for i in step["inputs"]]
+    outside = Counter(str(s["op_name"]) for s in maker.values() if s["index"] not in inside)
+    return {
+        "delegated_segments": len(delegates),
+        "operators_in_delegate": len(inside),
+        "operators_left_outside": dict(outside),
+    }
+
+
+def _interpreter(file: Path, threads: int) -> Any:
+    from ai_edge_litert.interpreter import Interpreter
+
+    try:
+        interpreter = Interpreter(model_path=str(file), num_threads=threads)
+        interpreter.allocate_tensors()
+    except (RuntimeError, ValueError) as error:
+        raise DeviceError(f"LiteRT cannot load {file} ({error})") from error
+    return interpreter
+
+
+def load(folder: Path, *, threads: int) -> Session:
+    """An interpreter with XNNPACK on `threads` threads."""
+    graph = Graph.read(folder)
+    interpreter = _interpreter(Path(folder) / FILE, threads)
+    signature = interpreter.get_signature_runner()
+    # the converter names inputs args_0, args_1, ..., outputs output_0, output_1, ... in the network's order, and stores
+    # them in any order
+    details = signature.get_input_details()
+    starts = [details[f"args_{i}"]["index"] for i in range(len(graph.inputs))]
+    details = signature.get_output_details()
+    ends = [details[f"output_{i}"]["index"] for i in range(len(graph.outputs))]
+
+    def call(*given: np.ndarray) -> list[np.ndarray]:
+        for start, one in zip(starts, given, strict=True):
+            interpreter.set_tensor(start, one)
+        interpreter.invoke()
+        return [interpreter.get_tensor(end) for end in ends]
+
+    return Checked(graph, call)
+
+
+def versions() -> dict[str, str]:
+    """Of litert-torch, ai-edge-litert, ai-edge-quantizer, and torch, which exports."""
+    return versions_of("litert-torch", "ai-edge-litert", "ai-edge-quantizer", "torch")

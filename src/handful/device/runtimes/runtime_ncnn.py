@@ -1,0 +1,95 @@
+"""ncnn by way of pnnx: Android, iOS, small Linux boards.
+
+ncnn has no uint8 tensors: its network starts from a float planar Mat (3, h, w) with values 0..255, red first, and
+`load` makes it from the uint8 frame as ncnn::Mat::from_pixels(..., PIXEL_RGB, ...) does on a phone. All else, resize
+and normalisation included, is inside the network.
+
+fp16: weights are stored in half precision and widened to fp32 when loaded; the arithmetic is fp32. ncnn by default
+switches to half-precision arithmetic on phones that have it, which moves results by several percent there and
+not at all on a PC, so an app that wants these numbers must switch the three options off as `load` does.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from handful.device.runtimes.contract import Checked, Graph, Session, versions_of
+from handful.errors import CompileError, DeviceError
+
+MODULES: tuple[str, ...] = ("ncnn", "pnnx")
+EXTRA = "ncnn"
+PRECISIONS: tuple[str, ...] = ("fp32", "fp16")
+PARAM, BIN = "model.ncnn.param", "model.ncnn.bin"
+
+
+def compile(network: Any, to: Path, precision: str) -> dict[str, Any]:
+    """Write model.ncnn.param and model.ncnn.bin; see handful.device.runtimes.contract.Runtime."""
+    import pnnx
+    import torch
+
+    if not hasattr(network, "frame_hw"):
+        raise CompileError("ncnn here takes one frame and no other input; use onnxruntime or litert for this network")
+    with tempfile.TemporaryDirectory() as work:
+        planar = torch.zeros((1, 3, *network.frame_hw))
+        pnnx.export(_from_planar(network), str(Path(work) / "model.pt"), (planar,), fp16=precision == "fp16")
+        for name in (PARAM, BIN):
+            made = Path(work) / name
+            if not made.exists():
+                raise CompileError(f"pnnx wrote no {name}; its own words are in the log")
+            (to / name).write_bytes(made.read_bytes())
+    lines = (to / PARAM).read_text(encoding="utf-8").splitlines()[2:]
+    return {"layers": dict(Counter(line.split()[0] for line in lines if line.strip()))}
+
+
+def _from_planar(network: Any) -> Any:
+    from torch import Tensor, nn
+
+    class FromPlanar(nn.Module):
+        """The network, from float (1, 3, h, w)."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network
+
+        def forward(self, planar: Tensor) -> Any:
+            return self.network(planar.permute(0, 2, 3, 1))
+
+    return FromPlanar().eval()
+
+
+def load(folder: Path, *, threads: int) -> Session:
+    """A net on the CPU with `threads` threads and every half-precision option off."""
+    import ncnn
+
+    folder, graph = Path(folder), Graph.read(folder)
+    net = ncnn.Net()
+    net.opt.num_threads = threads
+    net.opt.use_vulkan_compute = False
+    net.opt.use_fp16_packed = net.opt.use_fp16_storage = net.opt.use_fp16_arithmetic = False
+    net.opt.use_bf16_storage = False
+    if net.load_param(str(folder / PARAM)) != 0 or net.load_model(str(folder / BIN)) != 0:
+        raise DeviceError(f"ncnn cannot load {folder / PARAM} with {BIN}; compile again")
+
+    def call(image: np.ndarray) -> list[np.ndarray]:
+        planar = np.ascontiguousarray(image[0].transpose(2, 0, 1), dtype=np.float32)
+        extractor = net.create_extractor()
+        extractor.input("in0", ncnn.Mat(planar).clone())  # a Mat does not keep its array alive
+        outputs = []
+        for i, name in enumerate(graph.outputs):
+            code, mat = extractor.extract(f"out{i}")
+            if code != 0:
+                raise DeviceError(f"ncnn gave no {name} (code {code})")
+            outputs.append(np.array(mat))
+        return outputs
+
+    return Checked(graph, call)
+
+
+def versions() -> dict[str, str]:
+    """Of ncnn, pnnx, and torch, which traces."""
+    return versions_of("ncnn", "pnnx", "torch")

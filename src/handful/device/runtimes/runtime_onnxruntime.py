@@ -1,0 +1,104 @@
+"""ONNX Runtime on the CPU: Android, iOS, and anything else.
+
+fp16: kernels and matrices are stored in half precision and widened to fp32 when the file is loaded (the session
+folds the casts away), so the arithmetic is fp32 on every CPU and a phone answers as a PC does.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from handful.device.runtimes.contract import Checked, Graph, Session, versions_of
+from handful.errors import DeviceError
+
+MODULES: tuple[str, ...] = ("onnx", "onnxscript", "onnxruntime")
+EXTRA = "onnxruntime"
+PRECISIONS: tuple[str, ...] = ("fp32", "fp16")
+FILE = "model.onnx"
+SMALL = 64  # elements
+
+
+def compile(network: Any, to: Path, precision: str) -> dict[str, Any]:
+    """Write model.onnx, one file with its weights inside; see handful.device.runtimes.contract.Runtime."""
+    import onnx
+    import torch
+
+    from handful.device.taps import examples
+
+    program = torch.onnx.export(
+        network,
+        examples(network),
+        input_names=list(network.input_names),
+        output_names=list(network.output_names),
+        dynamo=True,
+        opset_version=18,
+        verbose=False,
+    )
+    assert program is not None
+    model = program.model_proto
+    halved = _store_half(model.graph) if precision == "fp16" else 0
+    _strip(model)
+    onnx.save(model, str(to / FILE))
+    steps = Counter(node.op_type for node in model.graph.node)
+    return {"operators": dict(steps), "weights_stored_fp16": halved, "opset": model.opset_import[0].version}
+
+
+def _strip(model: Any) -> None:
+    """Take out what the exporter tells of each step: stack traces with the paths of this machine, a third of the bytes
+    of a compact network. Shapes between the steps follow from the input's, which stays."""
+    for part in (model.graph, *model.functions):
+        for node in part.node:
+            del node.metadata_props[:]
+            node.doc_string = ""
+        del part.metadata_props[:]
+        del part.value_info[:]
+    for value in (*model.graph.input, *model.graph.output, *model.graph.initializer):
+        del value.metadata_props[:]
+
+
+def _store_half(graph: Any) -> int:
+    """Round kernels and matrices to half precision, and widen each where it is used; returns how many."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    casts = []
+    for weight in graph.initializer:
+        name, array = weight.name, numpy_helper.to_array(weight)
+        # not the mean and scale of the normalisation, nor biases: they weigh nothing, and their error counts
+        if array.dtype == np.float32 and array.ndim > 1 and array.size >= SMALL:
+            weight.CopyFrom(numpy_helper.from_array(array.astype(np.float16), name + "_fp16"))
+            casts.append(helper.make_node("Cast", [name + "_fp16"], [name], name=name + "_widen", to=TensorProto.FLOAT))
+    for cast in reversed(casts):
+        graph.node.insert(0, cast)
+    return len(casts)
+
+
+def load(folder: Path, *, threads: int) -> Session:
+    """A session on the CPU with exactly `threads` threads, which sleep when idle."""
+    import onnxruntime
+
+    graph, file = Graph.read(folder), Path(folder) / FILE
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    # spinning threads take the cores from everything else, and on two cores made two threads slower than one
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    try:
+        session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its exceptions share no class
+        raise DeviceError(f"onnxruntime cannot load {file} ({error})") from error
+
+    names = [port.name for port in graph.inputs]
+
+    def call(*given: np.ndarray) -> list[np.ndarray]:
+        return list(session.run(list(graph.outputs), dict(zip(names, given, strict=True))))
+
+    return Checked(graph, call)
+
+
+def versions() -> dict[str, str]:
+    """Of onnx, onnxscript, onnxruntime, and torch, which exports."""
+    return versions_of("onnx", "onnxscript", "onnxruntime", "torch")

@@ -1,0 +1,1 @@
+"""Where a compiled model runs: here, in a process of its own."""

@@ -1,0 +1,289 @@
+"""A taught model: teach it from folders of photos, ask it, add to it, keep it as one ordinary network."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from handful.curate.check import ensure
+from handful.data import format_folder
+from handful.data.finding import Finding, stop
+from handful.data.images import fit, read_photo
+from handful.errors import DataError
+from handful.fewshot.embeddings import Embedder, FrontEnd, default_cache, standard_front_end
+from handful.fewshot.nemo import GAIN, VIGILANCE, Nemo, Solution, labels_of
+from handful.files import cache_home, sha256
+from handful.models import folder as folders
+from handful.models import net_taught
+from handful.models.card import Card
+from handful.progress import track, warn
+from handful.types import Image, Sample
+
+BACKBONE = "lite2"
+FRAME_HW = (448, 448)
+RULE = (
+    "the answer is the class with the largest score, or none of these when that score is larger; "
+    "scores are cosines to whitened class means times 20"
+)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model says of one photo.
+
+    label: the class, or None for "none of these". nearest: the closest class all the same. probability: softmax of
+    the answer's score among all scores. margin: nats by which the nearest class beats "none of these"; below zero
+    means none. scores: (k + 1,) float32, in nats, the last for "none of these".
+    """
+
+    label: str | None
+    nearest: str
+    probability: float
+    margin: float
+    scores: np.ndarray
+
+
+class Taught:
+    """A model in memory: the network that goes to the phone, and the NEMO that made its head."""
+
+    def __init__(self, network: Any, nemo: Nemo, embedder: Embedder, about: dict[str, Any] | None = None) -> None:
+        self.network, self.nemo, self.embedder = network, nemo, embedder
+        self.about = about or {}
+
+    @classmethod
+    def new(
+        cls,
+        backbone: str = BACKBONE,
+        *,
+        vigilance: float = VIGILANCE,
+        frame_hw: tuple[int, int] = FRAME_HW,
+        weights: Path | None = None,
+        cache: Path | None = None,
+        front_end: FrontEnd | None = None,
+    ) -> Taught:
+        """An untaught model. backbone: lite0, lite1, lite2 or timm:NAME; frame_hw: the frame the phone will give."""
+        from handful.models import backbone as backbones
+
+        built = backbones.build(backbone, weights=weights)
+        chosen = front_end or standard_front_end(built.card)
+        network = net_taught.TaughtNet(built, 1, frame_hw, chosen.rank).eval()
+        embedder = Embedder(network, cache=cache, front_end=chosen)
+        nemo = Nemo(chosen.rank, features=embedder.name, vigilance=vigilance)
+        return cls(network, nemo, embedder, {"backbone": backbone})
+
+    @classmethod
+    def load(cls, folder: Path, *, cache: Path | None = None) -> Taught:
+        """From a model folder. Raises DataError, naming the file, if anything in it is missing or not as saved."""
+        model = folders.from_folder(folder)
+        if model.meta["network"]["kind"] != "taught":
+            raise DataError(f"{folder} holds a {model.meta['network']['kind']!r} network; wanted a taught model")
+        # what the weights are was known when they were loaded first, and is kept
+        model.network.backbone.card = Card.from_json(model.meta["card"])
+        embedder = Embedder(model.network, cache=cache)
+        nemo = Nemo.load(Path(folder), features=embedder.name)
+        if list(nemo.classes) != model.classes:
+            raise DataError(f"{folder}: nemo.json and handful.json name different classes; teach the model again")
+        return cls(model.network, nemo, embedder, model.meta["about"])
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Taught classes in order of name, as the network's scores are."""
+        return self.nemo.classes
+
+    def learn(self, image: Image, label: str) -> None:
+        """Learn one photo (uint8 RGB). The head is rewritten; nothing is trained."""
+        self.nemo.learn(self.embedder.teach_vector(image), label)
+        self.refresh()
+
+    def learn_samples(self, samples: Sequence[Sample]) -> None:
+        """Learn many photos from disk, all or none of them."""
+        vectors, labels = [], []
+        for sample in track(samples, "learning", len(samples)):
+            if sample.label is None:
+                raise DataError(f"{sample.path} has no label; wanted one to learn it as")
+            vectors.append(self.embedder.teach_vector(read_photo(sample.path)))
+            labels.append(sample.label)
+        self.nemo.learn_many(np.stack(vectors), labels)
+        self.refresh()
+
+    def unlearn(self, image: Image, label: str) -> None:
+        """Take one photo back, as if it had never been learned; a class without photos is gone."""
+        self.nemo.unlearn(self.embedder.teach_vector(image), label)
+        if len(self.nemo):
+            self.refresh()
+
+    def refresh(self) -> Solution:
+        """Rewrite the network's head from what NEMO knows now."""
+        import torch
+        from torch import nn
+
+        solution, front = self.nemo.solve(), self.embedder.front_end
+        head, classes = self.network.head, len(solution.classes)
+        whiten = solution.whiten @ front.projection.T.astype(np.float64)
+        # the cosine does not see how long the vector is, so the whole map may be scaled to sit well inside float16
+        whiten /= np.abs(whiten).max()
+        if head.classify.out_features != classes + 1:
+            head.classify = nn.Linear(solution.whiten.shape[0], classes + 1)
+        rows = np.concatenate([solution.prototypes * GAIN, np.zeros((1, len(solution.whiten)))])
+        bias = np.array([0.0] * classes + [solution.none * GAIN])
+        with torch.no_grad():
+            head.whiten.weight.copy_(torch.from_numpy(whiten))
+            head.whiten.bias.copy_(torch.from_numpy(-whiten @ front.centre.astype(np.float64)))
+            head.classify.weight.copy_(torch.from_numpy(rows))
+            head.classify.bias.copy_(torch.from_numpy(bias))
+        return solution
+
+    def scores(self, image: Image) -> np.ndarray:
+        """(k + 1,) float32: what the network itself says of a photo of any size."""
+        import torch
+
+        frame = fit(image.rgb_u8, self.network.frame_hw)
+        with torch.inference_mode():
+            out = self.network(torch.from_numpy(np.ascontiguousarray(frame[None])))
+        return np.asarray(out.numpy()[0])
+
+    def recognise(self, image: Image) -> Answer:
+        """The answer for one photo."""
+        return answer(self.scores(image), self.classes)
+
+    def save(self, folder: Path, *, data: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Write the model folder, whole or not at all. data: what it was taught from, for the record."""
+        self.refresh()
+        card = self.network.backbone.card
+        height, width = self.network.frame_hw
+        return folders.save_folder(
+            folder,
+            self.network,
+            kind="taught",
+            args={
+                "backbone": card.name,
+                "frame_hw": [height, width],
+                "rank": self.embedder.front_end.rank,
+            },
+            classes=list(self.classes),
+            preprocessing={
+                "frame_hw": [height, width],
+                "colour_order": "RGB",
+                "dtype": "uint8",
+                "layout": "NHWC",
+                "before_the_graph": "squash the photo to frame_hw: bilinear, antialiased, aspect not kept",
+                "in_the_graph": f"average pooling by {self.network.resize.pool}, bilinear to {card.size_px}x"
+                f"{card.size_px} (half-pixel centres), then (x / 255 - mean) / std",
+                "mean": list(card.mean),
+                "std": list(card.std),
+            },
+            about={
+                "outputs": {"scores": "one a class in order of `classes`, then none of these; nats; softmax allowed"},
+                "rule": RULE,
+                "card": card.to_json(),
+                "about": {**self.about, "vigilance": self.nemo.vigilance, "samples": self.nemo.counts, **(data or {})},
+            },
+            beside=self.nemo.save,
+        )
+
+
+def answer(scores: np.ndarray, classes: Sequence[str]) -> Answer:
+    """Read one row of scores (k + 1,) as an Answer."""
+    exp = np.exp(scores - scores.max())
+    label = labels_of(scores[None], classes)[0]
+    best = int(np.argmax(scores[:-1]))
+    probability = exp[best if label is not None else -1] / exp.sum()
+    return Answer(label, classes[best], float(probability), float(scores[best] - scores[-1]), scores)
+
+
+def teach(
+    photos: Path,
+    out: Path,
+    *,
+    backbone: str = BACKBONE,
+    vigilance: float | None = None,
+    frame_hw: tuple[int, int] = FRAME_HW,
+    classes: Sequence[str] | None = None,
+    flat: bool = False,
+    add: bool = False,
+    overwrite: bool = False,
+    weights: Path | None = None,
+    allow: Sequence[str] = (),
+    cache: Path | None = None,
+) -> dict[str, Any]:
+    """Teach a model from photos: a folder a class (or, flat, one photo a class named after it).
+
+    Every photo is checked before the first is learned (data.check); allow: codes of errors to go on with. add: teach
+    an existing model more. overwrite: replace an existing one. vigilance: None keeps the model's own.
+    Returns a JSON object. Raises DataError or UnknownName; an existing model is then as it was.
+    """
+    out = Path(out)
+    if add and overwrite:
+        raise DataError("--add and --overwrite exclude each other: add to the model, or replace it?")
+    if out.exists() and not add and not overwrite:
+        raise DataError(f"{out} exists; use --add to teach it more, --overwrite to replace it, or another --out")
+    if overwrite and out.exists() and not (out / folders.META).exists():
+        raise DataError(f"{out} exists and is not a model folder, so it is not overwritten; choose another --out")
+    samples, warnings = checked_photos(photos, classes=classes, flat=flat, allow=allow, keep=cache is not None)
+    if any(sample.split for sample in samples):
+        raise DataError(
+            f"{photos} is split into {', '.join(sorted({s.split or '' for s in samples}))}; name one of them"
+        )
+    for text in warnings:
+        warn(text)
+    began = time.monotonic()
+    if add:
+        model = Taught.load(out, cache=cache)
+        if vigilance is not None:
+            model.nemo.vigilance = vigilance
+    else:
+        model = Taught.new(
+            backbone,
+            vigilance=VIGILANCE if vigilance is None else vigilance,
+            frame_hw=frame_hw,
+            weights=weights,
+            cache=cache,
+        )
+    model.learn_samples(samples)
+    before = model.about.get("data_sha256", [])
+    meta = model.save(out, data={"data_sha256": [*before, format_folder.digest(samples)]})
+    return {
+        "schema_version": 1,
+        "model": str(out),
+        "classes": list(model.classes),
+        "samples": model.nemo.counts,
+        "learned": len(samples),
+        "vigilance": model.nemo.vigilance,
+        "backbone": meta["card"]["name"],
+        "bytes": (out / folders.WEIGHTS).stat().st_size,
+        "warnings": warnings,
+        "model_sha256": sha256(out / folders.WEIGHTS),
+        "seconds": round(time.monotonic() - began, 2),
+    }
+
+
+def checked_photos(
+    photos: Path,
+    *,
+    classes: Sequence[str] | None = None,
+    flat: bool = False,
+    allow: Sequence[str] = (),
+    quiet: Sequence[str] = (),
+    keep: bool = True,
+) -> tuple[list[Sample], list[str]]:
+    """The photos of a folder per class after a check of all of them, and its warnings.
+
+    allow: codes of errors to go on with; what they concern is left out. Raises DataError on any other error.
+    """
+
+    def tell(finding: Finding) -> None:
+        if finding.code not in allow:
+            stop(finding)
+
+    told = ensure(photos, format="folder", allow=allow, quiet=quiet, cache=cache_home() if keep else None, flat=flat)
+    return list(format_folder.read(photos, tell=tell, classes=classes, flat=flat)), told
+
+
+def cache_folder(use: bool = True) -> Path | None:
+    """The features' cache, or None."""
+    return default_cache() if use else None

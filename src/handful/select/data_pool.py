@@ -1,0 +1,172 @@
+"""A data set as three sets of photos, none in two: to teach from, to choose by, to report on."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from handful.data import formats
+from handful.detection import score_threshold
+from handful.detection.background import Background, away
+from handful.detection.background import of as background_of
+from handful.detection.embedder import Look
+from handful.detection.irene import RIDGE, Irene
+from handful.detection.scoring import TOLD
+from handful.errors import DataError
+from handful.fewshot.nemo import Nemo, Solution
+from handful.progress import warn
+from handful.select.feature_cache import Kept, kept
+from handful.training.loader_segment import SPLITS
+from handful.training.source import checked
+from handful.types import Sample
+
+TEACH, TUNE = 0.6, 0.2  # of all photos, where the data has no split; with a val split TEACH of train, the rest to tune
+LEAST_PHOTOS = 2  # of each set
+
+
+def three(samples: Iterable[Sample], seed: int = 0) -> tuple[list[Sample], list[Sample], list[Sample], str]:
+    """(teach, tune, report, how in words).
+
+    With a train split and a val (else test) split: train divided by photos, the other reported on. Without: all photos
+    divided. Photos nobody looked at are left out. Raises DataError for fewer photos than that needs.
+    """
+    of: dict[str, list[Sample]] = {}
+    for sample in samples:
+        if sample.objects is not None:
+            of.setdefault(SPLITS.get(sample.split or "", sample.split or ""), []).append(sample)
+    other = next((name for name in ("val", "test") if name in of), None)
+    if "train" in of and other:
+        first, last = _cut(of["train"], (TEACH,), seed)
+        found, how = (first, last, of[other]), f"train divided by photos, seed {seed}; {other}"
+    else:
+        every = [s for rows in of.values() for s in rows]
+        one, two, three_ = _cut(every, (TEACH, TUNE), seed)
+        found, how = (one, two, three_), f"all photos divided, seed {seed}"
+    if min(len(part) for part in found) < LEAST_PHOTOS:
+        raise DataError(f"{' + '.join(str(len(p)) for p in found)} photos with boxes to teach, tune and report; wanted "
+                        f"{LEAST_PHOTOS} of each at least")  # fmt: skip
+    return (*found, how)
+
+
+def _cut(samples: Sequence[Sample], shares: Sequence[float], seed: int) -> list[list[Sample]]:
+    order = np.random.default_rng((seed, 3)).permutation(len(samples))
+    ends = [round(sum(shares[: i + 1]) * len(samples)) for i in range(len(shares))]
+    return [[samples[i] for i in sorted(part.tolist())] for part in np.split(order, ends)]
+
+
+@dataclass(frozen=True, eq=False)
+class Pool:
+    """Three sets of kept photos, and what is needed to teach from them. how: the division in words; dim, features: as
+    Nemo's; about: JSON, the source of boxes and the look."""
+
+    teach: tuple[Kept, ...]
+    tune: tuple[Kept, ...]
+    report: tuple[Kept, ...]
+    how: str
+    dim: int
+    features: str
+    about: dict[str, Any]
+
+
+def read(
+    data: Path, *, proposals: str | None = None, look: Look | None = None, seed: int = 0, format: str | None = None,
+    allow: Sequence[str] = (), cache: Path | None = None, **options: Any,
+) -> tuple[Pool, Irene]:  # fmt: skip
+    """A data set looked at, or read from what was kept, and the detector that looked. All as in teaching.teach."""
+    dataset, _ = checked(data, format=format or formats.with_boxes(data), allow=allow, main=True, **options)
+    *parts, how = three(dataset, seed)
+    irene = Irene.new(proposals, look=look)
+    names = ("the teach pool", "photos to tune by", "photos to report on")
+    teach, tune, report = (tuple(kept(part, irene.eye, irene.describer, cache, what=f"looking at {name}"))
+                           for part, name in zip(parts, names, strict=True))  # fmt: skip
+    about = {"proposals": irene.eye.about, "look": str(irene.describer.how), "features": irene.describer.name}
+    return Pool(teach, tune, report, how, irene.describer.dim, irene.describer.name, about), irene
+
+
+Place = tuple[int, int]  # which photo of a set, which thing in it
+
+
+def places(photos: Sequence[Kept]) -> dict[str, list[Place]]:
+    """{class: its things that can be learned}, in order of name."""
+    found: dict[str, list[Place]] = {}
+    for i, one in enumerate(photos):
+        for j in np.flatnonzero(one.learnable).tolist():
+            found.setdefault(one.truth.names[j], []).append((i, j))
+    return {name: found[name] for name in sorted(found)}
+
+
+def drawn(there: Mapping[str, Sequence[Place]], most: int, seed: int) -> dict[str, list[Place]]:
+    """At most `most` of each class, by seed; fewer are always among more, and other classes do not matter."""
+    found = {}
+    for name, rows in there.items():
+        order = np.random.default_rng((seed, zlib.crc32(name.encode()))).permutation(len(rows))
+        found[name] = [rows[i] for i in order[:most].tolist()]
+    return found
+
+
+def taught(photos: Sequence[Kept], picked: Mapping[str, Sequence[Place]], ridge: float = RIDGE) -> Nemo:
+    """A NEMO that has learned these things. Raises DataError for none."""
+    rows = [(name, place) for name, own in picked.items() for place in own]
+    if not rows:
+        raise DataError("no box to learn from")
+    nemo = Nemo(photos[0].taught.shape[1], ridge=ridge)
+    nemo.learn_many(np.stack([photos[i].taught[j] for _, (i, j) in rows]), [name for name, _ in rows])
+    return nemo
+
+
+@dataclass(frozen=True, eq=False)
+class Learned:
+    """All that a detector knows, ready to be asked: NEMO's constants, the background, if it has learned one, and the
+    score from which it tells."""
+
+    solution: Solution
+    background: Background | None = None
+    told_from: float = TOLD
+
+
+def learned(photos: Sequence[Kept], picked: Mapping[str, Sequence[Place]], *, exhaustive: bool = True) -> Learned:
+    """What Irene would know that was taught these things. exhaustive: as in Irene.learn."""
+    solution = taught(photos, picked).solve()
+    if not exhaustive:
+        return Learned(solution)
+    names, rows = set(picked), []
+    for i in sorted({i for own in picked.values() for i, _ in own}):
+        one = photos[i]
+        known = one.truth.boxes[[name in names for name in one.truth.names]]
+        rows.append(one.vectors[away(one.boxes, known)])
+    return Learned(solution, background_of(np.concatenate(rows)))
+
+
+def told_from(
+    photos: Sequence[Kept], picked: Mapping[str, Sequence[Place]], *, seed: int = 0, exhaustive: bool = True
+) -> float:  # fmt: skip
+    """The score from which a detector that was taught these things would tell, as teaching.teach finds it."""
+    if not exhaustive:
+        return TOLD
+    there, trials = sorted({i for own in picked.values() for i, _ in own}), []
+    for at in score_threshold.chosen(len(there), seed):
+        one = photos[there[at]]
+        truth = one.truth.only([name in picked for name in one.truth.names])
+        trials.append(score_threshold.Trial(there[at], one.boxes, one.quality, one.scale, one.vectors, truth))
+
+    def without(out: frozenset[Hashable]) -> score_threshold.Known | None:
+        rest = {name: kept for name, own in picked.items() if (kept := [p for p in own if p[0] not in out])}
+        if not rest:
+            return None
+        known = learned(photos, rest)
+        return known.solution, known.background
+
+    return score_threshold.told_from(trials, without)
+
+
+def tell_short(there: Mapping[str, Sequence[Place]], most: int) -> None:
+    """Warn of classes that have fewer boxes than are to be taught."""
+    few = [name for name, rows in there.items() if len(rows) < most]
+    if few:
+        warn(f"{len(few)} of {len(there)} classes have fewer than {most} boxes in the teach pool, so they stop growing "
+             f"before: {', '.join(few[:8])}")  # fmt: skip

@@ -1,0 +1,122 @@
+"""What a detector sees in the photos of a data set, computed once and kept: boxes, what lies in them, what is taught.
+
+Looking costs a second a photo; teaching NEMO from what is kept, and asking it again at another vigilance, a fraction of
+a millisecond. So whatever asks the same photos many times (heatmap.py, regimen.py) asks these.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from handful.detection.contract import Eye
+from handful.detection.embedder import Describer
+from handful.detection.evaluate import Truth, truth_of
+from handful.detection.irene import LOOKED_AT
+from handful.detection.teaching import SIDE_PX
+from handful.errors import DataError
+from handful.files import cache_home, read_tensors, write_tensors
+from handful.progress import track
+from handful.training.loader_segment import photo_of
+from handful.types import Sample
+
+VERSION = 1
+KEYS = ("boxes", "quality", "scale", "vectors", "things", "taught")
+
+
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """One photo, all that is needed to teach from it and to ask about it.
+
+    name: of the photo; sample: where it is; size_wh: px; truth: the n things the labels say. boxes (m, 4) float64 px,
+    quality (m,), scale (m,): as Seen; vectors: (m, dim) float32, what lies in each. taught: (n, dim) float64, what lies
+    in each thing's own box and in its mirror image, as Irene.learn learns it and Irene.recognise asks about it.
+    """
+
+    sample: Sample
+    size_wh: tuple[int, int]
+    truth: Truth
+    boxes: np.ndarray
+    quality: np.ndarray
+    scale: np.ndarray
+    vectors: np.ndarray
+    taught: np.ndarray
+
+    @property
+    def name(self) -> str:
+        """Of the photo."""
+        return self.sample.name or self.sample.path.name
+
+    @property
+    def learnable(self) -> np.ndarray:
+        """(n,) bool: things that can be learned from: no crowds, no side below 4 px."""
+        sides = self.truth.boxes[:, 2:] - self.truth.boxes[:, :2]
+        return np.asarray(~self.truth.crowd & (sides >= SIDE_PX).all(axis=1))
+
+
+def look(sample: Sample, eye: Eye, describer: Describer, folder: Path | None) -> Kept:
+    """One photo, from the folder where it was kept, else looked at and then kept there.
+
+    A photo is known by its pixels, so it may be renamed or moved; a file that is damaged, or whose boxes are not those
+    of today's labels, is made again. Raises DataError naming the photo when it cannot be read.
+    """
+    rgb = photo_of(sample).rgb_u8
+    size = (rgb.shape[1], rgb.shape[0])
+    truth = truth_of(sample, size)
+    path = None
+    if folder is not None:
+        known = hashlib.sha256(repr(rgb.shape).encode() + rgb.tobytes()).hexdigest()
+        path = folder / f"{known}.safetensors"
+        held = _read(path, truth, describer.dim)
+        if held is not None:
+            return Kept(sample, size, truth, *(held[key] for key in KEYS if key != "things"))
+    seen = eye.look(rgb, LOOKED_AT)
+    boxes = seen.xyxy_px[:LOOKED_AT]
+    made = {
+        "boxes": boxes, "quality": seen.quality[:LOOKED_AT], "scale": seen.scale[:LOOKED_AT],
+        "vectors": describer.vectors(rgb, boxes, seen).astype(np.float32), "things": truth.boxes,
+        "taught": describer.both_ways(rgb, truth.boxes, seen),
+    }  # fmt: skip
+    if path is not None:
+        write_tensors(path, made)
+    return Kept(sample, size, truth, *(made[key] for key in KEYS if key != "things"))
+
+
+def _read(path: Path, truth: Truth, dim: int) -> dict[str, np.ndarray] | None:
+    if not path.exists():
+        return None
+    try:
+        held = read_tensors(path)
+    except DataError:
+        return None  # damaged: made again
+    fits = set(KEYS) <= set(held) and held["vectors"].shape[1:] == held["taught"].shape[1:] == (dim,)
+    return held if fits and np.array_equal(held["things"], truth.boxes) else None
+
+
+def kept(
+    samples: Sequence[Sample], eye: Eye, describer: Describer, cache: Path | None = None, *, what: str = "looking"
+) -> list[Kept]:
+    """All photos, in order. cache: a folder; each photo is kept there as soon as it was looked at, so that what was
+    stopped goes on. None for nowhere."""
+    return list(_each(samples, eye, describer, cache, what))
+
+
+def _each(samples: Sequence[Sample], eye: Eye, describer: Describer, cache: Path | None, what: str) -> Iterator[Kept]:
+    folder = cache / folder_of(describer) if cache is not None else None
+    for sample in track(samples, what, len(samples)):
+        yield look(sample, eye, describer, folder)
+
+
+def folder_of(describer: Describer) -> str:
+    """A folder's name for all that shapes what is seen."""
+    return hashlib.sha256(f"{describer.name} {LOOKED_AT} {VERSION}".encode()).hexdigest()[:16]
+
+
+def default_cache() -> Path | None:
+    """Where it is kept unless told otherwise; see files.cache_home."""
+    home = cache_home()
+    return home / "seen" if home is not None else None

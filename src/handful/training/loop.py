@@ -1,0 +1,278 @@
+"""The course of a training, whatever is trained: batch after batch, measured, kept, and resumed to the bit."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import math
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from handful.errors import DataError
+from handful.files import sha256, write_tensors
+from handful.models.folder import META, WEIGHTS
+from handful.pick import need
+from handful.progress import note, track
+from handful.training import checkpoint, weights
+from handful.training.config import Plan
+from handful.training.curves import write_csv
+from handful.training.distributed import Crew, dtype_of, made_with
+from handful.training.schedule import Ema, factor
+
+CSV, LOCK, EVENTS = "metrics.csv", "lock", "events"
+Measures = dict[str, float | None]
+
+
+class Batches(Protocol):
+    """Batches of an epoch, the same whenever they are asked for."""
+
+    @property
+    def batch(self) -> int:
+        """Photos in a batch."""
+
+    def __len__(self) -> int: ...
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Any]:
+        """The batches of an epoch from number `start` on."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a recipe gives to `train`.
+
+    wrap: the network as a module that `loss` calls. loss: (that module, a batch) -> scalar float32. judge: (network in
+    eval mode, at most so many photos or None for all) -> (measures by name, the one the best weights are chosen by);
+    None where nothing is measured; judged: how many photos it goes through. photos: the names of a batch's photos;
+    tensors: a batch as arrays, kept when the loss is no number.
+    """
+
+    batches: Batches
+    wrap: Callable[[Any], torch.nn.Module]
+    loss: Callable[[Any, Any], torch.Tensor]
+    photos: Callable[[Any], list[str]]
+    tensors: Callable[[Any], dict[str, np.ndarray]]
+    judge: Callable[[Any, int | None], tuple[Measures, float | None]] | None = None
+    judged: int = 0
+    score: str = ""
+
+
+@contextlib.contextmanager
+def reserved(out: Path, *, resume: bool, overwrite: bool, crew: Crew) -> Iterator[Path]:
+    """The folder of the run that makes `out`, held against a second one; what is to be replaced is removed.
+
+    Raises DataError when the run may not write there.
+    """
+    place = out.with_name(f"{out.name}.run")
+    if resume and overwrite:
+        raise DataError("--resume and --overwrite exclude each other: go on, or begin anew?")
+    if out.exists() and not (out / META).exists():
+        raise DataError(f"{out} exists and is not a model folder, so it is not written over; choose another --out")
+    if not resume and not overwrite and (out.exists() or checkpoint.checkpoints(place)):
+        there = out if out.exists() else place
+        raise DataError(f"{there} exists; use --resume to go on, --overwrite to begin anew, or another --out")
+    if resume and not checkpoint.checkpoints(place) and out.exists():
+        raise DataError(f"{out} is finished and {place} has no checkpoint to go on from; use --overwrite to begin anew")
+    if not crew.main:
+        crew.wait()
+        yield place
+        return
+    filelock = need("filelock", "train")
+    place.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(place / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout as error:
+        raise DataError(f"another run is writing to {place}; wait for it, stop it, or choose another --out") from error
+    try:
+        # what was left by a run that was killed while it wrote, or everything
+        for left in place.iterdir() if overwrite else [*place.glob(".*.part"), *place.glob(".*.old")]:
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            elif left.name != LOCK:
+                left.unlink()
+        crew.wait()
+        yield place
+    finally:
+        lock.release()
+
+
+def hash_of(model: Path | None) -> str | None:
+    """SHA-256 of a model folder's weights; None for no model."""
+    return sha256(Path(model) / WEIGHTS) if model is not None else None
+
+
+def train(
+    task: Task, network: Any, speed: Mapping[str, float], plan: Plan, crew: Crew, place: Path, *,
+    config: dict[str, Any], data_sha256: str, freeze: Sequence[str] = (), resume: bool = False,
+    clock: Callable[[], float],
+) -> checkpoint.State:  # fmt: skip
+    """Train `network` by `plan`; returns where it ended, the network then has the weights to keep, in eval mode.
+
+    speed: factor of the learning rate of each parameter (weights.rates). config: what a resumed run must have the
+    same. To be called within devices.settled. Raises DataError when the loss is no number, naming the photos, when a
+    checkpoint cannot be written, or when a run is resumed otherwise than it was begun.
+    """
+    optimizer = plan.made(weights.groups(network, speed, plan.lr, plan.weight_decay, plan.lr_bias))
+    model = crew.shared(task.wrap(network))
+    mean = Ema(network.state_dict(), plan.ema) if plan.ema is not None else None
+    batches, now = task.batches, made_with(crew.device)
+    if resume and checkpoint.checkpoints(place):
+        last = checkpoint.load(place)
+        at = last.state
+        checkpoint.same_config(at, config, data_sha256, now)
+        network.load_state_dict(last.weights)
+        optimizer.load_state_dict(last.optimizer)
+        if mean is not None and last.ema is not None:
+            mean.tensors = {key: value.to(crew.device) for key, value in last.ema.items()}
+            mean.updates = at.ema_updates
+        checkpoint.set_random_state(last.random)
+        note(f"going on from {last.folder}: epoch {at.epoch + 1} of {at.epochs}, batch {at.batch + 1}")
+    else:
+        at = checkpoint.State(config, data_sha256, now, plan.epochs or _epochs_in(task, network, plan, crew, clock))
+    total = at.epochs * math.ceil(len(batches) / plan.accumulate)
+    rising = min(round(plan.warmup * total), total - 1)
+    began = clock() - at.seconds
+
+    weights.train_mode(network, freeze)
+    left = at.epochs * len(batches) - at.epoch * len(batches) - at.batch
+    with events(place / EVENTS, at, plan.tensorboard and crew.main) as tell:
+        for batch in track(_from(batches, at), "training", left):
+            with autocast(plan.precision, crew), crew.together():
+                value = task.loss(model, batch)
+            window = min(plan.accumulate, len(batches) - at.batch // plan.accumulate * plan.accumulate)
+            (value / window).backward()
+            found = crew.total(float(value.detach())) / crew.world
+            at.batch += 1
+            norm, rate = 0.0, factor(at.step, total, kind=plan.schedule, warmup=rising)
+            if at.batch % plan.accumulate == 0 or at.batch == len(batches):
+                gradient = torch.nn.utils.clip_grad_norm_(network.parameters(), plan.clip if plan.clip else math.inf)
+                norm = float(gradient)
+            if not math.isfinite(found) or not math.isfinite(norm):
+                _stop_for_nan(place, at, found, norm, task, batch, plan.lr * rate)
+            at.sums = {k: at.sums.get(k, 0.0) + v for k, v in (("loss", found), ("batches", 1.0))}
+            if at.batch % plan.accumulate and at.batch != len(batches):
+                continue
+            for group in optimizer.param_groups:
+                group["lr"] = group["base"] * rate
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            at.step += 1
+            if mean is not None:
+                mean.update(network.state_dict())
+                at.ema_updates = mean.updates
+            ended = at.batch == len(batches)
+            at.seconds = round(clock() - began, 3)
+
+            # the end of an epoch: measure, note, keep
+            if ended:
+                row: dict[str, Any] = {"epoch": at.epoch + 1, "step": at.step, "lr": plan.lr * rate,
+                                       "seconds": at.seconds, "loss": at.sums["loss"] / at.sums["batches"]}  # fmt: skip
+                at.epoch, at.batch, at.sums = at.epoch + 1, 0, {}
+                if crew.main and task.judge is not None and (at.epoch % plan.every == 0 or at.epoch == at.epochs):
+                    kept = mean.tensors if mean is not None else network.state_dict()
+                    measures, score = _judged(network, kept, task)
+                    row |= measures
+                    if plan.keep == "best" and score is not None and (at.best is None or score > at.best["score"]):
+                        at.best = {"step": at.step, "epoch": at.epoch, "score": score}
+                        checkpoint.save_best(place, at.step, kept)
+                at.history = [*at.history, row]
+                if crew.main:
+                    _say(at, row, task.score)
+                    write_csv(place / CSV, at.history)
+                    tell(row)
+            if crew.main and (ended or (plan.save_every and at.step % plan.save_every == 0)):
+                tensors = mean.tensors if mean is not None else None
+                checkpoint.save(place, at, network.state_dict(), tensors, optimizer.state_dict())
+            crew.wait()
+    kept = mean.tensors if mean is not None else network.state_dict()
+    network.load_state_dict(checkpoint.load_best(place, at) if crew.main and at.best is not None else kept)
+    network.eval()
+    return at
+
+
+def autocast(precision: str, crew: Crew) -> Any:
+    """A context in which what may be computed in less than float32 is."""
+    computed_in = dtype_of(precision)
+    return torch.autocast(crew.device.type, computed_in) if computed_in else nullcontext()
+
+
+def _epochs_in(task: Task, network: Any, plan: Plan, crew: Crew, clock: Callable[[], float]) -> int:
+    """How many epochs fit: a few batches are timed on a copy, so that all that follows depends on no clock."""
+    trial = copy.deepcopy(network).to(crew.device).train()
+    model, seconds = task.wrap(trial), []
+    with torch.random.fork_rng():
+        for _, batch in zip(range(4), task.batches.epoch(0), strict=False):
+            began = clock()
+            with autocast(plan.precision, crew):
+                task.loss(model, batch).backward()
+            seconds.append(clock() - began)
+        began = clock()
+        if task.judge is not None:
+            task.judge(trial.eval(), 1)
+    judging = (clock() - began) * task.judged / plan.every
+    # the first one also pays for memory and caches; the optimiser and the mean of the weights cost some more
+    batch_s = float(np.median(seconds[1:] or seconds)) * 1.1
+    minutes = plan.minutes or 0.0
+    epochs = max(1, int(crew.total(minutes * 60 / max(1e-9, batch_s * len(task.batches) + judging)) / crew.world))
+    note(f"{epochs} epochs fit into about {minutes:g} minutes ({batch_s:.2f} s a batch of {task.batches.batch})")
+    return epochs
+
+
+def _from(batches: Batches, at: checkpoint.State) -> Iterator[Any]:
+    for epoch in range(at.epoch, at.epochs):
+        yield from batches.epoch(epoch, at.batch)
+
+
+def _judged(network: Any, tensors: Mapping[str, torch.Tensor], task: Task) -> tuple[Measures, float | None]:
+    """Measures on val, by a copy with these weights: the network that is trained is left as it is."""
+    assert task.judge is not None
+    judge = copy.deepcopy(network)
+    judge.load_state_dict(tensors)
+    return task.judge(judge.eval(), None)
+
+
+def _stop_for_nan(
+    place: Path, at: checkpoint.State, loss: float, norm: float, task: Task, batch: Any, lr: float
+) -> None:
+    what = f"the loss became {loss}" if not math.isfinite(loss) else f"the gradient's norm became {norm} (loss {loss})"
+    kept = place / f"nan-{at.step:08d}.safetensors"
+    write_tensors(kept, task.tensors(batch))
+    raise DataError(
+        f"{what} in epoch {at.epoch + 1}, batch {at.batch}, at learning rate {lr:g}; the photos were "
+        f"{', '.join(task.photos(batch))}, the batch is kept in {kept}; try a lower --lr, or look at those photos"
+    )
+
+
+def _say(at: checkpoint.State, row: Mapping[str, Any], score: str) -> None:
+    left = at.seconds / at.epoch * (at.epochs - at.epoch)
+    value = row.get(score)
+    told = "" if value is None else f", {score.replace('_', ' ')} {100 * value:.2f} %"
+    note(f"epoch {at.epoch} of {at.epochs}: loss {row['loss']:.4f}{told}, {left / 60:.1f} min left")
+
+
+@contextlib.contextmanager
+def events(folder: Path, at: checkpoint.State, wanted: bool) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+    """A call that hands a row of the history to TensorBoard; one that does nothing unless it was asked for."""
+    if not wanted:
+        yield lambda row: None
+        return
+    need("tensorboard", "tensorboard")
+    writer = need("torch.utils.tensorboard", "tensorboard").SummaryWriter(str(folder), purge_step=at.epoch + 1)
+
+    def tell(row: Mapping[str, Any]) -> None:
+        for name, value in row.items():
+            if isinstance(value, float):
+                writer.add_scalar(name, value, row["epoch"])
+        writer.flush()
+
+    try:
+        yield tell
+    finally:
+        writer.close()

@@ -1,0 +1,207 @@
+"""A detector as graphs: each computes what its part of the detector does, and the plan says what is between them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import handful.detection
+from handful.data.sample_images import sample_photo
+from handful.detection import graphs
+from handful.detection import irene as of
+from handful.detection.background import Background
+from handful.detection.contract import EyeGraph
+from handful.detection.embedder import Look
+from handful.detection.irene import Irene, nats_of
+from handful.detection.letterbox import best_boxes, letterbox, on_frame, on_photo
+from handful.detection.multiscale import Scales
+from handful.detection.proposer_nanodet import Nanodet, pooled
+from handful.detection.scoring import CLASSES_A_BOX, TOLD
+from handful.errors import DataError
+from handful.fewshot.embeddings import FrontEnd, unit
+from handful.fewshot.nemo import GAIN
+from handful.models.nanodet import NanoDet
+
+EYES = str(Path(__file__).parent / "proposers")
+BOXES = [[0, 0, 64, 64.0], [3.3, 40.1, 4.4, 63.9], [60, 0, 64, 1], [10, 10, 10.5, 10.5], [7, 21, 50, 33]]
+
+
+@pytest.fixture(autouse=True)
+def known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handful.detection, "__path__", [*handful.detection.__path__, EYES])
+
+
+def taught(eye: str = "dots", **look: Any) -> Irene:
+    irene = Irene.new(eye, look=Look(**{"backbone": None, "share": 1, **look}))
+    for name in ("cat", "coffee", "rocket"):
+        rgb = sample_photo(name).rgb_u8
+        high, wide = rgb.shape[:2]
+        boxes = np.array([[0, 0, wide, high], [wide / 4, high / 4, wide * 0.8, high * 0.9]])
+        irene.learn(rgb, boxes, [name, name], name)
+    return irene
+
+
+def boxes_of(seed: int, side: float) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    low = rng.uniform(0, side - 2, (80, 2))
+    return np.concatenate([low, np.minimum(low + rng.uniform(0.5, side, (80, 2)), side)], 1)
+
+
+@pytest.mark.parametrize("points", [1, 2, 6])
+def test_roi_means_are_roi_aligns(points: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("handful.detection.roi.GRID", points)
+    maps = [torch.randn(1, c, side, side, generator=torch.manual_seed(c)) for c, side in ((5, 16), (3, 8), (4, 2))]
+    boxes = np.concatenate([np.array(BOXES), boxes_of(0, 64)])
+    want = pooled(maps, boxes, [4, 8, 32])
+    given = torch.from_numpy(boxes).float()
+    got = graphs.RoiMeans([16, 8, 2], [4, 8, 32], points)(*maps, given).numpy()
+    assert got.shape == want.shape == (len(boxes), 12) and np.abs(want).max() > 1
+    np.testing.assert_allclose(got, want, atol=2e-5)
+    wrong = graphs.RoiMeans([16, 8, 2], [4, 8, 16], points)(*maps, given).numpy()
+    assert np.abs(wrong - want).max() > 0.1
+
+
+def test_shares_of_cells_are_shares() -> None:
+    means = graphs.RoiMeans([16], [4], 6)
+    low, high = torch.tensor([[0.0], [63.5]]), torch.tensor([[64.0], [64.0]])
+    shares = means.shares(low, high, torch.arange(16.0), 4.0)
+    assert torch.allclose(shares.sum(1), torch.ones(2)) and shares[1, 15] == 1 and (shares >= 0).all()
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_a_front_end_as_a_layer(signed: bool) -> None:
+    rng = np.random.default_rng(0)
+    front = FrontEnd(rng.normal(size=9).astype(np.float32), np.linalg.qr(rng.normal(size=(9, 4)))[0].astype(np.float32))
+    features = rng.normal(size=(20, 9)).astype(np.float32)
+    given = features if signed else np.abs(features)
+    got = graphs.Front(front, signed=signed)(torch.from_numpy(given)).detach().numpy()
+    np.testing.assert_allclose(got, front(given), atol=1e-6)
+
+
+def test_the_head_says_what_nemo_says() -> None:
+    irene = taught()
+    solution, rng = irene.solution(), np.random.default_rng(1)
+    part = unit(rng.normal(size=(7, irene.nemo.dim)))
+    background = Background(unit(rng.normal(size=(3, irene.nemo.dim))))
+    plain = graphs.Head(solution, {"of_eye": irene.nemo.dim}, {"of_eye": 1.0}, 7)
+    assert (plain(torch.from_numpy(part).float())[2] == -1).all()
+    head = graphs.Head(solution, {"of_eye": irene.nemo.dim}, {"of_eye": 1.0}, 7, background)
+    vectors, nats, below = (out.detach().numpy() for out in head(torch.from_numpy(part).float()))
+    np.testing.assert_allclose(below[:, 0], background.none(solution, part), atol=1e-5)
+    np.testing.assert_allclose(vectors, part, atol=1e-6)
+    np.testing.assert_allclose(nats, nats_of(solution, part), atol=1e-4)
+    assert np.abs(nats).max() > 1
+
+
+@pytest.mark.parametrize(
+    ("look", "names"),
+    [
+        ({}, ["propose", "features", "head"]),
+        ({"backbone": "lite0", "share": 0.4, "side_px": 32}, ["propose", "features", "crops", "head"]),
+        ({"backbone": "lite0", "share": 0, "side_px": 32}, ["propose", "crops", "head"]),
+    ],
+)
+def test_which_graphs_a_detector_has(look: dict[str, Any], names: list[str]) -> None:
+    irene = taught(**look)
+    found = graphs.parts(irene, at_once=3)
+    assert list(found) == names and all(not part.training for part in found.values())
+    told = graphs.plan(irene, at_once=3)
+    assert (told["crops"] is None) == ("crops" not in names) and told["features"] == ("features" in names)
+    if "crops" in names:
+        assert told["crops"]["at_once"] == 3 and found["crops"].examples()[0].shape == (3, 32, 32, 3)
+
+
+def test_the_plan_holds_every_constant() -> None:
+    irene = taught()
+    told = graphs.plan(irene)
+    assert json.loads(json.dumps(told)) == told
+    assert told["classes"] == ["cat", "coffee", "rocket"] and told["frame"]["side_px"] == 64
+    assert told["boxes"] == {"first": 64, "overlap": 0.5, "most": of.LOOKED_AT, "again": None}
+    answer = told["answer"]
+    assert (answer["gain"], answer["classes_a_box"], answer["least"]) == (GAIN, CLASSES_A_BOX, TOLD)
+    assert answer["expected"] == irene.solution().expected and answer["vigilance"] == irene.nemo.vigilance
+    assert told["fusion"]["within"] == "hard" and told["frame"]["colour_order"] == "RGB"
+
+
+def test_a_second_look_is_a_graph_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    from handful.pick import pick
+
+    monkeypatch.setattr(pick(handful.detection, "proposer", "dots").Eye, "twice", True)
+    irene = taught()
+    found = graphs.parts(irene)
+    assert list(found) == ["propose", "again", "features", "head"]
+    for part in found.values():  # ONNX has one name space for what goes in and what comes out
+        assert not set(part.input_names) & set(part.output_names)
+    assert graphs.plan(irene)["boxes"]["again"] == {"most": 10}
+
+
+def test_nanodet_as_a_graph() -> None:
+    torch.manual_seed(3)
+    network = NanoDet()
+    with torch.no_grad():
+        for layer in network.parameters():  # kernels as large as keeps the signal's size to the end
+            layer.normal_(std=0.0 if layer.ndim == 1 else (2 / layer[0].numel()) ** 0.5)
+        for _, last in network.heads:
+            last.weight *= 0.1
+    eye = Nanodet(network.eval(), {"name": "nanodet"})
+    rgb = sample_photo("coffee").rgb_u8
+    frame, factor, left_top = letterbox(rgb, 416)
+    graph = eye.graph()
+    with torch.inference_mode():
+        quality, raw, *maps = graph.propose(torch.from_numpy(frame[None]))
+        _, _, *wrong = graph.propose(torch.from_numpy(frame[None, ..., ::-1].copy()))
+    boxes = on_photo(raw[0].numpy(), factor, left_top)
+    size_wh = rgb.shape[1], rgb.shape[0]
+    how = {"first": graph.first, "overlap": graph.overlap, "most": 20}
+    boxes, best = best_boxes(boxes, quality[0].numpy(), size_wh, **how)
+    seen = eye.look(rgb, 20)
+    np.testing.assert_allclose(best, seen.quality, atol=1e-4)
+    np.testing.assert_allclose(boxes, seen.xyxy_px, atol=0.1)
+    with torch.inference_mode():
+        given = torch.from_numpy(on_frame(boxes, factor, left_top)).float()
+        got = graph.features(*maps, given).numpy()
+    np.testing.assert_allclose(got, seen.features(boxes), atol=1e-3, rtol=1e-3)
+    assert best.max() < 0.999 and (wrong[0] - maps[0]).abs().max() > 0.1 * maps[0].abs().max()
+
+
+def test_what_cannot_be_compiled_says_so() -> None:
+    with pytest.raises(DataError, match=r"the proposals of 'blobs' cannot be compiled: it has no graph\(\)"):
+        graphs.parts(taught("blobs"))
+    with pytest.raises(DataError, match="nothing has been learned yet"):
+        graphs.parts(Irene.new("dots", look=Look(backbone=None, share=1)))
+    irene = taught()
+    whole = irene.eye.eye.graph()
+    irene.eye.eye.graph = lambda: EyeGraph(64, whole.propose, None, 10, 0.5)
+    with pytest.raises(DataError, match="has features, but its graph"):
+        graphs.parts(irene)
+    irene.eye.scales = Scales(2, "focus")
+    with pytest.raises(DataError, match="looks at 2 scales, and only one can be compiled: teach it with --scales 1"):
+        graphs.parts(irene)
+    irene.eye.scales = Scales()
+    irene.eye.eye.graph = lambda: EyeGraph(64, lambda image: (torch.zeros(1, 3), torch.zeros(1, 2, 4)), None, 10, 0.5)
+    with pytest.raises(DataError, match=r"propose gives \[\(1, 3\), \(1, 2, 4\)\]; wanted quality"):
+        graphs.parts(irene)
+
+
+@pytest.mark.parametrize("wrong", [{"side_px": 0}, {"first": 0}, {"overlap": 0.0}, {"again_most": 5}])
+def test_an_eyes_graph_is_checked(wrong: dict[str, Any]) -> None:
+    good: dict[str, Any] = {"side_px": 64, "propose": None, "features": None, "first": 10, "overlap": 0.5}
+    EyeGraph(**good)
+    with pytest.raises(DataError, match="wanted"):
+        EyeGraph(**{**good, **wrong})
+
+
+def test_boxes_come_and_go() -> None:
+    boxes = boxes_of(2, 300)
+    there = on_frame(boxes, 0.37, (0.0, 12.0))
+    np.testing.assert_allclose(on_photo(there, 0.37, (0.0, 12.0)), boxes)
+    told, best = best_boxes(
+        np.array([[-5, 0, 10, 10], [-4, 0, 10, 10], [500, 0, 510, 9], [20, 20, 30, 30.0]]),
+        np.array([0.4, 0.5, 0.9, 0.3]), (100, 50), first=10, overlap=0.8, most=5,
+    )  # fmt: skip
+    assert told.tolist() == [[0, 0, 10, 10], [20, 20, 30, 30]] and best.tolist() == [0.5, 0.3]

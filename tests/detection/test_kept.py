@@ -1,0 +1,191 @@
+"""What was seen is kept, photo by photo, and asked many times: the same answers as the detector's own."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import handful.detection
+from handful.data import formats
+from handful.detection.evaluate import Answers
+from handful.detection.fusion import Fusion
+from handful.detection.irene import Irene
+from handful.errors import DataError
+from handful.select import feature_cache as keeping
+from handful.select.data_pool import drawn, learned, places, taught, three
+from handful.select.feature_cache import Kept, kept
+from handful.select.grid_evaluation import Exam, f1
+from handful.types import Object, Sample
+from tests.detection.test_evaluate import data_set
+from tests.detection.test_irene import BARE, EYES
+
+NAMES = ["apple", "leaf", "sky", "lemon"]
+
+
+@pytest.fixture(autouse=True)
+def known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handful.detection, "__path__", [*handful.detection.__path__, EYES])
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return data_set(tmp_path_factory.mktemp("data"), NAMES, {"train": 10, "val": 4})
+
+
+def samples(data: Path, split: str = "train") -> list[Sample]:
+    return [s for s in formats.read(data) if s.split == split]
+
+
+def counted(irene: Irene) -> list[int]:
+    """How often it looks, from now on."""
+    plain, seen = irene.eye.look, []
+
+    def look(rgb: np.ndarray, most: int = 100) -> Any:
+        seen.append(most)
+        return plain(rgb, most)
+
+    irene.eye.look = look  # type: ignore[method-assign]
+    return seen
+
+
+def test_photos_are_looked_at_once(data: Path, tmp_path: Path) -> None:
+    irene, there = Irene.new("blobs", look=BARE), samples(data)
+    seen = counted(irene)
+    stopped = [*there[:4], replace(there[4], pixels=_stop)]
+    with pytest.raises(KeyboardInterrupt):
+        kept(stopped, irene.eye, irene.describer, tmp_path)
+    assert len(list(tmp_path.rglob("*.safetensors"))) == 4
+    before = len(seen)
+    first = kept(there, irene.eye, irene.describer, tmp_path)
+    assert len(seen) - before == 6 * (before // 4)  # the four kept ones are not looked at again
+    after = len(seen)
+    again = kept(there, irene.eye, irene.describer, tmp_path)
+    assert len(seen) == after
+    for one, other in zip(first, again, strict=True):
+        for name in ("boxes", "quality", "scale", "vectors", "taught"):
+            assert (getattr(one, name) == getattr(other, name)).all() and getattr(one, name).dtype == getattr(
+                other, name
+            ).dtype
+    assert len(kept(there, irene.eye, irene.describer, None)) == 10 and len(seen) > after
+
+
+def _stop() -> Any:
+    raise KeyboardInterrupt
+
+
+def test_what_does_not_fit_is_made_again(data: Path, tmp_path: Path) -> None:
+    irene, one = Irene.new("blobs", look=BARE), samples(data)[0]
+    folder = tmp_path / "k"
+    held = keeping.look(one, irene.eye, irene.describer, folder)
+    (path,) = folder.iterdir()
+    path.write_bytes(path.read_bytes()[:-9])
+    assert (keeping.look(one, irene.eye, irene.describer, folder).taught == held.taught).all()
+    seen = counted(irene)
+    less = replace(one, objects=(one.objects or ())[:2])  # the labels were changed since
+    assert len(keeping.look(less, irene.eye, irene.describer, folder).taught) == 2 and seen
+    other = Irene.new("blobs", look=replace(BARE, margin=0.3))
+    assert keeping.folder_of(other.describer) != keeping.folder_of(irene.describer)
+
+
+def test_what_is_kept_is_what_the_detector_learns_and_asks(data: Path) -> None:
+    irene = Irene.new("blobs", look=BARE)
+    for one in kept(samples(data), irene.eye, irene.describer):
+        rgb = one.sample.pixels().rgb_u8 if one.sample.pixels else keeping.photo_of(one.sample).rgb_u8
+        irene.learn(rgb, one.truth.boxes, one.truth.names, one.name)
+        asked = irene.ask(rgb)
+        assert (asked.xyxy_px == one.boxes).all() and np.abs(asked.vectors - one.vectors).max() < 1e-6
+    photos = kept(samples(data), irene.eye, irene.describer)
+    nemo = taught(photos, places(photos))
+    assert (nemo.solve().prototypes == irene.solution().prototypes).all()
+    crowd = Object("sky", box_px=(1, 1, 40, 40), crowd=True)
+    thin = Object("sky", box_px=(1, 1, 4, 40))
+    with_both = replace(samples(data)[0], objects=(crowd, thin))
+    assert keeping.look(with_both, irene.eye, irene.describer, None).learnable.tolist() == [False, False]
+
+
+def crowded(photos: list[Kept], seed: int) -> list[Kept]:
+    """The same photos with many more boxes and vectors, so that much is told, suppressed and mistaken."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for one in photos:
+        corner = rng.uniform(0, 60, (40, 2))
+        near = one.truth.boxes[rng.integers(0, len(one.truth.boxes), 30)] + rng.normal(0, 3, (30, 4))
+        boxes = np.concatenate([one.boxes, np.concatenate([corner, corner + rng.uniform(5, 50, (40, 2))], 1), near])
+        vectors = one.taught[rng.integers(0, len(one.taught), 70)] + rng.normal(0, 0.12, (70, one.taught.shape[1]))
+        vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+        crowd = one.truth.crowd.copy()
+        crowd[0] = rng.random() < 0.5
+        found.append(replace(one, boxes=boxes, quality=np.concatenate([one.quality, rng.uniform(0, 1, 70)]),
+                             scale=np.zeros(len(boxes), np.int64), truth=replace(one.truth, crowd=crowd),
+                             vectors=np.concatenate([one.vectors, vectors])))  # fmt: skip
+    return found
+
+
+@pytest.mark.parametrize("fusion", [Fusion(), Fusion(most=6), Fusion(within="soft_gaussian", across="none")])
+@pytest.mark.parametrize("rival", ["null", "none"])
+def test_an_exam_counts_as_the_detector_answers(data: Path, fusion: Fusion, rival: str) -> None:
+    from handful.detection.irene import Asked, nats_of
+
+    irene = Irene.new("blobs", look=BARE, fusion=fusion)
+    photos = kept(samples(data), irene.eye, irene.describer)
+    names = ("apple", "leaf", "sky")
+    for one in photos[:6]:
+        rgb = keeping.photo_of(one.sample).rgb_u8
+        some = [n in names for n in one.truth.names]
+        irene.learn(rgb, one.truth.boxes[some], [n for n in one.truth.names if n in names], one.name)
+    known = learned(photos[:6], {n: r for n, r in places(photos[:6]).items() if n in names})
+    assert (known.background is None) == (irene.below(photos[0].vectors) is None)
+    asked = crowded(photos[6:], 3)
+    exam, vigilances = Exam(asked, fusion), (-3.0, 1.0, 2.7, 4.5)
+    assert exam.together == (fusion.within == "hard") and len(exam.quality) < sum(len(p.quality) for p in asked)
+    nats, below = exam.asked(known)
+    np.testing.assert_allclose(nats, nats_of(known.solution, exam.vectors), atol=1e-3)
+    assert below is not None and known.background is not None
+    np.testing.assert_allclose(below, known.background.none(known.solution, exam.vectors), atol=1e-4)
+    counts = exam.counts(known, vigilances, rival=rival)
+    assert counts.shape == (4, 4, 3) and (counts[:, :, 0] > 0).any() and (counts[:, :, 1] > 0).any()
+    each = exam.by_class(known, 1.0, ("sky", "apple", "lemon", "leaf"), rival=rival)
+    assert each[[0, 1, 3]].sum(axis=0).tolist() == counts[1].sum(axis=0).tolist()
+    whole = Answers(irene.classes)
+    for row, vigilance in zip(counts, vigilances, strict=True):
+        for own, one in zip(row, asked, strict=True):
+            told = nats_of(irene.solution(), one.vectors), irene.below(one.vectors)
+            about = Asked(one.boxes, one.quality, one.scale, one.vectors, *told)
+            found, answers = irene.tell(about, vigilance=vigilance, rival=rival), Answers(irene.classes)
+            answers.add(one.truth, found)
+            if vigilance == 1.0:
+                whole.add(one.truth, found)
+            assert own.tolist() == [answers.tp.sum(), answers.fp.sum(), answers.fn.sum()]
+
+    assert each[[1, 3, 0]].tolist() == np.stack([whole.tp, whole.fp, whole.fn], axis=1).tolist()
+    assert each[2, :2].tolist() == [0, 0] and each[2, 2] > 0  # never taught, so always missed
+
+
+def test_an_empty_exam() -> None:
+    with pytest.raises(DataError, match="without a photo"):
+        Exam([])
+    assert f1(np.zeros((2, 3))).tolist() == [0, 0] and f1(np.array([2, 1, 1])) == pytest.approx(2 / 3)
+
+
+def test_three_sets_share_no_photo(data: Path, tmp_path: Path) -> None:
+    every = list(formats.read(data))
+    teach, tune, report, how = three(every, seed=3)
+    assert (len(teach), len(tune), len(report)) == (6, 4, 4) and "train divided by photos, seed 3; val" in how
+    assert {s.split for s in report} == {"val"}
+    assert not {s.path for s in teach} & {s.path for s in tune} and len({s.path for s in teach + tune}) == 10
+    assert any([s.path for s in three(every, seed)[0]] != [s.path for s in teach] for seed in range(4))
+    whole = three([replace(s, split=None) for s in every])
+    assert [len(part) for part in whole[:3]] == [8, 3, 3]
+    with pytest.raises(DataError, match="photos with boxes to teach, tune and report"):
+        three(every[:3])
+
+
+def test_fewer_are_among_more_and_other_classes_do_not_matter() -> None:
+    there = {"a": [(i, 0) for i in range(9)], "b": [(i, 1) for i in range(2)]}
+    two, five = drawn(there, 2, 7), drawn(there, 5, 7)
+    assert set(two["a"]) < set(five["a"]) and sorted(five["b"]) == there["b"]
+    assert drawn({"a": there["a"]}, 5, 7)["a"] == five["a"] and any(drawn(there, 2, s) != two for s in range(5))

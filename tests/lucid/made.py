@@ -1,0 +1,36 @@
+"""Seeds for the tests: a photograph from an installed package, and masks drawn on it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from handful.lucid.seed import Seed
+
+
+def photo(width: int = 240, height: int = 160) -> np.ndarray:
+    from skimage import data
+
+    return np.ascontiguousarray(cv2.resize(data.astronaut(), (width, height), interpolation=cv2.INTER_AREA))
+
+
+def smooth(width: int = 240, height: int = 160) -> np.ndarray:
+    """A photo without fine detail, so that resampling it costs next to nothing."""
+    y, x = np.mgrid[0:height, 0:width]
+    waves = [100 + 60 * np.sin(x / 31 + k) + 50 * np.cos(y / 23 + 2 * k) for k in range(3)]
+    return np.ascontiguousarray(np.clip(np.stack(waves, -1), 0, 255).astype(np.uint8))
+
+
+def ids(*ellipses: Sequence[int], width: int = 240, height: int = 160, dtype: type = np.uint8) -> np.ndarray:
+    """Ids 1, 2, ... as ellipses (x, y, half width, half height)."""
+    made = np.zeros((height, width), np.uint16)
+    for number, (x, y, a, b) in enumerate(ellipses, start=1):
+        yy, xx = np.mgrid[0:height, 0:width]
+        made[((xx - x) / a) ** 2 + ((yy - y) / b) ** 2 <= 1] = number
+    return made.astype(dtype)
+
+
+def seed(*ellipses: Sequence[int], rgb: np.ndarray | None = None, name: str = "a.jpg", whole: bool = True) -> Seed:
+    return Seed(name, photo() if rgb is None else rgb, ids(*(ellipses or [(110, 80, 40, 30)])), whole)

@@ -1,0 +1,172 @@
+"""What the page on dreams says works, and a look at one photo."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from handful.cli import main
+from handful.data import formats
+from handful.data.sample_images import sample_photo
+from handful.errors import DataError, HandfulError
+from handful.lucid.outline import mask_in_box
+from handful.lucid.preview import seed_of
+from handful.types import Category, Dataset, Object, Sample
+from tests.conftest import ROOT, save
+from tests.lucid.made import ids, photo
+from tests.test_docs import blocks, commands
+
+
+def run(command: str) -> int:
+    try:
+        main(shlex.split(command)[1:])
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0
+
+
+def labelled(folder: Path, photos: int = 3) -> Path:
+    """A COCO folder of photos with two outlined objects each."""
+    samples = []
+    for k in range(photos):
+        path = save(np.roll(photo(), 40 * k, 1), folder.parent / "photos" / f"{k}.jpg")
+        corners = (((30, 30), (90, 35), (80, 110), (35, 100)), ((150, 50), (210, 60), (190, 120)))
+        things = tuple(Object("thing", polygons_px=(np.array(c, float),)) for c in corners)
+        samples.append(Sample(path, name=f"{k}.jpg", split="train", objects=things, size_wh=(240, 160)))
+    dataset = Dataset("made", folder.parent, (Category(1, "thing"),), lambda: iter(samples), len(samples))
+    formats.write(dataset, folder, "coco")
+    return folder
+
+
+def test_the_page_on_dreams_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    save(sample_photo("flower"), tmp_path / "flower.jpg")
+    labelled(tmp_path / "labelled")
+    text = (ROOT / "docs/dream.md").read_text()
+    shown = commands(text)
+    assert len(shown) >= 5
+    for command in shown:
+        assert run(command) == 0, command
+    for name in ("look/sheet.jpg", "look/film.mp4", "look/gates.json", "dreams/sheet.jpg", "dreams/film.mp4"):
+        assert (tmp_path / name).stat().st_size > 2000 or name.endswith("json")
+    assert len(list((tmp_path / "dreams-davis" / "JPEGImages").rglob("*.jpg"))) == 3 * 20
+    space: dict[str, object] = {}
+    for snippet in blocks(text, "python"):
+        exec(compile(snippet, "dream.md", "exec"), space)
+
+
+def test_gates_in_the_page_are_those_there_are() -> None:
+    from handful.lucid.gates import GATES
+
+    text = (ROOT / "docs/dream.md").read_text()
+    rows = [
+        line.split("|")
+        for line in text.split("## Quality gates")[1].split("\n## ")[0].splitlines()
+        if line.startswith("| `")
+    ]
+    shown = {row[1].strip(" `"): row[3].strip() for row in rows}
+    assert shown == {name: "0" if limit == 0 else f"{way} {limit:g}" for name, _, limit, way in GATES}
+
+
+def test_a_mask_from_a_box() -> None:
+    rgb = np.full((160, 240, 3), (40, 120, 60), np.uint8)
+    rgb = np.clip(rgb + np.random.default_rng(0).normal(0, 8, rgb.shape), 0, 255).astype(np.uint8)
+    true = ids((120, 80, 45, 30)) > 0
+    rgb[true] = np.clip(rgb[true].astype(int) + np.array([150, -60, 0]), 0, 255)
+    rgb[76:84, 110:130] = (40, 120, 60)  # a hole, which is closed
+    found = mask_in_box(rgb, (60, 35, 180, 125))
+    assert (found & true).sum() / (found | true).sum() > 0.97
+    assert np.array_equal(found, mask_in_box(rgb, (60, 35, 180, 125)))
+    for box, why in [
+        ((60, 35, 61, 125), "less than 4 px"),
+        ((300, 35, 400, 125), "less than 4 px"),
+        ((0, 0, 240, 160), "covers the whole photo"),
+        ((0, float("nan"), 240, 160), "NaN"),
+    ]:
+        with pytest.raises(DataError, match=why):
+            mask_in_box(rgb, box)
+
+
+def test_masks_as_people_draw_them(tmp_path: Path) -> None:
+    path = save(photo(), tmp_path / "a.jpg")
+    drawn = ids((60, 80, 30, 30), (160, 80, 30, 30))
+    save(drawn, tmp_path / "ids.png")
+    save((drawn > 0).astype(np.uint8) * 255, tmp_path / "white.png")
+    save(np.repeat(drawn[..., None] * np.uint8(100), 3, 2) * (np.arange(3) == 0).astype(np.uint8), tmp_path / "red.png")
+    save(drawn[:90], tmp_path / "short.png")
+    (tmp_path / "text.png").write_text("no picture")
+    assert np.array_equal(seed_of(path, tmp_path / "ids.png").ids, drawn)
+    assert np.array_equal(seed_of(path, tmp_path / "white.png").ids, drawn > 0)
+    for name, why in [("red", "one value a pixel"), ("short", "240x90"), ("text", "text.png"), ("none", "none.png")]:
+        with pytest.raises(HandfulError, match=why):
+            seed_of(path, tmp_path / f"{name}.png")
+    with pytest.raises(DataError, match="neither a mask nor a box"):
+        seed_of(path, None)
+
+
+def test_preview_says_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = save(photo(), tmp_path / "a.jpg")
+    assert run(f"handful dream preview {path} --out {tmp_path / 'x'}") == 2
+    assert "--mask PNG or --box" in capsys.readouterr().err
+    assert run(f"handful dream preview {path} --box 1,2 --out {tmp_path / 'x'}") == 2
+    assert "LEFT,TOP,RIGHT,BOTTOM" in capsys.readouterr().err
+    save(ids((60, 80, 30, 30)), tmp_path / "m.png")
+    command = f"handful dream preview {path} --mask {tmp_path / 'm.png'} --out {tmp_path / 'x'} --frames 6 --json"
+    assert run(command) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["ok"] and said["frames"] == 6 and Path(said["film"]).exists()
+    assert not (tmp_path / "y").exists()
+    assert run(f"handful dream preview {path} --box 0,0,240,160 --out {tmp_path / 'y'}") == 2
+    assert not (tmp_path / "y").exists()
+
+
+def test_seeds_from_a_labelling_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The same dreams from the folder and from the store it was put into, but for the names of classes."""
+    from handful.lucid import source
+    from handful.store import Store, database
+
+    assert source.STORE_FILE == database.FILE and source.STORE_SUFFIXES == database.SUFFIXES
+    folder = labelled(tmp_path / "labelled")
+    with Store.open(tmp_path / "store") as store:
+        store.add_dataset(formats.read(folder), author="ada")
+    found = []
+    for place in (
+        folder,
+        tmp_path / "store",
+        tmp_path / "store" / "labels.sqlite",
+        f"sqlite:///{tmp_path}/store/labels.sqlite",
+    ):
+        out = tmp_path / f"dreams{len(found)}"
+        assert run(f"handful dream {place} --out {out} --frames 2 --fill telea --jobs 1 --json") == 0
+        found.append(json.loads(capsys.readouterr().out))
+    assert {r["sha256"] for r in found} == {found[0]["sha256"]} and found[0]["seeds"] == 3
+    assert run(f"handful dream {tmp_path / 'none.sqlite'} --out {tmp_path / 'x'}") == 2
+    assert "is not there" in capsys.readouterr().err and not (tmp_path / "none.sqlite").exists()
+    assert run(f"handful dream {tmp_path / 'store'} --format coco --out {tmp_path / 'x'}") == 2
+
+
+def test_without_the_package_for_films_there_is_no_film(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("handful.lucid.preview.present", lambda name: False)
+    path = save(photo(), tmp_path / "a.jpg")
+    save(ids((60, 80, 30, 30)), tmp_path / "m.png")
+    assert run(f"handful dream preview {path} --mask {tmp_path / 'm.png'} --out {tmp_path / 'x'} --frames 6") == 0
+    said = capsys.readouterr()
+    assert "no film.mp4: PyAV is not installed" in said.err and "film.mp4" not in said.out
+    assert sorted(p.name for p in (tmp_path / "x").iterdir()) == ["gates.json", "sheet.jpg"]
+
+
+def test_without_opencv_the_line_that_installs_it(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.modules['cv2'] = None\nfrom handful.cli import main\n"
+        f"main(['dream', 'preview', 'a.jpg', '--box', '1,2,30,40', '--out', {str(tmp_path / 'x')!r}])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 2 and "pip install 'handful[dream]'" in done.stderr and "Traceback" not in done.stderr

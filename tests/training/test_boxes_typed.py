@@ -1,0 +1,44 @@
+"""`handful train detect` and `instance`, `handful evaluate` of such a model, as they are typed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from handful.cli import main
+from handful.device.compile import compile_model
+from handful.errors import DataError
+from tests.training.test_detect import small
+
+
+def typed(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
+    capsys.readouterr()
+    code = 0
+    try:
+        main([str(word) for word in words])
+    except SystemExit as end:
+        code = int(end.code or 0)
+    return code, *capsys.readouterr()
+
+
+@pytest.mark.parametrize("task", ["detect", "instance"])
+def test_train_then_evaluate(task: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data, out = small(tmp_path / "d"), tmp_path / "m"
+    train = ["train", task, data, "--out", out, "--epochs", 1, "--batch", 2, "--size", "96x96", "--threads", 1,
+             "--arg", "pretrained=false", "--augment", "scale=[0.9,1.1]"]  # fmt: skip
+    code, shown, err = typed(capsys, *train)
+    assert code == 0, err
+    assert "AP50" in shown and "things" in shown and ("masks" in shown) == (task == "instance")
+    config = json.loads((out / "train.json").read_text())["config"]
+    assert config["zoom"]["scale"] == [0.9, 1.1] and config["task"] == task
+    code, shown, _ = typed(capsys, "evaluate", out, data, "--split", "val", "--json")
+    found = json.loads(shown)
+    assert code == 0 and found["task"] == task and {"ap", "ap50", "ar100", "per_class"} <= found.keys()
+    code, _, err = typed(capsys, "evaluate", out, data, "--masks", "m")
+    assert code == 2 and "is for segmentation" in err
+    with pytest.raises(DataError, match=f"is a model to {task}.*no phone runtime"):
+        compile_model(out, "onnxruntime")
+    code, _, err = typed(capsys, *train[:3], "--out", tmp_path / "x", "--epochs", 1, "--augment", "scael=2")
+    assert code == 2 and "did you mean 'scale'" in err

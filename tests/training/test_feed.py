@@ -1,0 +1,223 @@
+"""From data sets to batches: class numbers, what is left out and said, order and changes by seed, epoch and photo."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from handful.data import formats
+from handful.data.finding import Finding
+from handful.errors import DataError, UnknownName
+from handful.training import loader_segment
+from handful.training.augment_segment import NOTHING, Augment, augmented
+from handful.types import Category, Dataset, Mask, Object, Sample
+from tests.training.made import NAMES, SIZE_HW, ids_of, photo_of, small, write
+
+
+def gathered(root: Path, split: str = "train", classes: Any = None, **more: Any) -> loader_segment.Photos:
+    dataset = formats.read(root)
+    return loader_segment.gather(dataset, split, loader_segment.classes_of(dataset, classes), SIZE_HW, **more)
+
+
+def test_photos_and_labels_are_those_on_disk(tmp_path: Path) -> None:
+    photos = gathered(small(tmp_path), "val")
+    assert photos.classes == ("background", "box", "sky") and photos.names == ("0.png", "1.png", "2.png")
+    for i in range(3):
+        rgb, labels = photos[i]
+        assert (labels == ids_of(11 + i)).all() and (rgb == photo_of(ids_of(11 + i), 11 + i)).all()
+    assert photos.pixels == tuple(int(sum((photos[i][1] == c).sum() for i in range(3))) for c in range(3))
+    assert photos.images == (3, 3, 3) and photos.image_pixels == (3 * 32 * 48,) * 3
+
+
+def test_classes_in_another_order_and_fewer(tmp_path: Path) -> None:
+    photos = gathered(small(tmp_path), "val", ["sky", "box"])
+    ids, labels = ids_of(11), photos[0][1]
+    assert (labels[ids == 2] == 0).all() and (labels[ids == 1] == 1).all() and (labels[ids == 0] == 255).all()
+    with pytest.raises(UnknownName, match="did you mean 'sky'"):
+        gathered(tmp_path, "val", ["skye"])
+    with pytest.raises(DataError, match="1 classes to train; wanted 2 to 255"):
+        gathered(tmp_path, "val", ["sky"])
+
+
+def test_ids_of_sixteen_bits(tmp_path: Path) -> None:
+    ids = np.full((9, 9), 65535, np.uint16)
+    ids[:3], ids[3:5] = 1000, 255
+    rgb = write(tmp_path / "a.png", np.zeros((9, 9, 3), np.uint8))
+    sample = Sample(rgb, name="a.png", split="train", mask=lambda: Mask(ids))
+    dataset = Dataset("x", tmp_path, (Category(1000, "a"), Category(255, "b")), lambda: iter([sample]), 1)
+    labels = loader_segment.gather(dataset, "train", ("a", "b"), (9, 9))[0][1]
+    assert (labels[:3] == 0).all() and (labels[3:5] == 1).all() and (labels[5:] == 255).all()
+
+
+def test_a_value_that_is_no_class_is_named(tmp_path: Path) -> None:
+    small(tmp_path)
+    write(tmp_path / "masks" / "train" / "3.png", np.where(ids_of(4) == 1, 7, ids_of(4)).astype(np.uint8))
+    with pytest.raises(DataError, match=r"masks/train/3\.png: holds the value 7 in 168 pixels"):
+        gathered(tmp_path)
+    # a reader that does not look
+    ids = np.full((32, 48), 9, np.uint8)
+    sample = Sample(tmp_path / "images" / "train" / "0.png", split="train", mask=lambda: Mask(ids), name="0",
+                    mask_path=tmp_path / "m.png")  # fmt: skip
+    dataset = Dataset("x", tmp_path, (Category(0, "a"), Category(1, "b")), lambda: iter([sample]), 1)
+    with pytest.raises(DataError, match=r"m\.png holds the value 9 in 1536 pixels; the classes are 0 to 1"):
+        loader_segment.gather(dataset, "train", ("a", "b"), (32, 48))
+
+
+def test_sizes_that_differ_name_the_file(tmp_path: Path) -> None:
+    small(tmp_path)
+    write(tmp_path / "masks" / "train" / "2.png", ids_of(3)[:-2])
+    with pytest.raises(DataError, match=r"2\.png: is 48x30 px, its photo 48x32"):
+        gathered(tmp_path)
+
+    def tell(finding: Finding) -> None:
+        pass
+
+    dataset = formats.read(tmp_path, tell=tell)
+    photos = loader_segment.gather(dataset, "train", ("background", "box"), SIZE_HW, leave_out=True)
+    assert len(photos) == 9 and [names for names in photos.skipped.values()] == [["2.png"]]
+    sample = Sample(tmp_path / "images" / "train" / "0.png", split="train", mask=lambda: Mask(ids_of(1)[:5]), name="0",
+                    mask_path=tmp_path / "m.png")  # fmt: skip
+    plain = Dataset("x", tmp_path, dataset.categories, lambda: iter([sample]), 1)
+    with pytest.raises(DataError, match=r"m\.png is 48x5 px, its photo .*0\.png 48x32"):
+        loader_segment.gather(plain, "train", ("background", "box"), SIZE_HW)
+
+
+def test_what_is_left_out_and_missing_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small(tmp_path, names={**NAMES, 3: "cloud"})
+    write(tmp_path / "masks" / "train" / "4.png", np.full(SIZE_HW, 255, np.uint8))
+    (tmp_path / "masks" / "train" / "5.png").unlink()
+    photos = gathered(tmp_path, must_have_all=True)
+    assert len(photos) == 8 and photos.missing == ["cloud"]
+    assert photos.skipped == {"no pixel of a class to train": ["4.png"], "nobody labelled its pixels": ["5.png"]}
+    said = capsys.readouterr().err
+    assert "1 of 10 photos left out, no pixel of a class to train (4.png)" in said
+    assert "shows nothing of 1 classes, which cannot be learned: cloud" in said
+    assert not any("4.png" in n or "5.png" in n for n in photos.names)
+    with pytest.raises(DataError, match="no photo of train has labels of cloud, box2"):
+        loader_segment.gather(formats.read(tmp_path), "train", ("cloud", "box2"), SIZE_HW)
+
+
+def test_a_split_that_is_not_there(tmp_path: Path) -> None:
+    small(tmp_path, {"train": 2, "validation": 1})
+    assert len(gathered(tmp_path, "val")) == 1
+    with pytest.raises(DataError, match=r"no split 'test', it has train, val; .*handful data split"):
+        gathered(tmp_path, "test")
+    shutil.rmtree(tmp_path / "images" / "train")
+    shutil.rmtree(tmp_path / "masks" / "train")
+    with pytest.raises(DataError, match="it has val"):
+        gathered(tmp_path)
+
+
+def test_outlines_are_painted_over_a_background(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.png", np.zeros((20, 20, 3), np.uint8))
+
+    def square(x: float, y: float, side: float) -> tuple[np.ndarray, ...]:
+        return (np.array([[x, y], [x + side, y], [x + side, y + side], [x, y + side]]),)
+
+    objects = (Object("b", polygons_px=square(4, 4, 4)), Object("a", polygons_px=square(2, 2, 12)),
+               Object("a", polygons_px=square(15, 15, 4), crowd=True))  # fmt: skip
+    samples = [Sample(path, name="a.png", split="train", objects=objects, size_wh=(20, 20)),
+               Sample(path, name="b.png", split="train", objects=(Object("a", box_px=(1, 1, 5, 5)),))]  # fmt: skip
+    dataset = Dataset("x", tmp_path, (Category(1, "a"), Category(2, "b")), lambda: iter(samples), 2)
+    names = loader_segment.classes_of(dataset)
+    assert names == ("background", "a", "b")
+    photos = loader_segment.gather(dataset, "train", names, (20, 20))
+    labels = photos[0][1]
+    assert labels[0, 0] == 0 and labels[3, 3] == 1 and labels[5, 5] == 2 and labels[17, 17] == 255
+    assert photos.skipped == {"nobody labelled its pixels": ["b.png"]}  # a box says no pixels
+    fewer = loader_segment.gather(dataset, "train", ("background", "b"), (20, 20))[0][1]
+    assert fewer[3, 3] == 255 and fewer[5, 5] == 1 and fewer[0, 0] == 0  # a class not asked for is ignored
+    known = loader_segment.labels_of(dataset, ("a", "b"))(samples[0], (20, 20))
+    assert known is not None and known[0, 0] == 255 and known[3, 3] == 0
+
+
+@pytest.mark.parametrize("kept", ["memory", "file", "nowhere"])
+def test_wherever_the_pixels_are_kept(tmp_path: Path, kept: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, scratch = small(tmp_path / "set"), tmp_path / "scratch"
+    if kept == "nowhere":
+        monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(1, 1, 0))
+    photos = gathered(root, ram_bytes=1 << 30 if kept == "memory" else 0, scratch=scratch)
+    assert (photos.rgb is None) == (kept == "nowhere") and isinstance(photos.rgb, np.memmap) == (kept == "file")
+    want = gathered(root)
+    assert photos.sha256 == want.sha256
+    assert all((photos[i][j] == want[i][j]).all() for i in range(10) for j in (0, 1))
+    assert not scratch.exists() or not list(scratch.iterdir())  # nothing is left after a kill
+    write(root / "masks" / "train" / "0.png", ids_of(99))
+    assert gathered(root).sha256 != want.sha256
+
+
+def test_nearest_takes_no_new_values() -> None:
+    labels = ids_of(3)
+    assert (loader_segment.nearest(labels, SIZE_HW) == labels).all()
+    assert (loader_segment.nearest(labels, (64, 96)) == np.kron(labels, np.ones((2, 2), np.uint8))).all()
+    assert set(np.unique(loader_segment.nearest(labels, (13, 7)))) <= set(np.unique(labels))
+
+
+def test_batches_follow_from_seed_epoch_and_photo(tmp_path: Path) -> None:
+    photos = gathered(small(tmp_path))
+
+    def epoch(number: int, seed: int = 0, workers: int = 2, start: int = 0, **more: Any) -> list[Any]:
+        return list(loader_segment.Batches(photos, 3, (24, 32), Augment(), seed, workers, **more).epoch(number, start))
+
+    def same(a: list[Any], b: list[Any]) -> bool:
+        return len(a) == len(b) and all((x == y).all() for p, q in zip(a, b, strict=True)
+                                        for x, y in zip(p, q, strict=True))  # fmt: skip
+
+    first = epoch(0)
+    assert len(first) == 3 and first[0][0].shape == (3, 3, 24, 32) and first[0][1].shape == (3, 24, 32)
+    assert first[0][0].dtype == first[0][1].dtype == np.uint8
+    assert same(first, epoch(0)) and same(first, epoch(0, workers=7)) and same(first[1:], epoch(0, start=1))
+    assert not same(first, epoch(1)) and not same(first, epoch(0, seed=1))
+    seen = [i for _, _, which in first for i in which]
+    assert len(set(seen)) == 9  # each photo once; the tenth waits for another epoch
+    assert len({tuple(w) for e in range(4) for _, _, w in epoch(e)}) == 12
+    # processes share a batch
+    two = [epoch(0, rank=r, world=2) for r in (0, 1)]
+    for whole, a, b in zip(first, *two, strict=True):
+        assert (whole[0][0::2] == a[0]).all() and (whole[0][1::2] == b[0]).all()
+
+
+def test_a_set_smaller_than_a_batch(tmp_path: Path) -> None:
+    photos = gathered(small(tmp_path), "val")
+    (batch,) = loader_segment.Batches(photos, 8, (24, 32), Augment()).epoch(0)
+    assert batch[0].shape[0] == 8 and sorted(set(batch[2].tolist())) == [0, 1, 2]
+    same = [i for i in range(8) if batch[2][i] == batch[2][0]]
+    assert not (batch[0][same[0]] == batch[0][same[1]]).all()  # changed otherwise each time
+
+
+def test_photo_and_labels_change_together() -> None:
+    ids = ids_of(5, (64, 96))
+    rgb = np.repeat((ids * 100)[..., None], 3, axis=2)
+    for i in range(30):
+        how = Augment(brightness=0, contrast=0, saturation=0, hue_deg=0)
+        photo, labels = augmented(rgb, ids, (48, 40), how, (1, 2, i))
+        assert photo.shape == (48, 40, 3) and labels.shape == (48, 40) and set(np.unique(labels)) <= {0, 1, 2, 255}
+        inside = labels != 255
+        # away from edges, where bilinear and nearest differ, they must say the same
+        off = np.abs(photo[..., 0].astype(int) - labels * 100)[inside] > 60
+        assert off.mean() < 0.08, i
+        if (~inside).sum() > 200:  # the rim is blended
+            assert (photo[~inside] == 114).mean() > 0.7, i
+
+
+def test_nothing_changes_nothing_and_flip_mirrors() -> None:
+    ids, rgb = ids_of(5), photo_of(ids_of(5), 5)
+    photo, labels = augmented(rgb, ids, SIZE_HW, NOTHING, (0, 0, 0))
+    assert (photo == rgb).all() and (labels == ids).all()
+    mirror = Augment(1.0, (1.0, 1.0), 0, 0, 0, 0, 0)
+    photo, labels = augmented(rgb, ids, SIZE_HW, mirror, (0, 0, 0))
+    assert (photo == rgb[:, ::-1]).all() and (labels == ids[:, ::-1]).all()
+    bright = Augment(0, (1.0, 1.0), 0, 0.5, 0, 0, 0)
+    photo, labels = augmented(rgb, ids, SIZE_HW, bright, (0, 0, 0))
+    ratio = photo.astype(float).mean() / rgb.mean()
+    assert 0.5 <= ratio <= 1.5 and abs(ratio - 1) > 0.01 and (labels == ids).all()
+
+
+@pytest.mark.parametrize("wrong", [{"flip": 2}, {"scale": (2, 1)}, {"brightness": 1}, {"rotate_deg": -1}])
+def test_settings_out_of_range(wrong: dict[str, Any]) -> None:
+    with pytest.raises(DataError, match=next(iter(wrong))):
+        Augment(**wrong)
