@@ -29,7 +29,7 @@ from common import data_folder, save
 from PIL import Image as PIL_Image
 
 from handful.curate import near_duplicates
-from handful.data.images import photos_below, read_photo
+from handful.image import photos_below, read_image
 from handful.progress import track
 from handful.types import Image
 
@@ -80,14 +80,14 @@ def pictures(data: Path, places: list[str]) -> Iterator[tuple[str, np.ndarray]]:
     for place in places:
         if place.split("/")[1] not in SKY:
             for path in photos_below(data / place):
-                yield str(path.relative_to(data)), read_photo(path).rgb_u8
+                yield str(path.relative_to(data)), read_image(path).rgb_u8
             continue
         of, kind, split = place.split("/")
         for path in sorted((data / place).glob("*.png")):
             mask = np.asarray(PIL_Image.open(path)) == SKY[kind]
             left, top, right, bottom = largest_window(mask)
             if min(right - left, bottom - top) >= 48:
-                rgb = read_photo(data / of / "images" / split / f"{path.stem}.jpg").rgb_u8
+                rgb = read_image(data / of / "images" / split / f"{path.stem}.jpg").rgb_u8
                 yield f"sky of {of}/{split}/{path.stem}", rgb[top:bottom, left:right]
 
 
@@ -211,7 +211,7 @@ def films(data: Path) -> dict[str, Any]:
     """Per film: the share of neighbouring frames called the same, and into how many groups its frames fall."""
     out = {}
     for place in sorted((data / "davis2016/JPEGImages/480p").iterdir()):
-        prints = [near_duplicates.fingerprint(read_photo(p)) for p in photos_below(place)]
+        prints = [near_duplicates.fingerprint(read_image(p)) for p in photos_below(place)]
         n, pairs = len(prints), set(near_duplicates.near(prints))
         held = float(np.mean([(i, i + 1) in pairs for i in range(n - 1)]))
         out[place.name] = {"frames": n, "next_frame": held, "groups": len(near_duplicates.groups(n, pairs))}
@@ -237,7 +237,7 @@ def hundred_thousand(data: Path) -> tuple[list[near_duplicates.Fingerprint], str
     paths = [p for place in places for p in photos_below(data / place)]
     each = -(-(100_000 - small) // len(paths))
     for path in paths:
-        rgb = read_photo(path).rgb_u8
+        rgb = read_image(path).rgb_u8
         for _ in range(each):
             h, w = (int(rng.integers(48, max(49, side // 2))) for side in rgb.shape[:2])
             y, x = int(rng.integers(rgb.shape[0] - h + 1)), int(rng.integers(rgb.shape[1] - w + 1))
@@ -281,7 +281,7 @@ def one_part(part: Part, used_for: str) -> dict[str, Any]:
 
 def large(data: Path) -> dict[str, Any]:
     prints, what = hundred_thousand(data)
-    photo = read_photo(photos_below(data / "coco-mini/images/val")[0])
+    photo = read_image(photos_below(data / "coco-mini/images/val")[0])
     each_ms = float(np.median([timed(lambda: near_duplicates.fingerprint(photo))[0] for _ in range(50)])) * 1e3
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     seconds, pairs = timed(lambda: near_duplicates.near(prints))

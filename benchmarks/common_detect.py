@@ -12,8 +12,8 @@ import numpy as np
 from handful.detection import irene
 from handful.detection.evaluate import Answers, coco_table
 from handful.detection.fusion import Fusion
-from handful.detection.irene import Asked, Detections
-from handful.detection.scoring import LINEAR, VIGILANCE, chances, nats_of
+from handful.detection.irene import Detections, ScoredProposals
+from handful.detection.scoring import LINEAR, VIGILANCE, chances, logits_of
 from handful.files import cache_home
 from handful.select.data_pool import Learned
 from handful.select.feature_cache import Kept
@@ -28,20 +28,20 @@ def told(
     learned: Learned, one: Kept, *, vigilance: float = VIGILANCE, careful: bool = True, linear: float = LINEAR
 ) -> Detections:  # fmt: skip
     """What Irene would tell of a photo."""
-    nats = nats_of(learned.solution, one.vectors, linear)
+    logits = logits_of(learned.solution, one.vectors, linear)
     below = learned.background.none(learned.solution, one.vectors) if learned.background is not None else None
-    about = Asked(one.boxes, one.quality, one.scale, one.vectors, nats, below)
-    least = learned.told_from if careful else 1e-3
-    return irene.told(about, learned.solution, Fusion(), vigilance, careful=careful, least=least)
+    about = ScoredProposals(one.boxes, one.quality, one.scale, one.vectors, logits, below)
+    score_threshold = learned.score_threshold if careful else 1e-3
+    return irene.told(about, learned.solution, Fusion(), vigilance, careful=careful, score_threshold=score_threshold)
 
 
 def named(learned: Learned, one: Kept, *, vigilance: float = VIGILANCE, linear: float = LINEAR) -> Detections:
     """What Irene would say of a photo's true boxes: one answer each."""
     own = ~one.truth.crowd
     vectors = one.taught[own]
-    nats = nats_of(learned.solution, vectors, linear)
+    logits = logits_of(learned.solution, vectors, linear)
     below = learned.background.none(learned.solution, vectors) if learned.background is not None else None
-    chance, margin = chances(learned.solution, nats, vigilance, below=below)
+    chance, margin = chances(learned.solution, logits, vigilance, below=below)
     label, row = margin.argmax(axis=1), np.arange(len(vectors))
     return Detections(learned.solution.classes, one.truth.boxes[own], chance[row, label], label, margin[row, label],
                       vectors)  # fmt: skip

@@ -81,7 +81,7 @@ def round_trips(python: str, data: Path, place: Path) -> dict[str, list[dict]]: 
             found[name] = [{"what": "export", "how": "failed", "count": 1, "example": said["error"]}]
             continue
         try:
-            after = formats.module(ours).read(out, tell=lambda finding: None)
+            after = formats.module(ours).read(out, on_finding=lambda finding: None)
             found[name] = [row.as_json() for row in differences(before, after)]
         except Exception as error:
             found[name] = [{"what": "reading back", "how": "failed", "count": 1, "example": str(error)[:200]}]

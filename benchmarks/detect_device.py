@@ -23,14 +23,14 @@ import numpy as np
 import torch
 from common import data_folder, save
 
-from handful.data.images import photos_below, read_photo
 from handful.detection import teaching
 from handful.detection.irene import Detections, Irene
-from handful.detection.scoring import LEAST_SCORE
+from handful.detection.scoring import MIN_SCORE
 from handful.device.compile import compile_model
 from handful.device.detector import OnDevice
 from handful.device.lab.agreement import agreement
 from handful.files import cache_home, to_json
+from handful.image import photos_below, read_image
 from handful.progress import track
 
 STAGES = ("look", "ask", "tell")
@@ -41,7 +41,7 @@ def detector_of(work: Path, shots: int, seed: int) -> Path:
     folder = work / f"detector-{shots}-{seed}"
     if not folder.exists():
         coco = data_folder() / "coco-mini"
-        teaching.teach(coco / "instances_train.json", folder, most=shots, seed=seed, proposals="nanodet",
+        teaching.teach(coco / "instances_train.json", folder, most=shots, seed=seed, proposer="nanodet",
                        scales=1, images=str(coco / "images" / "train"))  # fmt: skip
     return folder
 
@@ -49,11 +49,11 @@ def detector_of(work: Path, shots: int, seed: int) -> Path:
 def asked(detector: Any, rgb: np.ndarray) -> tuple[Detections, dict[str, float]]:
     """What is in a photo, and milliseconds of each of STAGES."""
     marks = [time.perf_counter()]
-    seen = detector.look(rgb) if isinstance(detector, OnDevice) else detector.eye.look(rgb)
+    seen = detector.look(rgb) if isinstance(detector, OnDevice) else detector.proposer.look(rgb)
     marks.append(time.perf_counter())
     about = detector.ask(rgb, seen)
     marks.append(time.perf_counter())
-    found: Detections = detector.tell(about, unknown=True, least=LEAST_SCORE)
+    found: Detections = detector.tell(about, unknown=True, score_threshold=MIN_SCORE)
     marks.append(time.perf_counter())
     return found, dict(zip(STAGES, (1000 * np.diff(marks)).tolist(), strict=True))
 
@@ -72,7 +72,7 @@ def measured(model: Path, names: list[tuple[str, str]], photos: list[Path], time
     told: dict[str, list[Detections]] = {name: [] for name in sides}
     ms: dict[str, list[dict[str, float]]] = {name: [] for name in sides}
     for path in track([photos[0], *photos], "asking", len(photos) + 1):
-        rgb = read_photo(path).rgb_u8
+        rgb = read_image(path).rgb_u8
         for name, side in sides.items():
             found, steps = asked(side, rgb)
             told[name].append(found)

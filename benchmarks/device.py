@@ -16,10 +16,10 @@ import numpy as np
 from common import data_folder, save
 
 from handful.data import format_folder
-from handful.data.images import read_photo
 from handful.device.lab.compare import compare_model
 from handful.device.lab.measure import measure_model
 from handful.fewshot.classifier import cache_folder, teach
+from handful.image import read_image
 
 
 def main() -> None:
@@ -35,7 +35,7 @@ def main() -> None:
         teach(data / "grocery/train", model, backbone=args.backbone, cache=cache_folder())
         samples = format_folder.read(data / "grocery/test")
         chosen = np.random.default_rng(0).permutation(len(samples))[: args.photos]
-        photos = [read_photo(samples[i].path) for i in chosen]
+        photos = [read_image(samples[i].path) for i in chosen]
         rows, kept = [], {}
         for runtime in args.runtime or ("onnxruntime", "litert", "executorch", "ncnn"):
             for precision in ("fp32", "fp16"):

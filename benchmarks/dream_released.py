@@ -132,11 +132,11 @@ def relaxed(rhs: np.ndarray) -> np.ndarray:
     e, step = np.zeros_like(rhs), np.empty_like(rhs)
     for _ in range(ROUNDS):
         largest = 0.0
-        for colour in colours:
+        for color in colours:
             cv2.filter2D(e, -1, CROSS, dst=step, borderType=cv2.BORDER_CONSTANT)
             cv2.add(step, rhs, dst=step)
             cv2.subtract(step, e, dst=step)
-            cv2.multiply(step, colour, dst=step)
+            cv2.multiply(step, color, dst=step)
             cv2.add(e, step, dst=e)
             largest = max(largest, cv2.norm(step.reshape(len(step), -1), cv2.NORM_INF))
         if largest < TOLERANCE:

@@ -38,8 +38,8 @@ from PIL import Image as PIL_Image
 from torch import nn
 from torch.nn import functional as F
 
-from handful.data.images import read_photo
 from handful.files import replacing
+from handful.image import read_image
 from handful.lucid.clip import Dream
 from handful.lucid.seed import Seed
 from handful.lucid.settings import Settings
@@ -249,7 +249,7 @@ def grey(file: Path) -> np.ndarray:
 def film_maps(encoder: Encoder, photos: Sequence[Path], size_hw: tuple[int, int], file: Path) -> Maps:
     """The maps of every frame, kept in a file."""
     if not file.exists():
-        maps = encoder(cv2.resize(read_photo(p).rgb_u8, size_hw[::-1], interpolation=cv2.INTER_AREA) for p in photos)
+        maps = encoder(cv2.resize(read_image(p).rgb_u8, size_hw[::-1], interpolation=cv2.INTER_AREA) for p in photos)
         file.parent.mkdir(parents=True, exist_ok=True)
         with replacing(file) as part, part.open("wb") as out:
             np.savez(out, *(m.numpy() for m in maps))
@@ -276,7 +276,7 @@ def on_clips(encoder: Encoder, data: Path, cache: Path, films: Sequence[str], se
         photos = sorted((data / "davis2016/JPEGImages/480p" / film).glob("*.jpg"))
         files = sorted((data / "davis2016/Annotations/480p" / film).glob("*.png"))
         truth = [grey(f) for f in files]
-        rgb, ids = read_photo(photos[0]).rgb_u8, (truth[0] > 0).astype(np.uint8)
+        rgb, ids = read_image(photos[0]).rgb_u8, (truth[0] > 0).astype(np.uint8)
         maps = film_maps(encoder, photos, recipe.size_hw, cache / f"{film}-{recipe.size_hw[0]}.npz")
         found: dict[str, list[list[float]]] = {arm: [] for arm in arms}
         for seed in range(seeds):
@@ -315,7 +315,7 @@ def on_people(encoder: Encoder, data: Path, recipe: Recipe, seeds: int, limit: i
         found = []
         for file in sorted((data / "coco-mini/person_masks" / split).glob("*.png"))[:limit]:
             ids = np.select([(mask := grey(file)) == 255, mask == 128], [1, 255]).astype(np.uint8)
-            found.append((file.stem, read_photo(data / "coco-mini/images" / split / f"{file.stem}.jpg").rgb_u8, ids))
+            found.append((file.stem, read_image(data / "coco-mini/images" / split / f"{file.stem}.jpg").rgb_u8, ids))
         return found
 
     train, val, tests, zoom = pictures("train"), pictures("val"), [], (0.6, 2.0)

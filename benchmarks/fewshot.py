@@ -5,7 +5,8 @@
 
 fewshot-det's raccoon (1 class, 150 photos) and bccd (3 classes, 100 photos). The boxes are drawn by seed, and all
 photos that none of them is in are asked about: AP50, and F1 at the default vigilance, one vigilance for both, told from
-the score that the taught photos ask for (detection/score_threshold.py), and beside it from the usual 0.5 (f1_usual). No class of
+the score that the taught photos ask for (detection/score_threshold.py), and beside it from the usual 0.5 (f1_usual).
+No class of
 bccd is in COCO or ImageNet, and its photos are of another world. What a photo shows is computed once and kept in
 --work.
 """
@@ -23,13 +24,13 @@ from common_detect import cache_of, spread, table, told
 
 from handful.data import formats
 from handful.detection.irene import Irene
-from handful.detection.scoring import TOLD
+from handful.detection.scoring import DEFAULT_SCORE_THRESHOLD
 from handful.errors import HandfulError
 from handful.files import to_json
 from handful.select import data_pool
 from handful.select.feature_cache import kept
 
-KEYS = ("AP", "AP50", "f1", "precision", "recall", "told_from", "f1_usual")
+KEYS = ("AP", "AP50", "f1", "precision", "recall", "score_threshold", "f1_usual")
 
 
 def main() -> None:
@@ -55,21 +56,21 @@ def main() -> None:
         for name in ("raccoon", "bccd"):
             dataset = formats.read(data_folder() / "fewshot-det" / name, format="coco")
             samples = [s for s in dataset if s.objects][: 20 if options.quick else None]
-            photos = kept(samples, irene.eye, irene.describer, cache_of(options.work), what=f"{source}, {name}")
+            photos = kept(samples, irene.proposer, irene.embedder, cache_of(options.work), what=f"{source}, {name}")
             for shots in options.shots:
                 rows = []
                 for seed in seeds:
                     picked = data_pool.drawn(data_pool.places(photos), shots, seed)
-                    told_from = data_pool.told_from(photos, picked, seed=seed)
-                    learned = replace(data_pool.learned(photos, picked), told_from=told_from)
+                    score_threshold = data_pool.calibrate(photos, picked, seed=seed)
+                    learned = replace(data_pool.learned(photos, picked), score_threshold=score_threshold)
                     seen = {i for own in picked.values() for i, _ in own}
                     rest = [one for i, one in enumerate(photos) if i not in seen]
                     ranked = [told(learned, one, careful=False) for one in rest]
                     careful = [told(learned, one) for one in rest]
-                    usual = [told(replace(learned, told_from=TOLD), one) for one in rest]
+                    usual = [told(replace(learned, score_threshold=DEFAULT_SCORE_THRESHOLD), one) for one in rest]
                     plain = table(rest, ranked, usual, learned.solution.classes)["f1"]
                     row = table(rest, ranked, careful, learned.solution.classes)
-                    rows.append({**row, "told_from": told_from, "f1_usual": plain})
+                    rows.append({**row, "score_threshold": score_threshold, "f1_usual": plain})
                 found = spread(rows, KEYS)
                 result["rows"][f"{source}, {name}, {shots}"] = found
                 said = " ".join(f"{k} {100 * v['mean']:.1f} +- {100 * v['sd']:.1f}" for k, v in found.items() if v)

@@ -28,10 +28,10 @@ from common import data_folder, save
 
 from handful.data import formats
 from handful.detection import teaching
-from handful.detection.embedder import Look
+from handful.detection.embedder import CropSettings
 from handful.detection.evaluate import Recall, Truth, coco_table, truth_of
 from handful.detection.fusion import Fusion
-from handful.detection.irene import LOOKED_AT, Asked, Irene, nats_of
+from handful.detection.irene import LOOKED_AT, Irene, ScoredProposals, logits_of
 from handful.detection.multiscale import Scales
 from handful.fewshot.nemo import Nemo
 from handful.files import cache_home, read_tensors, to_json, write_tensors
@@ -50,7 +50,7 @@ class Bench:
 
     def __init__(self, work: Path, backbone: str, *, tune: bool, quick: bool) -> None:
         self.work, self.name = work, f"{backbone}{'-tune' if tune else ''}{'-quick' if quick else ''}"
-        self.how = Look(backbone=None, share=1) if backbone == "none" else Look(backbone=backbone)
+        self.how = CropSettings(backbone=None, share=1) if backbone == "none" else CropSettings(backbone=backbone)
         dataset = formats.read(data_folder() / "coco-mini", format="coco")
         self.train, self.val = split_of(dataset, "train"), split_of(dataset, "val")
         if tune:
@@ -63,7 +63,7 @@ class Bench:
     def detector(self, scales: Scales) -> Irene:
         """Untaught; a crop that was described once is not described again for another arm."""
         irene = Irene.new("nanodet", look=self.how, scales=scales)
-        plain = irene.describer._crop_features
+        plain = irene.embedder._crop_features
 
         def remembered(rgb_u8: np.ndarray, boxes: np.ndarray) -> np.ndarray:
             keys = [(hash(rgb_u8.tobytes()), box.tobytes()) for box in boxes]
@@ -72,7 +72,7 @@ class Bench:
                 self._crops.update(zip([keys[i] for i in new], plain(rgb_u8, boxes[new]), strict=True))
             return np.stack([self._crops[key] for key in keys])
 
-        irene.describer._crop_features = remembered  # type: ignore[method-assign]
+        irene.embedder._crop_features = remembered  # type: ignore[method-assign]
         return irene
 
     def truth(self) -> list[tuple[Truth, tuple[int, int]]]:
@@ -90,7 +90,7 @@ class Bench:
             irene, rows = self.detector(Scales(count)), []
             picked = teaching.chosen(self.train, most=1 << 20)
             for one in track(picked, f"train photos, features of {count} scales", len(picked)):
-                vectors = irene.describer.both_ways(photo_of(one.sample).rgb_u8, one.boxes)
+                vectors = irene.embedder.both_ways(photo_of(one.sample).rgb_u8, one.boxes)
                 rows += [(one.sample.name, label, box, v)
                          for label, box, v in zip(one.labels, one.boxes, vectors, strict=True)]  # fmt: skip
             write_tensors(path, {"vectors": np.stack([r[3] for r in rows]), "boxes": np.stack([r[2] for r in rows]),
@@ -98,7 +98,7 @@ class Bench:
                                     for i, k in enumerate(("photos", "labels"))}})  # fmt: skip
         return read_tensors(path)
 
-    def seen(self, arm: str, scales: Scales, most: int = LOOKED_AT) -> tuple[list[Asked], float]:
+    def seen(self, arm: str, scales: Scales, most: int = LOOKED_AT) -> tuple[list[ScoredProposals], float]:
         """What an arm sees in each photo, without NEMO's scores, and the px of input it looked at, a photo."""
         told = f"{scales.count}-{scales.look}" + (f"-{scales.threshold}-{scales.least}" if arm == "focus" else "")
         path = self.work / f"{self.name}-{told}-{most}.safetensors"
@@ -106,22 +106,24 @@ class Bench:
             irene, rows = self.detector(scales), []
             for sample in track(self.val, f"{arm}, {scales.count} scales", len(self.val)):
                 rgb = photo_of(sample).rgb_u8
-                seen = irene.eye.look(rgb, most)
-                rows.append((seen, irene.describer.vectors(rgb, seen.xyxy_px, seen)))
+                seen = irene.proposer.look(rgb, most)
+                rows.append((seen, irene.embedder.vectors(rgb, seen.xyxy_px, seen)))
             write_tensors(path, {
                 "boxes": np.concatenate([s.xyxy_px for s, _ in rows]), "vectors": np.concatenate([v for _, v in rows]),
                 "quality": np.concatenate([s.quality for s, _ in rows]),
                 "scale": np.concatenate([s.scale for s, _ in rows]), "count": np.array([len(s) for s, _ in rows]),
-                "px": np.array([irene.eye.px / irene.eye.photos]),
+                "px": np.array([irene.proposer.px / irene.proposer.photos]),
             })  # fmt: skip
         held = read_tensors(path)
         ends = np.cumsum(held["count"])
         parts = [slice(int(end - n), int(end)) for n, end in zip(held["count"], ends, strict=True)]
         none = np.zeros((0, 0))
-        return [Asked(held["boxes"][p], held["quality"][p], held["scale"][p], held["vectors"][p], none)
+        return [ScoredProposals(held["boxes"][p], held["quality"][p], held["scale"][p], held["vectors"][p], none)
                 for p in parts], float(held["px"][0])  # fmt: skip
 
-    def asked(self, count: int, seen: Sequence[Asked], seed: int, samples: int) -> tuple[Irene, list[Asked]]:
+    def asked(
+        self, count: int, seen: Sequence[ScoredProposals], seed: int, samples: int
+    ) -> tuple[Irene, list[ScoredProposals]]:
         """A detector taught by a seed, and the same with NEMO's scores."""
         held = self.taught(count)
         photos, labels = (held[k].tobytes().decode().split("\n") for k in ("photos", "labels"))
@@ -131,12 +133,16 @@ class Bench:
         rows = [at[one.sample.name, label, tuple(box)]
                 for one in picked for label, box in zip(one.labels, one.boxes.tolist(), strict=True)]  # fmt: skip
         irene = self.detector(Scales(count))
-        irene.nemo = Nemo(held["vectors"].shape[1], features=irene.describer.name, ridge=irene.nemo.ridge)
+        irene.nemo = Nemo(held["vectors"].shape[1], features=irene.embedder.name, ridge=irene.nemo.ridge)
         irene.nemo.learn_many(held["vectors"][rows], [labels[i] for i in rows])
         solution = irene.solution()
-        return irene, [Asked(s.xyxy_px, s.quality, s.scale, s.vectors, nats_of(solution, s.vectors)) for s in seen]
+        return irene, [
+            ScoredProposals(s.xyxy_px, s.quality, s.scale, s.vectors, logits_of(solution, s.vectors)) for s in seen
+        ]
 
-    def table(self, irene: Irene, asked: Sequence[Asked], fusion: Fusion | None = None) -> dict[str, float | None]:
+    def table(
+        self, irene: Irene, asked: Sequence[ScoredProposals], fusion: Fusion | None = None
+    ) -> dict[str, float | None]:
         """COCO's figures, and recall without classes."""
         irene.fusion = fusion or irene.fusion
         told = [irene.tell(one, careful=False, least=1e-3) for one in asked]
@@ -171,7 +177,7 @@ def timed(bench: Bench, arms: dict[str, Scales], samples: list[Sample]) -> dict[
         for name, irene in irenes.items():
             bench._crops.clear()
             began = time.perf_counter()
-            seen = irene.eye.look(rgb, LOOKED_AT)
+            seen = irene.proposer.look(rgb, LOOKED_AT)
             looked = time.perf_counter()
             irene.tell(irene.ask(rgb, seen))
             if number:

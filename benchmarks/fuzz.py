@@ -44,11 +44,11 @@ from PIL import Image as PIL_Image
 import handful.data
 from handful.data.finding import Finding
 from handful.data.formats import module
-from handful.data.images import SUFFIXES
 from handful.data.sample_images import SAMPLES, sample_photo
 from handful.data.shapes import box_of, painted
 from handful.data.writing import Writer
 from handful.errors import DataError
+from handful.image import SUFFIXES
 from handful.pick import names
 from handful.types import Category, Dataset, Mask, Object, Rle, Sample
 
@@ -496,7 +496,7 @@ def lenient(mod: ModuleType, root: Path) -> Dataset | None:
     """Read as the check would: everything is told, and goes into JSON. None: the folder as a whole is refused."""
     found: list[Finding] = []
     try:
-        dataset: Dataset = mod.read(root, tell=found.append)
+        dataset: Dataset = mod.read(root, on_finding=found.append)
     except DataError:
         return None
     try:

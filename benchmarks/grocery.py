@@ -22,12 +22,12 @@ import numpy as np
 from common import data_folder, save
 
 from handful.data import format_folder
-from handful.data.images import read_photo
-from handful.fewshot.classifier import Taught, cache_folder
+from handful.fewshot.classifier import FewShotClassifier, cache_folder
 from handful.fewshot.embeddings import FrontEnd, unit
 from handful.fewshot.evaluate import measure
 from handful.fewshot.nemo import Nemo
 from handful.files import read_tensors
+from handful.image import read_image
 from handful.progress import track
 
 SEEDS = range(10)
@@ -44,11 +44,11 @@ def main() -> None:
     if args.base:
         held = read_tensors(args.base)
         front = FrontEnd(held["centre"].astype(np.float32), held["projection"].astype(np.float32))
-    model = Taught.new(args.backbone, cache=cache_folder(), front_end=front)
+    model = FewShotClassifier.new(args.backbone, cache=cache_folder(), front_end=front)
 
     def load(folder: Path, *, mirror: bool, flat: bool = False) -> tuple[np.ndarray, np.ndarray]:
         samples = format_folder.read(folder, flat=flat)
-        raw = [model.embedder.features(read_photo(s.path), mirror=mirror) for s in track(samples, folder.name)]
+        raw = [model.embedder.features(read_image(s.path), mirror=mirror) for s in track(samples, folder.name)]
         return np.stack(raw), np.array([s.label for s in samples])
 
     train, y_train = load(data / "grocery/train", mirror=True)

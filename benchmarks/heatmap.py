@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from common import data_folder, save
 
-from handful.detection.scoring import LEAST_SCORE, TOLD, VIGILANCE
+from handful.detection.scoring import DEFAULT_SCORE_THRESHOLD, MIN_SCORE, VIGILANCE
 from handful.files import to_json
 from handful.select import heatmap
 from handful.select.data_pool import Place, Pool, drawn, learned, places, read
@@ -29,7 +29,11 @@ from handful.select.feature_cache import default_cache
 from handful.select.grid_evaluation import Exam, f1
 
 WIDE = tuple(round(0.6 + 0.3 * i, 1) for i in range(18))
-RULES = {"none of these alone": (LEAST_SCORE, False), "and the score": (TOLD, False), "and background": (TOLD, True)}
+RULES = {
+    "none of these alone": (MIN_SCORE, False),
+    "and the score": (DEFAULT_SCORE_THRESHOLD, False),
+    "and background": (DEFAULT_SCORE_THRESHOLD, True),
+}
 CASES = ((80, 20, 1), (80, 5, 3), (20, 10, 1), (5, 10, 1), (2, 10, 1), (1, 10, 1))  # classes, a class, draws
 FOLDS = 4
 
@@ -53,10 +57,10 @@ def cases(there: dict[str, list[Place]], quick: bool) -> list[tuple[int, int, li
 def of_rules(pool: Pool, quick: bool) -> list[dict[str, Any]]:
     """F1 on the photos to tune by, all detectors of a case together: at the rule's own best vigilance, and at ours."""
     there, rows = places(pool.teach), []
-    for name, (least, exhaustive) in RULES.items():
-        exam, own = Exam(pool.tune, least=least), int(np.argmin(np.abs(np.array(WIDE) - VIGILANCE)))
+    for name, (score_threshold, exhaustive) in RULES.items():
+        exam, own = Exam(pool.tune, score_threshold=score_threshold), int(np.argmin(np.abs(np.array(WIDE) - VIGILANCE)))
         for k, most, picks in cases(there, quick):
-            if least < TOLD and k < 20:
+            if score_threshold < DEFAULT_SCORE_THRESHOLD and k < 20:
                 picks = picks[:8]  # so many answers take their time
             counts = sum(exam.counts(learned(pool.teach, p, exhaustive=exhaustive), WIDE).sum(axis=1) for p in picks)
             values = f1(np.asarray(counts))
@@ -118,7 +122,7 @@ def main() -> None:
     coco, cache = data_folder() / "coco-mini", options.cache or default_cache()
     few: dict[str, Any] = {"seeds": range(2), "vigilances": (1.5, 2.7, 3.9), "samples": (5, 12, 20), "classes": ()}
     how: dict[str, Any] = few if options.quick else {"seeds": range(options.seeds), "classes": ()}
-    result = heatmap.run(coco, options.picture, proposals="nanodet", format="coco", cache=cache,
+    result = heatmap.run(coco, options.picture, proposer="nanodet", format="coco", cache=cache,
                          workers=options.workers, **how)  # fmt: skip
     best = result["tune"]["best"]
     print(f"best: F1 {100 * best['f1']:.1f} % at vigilance {best['vigilance']:g}, {best['samples']} a class; "
@@ -130,7 +134,7 @@ def main() -> None:
                   f"{100 * (told['sd'] or 0):.1f}; {low:.1f} to {high:.1f}), precision "
                   f"{100 * (told['precision'] or 0):.1f}, recall {100 * (told['recall'] or 0):.1f}",
                   flush=True)  # fmt: skip
-    pool, _ = read(coco, proposals="nanodet", format="coco", cache=cache)
+    pool, _ = read(coco, proposer="nanodet", format="coco", cache=cache)
     sizes = (20, 80) if options.quick else heatmap.CLASSES
     result["study"] = heatmap.class_study(pool, range(1 if options.quick else options.draws), vigilance=VIGILANCE,
                                           classes=sizes, workers=options.workers)  # fmt: skip

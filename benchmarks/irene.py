@@ -5,7 +5,8 @@
 
 Taught from coco-mini's train boxes, 80 classes, at most so many of each, drawn by seed; measured on its 75 val photos:
 COCO's twelve figures (a subset of COCO's 5,000: compare rows of this table, not papers), F1 at the default vigilance
-and the score from which the detector tells (detection/score_threshold.py), and, with the true boxes given ("boxes"), the share
+and the score from which the detector tells (detection/score_threshold.py), and, with the true boxes given ("boxes"),
+the share
 that gets its class. Beside it, on the same photos: NanoDet's own supervised classes, which 118,000 photos have taught
 it, and plain class means (cosine to the mean of a class, no whitening). What a photo shows is computed once and kept in
 --work. Sources whose weights are absent are left out.
@@ -40,7 +41,7 @@ from handful.training.loader_segment import photo_of, split_of
 SOURCES = ("nanodet", "objectness", "torchvision")
 WANTED = {"accuracy": 0.50, "share_of_supervised": 0.75}
 MEANS = 1e4  # a ridge that drowns every direction's own spread: what is left is the plain mean of each class
-KEYS = (*STATS, "f1", "f1_macro", "accuracy", "told_from")
+KEYS = (*STATS, "f1", "f1_macro", "accuracy", "score_threshold")
 
 
 def supervised(photos: Sequence[Kept], irene: Irene, classes: Sequence[str]) -> dict[str, float | None]:
@@ -49,7 +50,7 @@ def supervised(photos: Sequence[Kept], irene: Irene, classes: Sequence[str]) -> 
     classes: COCO's 80 names in the order of their numbers.
     """
     found = []
-    network: Any = irene.eye.network
+    network: Any = irene.proposer.network
     for one in photos:
         frame, factor, at = letterbox(photo_of(one.sample).rgb_u8, SIDE_PX)
         x = (frame[:, :, ::-1].astype(np.float32) - np.array(MEAN_BGR, np.float32)) / np.array(STD_BGR, np.float32)
@@ -67,7 +68,7 @@ def supervised(photos: Sequence[Kept], irene: Irene, classes: Sequence[str]) -> 
 def rows_of(train: Sequence[Kept], val: Sequence[Kept], most: int, seed: int) -> dict[str, dict[str, Any]]:
     """One teaching: {"boxes": ..., "proposed": ..., "boxes, class means": ..., "proposed, class means": ...}."""
     picked = data_pool.drawn(data_pool.places(train), most, seed)
-    told_from = data_pool.told_from(train, picked, seed=seed)
+    score_threshold = data_pool.calibrate(train, picked, seed=seed)
     found: dict[str, dict[str, Any]] = {}
     for what in ("", ", class means"):
         learned = (
@@ -79,8 +80,8 @@ def rows_of(train: Sequence[Kept], val: Sequence[Kept], most: int, seed: int) ->
         answers = [named(learned, one) for one in val]
         found[f"boxes{what}"] = {**table(val, answers, answers, classes), "accuracy": right(val, answers)}
         ranked = [told(learned, one, careful=False) for one in val]
-        careful = [told(replace(learned, told_from=told_from), one) for one in val]
-        found[f"proposed{what}"] = {**table(val, ranked, careful, classes), "told_from": told_from}
+        careful = [told(replace(learned, score_threshold=score_threshold), one) for one in val]
+        found[f"proposed{what}"] = {**table(val, ranked, careful, classes), "score_threshold": score_threshold}
     return found
 
 
@@ -107,7 +108,7 @@ def main() -> None:
         except HandfulError as error:
             print(f"{source} is left out: {error}", flush=True)
             continue
-        train, val = (kept(parts[s], irene.eye, irene.describer, cache_of(options.work), what=f"{source}, {s}")
+        train, val = (kept(parts[s], irene.proposer, irene.embedder, cache_of(options.work), what=f"{source}, {s}")
                       for s in ("train", "val"))  # fmt: skip
         result.update(photos={"train": len(train), "val": len(val)})
         if source == "nanodet":

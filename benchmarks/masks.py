@@ -95,9 +95,9 @@ def detected(folder: Path, shots: int) -> dict[str, Any]:
     a score of LEAST or more, for every way."""
     data = data_folder() / "coco-mini"
     if not (folder / "handful.json").exists():
-        teach(data, folder, most=shots, proposals="nanodet", seed=0)
+        teach(data, folder, most=shots, proposer="nanodet", seed=0)
     kept = Irene.load(folder)
-    detector = Irene(kept.eye, kept.describer, kept.nemo, kept.fusion)  # with the head of now
+    detector = Irene(kept.proposer, kept.embedder, kept.nemo, kept.fusion)  # with the head of now
     segm = {way: evaluate_masks.Segm(detector, way) for way in ("head", "grabcut", "none")}
     truth, answers, sizes, cut = [], [], [], 0
     for sample in split_of(formats.read(data, format="coco"), "val"):
@@ -106,7 +106,7 @@ def detected(folder: Path, shots: int) -> dict[str, Any]:
         if evaluate_masks.truth_of(sample, size_wh) is None:
             cut += 1
             continue
-        found = detector.tell(detector.ask(rgb), careful=False, least=LEAST)
+        found = detector.tell(detector.ask(rgb), careful=False, score_threshold=LEAST)
         for one in segm.values():
             one.add(sample, rgb, found)
         truth.append(evaluate.truth_of(sample, size_wh))

@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--linear", type=float, nargs="+", default=[0, 0.5, 1, 2, 4, 8, 16])
     parser.add_argument("--samples", type=int, nargs="+", default=[5, 20])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--proposals", default="nanodet")
+    parser.add_argument("--proposer", default="nanodet")
     parser.add_argument("--work", type=Path, help="where what was seen is kept  [default: the cache folder]")
     parser.add_argument("--quick", action="store_true", help="one seed, to see that it runs")
     parser.add_argument("--json", action="store_true")
@@ -51,7 +51,7 @@ def main() -> None:
     options = parser.parse_args()
     seeds, samples = (options.seeds[:1], options.samples[:1]) if options.quick else (options.seeds, options.samples)
     data = data_folder() / "coco-mini"
-    seen, _ = data_pool.read(data, proposals=options.proposals, cache=cache_of(options.work))
+    seen, _ = data_pool.read(data, proposer=options.proposer, cache=cache_of(options.work))
     todo = [(count, weight, seed) for count in samples for weight in options.linear for seed in seeds]
     rows = [measured(seen, count, seed, weight) for count, weight, seed in track(todo, "asking", len(todo))]
     table_ = []

@@ -21,10 +21,10 @@ from common import data_folder, save
 from scipy.linalg import cho_factor, cho_solve
 
 from handful.data import format_folder
-from handful.data.images import read_photo
-from handful.fewshot.classifier import Taught, cache_folder
+from handful.fewshot.classifier import FewShotClassifier, cache_folder
 from handful.fewshot.embeddings import unit
 from handful.fewshot.nemo import GAIN, Nemo
+from handful.image import read_image
 from handful.progress import track
 from handful.types import Image
 
@@ -108,7 +108,7 @@ def coco_boxes(
             continue
         if files[note["image_id"]] != open_file:
             open_file = files[note["image_id"]]
-            rgb = read_photo(folder / "images" / split / open_file).rgb_u8
+            rgb = read_image(folder / "images" / split / open_file).rgb_u8
         top, left = max(0, int(y - 0.1 * h)), max(0, int(x - 0.1 * w))
         rows.append(embed(Image(rgb[top : int(y + 1.1 * h) + 1, left : int(x + 1.1 * w) + 1])))
         labels.append(f"{note['category_id']:02d}")
@@ -121,11 +121,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("bench-results/nemo_rules.json"))
     args = parser.parse_args()
     data = data_folder()
-    embedder = Taught.new(args.backbone, cache=cache_folder()).embedder
+    embedder = FewShotClassifier.new(args.backbone, cache=cache_folder()).embedder
 
     def grocery(part: str, embed: Callable[[Image], np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         samples = format_folder.read(data / "grocery" / part)
-        rows = [embed(read_photo(s.path)) for s in track(samples, part)]
+        rows = [embed(read_image(s.path)) for s in track(samples, part)]
         return np.stack(rows), np.array([s.label for s in samples])
 
     sets = {

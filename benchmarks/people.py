@@ -31,9 +31,9 @@ from common import ROOT, data_folder, save
 from PIL import Image
 
 from handful.data import formats
-from handful.data.images import fit, read_photo
 from handful.device.compile import compile_model
 from handful.files import cache_home, read_json, replacing_folder, to_json, write_json
+from handful.image import fit, read_image
 from handful.lucid import scenes
 from handful.lucid.seed import Seed
 from handful.models.folder import from_folder
@@ -45,7 +45,7 @@ from handful.training.recipe_segment import run
 CLASSES = ("background", "person")
 PEERS = {"selfie": (256, 256), "meet": (144, 256)}
 WANTED = {"iou": 0.55, "mb_fp16": 0.5, "times_selfie": 2.0}
-Asked = Callable[[np.ndarray, tuple[int, int]], np.ndarray]  # photo, (h, w) of the answer -> class numbers
+ScoredProposals = Callable[[np.ndarray, tuple[int, int]], np.ndarray]  # photo, (h, w) of the answer -> class numbers
 
 
 def one_thread(path: Path) -> Any:
@@ -55,7 +55,7 @@ def one_thread(path: Path) -> Any:
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
-def peer(name: str, session: Any) -> Asked:
+def peer(name: str, session: Any) -> ScoredProposals:
     """Selfie gives the chance of a person, Meet two logits."""
 
     def asked(rgb: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
@@ -73,7 +73,7 @@ def dreamed(root: Path, count: int) -> None:
     bases: list[tuple[np.ndarray, np.ndarray]] = []
     items: list[scenes.Item] = []
     for photo in sorted((root / "images" / "train").iterdir()):
-        rgb = read_photo(photo).rgb_u8
+        rgb = read_image(photo).rgb_u8
         ids = np.array(Image.open(root / "masks" / "train" / f"{photo.stem}.png"))
         bases.append((rgb, ids))
         if (ids == 1).any() and (ids != 1).any():
@@ -125,12 +125,12 @@ def photos(work: Path, dreams: int) -> Path:
     return root
 
 
-def measured(ask: Asked, data: Path) -> dict[str, Any]:
+def measured(ask: ScoredProposals, data: Path) -> dict[str, Any]:
     """Person IoU over all pixels of val, and its mean over the photos, each of which shows someone."""
     dataset = formats.read(data)
     read, whole, each = loader_segment.labels_of(dataset, CLASSES), Confusion(2), []
     for sample in loader_segment.split_of(dataset, "val"):
-        rgb = read_photo(sample.path).rgb_u8
+        rgb = read_image(sample.path).rgb_u8
         truth = read(sample, (rgb.shape[1], rgb.shape[0]))
         assert truth is not None and (truth == 1).any(), f"{sample.path} shows nobody"
         answer, alone = ask(rgb, truth.shape), Confusion(2)

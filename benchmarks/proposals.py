@@ -31,7 +31,7 @@ from common import data_folder, save
 import handful.detection
 from handful.data import formats
 from handful.data.sample_images import sample_photo
-from handful.detection.embedder import Look
+from handful.detection.embedder import CropSettings
 from handful.detection.evaluate import COUNTS, Recall, Truth, truth_of
 from handful.detection.irene import Irene
 from handful.device.compile import compile_model
@@ -91,12 +91,12 @@ class Own:
     """A source of boxes of handful."""
 
     def __init__(self, name: str) -> None:
-        self.eye = pick(handful.detection, "proposer", name).load()
+        self.proposer = pick(handful.detection, "proposer", name).load()
 
     def boxes(self, rgb: np.ndarray) -> tuple[np.ndarray, float]:
         """As Selective."""
         began = time.perf_counter()
-        seen = self.eye.look(rgb, COUNTS[-1])
+        seen = self.proposer.look(rgb, COUNTS[-1])
         return seen.xyxy_px, 1000 * (time.perf_counter() - began)
 
 
@@ -105,17 +105,17 @@ class Compiled:
 
     def __init__(self, name: str, work: Path) -> None:
         folder = work / f"detector-{name}"
-        irene = Irene.new(name, look=Look(backbone=None, share=1))
+        irene = Irene.new(name, look=CropSettings(backbone=None, share=1))
         irene.learn(sample_photo("astronaut").rgb_u8, np.array([[20.0, 20, 200, 200]]), ["thing"], exhaustive=False)
         if folder.exists():
             shutil.rmtree(folder)
         irene.save(folder)
-        self.eye = OnDevice.load(compile_model(folder, "onnxruntime", "fp32").folder, threads=1)
+        self.proposer = OnDevice.load(compile_model(folder, "onnxruntime", "fp32").folder, threads=1)
 
     def boxes(self, rgb: np.ndarray) -> tuple[np.ndarray, float]:
         """As Selective."""
         began = time.perf_counter()
-        seen = self.eye.look(rgb)
+        seen = self.proposer.look(rgb)
         return seen.xyxy_px, 1000 * (time.perf_counter() - began)
 
 

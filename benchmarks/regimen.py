@@ -39,7 +39,7 @@ def main() -> None:
     samples, seeds = ((5, 6), range(2)) if options.quick else (SAMPLES, range(options.seeds))
     work = options.work or (cache_home() or Path("regimen.work")) / "regimen"
     work = work / f"{VIGILANCE:g}-{samples[0]}-{samples[-1]}"
-    pool, _ = read(data_folder() / "coco-mini", proposals="nanodet", format="coco",
+    pool, _ = read(data_folder() / "coco-mini", proposer="nanodet", format="coco",
                    cache=options.cache or default_cache())  # fmt: skip
     shared = Shared(pool.teach, places(pool.teach), Exam(pool.teach), Exam(pool.tune), Exam(pool.report), VIGILANCE,
                     samples)  # fmt: skip

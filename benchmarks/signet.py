@@ -49,13 +49,13 @@ def draw(path: Path, nets: dict[str, dict[str, Any]]) -> None:
 
     figure = Figure(figsize=(7.5, 4.2), layout="constrained")
     axes = figure.subplots()
-    for (net, row), colour in zip(nets.items(), ("#4878a8", "#d9843b", "#6aa66a"), strict=False):
+    for (net, row), color in zip(nets.items(), ("#4878a8", "#d9843b", "#6aa66a"), strict=False):
         name = f"{net}, {row['params'] / 1e6:.2f} M parameters: {100 * row['accuracy']['mean']:.2f} %"
         for i, one in enumerate(row["runs"]):
             x, y = [r["seconds"] / 60 for r in one["history"]], [100 * r["accuracy"] for r in one["history"]]
-            axes.plot(x, y, marker=".", color=colour, lw=1.2, label=name if not i else None)
+            axes.plot(x, y, marker=".", color=color, lw=1.2, label=name if not i else None)
             axes.annotate(f"seed {one['seed']}", (x[-1], y[-1]), (5, -3), textcoords="offset points", fontsize=8,
-                          color=colour)  # fmt: skip
+                          color=color)  # fmt: skip
     for line, text, style in ((REPORT_2018, "80.5 %: the compact network of the 2018 report", "--"),
                               (WANTED, "92 %: wanted within 45 minutes", ":")):  # fmt: skip
         axes.axhline(100 * line, color="#888888", ls=style, lw=1)

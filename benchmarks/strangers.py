@@ -26,7 +26,7 @@ from common import data_folder, save
 from common_detect import cache_of, named, right, spread
 
 from handful.data import formats
-from handful.detection.evaluate import strangers
+from handful.detection.evaluate import unknowns
 from handful.detection.irene import Irene
 from handful.files import to_json
 from handful.select import data_pool
@@ -67,7 +67,7 @@ def main() -> None:
     seeds = options.seeds[:2] if quick else options.seeds
     irene, cache = Irene.new(options.source), cache_of(options.work)
     coco = formats.read(data_folder() / "coco-mini", format="coco")
-    look: dict[str, Any] = {"eye": irene.eye, "describer": irene.describer, "cache": cache}
+    look: dict[str, Any] = {"eye": irene.proposer, "describer": irene.embedder, "cache": cache}
     train, val = (kept(split_of(coco, s)[: 30 if quick else None], what=f"coco-mini {s}", **look)
                   for s in ("train", "val"))  # fmt: skip
     grocery = [s for s in whole(data_folder() / "grocery" / "test", 2 if quick else 8)
@@ -90,7 +90,7 @@ def main() -> None:
         sets = {"grocery": other, "office": strange, "": [*other, *strange]}
         for name, photos in sets.items():
             margin = np.concatenate([named(learned, one).margin for one in photos])
-            told, end = strangers(own, margin), f"_{name}" if name else ""
+            told, end = unknowns(own, margin), f"_{name}" if name else ""
             row |= {f"auroc{end}": told["auroc"], f"fpr95{end}": told["fpr95"],
                     f"called{end}": float((margin > 0).mean())}  # fmt: skip
         row["office_right"] = right(known, [named(learned, one) for one in known])

@@ -22,10 +22,10 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.neighbors import NearestCentroid
 
 from handful.data import format_folder
-from handful.data.images import read_photo
-from handful.fewshot.classifier import Taught, cache_folder
+from handful.fewshot.classifier import FewShotClassifier, cache_folder
 from handful.fewshot.embeddings import unit
 from handful.fewshot.nemo import Nemo
+from handful.image import read_image
 from handful.progress import track
 
 ROUNDS = 21
@@ -99,10 +99,10 @@ def main() -> None:
 def on_grocery() -> dict[str, float]:
     """Closed-set accuracy of each rival on the same vectors."""
     data = data_folder()
-    embedder = Taught.new("lite2", cache=cache_folder()).embedder
+    embedder = FewShotClassifier.new("lite2", cache=cache_folder()).embedder
     train, test = (format_folder.read(data / "grocery" / part) for part in ("train", "test"))
-    z = np.stack([embedder.teach_vector(read_photo(s.path)) for s in track(train, "train")])
-    q = np.stack([embedder.vector(read_photo(s.path)) for s in track(test, "test")])
+    z = np.stack([embedder.teach_vector(read_image(s.path)) for s in track(train, "train")])
+    q = np.stack([embedder.vector(read_image(s.path)) for s in track(test, "test")])
     y, truth = np.array([s.label for s in train]), np.array([s.label for s in test])
     return {name: float((fit(z, y)(q) == truth).mean()) for name, fit in RIVALS.items()}
 

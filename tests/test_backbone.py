@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from handful.data.images import fit
 from handful.data.sample_images import sample_photo
 from handful.errors import DataError, UnknownName
 from handful.files import write_tensors
+from handful.image import fit
 from handful.models import backbone
 
 # what ImageNet's thousand classes call these photographs; any of the names will do, among the first two answers

@@ -31,6 +31,6 @@ def test_grocery_from_shelf_to_shelf(data: Path, tmp_path: Path, capsys: pytest.
     numbers = said(capsys, "evaluate", tmp_path / "m", tmp_path / "test")
     assert numbers["accuracy"] >= 0.8
     assert numbers["open_f1"] >= 0.6
-    strangers = said(capsys, "evaluate", tmp_path / "m", tmp_path / "test", "--vigilance", "9")
-    assert strangers["open_f1"] == 0.0
-    assert strangers["accuracy"] == numbers["accuracy"]
+    unknowns = said(capsys, "evaluate", tmp_path / "m", tmp_path / "test", "--vigilance", "9")
+    assert unknowns["open_f1"] == 0.0
+    assert unknowns["accuracy"] == numbers["accuracy"]

@@ -219,8 +219,8 @@ def test_it_learns_and_says_none_of_these() -> None:
     nemo.learn_many(z[:40], y[:40])
     solution = nemo.solve()
     assert labels_of(solution.scores(z[40:]), solution.classes) == y[40:]
-    strangers, _ = samples(40, 4, seed=99)
-    said = labels_of(solution.scores(strangers), solution.classes)
+    unknowns, _ = samples(40, 4, seed=99)
+    said = labels_of(solution.scores(unknowns), solution.classes)
     assert said.count(None) > 30
 
 

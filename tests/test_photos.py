@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image as PIL_Image
 
-from handful.data.images import fit, list_photos, photos_below, read_photo
 from handful.data.sample_images import sample_photo
 from handful.errors import DataError
+from handful.image import fit, list_photos, photos_below, read_image
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,7 @@ def cat() -> np.ndarray:
 
 def test_plain_photo_is_untouched(cat: np.ndarray, tmp_path: Path) -> None:
     PIL_Image.fromarray(cat).save(tmp_path / "a.png")
-    image = read_photo(tmp_path / "a.png")
+    image = read_image(tmp_path / "a.png")
     assert (image.rgb_u8 == cat).all()
     assert image.size_wh == (90, 60)
     assert image.notes == ()
@@ -33,14 +33,14 @@ def test_exif_orientation_is_followed(cat: np.ndarray, tmp_path: Path, orientati
     exif = PIL_Image.Exif()
     exif[0x0112] = orientation
     PIL_Image.fromarray(cat).save(tmp_path / "a.png", exif=exif)
-    image = read_photo(tmp_path / "a.png")
+    image = read_image(tmp_path / "a.png")
     assert (image.rgb_u8 == turns[orientation](cat)).all()
     assert "EXIF" in image.notes[0]
 
 
 def test_grey(cat: np.ndarray, tmp_path: Path) -> None:
     PIL_Image.fromarray(cat).convert("L").save(tmp_path / "a.jpg")
-    image = read_photo(tmp_path / "a.jpg")
+    image = read_image(tmp_path / "a.jpg")
     assert (image.rgb_u8[..., 0] == image.rgb_u8[..., 2]).all()
     assert "grey" in image.notes[0]
 
@@ -48,14 +48,14 @@ def test_grey(cat: np.ndarray, tmp_path: Path) -> None:
 def test_sixteen_bits_are_scaled_not_clipped(tmp_path: Path) -> None:
     ramp = np.linspace(0, 65535, 64 * 64).reshape(64, 64).astype(np.uint16)
     PIL_Image.fromarray(ramp).save(tmp_path / "a.png")
-    image = read_photo(tmp_path / "a.png")
+    image = read_image(tmp_path / "a.png")
     np.testing.assert_array_equal(image.rgb_u8[..., 1], ramp // 257)
     assert "16-bit" in image.notes[0]
 
 
 def test_cmyk_looks_the_same(cat: np.ndarray, tmp_path: Path) -> None:
     PIL_Image.fromarray(cat).convert("CMYK").save(tmp_path / "a.jpg", quality=95)
-    image = read_photo(tmp_path / "a.jpg")
+    image = read_image(tmp_path / "a.jpg")
     assert np.abs(image.rgb_u8.astype(int) - cat).mean() < 6
     assert "CMYK" in image.notes[0]
 
@@ -64,18 +64,18 @@ def test_transparent_pixels_become_white_not_what_hides_under_them(cat: np.ndarr
     rgba = np.dstack([cat, np.full(cat.shape[:2], 255, np.uint8)])
     rgba[:10, :, 3] = 0
     PIL_Image.fromarray(rgba).save(tmp_path / "a.png")
-    image = read_photo(tmp_path / "a.png")
+    image = read_image(tmp_path / "a.png")
     assert (image.rgb_u8[:10] == 255).all()
     assert (image.rgb_u8[10:] == cat[10:]).all()
     assert "white" in image.notes[0]
     rgba[..., 3] = 255
     PIL_Image.fromarray(rgba).save(tmp_path / "b.png")
-    assert read_photo(tmp_path / "b.png").notes == ()
+    assert read_image(tmp_path / "b.png").notes == ()
 
 
 def test_palette(cat: np.ndarray, tmp_path: Path) -> None:
     PIL_Image.fromarray(cat).quantize(200).save(tmp_path / "a.gif")
-    assert np.abs(read_photo(tmp_path / "a.gif").rgb_u8.astype(int) - cat).mean() < 10
+    assert np.abs(read_image(tmp_path / "a.gif").rgb_u8.astype(int) - cat).mean() < 10
 
 
 def bad_files(folder: Path, cat: np.ndarray) -> dict[str, tuple[Path, str]]:
@@ -107,14 +107,14 @@ def bad_files(folder: Path, cat: np.ndarray) -> dict[str, tuple[Path, str]]:
 def test_unusable_files_are_refused_by_name(name: str, cat: np.ndarray, tmp_path: Path) -> None:
     path, words = bad_files(tmp_path, cat)[name]
     with pytest.raises(DataError, match=words) as caught:
-        read_photo(path)
+        read_image(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_a_folder_is_no_photo(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is a folder"):
-        read_photo(tmp_path)
+        read_image(tmp_path)
 
 
 def test_listing(cat: np.ndarray, tmp_path: Path) -> None:

@@ -14,8 +14,8 @@ import pytest
 from tests.conftest import ROOT
 
 SOURCE = ROOT / "src" / "handful"
-LAYERS = ["errors", "pick", "types", "progress", "files", "data", "store", "curate", "dream", "models", "train",
-          "teach", "detect", "video", "device", "studio", "demo", "cli", "__main__"]  # fmt: skip
+LAYERS = ["errors", "pick", "types", "progress", "files", "parallel", "data", "store", "curate", "lucid", "models",
+          "training", "fewshot", "detection", "select", "video", "device", "kinds", "studio", "demo", "cli", "__main__"]  # fmt: skip
 HEAVY = {"torch", "timm", "torchvision", "PIL", "scipy", "matplotlib", "jinja2", "onnx", "onnxruntime", "safetensors",
          "sklearn", "skimage", "msgspec", "pycocotools", "defusedxml", "yaml", "sqlalchemy", "alembic",
          "cv2", "av", "ray", "accelerate", "filelock",
@@ -75,15 +75,17 @@ def test_imports_go_one_way() -> None:
     "text",
     [
         "import handful.fewshot",
-        "from handful import teach",
+        "from handful import fewshot",
         "from handful.fewshot import nemo",
-        "from ..teach import nemo",
+        "from ..fewshot import nemo",
         "def f():\n    from handful.fewshot import nemo",
     ],
 )
 def test_an_upward_import_is_caught(text: str) -> None:
-    assert len(upward_imports({"data/photos": text})) == 1
-    assert upward_imports({"teach/embed": "from handful.data import photos\nfrom handful import __version__"}) == []
+    assert len(upward_imports({"data/images": text})) == 1
+    assert (
+        upward_imports({"fewshot/embeddings": "from handful.data import photos\nfrom handful import __version__"}) == []
+    )
 
 
 def test_light_parts_import_nothing_heavy() -> None:
@@ -91,7 +93,7 @@ def test_light_parts_import_nothing_heavy() -> None:
     assert early_imports({"cli": "import torch"}, HEAVY) == ["cli imports torch"]
 
 
-@pytest.mark.parametrize("what", ["import handful", "import handful.cli, handful.types, handful.data.images"])
+@pytest.mark.parametrize("what", ["import handful", "import handful.cli, handful.types, handful.image"])
 def test_importing_loads_nothing_heavy(what: str) -> None:
     code = f"import sys; {what}; print(*sorted({{m.split('.')[0] for m in sys.modules}}))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
@@ -170,5 +172,5 @@ def test_scripts_take_only_what_is_there(folder: str) -> None:
 
 
 def test_a_name_that_is_gone_is_caught() -> None:
-    text = "from handful.errors import DataError, Gone\nfrom common import save, lost\nfrom handful import detect\n"
+    text = "from handful.errors import DataError, Gone\nfrom common import save, lost\nfrom handful import detection\n"
     assert absent_names(text, ROOT / "benchmarks") == ["handful.errors.Gone", "common.lost"]

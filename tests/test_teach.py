@@ -13,7 +13,7 @@ import torch
 
 from handful.data.sample_images import sample_photo
 from handful.errors import DataError
-from handful.fewshot.classifier import Taught, teach
+from handful.fewshot.classifier import FewShotClassifier, teach
 from handful.fewshot.evaluate import auroc, measure
 from handful.models.folder import from_folder
 from tests.conftest import save
@@ -26,7 +26,7 @@ def model(taught_model: Path, tmp_path: Path) -> Path:
 
 def test_the_network_says_what_nemo_says(taught_model: Path) -> None:
     """The head's constants against NEMO's own float64 arithmetic, on photos of taught and untaught things."""
-    taught = Taught.load(taught_model)
+    taught = FewShotClassifier.load(taught_model)
     solution = taught.nemo.solve()
     for name in ("cat", "coffee", "rocket", "flower", "astronaut"):
         photo = sample_photo(name)
@@ -35,13 +35,13 @@ def test_the_network_says_what_nemo_says(taught_model: Path) -> None:
 
 
 def test_it_knows_its_classes_and_nothing_else(taught_model: Path) -> None:
-    taught = Taught.load(taught_model)
-    assert {name: taught.recognise(sample_photo(name)).label for name in ("cat", "coffee", "rocket")} == {
+    taught = FewShotClassifier.load(taught_model)
+    assert {name: taught.recognize(sample_photo(name)).label for name in ("cat", "coffee", "rocket")} == {
         "cat": "cat",
         "coffee": "coffee",
         "rocket": "rocket",
     }
-    assert [taught.recognise(sample_photo(name)).label for name in ("retina", "galaxies", "officer")] == [None] * 3
+    assert [taught.recognize(sample_photo(name)).label for name in ("retina", "galaxies", "officer")] == [None] * 3
 
 
 def test_the_folder_is_one_ordinary_network(taught_model: Path) -> None:
@@ -61,9 +61,9 @@ def test_adding_a_class_rewrites_only_the_head(model: Path, photo_folder: Callab
     for name, value in found.network.state_dict().items():
         if not name.startswith("head."):
             assert torch.equal(value, before[name]), name
-    taught = Taught.load(model)
-    assert taught.recognise(sample_photo("flower")).label == "flower"
-    assert taught.recognise(sample_photo("cat")).label == "cat"
+    taught = FewShotClassifier.load(model)
+    assert taught.recognize(sample_photo("flower")).label == "flower"
+    assert taught.recognize(sample_photo("cat")).label == "cat"
 
 
 def test_adding_later_equals_teaching_at_once(model: Path, photo_folder: Callable[..., Path], tmp_path: Path) -> None:
@@ -77,11 +77,11 @@ def test_adding_later_equals_teaching_at_once(model: Path, photo_folder: Callabl
 
 
 def test_unlearning_a_class(taught_model: Path, tmp_path: Path) -> None:
-    from handful.data.images import read_photo
+    from handful.image import read_image
 
-    taught = Taught.load(taught_model)
+    taught = FewShotClassifier.load(taught_model)
     for path in sorted((taught_model.parent / "photos" / "rocket").iterdir()):
-        taught.unlearn(read_photo(path), "rocket")
+        taught.unlearn(read_image(path), "rocket")
     assert taught.classes == ("cat", "coffee")
     taught.save(tmp_path / "m")
     assert from_folder(tmp_path / "m").classes == ["cat", "coffee"]
@@ -109,7 +109,7 @@ def test_a_timm_backbone_goes_the_same_road(photo_folder: Callable[..., Path], t
     weights = tmp_path / "w.safetensors"
     write_tensors(weights, {k: v.numpy() for k, v in there.state_dict().items()})
     teach(photo_folder(n=1), tmp_path / "m", backbone="timm:mobilenetv3_small_050", weights=weights)
-    taught = Taught.load(tmp_path / "m")
+    taught = FewShotClassifier.load(tmp_path / "m")
     want = taught.nemo.solve().scores(taught.embedder.vector(sample_photo("cat")))[0]
     np.testing.assert_allclose(taught.scores(sample_photo("cat")), want, atol=2e-4)
 
@@ -256,7 +256,7 @@ def test_bad_model_folders_are_refused(case: str, model: Path) -> None:
     damage, words = BAD_MODELS[case]
     damage(model)
     with pytest.raises(HandfulError, match=words) as caught:
-        Taught.load(model)
+        FewShotClassifier.load(model)
     assert "\n" not in str(caught.value)
 
 
@@ -268,7 +268,7 @@ def test_a_nemo_of_another_backbone_is_refused(model: Path) -> None:
     (model / "nemo.json").write_text(json.dumps(about))
     edit(model, lambda j: j["files"].update({"nemo.json": sha256(model / "nemo.json")}))
     with pytest.raises(DataError, match="was taught on the features 'lite2"):
-        Taught.load(model)
+        FewShotClassifier.load(model)
 
 
 def test_a_pickle_posing_as_weights_is_refused(model: Path) -> None:
@@ -279,4 +279,4 @@ def test_a_pickle_posing_as_weights_is_refused(model: Path) -> None:
     (model / "model.safetensors").write_bytes(pickle.dumps({"a": 1}))
     edit(model, lambda j: j["files"].update({"model.safetensors": sha256(model / "model.safetensors")}))
     with pytest.raises(DataError, match="pickle"):
-        Taught.load(model)
+        FewShotClassifier.load(model)

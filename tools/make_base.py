@@ -21,11 +21,11 @@ import numpy as np
 import torch
 
 import handful.detection
-from handful.data.images import fit, read_photo
 from handful.detection.embedder import BASE as EYES_BASE
 from handful.fewshot.classifier import FRAME_HW
 from handful.fewshot.embeddings import BASE, RANK
 from handful.files import read_json, sha256, write_json, write_tensors
+from handful.image import fit, read_image
 from handful.models import net_taught
 from handful.models.backbone import LITE, imagenet_classifier
 from handful.pick import pick
@@ -43,7 +43,7 @@ def coco(data: Path) -> Iterator[np.ndarray]:
         x, y, w, h = note["bbox"]
         if note.get("iscrowd") or note["image_id"] not in free or min(w, h) < 16:
             continue
-        rgb = read_photo(data / "coco-mini/images/train" / free[note["image_id"]]["file_name"]).rgb_u8
+        rgb = read_image(data / "coco-mini/images/train" / free[note["image_id"]]["file_name"]).rgb_u8
         top, left = max(0, int(y - 0.1 * h)), max(0, int(x - 0.1 * w))
         yield rgb[top : int(y + 1.1 * h) + 1, left : int(x + 1.1 * w) + 1]
 
@@ -51,17 +51,17 @@ def coco(data: Path) -> Iterator[np.ndarray]:
 def photos(folder: Path) -> Iterator[np.ndarray]:
     """Every JPEG below a folder."""
     for path in sorted(folder.rglob("*.jpg")):
-        yield read_photo(path).rgb_u8
+        yield read_image(path).rgb_u8
 
 
-def eye(name: str, data: Path, out: Path) -> dict[str, object]:
+def proposer(name: str, data: Path, out: Path) -> dict[str, object]:
     """The file of one proposer, and what is to be known of it."""
     seer = pick(handful.detection, "proposer", name).load()
     held = json.loads((data / "coco-mini/instances_train.json").read_text())
     free = [i["file_name"] for i in held["images"] if i.get("license") in FREE]
     rows = []
     for file in sorted(free):
-        rgb = read_photo(data / "coco-mini/images/train" / file).rgb_u8
+        rgb = read_image(data / "coco-mini/images/train" / file).rgb_u8
         seen = seer.look(rgb, BOXES)
         rows.append(seen.features(seen.xyxy_px))
     features = np.concatenate(rows).astype(np.float64)
@@ -93,7 +93,7 @@ def main() -> None:
     args = parser.parse_args()
     eyes = {}
     for name in [one for one in args.only or EYES if one in EYES]:
-        eyes[name] = eye(name, args.data, args.eyes_out)
+        eyes[name] = proposer(name, args.data, args.eyes_out)
         print(name, eyes[name], flush=True)
     if eyes:
         path = args.eyes_out / "base.json"

@@ -28,11 +28,11 @@ from PIL import Image
 
 import handful.detection
 from handful.data import formats
-from handful.data.images import read_photo
 from handful.data.shapes import box_of
 from handful.detection.fusion import hard
 from handful.detection.proposer_objectness import WEIGHTS as SHIPPED
 from handful.files import read_json, read_tensors, replacing_folder, sha256, write_json, write_tensors
+from handful.image import read_image
 from handful.lucid import scenes
 from handful.lucid.seed import SeedRef, seeds_of
 from handful.models.folder import META, WEIGHTS
@@ -57,7 +57,7 @@ class Things:
         place.parent.mkdir(parents=True, exist_ok=True)
         if isinstance(rgb, Path):
             shutil.copyfile(rgb, place)
-            rgb = read_photo(place).rgb_u8
+            rgb = read_image(place).rgb_u8
         else:
             Image.fromarray(rgb).save(place, quality=92)
         held = self.held.setdefault(split, {"images": [], "annotations": []})
@@ -109,11 +109,11 @@ def make(root: Path, data: Path, count: int, seed: int, photos: str = "all") -> 
         things.put("train", f"scene-{number}", made.rgb_u8, made.boxes.xyxy_px.tolist())
     counts["scenes"] = count
     others = (("msrc-seg", 1), ("camvid", 3)) if photos == "all" else ()
-    eye: Any = pick(handful.detection, "proposer", "nanodet").load() if others else None
+    proposer: Any = pick(handful.detection, "proposer", "nanodet").load() if others else None
     for name, step in others:
         every = sorted((data / name / "images" / "train").iterdir())[::step]
         for photo in track(every, f"boxes of {name}", len(every)):
-            seen = eye.look(read_photo(photo).rgb_u8, 100)
+            seen = proposer.look(read_image(photo).rgb_u8, 100)
             sure = seen.quality >= SURE
             boxes = seen.xyxy_px[sure]
             kept = hard(boxes, seen.quality[sure], overlap=ALIKE) > 0

@@ -12,13 +12,13 @@ import numpy as np
 
 import handful
 import handful.device.runtimes
-from handful.data.images import data_uri, fit, read_photo
 from handful.data.sample_images import SAMPLES, sample_photo
 from handful.errors import DataError, MissingPackage, UnknownName
 from handful.fewshot import classifier, evaluate
-from handful.fewshot.classifier import Taught, answer, checked_photos
+from handful.fewshot.classifier import FewShotClassifier, answer, checked_photos
 from handful.fewshot.nemo import VIGILANCE, Nemo
 from handful.files import replacing, write_json
+from handful.image import data_uri, fit, read_image
 from handful.pick import names, need, pick
 from handful.progress import note, warn
 from handful.types import Image
@@ -54,7 +54,7 @@ def run(
     teach_set, ask_set, how = own_photos(photos, rng) if photos is not None else sample_views(rng)
 
     note(f"teaching {len({label for _, label in teach_set})} classes from {len(teach_set)} pictures")
-    model = Taught.new(backbone, vigilance=VIGILANCE if vigilance is None else vigilance)
+    model = FewShotClassifier.new(backbone, vigilance=VIGILANCE if vigilance is None else vigilance)
     vectors = [model.embedder.teach_vector(image) for image, _ in teach_set]
     labels = [label for _, label in teach_set]
     # once for nothing: loading the linear algebra is not learning, so it is not timed as such
@@ -77,8 +77,8 @@ def run(
         right = said.label == label or (said.label is None and label not in model.classes)
         answers.append(
             {
-                "is": label,
-                "said": said.label,
+                "truth": label,
+                "predicted": said.label,
                 "nearest": said.nearest,
                 "probability": said.probability,
                 "margin": said.margin,
@@ -200,8 +200,8 @@ def own_photos(folder: Path, rng: np.random.Generator) -> tuple[list[tuple[Image
     for label, paths in by_class.items():
         order = [paths[i] for i in rng.permutation(len(paths))]
         few = max(1, min(TEACH_AT_MOST, len(order) // 2))
-        teach_set += [(read_photo(path), label) for path in order[:few]]
-        ask_set += [(read_photo(path), label) for path in order[few : few + ASK_AT_MOST]]
+        teach_set += [(read_image(path), label) for path in order[:few]]
+        ask_set += [(read_image(path), label) for path in order[few : few + ASK_AT_MOST]]
     if not ask_set:
         raise DataError(f"{folder} has one photo a class, so none is left to ask about; add a second one to a class")
     ask_set += [(sample_photo(name), name) for name in SAMPLES if name not in by_class]

@@ -91,7 +91,7 @@ def order(dataset: Dataset) -> list[tuple[str, str]]:
 def told(module: ModuleType, folder: Path) -> list[Finding]:
     """Every finding of a reader, each sample and mask looked at."""
     found: list[Finding] = []
-    for sample in module.read(folder, tell=found.append):
+    for sample in module.read(folder, on_finding=found.append):
         if sample.mask is not None:
             with contextlib.suppress(Exception):
                 sample.mask()

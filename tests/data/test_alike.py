@@ -13,8 +13,8 @@ from PIL import Image as PIL_Image
 
 from handful.curate import near_duplicates
 from handful.curate.near_duplicates import Fingerprint, clusters, fingerprint, groups, near
-from handful.data.images import fit, read_photo
 from handful.data.sample_images import SAMPLES, sample_photo
+from handful.image import fit, read_image
 from handful.types import Image
 
 
@@ -87,7 +87,7 @@ def test_another_colour_is_another_thing() -> None:
     rgb = sample_photo("coffee").rgb_u8
     redder = np.clip(rgb + np.array([40, -20.4, 0]), 0, 255).astype(np.uint8)  # just as bright
     assert near([marked(rgb), marked(redder)]) == []
-    assert near([marked(rgb), marked(redder)], colour=255) == [(0, 1)]
+    assert near([marked(rgb), marked(redder)], color=255) == [(0, 1)]
 
 
 def test_far_brighter_is_not_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,7 +210,9 @@ def test_pairs_are_laid_over_the_same_way_round(monkeypatch: pytest.MonkeyPatch)
     one, other = marked(sample_photo("cat").rgb_u8), marked(trimmed(sample_photo("cat").rgb_u8))
     first = min(one, other, key=lambda p: p.bits)
     assert one.bits != other.bits
-    monkeypatch.setattr(near_duplicates, "_difference", lambda a, *rest: np.where((a == first.grey).all((1, 2)), 0.0, np.inf))
+    monkeypatch.setattr(
+        near_duplicates, "_difference", lambda a, *rest: np.where((a == first.grey).all((1, 2)), 0.0, np.inf)
+    )
     assert near([one, other]) == near([other, one]) == [(0, 1)]
 
 
@@ -247,11 +249,11 @@ def test_real_photos(data: Path) -> None:
     """Held against a folder of products on white, where a hash alone calls many the same."""
     folder = data / "office-amazon/images"
     paths = sorted((folder / "monitor").glob("*.jpg")) + sorted((folder / "mug").glob("*.jpg"))
-    prints = [fingerprint(read_photo(p)) for p in paths]
+    prints = [fingerprint(read_image(p)) for p in paths]
     found = {(paths[i].stem, paths[j].stem) for i, j in near(prints)}
     same = ("0004", "0006"), ("0004", "0018"), ("0006", "0018"), ("0020", "0022")  # looked at: one picture each
     assert found == {(f"frame_{a}", f"frame_{b}") for a, b in same}
-    photos = [read_photo(p) for p in sorted((data / "product-iconic/images").glob("*.jpg"))]
+    photos = [read_image(p) for p in sorted((data / "product-iconic/images").glob("*.jpg"))]
     icons = [fingerprint(photo) for photo in photos]
     assert len(icons) == 81 and near(icons) == []
     pairs = near([*icons, *(marked(jpeg(trimmed(photo.rgb_u8))) for photo in photos)])

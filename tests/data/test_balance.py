@@ -169,7 +169,7 @@ def test_exchanging_single_photos_helps() -> None:
     picker = balance_.Picker(rows, np.random.default_rng(0))
     picker.fill(8)
     before = evenness(picker)
-    picker.mend()
+    picker.repair()
     assert evenness(picker) < before
     assert uneven(balance(dataset(samples), per="objects", size=8).after) == pytest.approx(evenness(picker))
     picker = balance_.Picker(rows, np.random.default_rng(0))

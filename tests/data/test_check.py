@@ -13,7 +13,7 @@ import pytest
 from PIL import Image as PIL_Image
 
 from handful.curate.check import check, ensure
-from handful.curate.repair import mend
+from handful.curate.repair import repair
 from handful.data.finding import CODES, GRAVITY, Finding, stop
 from handful.data.masks import write_ids
 from handful.errors import DataError
@@ -67,7 +67,9 @@ def test_each_fault_is_found_alone(code: str, sound: Path, tmp_path: Path) -> No
     assert len(found) == 1, [row for row in report["findings"]]
     assert names in json.dumps(found[0]), found[0]
     assert {row["code"] for row in report["findings"]} - {code} <= FOLLOWS.get(code, set())
-    assert report["ok"] is (CODES[code].grave != "error" and not any(r["grave"] == "error" for r in report["findings"]))
+    assert report["ok"] is (
+        CODES[code].severity != "error" and not any(r["severity"] == "error" for r in report["findings"])
+    )
 
 
 def test_all_faults_at_once_are_all_found_and_none_invented(sound: Path, tmp_path: Path) -> None:
@@ -86,7 +88,7 @@ def test_every_code_there_is_can_be_seen() -> None:
     elsewhere = {"unsafe_xml", "unreadable_labels", "not_a_photo", "no_label_map", "empty_class_folder", "one_photo",
                  "same_photo_in_two_classes", "frame_gap", "other_split"}  # fmt: skip
     assert set(CODES) == set(FAULTS) | elsewhere
-    assert all(kind.grave in GRAVITY and kind.text and kind.repair for kind in CODES.values())
+    assert all(kind.severity in GRAVITY and kind.text and kind.repair for kind in CODES.values())
 
 
 def test_the_value_the_file_and_the_pixels_are_named(sound: Path, tmp_path: Path) -> None:
@@ -104,20 +106,20 @@ def test_a_repaired_copy_has_no_errors_and_the_original_is_untouched(sound: Path
             plant(here)
     here.save()
     before = {p: p.read_bytes() for p in here.root.rglob("*") if p.is_file()}
-    result = mend(here.root, tmp_path / "copy")
+    result = repair(here.root, tmp_path / "copy")
     assert {p: p.read_bytes() for p in here.root.rglob("*") if p.is_file()} == before
-    assert result["ok"], [row for row in result["findings"] if row["grave"] == "error"]
-    errors = {code for code in FAULTS if CODES[code].grave == "error"} - {"category_twins"}
+    assert result["ok"], [row for row in result["findings"] if row["severity"] == "error"]
+    errors = {code for code in FAULTS if CODES[code].severity == "error"} - {"category_twins"}
     assert errors <= {row["code"] for row in result["repairs"]}
     assert json.loads((tmp_path / "copy.repairs.json").read_text())["repairs"] == result["repairs"]
     with pytest.raises(DataError, match="exists"):
-        mend(here.root, tmp_path / "copy")
+        repair(here.root, tmp_path / "copy")
     with pytest.raises(DataError, match="lies inside"):
-        mend(here.root, here.root / "copy")
+        repair(here.root, here.root / "copy")
 
 
 def test_a_sound_set_is_mended_into_itself(sound: Path, tmp_path: Path) -> None:
-    result = mend(sound, tmp_path / "copy")
+    result = repair(sound, tmp_path / "copy")
     assert result["repairs"] == []
     assert result["differences"] == {"coco": [], "masks-masks": []}
 
@@ -126,7 +128,7 @@ def test_the_photo_turned_by_exif_is_saved_as_its_labels_see_it(sound: Path, tmp
     here = planted(sound, tmp_path / "set")
     raw = np.asarray(PIL_Image.open(here.path(0, "val")).convert("RGB"))
     FAULTS["exif_against_labels"][0](here)
-    mend(here.save(), tmp_path / "copy", format="coco")
+    repair(here.save(), tmp_path / "copy", format="coco")
     saved = np.asarray(PIL_Image.open(tmp_path / "copy/images/val/val000.png"))
     assert saved.shape == raw.shape
     assert np.abs(saved.astype(int) - raw).mean() < 4  # one more JPEG of the same picture, unturned
@@ -215,13 +217,13 @@ def test_real_folders_with_their_known_flaws(data: Path) -> None:
     assert rows(found["office-amazon"], "same_photo_twice")
     assert rows(found["product-iconic"], "unlabelled_image")[0]["count"] == 81
     assert rows(found["coco-mini"], "no_licence")
-    assert all(row["grave"] != "error" for r in found.values() for row in r["findings"])
+    assert all(row["severity"] != "error" for r in found.values() for row in r["findings"])
 
 
 def test_a_mask_that_names_no_class_costs_only_its_pixels(sound: Path, tmp_path: Path) -> None:
     here = planted(sound, tmp_path / "set")
     FAULTS["label_outside_map"][0](here)
-    result = mend(here.save(), tmp_path / "copy", format="masks", masks="masks")
+    result = repair(here.save(), tmp_path / "copy", format="masks", masks="masks")
     ids = np.array(PIL_Image.open(tmp_path / "copy/masks/train/train014.png"))
     assert (ids[:5, :5] == 255).all() and (ids == 255).sum() == 25
     assert [d["what"] for d in result["differences"]["masks-masks"]] == []

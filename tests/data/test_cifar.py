@@ -55,7 +55,7 @@ def hundred(root: Path, **more: bytes) -> Path:
 
 def told_of(root: Path) -> tuple[Dataset, list[Finding]]:
     told: list[Finding] = []
-    dataset = format_cifar.read(root, tell=told.append)
+    dataset = format_cifar.read(root, on_finding=told.append)
     for sample in dataset:
         assert sample.pixels is not None and sample.pixels().size_wh == (32, 32)
     return dataset, told

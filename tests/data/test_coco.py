@@ -164,7 +164,7 @@ def refused(root: Path, text: str | bytes, words: str) -> list[Finding]:
         list(format_coco.read(root))
     assert "instances_train.json" in str(error.value)
     told: list[Finding] = []
-    list(format_coco.read(root, tell=told.append))
+    list(format_coco.read(root, on_finding=told.append))
     assert told
     return told
 

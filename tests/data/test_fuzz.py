@@ -66,12 +66,12 @@ def _endless(*_: Any, **__: Any) -> Any:
         time.sleep(0.01)
 
 
-def _infinite(*_: Any, tell: Callable[[Finding], None] = stop) -> Any:
-    tell(Finding("tiny_object", "a.txt", object()))
+def _infinite(*_: Any, on_finding: Callable[[Finding], None] = stop) -> Any:
+    on_finding(Finding("tiny_object", "a.txt", object()))
     return []
 
 
-def _late(*_: Any, tell: Callable[[Finding], None] = stop) -> Any:
+def _late(*_: Any, on_finding: Callable[[Finding], None] = stop) -> Any:
     def rows() -> Iterator[Any]:
         raise DataError("data.yaml is broken")
         yield
@@ -188,7 +188,7 @@ def test_a_class_that_two_files_number_differently_is_in_no_label(tmp_path: Path
         }
         (tmp_path / f"instances_{split}.json").write_text(json.dumps(held))
     found: list[Finding] = []
-    dataset = format_coco.read(tmp_path, tell=found.append)
+    dataset = format_coco.read(tmp_path, on_finding=found.append)
     names = {c.name for c in dataset.categories}
     assert {t.label for s in dataset for t in s.objects or ()} <= names
     assert {f.code for f in found} == {"duplicate_category", "unknown_category"}

@@ -32,7 +32,7 @@ def back(module: ModuleType, dataset: Dataset, folder: Path) -> Dataset:
     told: list[Finding] = []
     module.write(dataset, Writer(folder))
     assert module.detect(folder)
-    again: Dataset = module.read(folder, tell=told.append)
+    again: Dataset = module.read(folder, on_finding=told.append)
     list(again)
     assert [f for f in told if f.code != "missing_mask"] == []
     return again
@@ -41,7 +41,7 @@ def back(module: ModuleType, dataset: Dataset, folder: Path) -> Dataset:
 def read_all(module: ModuleType, root: Path, **options: Any) -> tuple[Dataset, list[Finding], list[DataError]]:
     """The set, all that is told about it and its masks, and the masks that cannot be used."""
     told: list[Finding] = []
-    dataset = module.read(root, tell=told.append, **options)
+    dataset = module.read(root, on_finding=told.append, **options)
     broken = []
     for sample in dataset:
         try:
@@ -249,9 +249,9 @@ def test_each_fault_of_masks_is_found(tmp_path: Path, files: dict[str, Any], cod
     assert [f.file for f in told if f.code == code] == [file], told
     assert bool(broken) == (code in ("mask_size_mismatch", "unreadable_mask", "mask_not_ids")
                             or (file == "masks/a.png" and code == "empty_file"))  # fmt: skip
-    if told[0].grave == "error":
+    if told[0].severity == "error":
         with pytest.raises(DataError, match=file.replace(".", r"\.")):
-            [sample.mask() for sample in format_masks.read(root, tell=stop) if sample.mask]
+            [sample.mask() for sample in format_masks.read(root, on_finding=stop) if sample.mask]
 
 
 def test_a_photo_or_mask_that_is_a_link_elsewhere(tmp_path: Path) -> None:
@@ -657,7 +657,7 @@ def test_real_masks_come_back(
 
 def test_the_person_masks_say_person_where_they_are_white(data: Path) -> None:
     told: list[Finding] = []
-    for sample in format_masks.read(data / "coco-mini", tell=told.append, masks="person_masks"):
+    for sample in format_masks.read(data / "coco-mini", on_finding=told.append, masks="person_masks"):
         if sample.mask is not None and sample.mask_path is not None:
             stored = np.array(PIL_Image.open(sample.mask_path))
             found = sample.mask().ids

@@ -32,7 +32,7 @@ ADE = format_ade20k.standard()
 
 def read_all(module: ModuleType, root: Path) -> tuple[Dataset, list[Finding], list[DataError]]:
     told: list[Finding] = []
-    dataset = module.read(root, tell=told.append)
+    dataset = module.read(root, on_finding=told.append)
     broken = []
     for sample in dataset:
         try:

@@ -19,9 +19,9 @@ from handful.curate import near_duplicates
 from handful.curate.balance import key_of
 from handful.curate.split import Split, apply, curated_test, split
 from handful.data import format_coco, formats
-from handful.data.images import fit, read_photo
 from handful.data.sample_images import SAMPLES, sample_photo
 from handful.errors import DataError, UnknownName
+from handful.image import fit, read_image
 from handful.types import Category, Dataset, Image, Object, Sample
 from tests.conftest import save
 
@@ -309,5 +309,5 @@ def test_real_films_are_not_torn(data: Path) -> None:
     for clip in {s.clip for s in whole}:
         assert len({by_clip.of[key_of(s)] for s in whole if s.clip == clip}) == 1
     camel = [s for s in whole if s.clip == "camel"]
-    prints = [near_duplicates.fingerprint(read_photo(s.path)) for s in camel]
+    prints = [near_duplicates.fingerprint(read_image(s.path)) for s in camel]
     assert near_duplicates.clusters(prints) == [list(range(len(camel)))]

@@ -76,7 +76,7 @@ def words(read: Page) -> str:
 @pytest.fixture
 def small(tmp_path: Path) -> Dataset:
     """Four photographs, 100 x 80 px: two with objects, an empty one and one nobody looked at."""
-    from handful.data.images import fit
+    from handful.image import fit
 
     paths = [save(fit(sample_photo(n).rgb_u8, (80, 100)), tmp_path / "photos" / f"{n}.png") for n in list(SAMPLES)[:4]]
     square = np.array([[0.0, 0], [40, 0], [40, 40], [0, 40]])

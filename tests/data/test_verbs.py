@@ -45,7 +45,7 @@ def test_check_says_yes_and_no(sound: Path, faulty: Path, capsys: Capture) -> No
     report = run_json(capsys, "data", "check", faulty, code=1)
     assert not report["ok"]
     for row in report["findings"]:
-        assert {"code", "grave", "file", "value", "count", "text", "repair"} == row.keys()
+        assert {"code", "severity", "file", "value", "count", "text", "repair"} == row.keys()
     code, out, _ = handful(capsys, "data", "check", faulty)
     assert code == 1
     assert "label_outside_map" in out and "train014.png" in out and "77" in out and "--fix COPY" in out
@@ -109,7 +109,7 @@ def test_wrong_usage_is_told(args: list[str], words: str, sound: Path, capsys: C
 def test_the_page_lists_every_code_and_its_repair() -> None:
     text = (ROOT / "docs/data.md").read_text()
     for code, kind in CODES.items():
-        assert f"| `{code}` | {kind.grave} | {kind.text} | {kind.repair} |" in text, code
+        assert f"| `{code}` | {kind.severity} | {kind.text} | {kind.repair} |" in text, code
 
 
 def test_the_commands_of_the_page_run(

@@ -429,7 +429,7 @@ def test_findings_about_files(tmp_path: Path) -> None:
     assert codes(format_voc, planted("list3", lists={"Main/train": "a\na\n"})) == {"duplicate_image"}
     both = planted("across", lists={"Main/train": "a\nb\n", "Main/test": "b\n"})
     assert codes(format_voc, both) == {"same_photo_across_splits"}
-    read = {s.name: s.split for s in format_voc.read(both, tell=lambda f: None)}
+    read = {s.name: s.split for s in format_voc.read(both, on_finding=lambda f: None)}
     assert read == {"a.jpg": "train", "b.jpg": "test"}  # a test set keeps its photos
     bad = planted("bytes", lists={"Main/train": "a\n"})
     (bad / "ImageSets/Main/train.txt").write_bytes(b"\xff\xfe\n")
@@ -476,7 +476,7 @@ def test_findings_about_maps(tmp_path: Path) -> None:
         number = 2 * one if name == "count" else one
         root = planted(name, "SegmentationObject", number, objects or thing("cat", "1 1 10 10"))
         (finding,) = told(format_voc, root)
-        assert finding.code == "missing_mask" and finding.grave == "warning"
+        assert finding.code == "missing_mask" and finding.severity == "warning"
         assert all(t.rle is None for s in format_voc.read(root) for t in s.objects or ())
     noise = planted("noise", "SegmentationObject", one)
     monkey = pytest.MonkeyPatch()

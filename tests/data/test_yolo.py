@@ -442,7 +442,7 @@ def test_findings_about_files(tmp_path: Path) -> None:
     (header / "images/train/a.jpg").write_bytes(b"\xff\xd8\xff nothing")
     (finding,) = told(format_yolo, header)
     assert (finding.code, finding.file) == ("unreadable_image", "images/train/a.jpg")
-    assert [s.name for s in format_yolo.read(header, tell=lambda f: None)] == ["b.jpg"]
+    assert [s.name for s in format_yolo.read(header, on_finding=lambda f: None)] == ["b.jpg"]
     with pytest.raises(DataError, match=r"images/train/a\.jpg"):
         list(format_yolo.read(header))
     empty = planted("empty")

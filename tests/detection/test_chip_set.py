@@ -14,9 +14,9 @@ from PIL import Image as PIL_Image
 import handful.detection
 from handful.cli import cli
 from handful.data import formats
-from handful.data.images import read_photo
 from handful.detection.chip_set import chip_set
 from handful.errors import DataError, UnknownName
+from handful.image import read_image
 from handful.models import net_objectness
 from handful.training.loader_detect import IGNORED, gather
 from tests.detection.test_evaluate import data_set
@@ -52,12 +52,12 @@ def large_and_small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_each_thing_is_learned_at_the_scale_that_fits_it(large_and_small: Path, tmp_path: Path) -> None:
-    made = chip_set(large_and_small, tmp_path / "c", side_px=100, proposals="blobs", seed=1)
+    made = chip_set(large_and_small, tmp_path / "c", side_px=100, proposer="blobs", seed=1)
     assert made["by_scale"][0] >= 1 and len(made["by_scale"]) == 2 and made["negative"] >= 1
     assert made["things"] == 2 == made["things_in_photos"]
     learned: dict[str, list[tuple[int, float]]] = {}
     for sample in formats.read(tmp_path / "c"):
-        rgb = read_photo(sample.path).rgb_u8
+        rgb = read_image(sample.path).rgb_u8
         assert rgb.shape == (100, 100, 3) and sample.size_wh == (100, 100)
         for thing in sample.objects or ():
             left, top, right, bottom = thing.box_px or (0, 0, 0, 0)
@@ -78,7 +78,7 @@ def test_the_same_seed_the_same_chips_and_splits_are_kept(tmp_path: Path) -> Non
     data = data_set(tmp_path / "data", ["apple", "leaf", "sky"], {"train": 3, "val": 2})
     names = []
     for out, seed, draws in (("a", 0, 1), ("b", 0, 1), ("c", 0, 2)):
-        made = chip_set(data, tmp_path / out, side_px=64, proposals="none", seed=seed, draws=draws, one="thing")
+        made = chip_set(data, tmp_path / out, side_px=64, proposer="none", seed=seed, draws=draws, one="thing")
         assert made["copied"] == 2 and made["negative"] == 0 and made["things"] >= 9 * draws
         found = formats.read(tmp_path / out)
         assert [c.name for c in found.categories] == ["thing"]
@@ -95,7 +95,7 @@ def test_bad_wishes_write_nothing(large_and_small: Path, tmp_path: Path) -> None
     with pytest.raises(DataError, match="wanted 32 px or more"):
         chip_set(large_and_small, tmp_path / "c", side_px=8)
     with pytest.raises(UnknownName, match="blobs"):
-        chip_set(large_and_small, tmp_path / "c", proposals="blob")
+        chip_set(large_and_small, tmp_path / "c", proposer="blob")
     assert not (tmp_path / "c").exists()
 
 
@@ -120,7 +120,7 @@ def test_a_region_to_ignore_is_neither_thing_nor_background() -> None:
 
 
 def test_crowds_are_fed_as_regions_to_ignore(large_and_small: Path, tmp_path: Path) -> None:
-    made = chip_set(large_and_small, tmp_path / "c", side_px=100, proposals="blobs", one="thing")
+    made = chip_set(large_and_small, tmp_path / "c", side_px=100, proposer="blobs", one="thing")
     feed = gather(formats.read(tmp_path / "c"), "train", ["thing"], (96, 96))
     labels = np.concatenate(feed.labels)
     assert (labels == 0).sum() == made["things"] == sum(feed.things) == 2 and (labels == IGNORED).sum() >= 1
@@ -129,7 +129,7 @@ def test_crowds_are_fed_as_regions_to_ignore(large_and_small: Path, tmp_path: Pa
 
 def test_a_proposer_is_trained_on_chips(tmp_path: Path) -> None:
     data = data_set(tmp_path / "data", ["apple", "leaf", "sky"], {"train": 4, "val": 2})
-    words = ["data", "chips", str(data), "--out", str(tmp_path / "chips"), "--side", "64", "--proposals", "blobs",
+    words = ["data", "chips", str(data), "--out", str(tmp_path / "chips"), "--side", "64", "--proposer", "blobs",
              "--one", "thing", "--json"]  # fmt: skip
     made = CliRunner().invoke(cli, words)
     assert made.exit_code == 0, made.output

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from handful.data.sample_images import sample_photo
-from handful.detection.contract import Seen
-from handful.detection.embedder import Describer, Look, crops
+from handful.detection.contract import Proposals
+from handful.detection.embedder import BoxEmbedder, CropSettings, crops
 from handful.errors import DataError
 
 
@@ -26,7 +26,7 @@ class Fake:
             "sha256": "0",
         }
 
-    def look(self, rgb_u8: np.ndarray, most: int = 100) -> Seen:
+    def look(self, rgb_u8: np.ndarray, most: int = 100) -> Proposals:
         high, wide = rgb_u8.shape[:2]
         box = np.array([[0, 0, wide, high]], np.float64)
 
@@ -34,50 +34,50 @@ class Fake:
             middle = np.abs((boxes[:, :2] + boxes[:, 2:]) / 2 - [wide / 2, high / 2])  # the same in a mirror
             return np.concatenate([middle, boxes[:, 2:] - boxes[:, :2]], 1).astype(np.float32)[:, : self.dim]
 
-        return Seen(box, np.ones(1), np.zeros(1, np.int64), features)
+        return Proposals(box, np.ones(1), np.zeros(1, np.int64), features)
 
 
 BOXES = np.array([[20, 30, 200, 220], [100, 5, 140, 500], [0, 0, 512, 512], [300.5, 300.2, 301, 301]])
-BARE = Look(backbone=None, share=1)
+BARE = CropSettings(backbone=None, share=1)
 
 
 @pytest.fixture(scope="module")
-def both() -> Describer:
-    return Describer(Fake())
+def both() -> BoxEmbedder:
+    return BoxEmbedder(Fake())
 
 
-def test_vectors_have_length_1_and_do_not_depend_on_company(both: Describer) -> None:
+def test_vectors_have_length_1_and_do_not_depend_on_company(both: BoxEmbedder) -> None:
     rgb = sample_photo("astronaut").rgb_u8
-    seen = both.eye.look(rgb)
+    seen = both.proposer.look(rgb)
     found = both.vectors(rgb, BOXES, seen)
     assert found.shape == (4, both.dim) and np.allclose(np.linalg.norm(found, axis=1), 1)
     assert np.allclose(both.vectors(rgb, BOXES[1:2], seen)[0], found[1], atol=1e-5)
     assert both.vectors(rgb, np.zeros((0, 4)), seen).shape == (0, both.dim)
-    again = Describer(Fake())
+    again = BoxEmbedder(Fake())
     assert again.name == both.name and (again.vectors(rgb, BOXES[:1], seen) == both.vectors(rgb, BOXES[:1], seen)).all()
 
 
-def test_the_share_is_the_squared_length_of_the_proposers_part(both: Describer) -> None:
+def test_the_share_is_the_squared_length_of_the_proposers_part(both: BoxEmbedder) -> None:
     rgb = sample_photo("astronaut").rgb_u8
-    found = both.vectors(rgb, BOXES[:2], both.eye.look(rgb))
+    found = both.vectors(rgb, BOXES[:2], both.proposer.look(rgb))
     assert np.allclose((found[:, :4] ** 2).sum(axis=1), both.how.share)
-    only = Describer(Fake(), BARE).vectors(rgb, BOXES[:2], both.eye.look(rgb))
+    only = BoxEmbedder(Fake(), BARE).vectors(rgb, BOXES[:2], both.proposer.look(rgb))
     assert only.shape == (2, 4) and np.allclose(found[:, :4] / np.sqrt(both.how.share), only)
 
 
-def test_a_taught_box_is_the_mean_of_it_and_its_mirror_image(both: Describer) -> None:
+def test_a_taught_box_is_the_mean_of_it_and_its_mirror_image(both: BoxEmbedder) -> None:
     rgb = sample_photo("astronaut").rgb_u8
     taught = both.both_ways(rgb, BOXES[:1])
     mirrored = np.array([[512 - 200, 30, 512 - 20, 220.0]])
     turned = both.both_ways(rgb[:, ::-1], mirrored)
     assert np.allclose(taught, turned, atol=1e-5)
-    plain = both.vectors(rgb, BOXES[:1], both.eye.look(rgb))
+    plain = both.vectors(rgb, BOXES[:1], both.proposer.look(rgb))
     assert 0.8 < float((taught * plain).sum()) < 1 - 1e-6
 
 
 def test_names_tell_what_shaped_the_vectors() -> None:
-    names = {Describer(Fake(name=n), look).name for n, look in (
-        ("a", BARE), ("b", BARE), ("a", Look(backbone=None, share=1, side_px=96)))}  # fmt: skip
+    names = {BoxEmbedder(Fake(name=n), look).name for n, look in (
+        ("a", BARE), ("b", BARE), ("a", CropSettings(backbone=None, share=1, side_px=96)))}  # fmt: skip
     assert len(names) == 3
 
 
@@ -94,9 +94,9 @@ def test_crops() -> None:
 @pytest.mark.parametrize("box", [[600, 5, 700, 50], [5, 5, 5, 50], [50, 5, 20, 60]])
 def test_a_box_outside_is_refused(box: list[float]) -> None:
     rgb = sample_photo("astronaut").rgb_u8
-    one = Describer(Fake(), BARE)
+    one = BoxEmbedder(Fake(), BARE)
     with pytest.raises(DataError, match="lies outside the photo of 512x512 px"):
-        one.vectors(rgb, np.array([box]), one.eye.look(rgb))
+        one.vectors(rgb, np.array([box]), one.proposer.look(rgb))
 
 
 @pytest.mark.parametrize(
@@ -106,10 +106,10 @@ def test_a_box_outside_is_refused(box: list[float]) -> None:
 )  # fmt: skip
 def test_wrong_settings(settings: dict[str, Any], said: str) -> None:
     with pytest.raises(DataError, match=said):
-        Look(**settings)
+        CropSettings(**settings)
 
 
 def test_a_proposer_without_features() -> None:
     with pytest.raises(DataError, match="has no features of its own; wanted share=0"):
-        Describer(Fake(dim=0))
-    assert Describer(Fake(dim=0), Look(share=0)).dim == 512
+        BoxEmbedder(Fake(dim=0))
+    assert BoxEmbedder(Fake(dim=0), CropSettings(share=0)).dim == 512

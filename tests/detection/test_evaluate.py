@@ -11,8 +11,8 @@ import pytest
 
 import handful.detection
 from handful.data import formats
-from handful.detection.embedder import Look
-from handful.detection.evaluate import Answers, Recall, Truth, coco_table, evaluate, strangers, taken, truth_of
+from handful.detection.embedder import CropSettings
+from handful.detection.evaluate import Answers, Recall, Truth, coco_table, evaluate, taken, truth_of, unknowns
 from handful.detection.irene import Detections, Irene
 from handful.detection.teaching import chosen, teach
 from handful.errors import DataError, UnknownName
@@ -52,29 +52,29 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def model(data: Path, tmp_path: Path) -> Path:
-    teach(data, tmp_path / "d", proposals="blobs", look=BARE, most=4)
+    teach(data, tmp_path / "d", proposer="blobs", look=BARE, most=4)
     return tmp_path / "d"
 
 
 def test_taught_then_measured(data: Path, tmp_path: Path) -> None:
-    said = teach(data, tmp_path / "d", proposals="blobs", look=BARE, most=4, seed=3)
+    said = teach(data, tmp_path / "d", proposer="blobs", look=BARE, most=4, seed=3)
     assert said["samples"] == {"apple": 4, "leaf": 4, "sky": 4} and said["split"] == "train" and said["seed"] == 3
     found = evaluate(tmp_path / "d", data, split="val")
     assert found["AP"] == pytest.approx(1.0) and found["AR100"] == pytest.approx(1.0) and found["APl"] is None
     assert found["f1"] == found["f1_macro"] == found["accuracy"] == 1.0
     assert found["ar_agnostic"]["100"] == pytest.approx(1.0) and found["things"] == 9
     keys = {"AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl", "ar_agnostic", "f1",
-            "vigilance", "proposals", "seconds_per_image", "subset"}  # fmt: skip
-    assert keys <= found.keys() and found["subset"] is True and found["proposals"] == "blobs"
+            "vigilance", "proposer", "seconds_per_image", "subset"}  # fmt: skip
+    assert keys <= found.keys() and found["subset"] is True and found["proposer"] == "blobs"
     assert found["per_class"]["leaf"] == {"AP": pytest.approx(1.0), "things": 3} and json.dumps(found)
-    true = evaluate(tmp_path / "d", data, split="val", proposals="boxes")
-    assert true["AP"] == pytest.approx(1.0) and true["proposals"] == "boxes" and true["ar_agnostic"]["10"] is None
+    true = evaluate(tmp_path / "d", data, split="val", proposer="boxes")
+    assert true["AP"] == pytest.approx(1.0) and true["proposer"] == "boxes" and true["ar_agnostic"]["10"] is None
     careful = evaluate(tmp_path / "d", data, split="val", vigilance=30.0)
     assert careful["f1"] == 0 and careful["accuracy"] == 1.0 and careful["vigilance"] == 30.0
 
 
 def test_untaught_classes_are_strangers(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    said = teach(data, tmp_path / "d", proposals="blobs", look=BARE, classes=["apple", "leaf"])
+    said = teach(data, tmp_path / "d", proposer="blobs", look=BARE, classes=["apple", "leaf"])
     assert said["classes"] == ["apple", "leaf"]
     found = evaluate(tmp_path / "d", data, split="val")
     assert (
@@ -106,20 +106,20 @@ def test_the_draw_hangs_on_the_class_and_the_seed_alone(data: Path) -> None:
 
 def test_an_older_detector_stays_unless_asked(data: Path, model: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="use --overwrite"):
-        teach(data, model, proposals="blobs", look=BARE)
+        teach(data, model, proposer="blobs", look=BARE)
     with pytest.raises(UnknownName):
-        teach(data, model, proposals="blobs", look=BARE, classes=["pear"], overwrite=True)
+        teach(data, model, proposer="blobs", look=BARE, classes=["pear"], overwrite=True)
     assert Irene.load(model).nemo.counts["apple"] == 4
     (tmp_path / "mine").mkdir()
     with pytest.raises(DataError, match="is not a model folder, so it is not overwritten"):
-        teach(data, tmp_path / "mine", proposals="blobs", look=BARE, overwrite=True)
-    teach(data, model, proposals="blobs", look=BARE, most=1, overwrite=True)
+        teach(data, tmp_path / "mine", proposer="blobs", look=BARE, overwrite=True)
+    teach(data, model, proposer="blobs", look=BARE, most=1, overwrite=True)
     assert Irene.load(model).nemo.counts["apple"] == 1
 
 
 def test_wrong_questions(data: Path, model: Path, tmp_path: Path) -> None:
     with pytest.raises(UnknownName, match="there is blobs, boxes"):
-        evaluate(model, data, proposals="nanodet")
+        evaluate(model, data, proposer="nanodet")
     other = data_set(tmp_path / "other", ["lemon"], {"val": 1})
     with pytest.raises(DataError, match="no photo shows a class the detector was taught"):
         evaluate(model, other)
@@ -213,9 +213,9 @@ def test_nothing_found_and_nothing_there() -> None:
 
 def test_strangers_by_hand() -> None:
     known, other = np.arange(1.0, 101), np.array([0.0, 3.0, 200.0, -5])
-    found = strangers(known, other)
+    found = unknowns(known, other)
     assert found["fpr95"] == 0.25 and found["auroc"] == pytest.approx((1 + 0.975 + 0 + 1) / 4)
-    assert strangers(known, other[:0])["auroc"] is None
+    assert unknowns(known, other[:0])["auroc"] is None
 
 
 def test_labels_become_truth(data: Path) -> None:
@@ -224,7 +224,7 @@ def test_labels_become_truth(data: Path) -> None:
     assert found.names == ("apple", "leaf", "sky") and not found.crowd.any()
     assert found.area.tolist() == [o.attributes["area"] for o in sample.objects or ()]
     assert len(truth_of(sample, (1, 1)).names) == 0
-    assert Look(backbone=None, share=1) == BARE
+    assert CropSettings(backbone=None, share=1) == BARE
 
 
 @pytest.fixture
@@ -232,12 +232,12 @@ def bare(monkeypatch: pytest.MonkeyPatch) -> None:
     """The verbs look at boxes without a backbone, so that they take no time."""
     from handful.detection import embedder, irene
 
-    monkeypatch.setattr(embedder.Describer, "__init__", _bare(embedder.Describer.__init__))
+    monkeypatch.setattr(embedder.BoxEmbedder, "__init__", _bare(embedder.BoxEmbedder.__init__))
     monkeypatch.setattr(irene, "best_here", lambda: "blobs")
 
 
 def _bare(plain: Any) -> Any:
-    return lambda self, eye, how=None, state=None: plain(self, eye, how or BARE, state)
+    return lambda self, proposer, how=None, state=None: plain(self, proposer, how or BARE, state)
 
 
 @pytest.mark.usefixtures("bare")
@@ -249,7 +249,7 @@ def test_the_verbs(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert code == 0 and told["samples"] == {"apple": 3, "leaf": 3, "sky": 3} and told["seed"] == 5
     code, said, _ = typed(capsys, "evaluate-detect", out, data / "instances_val.json", "--json")
     assert code == 0 and json.loads(said)["AP"] == pytest.approx(1.0) and json.loads(said)["seed"] == 5
-    code, said, _ = typed(capsys, "evaluate-detect", out, data, "--split", "val", "--proposals", "boxes")
+    code, said, _ = typed(capsys, "evaluate-detect", out, data, "--split", "val", "--proposer", "boxes")
     assert code == 0 and "3 photos, 9 things of 3 taught classes, a small set" in said and "100.0" in said
     photo = data / "images" / "val" / "0.png"
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8no")

@@ -15,13 +15,13 @@ from handful.data.sample_images import sample_photo
 from handful.detection import graphs
 from handful.detection import irene as of
 from handful.detection.background import Background
-from handful.detection.contract import EyeGraph
-from handful.detection.embedder import Look
-from handful.detection.irene import Irene, nats_of
+from handful.detection.contract import ProposerGraph
+from handful.detection.embedder import CropSettings
+from handful.detection.irene import Irene, logits_of
 from handful.detection.letterbox import best_boxes, letterbox, on_frame, on_photo
 from handful.detection.multiscale import Scales
 from handful.detection.proposer_nanodet import Nanodet, pooled
-from handful.detection.scoring import CLASSES_A_BOX, TOLD
+from handful.detection.scoring import CLASSES_A_BOX, DEFAULT_SCORE_THRESHOLD
 from handful.errors import DataError
 from handful.fewshot.embeddings import FrontEnd, unit
 from handful.fewshot.nemo import GAIN
@@ -36,8 +36,8 @@ def known(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(handful.detection, "__path__", [*handful.detection.__path__, EYES])
 
 
-def taught(eye: str = "dots", **look: Any) -> Irene:
-    irene = Irene.new(eye, look=Look(**{"backbone": None, "share": 1, **look}))
+def taught(proposer: str = "dots", **look: Any) -> Irene:
+    irene = Irene.new(proposer, look=CropSettings(**{"backbone": None, "share": 1, **look}))
     for name in ("cat", "coffee", "rocket"):
         rgb = sample_photo(name).rgb_u8
         high, wide = rgb.shape[:2]
@@ -91,11 +91,11 @@ def test_the_head_says_what_nemo_says() -> None:
     plain = graphs.Head(solution, {"of_eye": irene.nemo.dim}, {"of_eye": 1.0}, 7)
     assert (plain(torch.from_numpy(part).float())[2] == -1).all()
     head = graphs.Head(solution, {"of_eye": irene.nemo.dim}, {"of_eye": 1.0}, 7, background)
-    vectors, nats, below = (out.detach().numpy() for out in head(torch.from_numpy(part).float()))
+    vectors, logits, below = (out.detach().numpy() for out in head(torch.from_numpy(part).float()))
     np.testing.assert_allclose(below[:, 0], background.none(solution, part), atol=1e-5)
     np.testing.assert_allclose(vectors, part, atol=1e-6)
-    np.testing.assert_allclose(nats, nats_of(solution, part), atol=1e-4)
-    assert np.abs(nats).max() > 1
+    np.testing.assert_allclose(logits, logits_of(solution, part), atol=1e-4)
+    assert np.abs(logits).max() > 1
 
 
 @pytest.mark.parametrize(
@@ -123,15 +123,19 @@ def test_the_plan_holds_every_constant() -> None:
     assert told["classes"] == ["cat", "coffee", "rocket"] and told["frame"]["side_px"] == 64
     assert told["boxes"] == {"first": 64, "overlap": 0.5, "most": of.LOOKED_AT, "again": None}
     answer = told["answer"]
-    assert (answer["gain"], answer["classes_a_box"], answer["least"]) == (GAIN, CLASSES_A_BOX, TOLD)
+    assert (answer["gain"], answer["classes_a_box"], answer["score_threshold"]) == (
+        GAIN,
+        CLASSES_A_BOX,
+        DEFAULT_SCORE_THRESHOLD,
+    )
     assert answer["expected"] == irene.solution().expected and answer["vigilance"] == irene.nemo.vigilance
-    assert told["fusion"]["within"] == "hard" and told["frame"]["colour_order"] == "RGB"
+    assert told["fusion"]["within"] == "hard" and told["frame"]["color_order"] == "RGB"
 
 
 def test_a_second_look_is_a_graph_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     from handful.pick import pick
 
-    monkeypatch.setattr(pick(handful.detection, "proposer", "dots").Eye, "twice", True)
+    monkeypatch.setattr(pick(handful.detection, "proposer", "dots").Proposer, "twice", True)
     irene = taught()
     found = graphs.parts(irene)
     assert list(found) == ["propose", "again", "features", "head"]
@@ -148,10 +152,10 @@ def test_nanodet_as_a_graph() -> None:
             layer.normal_(std=0.0 if layer.ndim == 1 else (2 / layer[0].numel()) ** 0.5)
         for _, last in network.heads:
             last.weight *= 0.1
-    eye = Nanodet(network.eval(), {"name": "nanodet"})
+    proposer = Nanodet(network.eval(), {"name": "nanodet"})
     rgb = sample_photo("coffee").rgb_u8
     frame, factor, left_top = letterbox(rgb, 416)
-    graph = eye.graph()
+    graph = proposer.graph()
     with torch.inference_mode():
         quality, raw, *maps = graph.propose(torch.from_numpy(frame[None]))
         _, _, *wrong = graph.propose(torch.from_numpy(frame[None, ..., ::-1].copy()))
@@ -159,7 +163,7 @@ def test_nanodet_as_a_graph() -> None:
     size_wh = rgb.shape[1], rgb.shape[0]
     how = {"first": graph.first, "overlap": graph.overlap, "most": 20}
     boxes, best = best_boxes(boxes, quality[0].numpy(), size_wh, **how)
-    seen = eye.look(rgb, 20)
+    seen = proposer.look(rgb, 20)
     np.testing.assert_allclose(best, seen.quality, atol=1e-4)
     np.testing.assert_allclose(boxes, seen.xyxy_px, atol=0.1)
     with torch.inference_mode():
@@ -173,17 +177,19 @@ def test_what_cannot_be_compiled_says_so() -> None:
     with pytest.raises(DataError, match=r"the proposals of 'blobs' cannot be compiled: it has no graph\(\)"):
         graphs.parts(taught("blobs"))
     with pytest.raises(DataError, match="nothing has been learned yet"):
-        graphs.parts(Irene.new("dots", look=Look(backbone=None, share=1)))
+        graphs.parts(Irene.new("dots", look=CropSettings(backbone=None, share=1)))
     irene = taught()
-    whole = irene.eye.eye.graph()
-    irene.eye.eye.graph = lambda: EyeGraph(64, whole.propose, None, 10, 0.5)
+    whole = irene.proposer.proposer.graph()
+    irene.proposer.proposer.graph = lambda: ProposerGraph(64, whole.propose, None, 10, 0.5)
     with pytest.raises(DataError, match="has features, but its graph"):
         graphs.parts(irene)
-    irene.eye.scales = Scales(2, "focus")
+    irene.proposer.scales = Scales(2, "focus")
     with pytest.raises(DataError, match="looks at 2 scales, and only one can be compiled: teach it with --scales 1"):
         graphs.parts(irene)
-    irene.eye.scales = Scales()
-    irene.eye.eye.graph = lambda: EyeGraph(64, lambda image: (torch.zeros(1, 3), torch.zeros(1, 2, 4)), None, 10, 0.5)
+    irene.proposer.scales = Scales()
+    irene.proposer.proposer.graph = lambda: ProposerGraph(
+        64, lambda image: (torch.zeros(1, 3), torch.zeros(1, 2, 4)), None, 10, 0.5
+    )
     with pytest.raises(DataError, match=r"propose gives \[\(1, 3\), \(1, 2, 4\)\]; wanted quality"):
         graphs.parts(irene)
 
@@ -191,9 +197,9 @@ def test_what_cannot_be_compiled_says_so() -> None:
 @pytest.mark.parametrize("wrong", [{"side_px": 0}, {"first": 0}, {"overlap": 0.0}, {"again_most": 5}])
 def test_an_eyes_graph_is_checked(wrong: dict[str, Any]) -> None:
     good: dict[str, Any] = {"side_px": 64, "propose": None, "features": None, "first": 10, "overlap": 0.5}
-    EyeGraph(**good)
+    ProposerGraph(**good)
     with pytest.raises(DataError, match="wanted"):
-        EyeGraph(**{**good, **wrong})
+        ProposerGraph(**{**good, **wrong})
 
 
 def test_boxes_come_and_go() -> None:

@@ -72,7 +72,7 @@ def test_the_outline_goes_round() -> None:
 
 
 def test_a_map_of_a_data_set(data: Path, tmp_path: Path) -> None:
-    asked = {"proposals": "blobs", "look": BARE, "seeds": range(2), "samples": (1, 3), "cache": tmp_path / "seen"}
+    asked = {"proposer": "blobs", "look": BARE, "seeds": range(2), "samples": (1, 3), "cache": tmp_path / "seen"}
     result = heatmap.run(data, tmp_path / "map", vigilances=(1.0, 3.0, 30.0), classes=(1, 2, 80), **asked)  # type: ignore[arg-type]
     values = np.array(result["tune"]["f1"])
     assert values.shape == (2, 3) and (values[:, 2] == 0).all() and values.max() > 0.9
@@ -87,7 +87,7 @@ def test_a_map_of_a_data_set(data: Path, tmp_path: Path) -> None:
 
 
 def test_every_class_counts_once_whatever_the_number_taught_together(data: Path) -> None:
-    pool, _ = read(data, proposals="blobs", look=BARE)
+    pool, _ = read(data, proposer="blobs", look=BARE)
     things = sum(len(one.truth.names) for one in pool.report)
     exam = Exam(pool.report)
     shared = heatmap.Shared(pool.teach, places(pool.teach), exam, (2.7,))
@@ -139,7 +139,7 @@ def run_of(pool: object, seed: int = 0, hard: bool = False) -> Run:
 
 @pytest.mark.parametrize("rule", list(RULES))
 def test_a_rule_grows_and_keeps_to_its_budget(data: Path, rule: str) -> None:
-    pool, _ = read(data, proposals="blobs", look=BARE)
+    pool, _ = read(data, proposer="blobs", look=BARE)
     run, picked, before = run_of(pool, hard=True), {}, set()
     for most in (2, 3, 4):
         picked = RULES[rule](run, picked, most)
@@ -153,7 +153,7 @@ def test_a_rule_grows_and_keeps_to_its_budget(data: Path, rule: str) -> None:
 
 
 def test_the_original_takes_from_the_worst_photos(data: Path) -> None:
-    pool, _ = read(data, proposals="blobs", look=BARE)
+    pool, _ = read(data, proposer="blobs", look=BARE)
     blind = replace(pool.teach[3], boxes=np.zeros((0, 4)), quality=np.zeros(0), scale=np.zeros(0, np.int64),
                     vectors=pool.teach[3].vectors[:0])  # nothing is found there  # fmt: skip
     photos = (*pool.teach[:3], blind, *pool.teach[4:])
@@ -164,7 +164,7 @@ def test_the_original_takes_from_the_worst_photos(data: Path) -> None:
 
 
 def test_ours_keeps_nothing_that_does_harm(data: Path) -> None:
-    pool, _ = read(data, proposals="blobs", look=BARE)
+    pool, _ = read(data, proposer="blobs", look=BARE)
     first = drawn(places(pool.teach), 2, 0)
     asked: list[int] = []
 
@@ -182,7 +182,7 @@ def test_ours_keeps_nothing_that_does_harm(data: Path) -> None:
 
 
 def test_faults_by_kind(data: Path) -> None:
-    pool, _ = read(data, proposals="blobs", look=BARE)
+    pool, _ = read(data, proposer="blobs", look=BARE)
     there = places(pool.teach)
     known = learned(pool.teach, there)
     one = pool.teach[0]
@@ -230,10 +230,10 @@ def test_the_verbs(
     assert "Answered worst" in page and page.count("<figure>") == 5 and "<svg" in page and "http" not in page.replace(
         "http://www.w3.org", "")  # fmt: skip
     for name, partial in (("whole", ()), ("part", ("--partial",))):
-        given = ("--class", "apple", "--max-samples", 3, "--proposals", "blobs")
+        given = ("--class", "apple", "--max-samples", 3, "--proposer", "blobs")
         assert typed(capsys, "teach", data, "--out", tmp_path / name, *given, *partial)[0] == 0
         assert bool(Irene.load(tmp_path / name).bank.held) == (name == "whole")
-    code, _, err = typed(capsys, "heatmap", data, "--proposals", "blob")
+    code, _, err = typed(capsys, "heatmap", data, "--proposer", "blob")
     assert code == 2 and "blobs" in err
     with pytest.raises(UnknownName, match="rule"):
         regimen.compared(None, (0,), ("our",))  # type: ignore[arg-type]

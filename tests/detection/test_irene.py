@@ -10,13 +10,13 @@ import pytest
 
 import handful.detection
 from handful.data.sample_images import sample_photo
-from handful.detection.embedder import Look
+from handful.detection.embedder import CropSettings
 from handful.detection.fusion import iou
-from handful.detection.irene import Asked, Irene, best_here
+from handful.detection.irene import Irene, ScoredProposals, best_here
 from handful.errors import DataError, UnknownName
 
 EYES = str(Path(__file__).parent / "proposers")
-BARE = Look(backbone=None, share=1)
+BARE = CropSettings(backbone=None, share=1)
 COLOURS = {"apple": (220, 40, 40), "leaf": (40, 200, 60), "sky": (60, 90, 230), "lemon": (230, 220, 50)}
 
 
@@ -86,19 +86,19 @@ def test_one_class_works_as_several_do(k: int) -> None:
 def test_given_boxes_are_answered_in_their_order() -> None:
     irene = taught(["apple", "leaf", "sky"])
     rgb, boxes = scene(["leaf", "sky", "apple"], 31)
-    found = irene.recognise(rgb, boxes)
+    found = irene.recognize(rgb, boxes)
     assert [found.classes[k] for k in found.label] == ["leaf", "sky", "apple"] and (found.xyxy_px == boxes).all()
-    assert len(irene.recognise(rgb, np.zeros((0, 4)))) == 0
+    assert len(irene.recognize(rgb, np.zeros((0, 4)))) == 0
 
 
 def test_given_boxes_are_looked_at_both_ways() -> None:
-    irene, rgb = Irene.new("blobs", look=Look(side_px=64, share=0.2)), sample_photo("astronaut").rgb_u8
+    irene, rgb = Irene.new("blobs", look=CropSettings(side_px=64, share=0.2)), sample_photo("astronaut").rgb_u8
     box = np.array([[150.0, 0, 300, 200]])
     irene.learn(rgb, box, ["face"])
     turned = np.ascontiguousarray(rgb[:, ::-1])
-    found = irene.recognise(rgb, box)
-    assert np.allclose(found.vectors, irene.recognise(turned, [[512.0 - 300, 0, 512 - 150, 200]]).vectors, atol=1e-5)
-    assert found.margin[0] == pytest.approx(irene.recognise(rgb, box, seen=irene.eye.look(rgb)).margin[0])
+    found = irene.recognize(rgb, box)
+    assert np.allclose(found.vectors, irene.recognize(turned, [[512.0 - 300, 0, 512 - 150, 200]]).vectors, atol=1e-5)
+    assert found.margin[0] == pytest.approx(irene.recognize(rgb, box, seen=irene.proposer.look(rgb)).margin[0])
 
 
 def test_a_photo_with_nothing_in_it() -> None:
@@ -136,14 +136,14 @@ def test_an_answer_is_explained_by_what_was_taught() -> None:
 
 def test_kept_and_read_it_answers_the_same(tmp_path: Path) -> None:
     irene = taught(["apple", "leaf", "sky"])
-    irene.eye.network.weight.data.fill_(0.5)  # what the folder has counts, not what is on the machine
-    irene = Irene(irene.eye, irene.describer, irene.nemo)
+    irene.proposer.network.weight.data.fill_(0.5)  # what the folder has counts, not what is on the machine
+    irene = Irene(irene.proposer, irene.embedder, irene.nemo)
     for seed in range(3):
         rgb, boxes = scene(["apple"], 20 + seed)
         irene.learn(rgb, boxes, ["apple"], "more.jpg")
     irene.save(tmp_path / "d", data={"seed": 3})
     again = Irene.load(tmp_path / "d")
-    assert again.eye.network.weight.item() == 0.5 and again.about["seed"] == 3
+    assert again.proposer.network.weight.item() == 0.5 and again.about["seed"] == 3
     rgb, _ = scene(["sky", "leaf"], 44)
     one, two = irene.detect(rgb), again.detect(rgb)
     assert (one.score == two.score).all() and (one.label == two.label).all()
@@ -184,8 +184,8 @@ def test_a_name_wins_over_none_of_these_about_the_same_thing() -> None:
     irene = taught(["leaf", "apple"])
     rgb, boxes = scene(["leaf"], 3)
     once = irene.ask(rgb)
-    twice = Asked(np.repeat(boxes, 2, axis=0), np.array([0.4, 0.9]), np.zeros(2, np.int64),
-                  np.repeat(once.vectors, 2, axis=0), np.concatenate([once.nats, once.nats - 100]))  # fmt: skip
+    twice = ScoredProposals(np.repeat(boxes, 2, axis=0), np.array([0.4, 0.9]), np.zeros(2, np.int64),
+                  np.repeat(once.vectors, 2, axis=0), np.concatenate([once.logits, once.logits - 100]))  # fmt: skip
     found = irene.tell(twice, unknown=True)
     assert [found.classes[k] for k in found.label] == ["leaf"] and not found.unknown.any()
 

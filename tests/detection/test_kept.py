@@ -42,13 +42,13 @@ def samples(data: Path, split: str = "train") -> list[Sample]:
 
 def counted(irene: Irene) -> list[int]:
     """How often it looks, from now on."""
-    plain, seen = irene.eye.look, []
+    plain, seen = irene.proposer.look, []
 
     def look(rgb: np.ndarray, most: int = 100) -> Any:
         seen.append(most)
         return plain(rgb, most)
 
-    irene.eye.look = look  # type: ignore[method-assign]
+    irene.proposer.look = look  # type: ignore[method-assign]
     return seen
 
 
@@ -57,20 +57,20 @@ def test_photos_are_looked_at_once(data: Path, tmp_path: Path) -> None:
     seen = counted(irene)
     stopped = [*there[:4], replace(there[4], pixels=_stop)]
     with pytest.raises(KeyboardInterrupt):
-        kept(stopped, irene.eye, irene.describer, tmp_path)
+        kept(stopped, irene.proposer, irene.embedder, tmp_path)
     assert len(list(tmp_path.rglob("*.safetensors"))) == 4
     before = len(seen)
-    first = kept(there, irene.eye, irene.describer, tmp_path)
+    first = kept(there, irene.proposer, irene.embedder, tmp_path)
     assert len(seen) - before == 6 * (before // 4)  # the four kept ones are not looked at again
     after = len(seen)
-    again = kept(there, irene.eye, irene.describer, tmp_path)
+    again = kept(there, irene.proposer, irene.embedder, tmp_path)
     assert len(seen) == after
     for one, other in zip(first, again, strict=True):
         for name in ("boxes", "quality", "scale", "vectors", "taught"):
             assert (getattr(one, name) == getattr(other, name)).all() and getattr(one, name).dtype == getattr(
                 other, name
             ).dtype
-    assert len(kept(there, irene.eye, irene.describer, None)) == 10 and len(seen) > after
+    assert len(kept(there, irene.proposer, irene.embedder, None)) == 10 and len(seen) > after
 
 
 def _stop() -> Any:
@@ -80,31 +80,31 @@ def _stop() -> Any:
 def test_what_does_not_fit_is_made_again(data: Path, tmp_path: Path) -> None:
     irene, one = Irene.new("blobs", look=BARE), samples(data)[0]
     folder = tmp_path / "k"
-    held = keeping.look(one, irene.eye, irene.describer, folder)
+    held = keeping.look(one, irene.proposer, irene.embedder, folder)
     (path,) = folder.iterdir()
     path.write_bytes(path.read_bytes()[:-9])
-    assert (keeping.look(one, irene.eye, irene.describer, folder).taught == held.taught).all()
+    assert (keeping.look(one, irene.proposer, irene.embedder, folder).taught == held.taught).all()
     seen = counted(irene)
     less = replace(one, objects=(one.objects or ())[:2])  # the labels were changed since
-    assert len(keeping.look(less, irene.eye, irene.describer, folder).taught) == 2 and seen
+    assert len(keeping.look(less, irene.proposer, irene.embedder, folder).taught) == 2 and seen
     other = Irene.new("blobs", look=replace(BARE, margin=0.3))
-    assert keeping.folder_of(other.describer) != keeping.folder_of(irene.describer)
+    assert keeping.folder_of(other.embedder) != keeping.folder_of(irene.embedder)
 
 
 def test_what_is_kept_is_what_the_detector_learns_and_asks(data: Path) -> None:
     irene = Irene.new("blobs", look=BARE)
-    for one in kept(samples(data), irene.eye, irene.describer):
+    for one in kept(samples(data), irene.proposer, irene.embedder):
         rgb = one.sample.pixels().rgb_u8 if one.sample.pixels else keeping.photo_of(one.sample).rgb_u8
         irene.learn(rgb, one.truth.boxes, one.truth.names, one.name)
         asked = irene.ask(rgb)
         assert (asked.xyxy_px == one.boxes).all() and np.abs(asked.vectors - one.vectors).max() < 1e-6
-    photos = kept(samples(data), irene.eye, irene.describer)
+    photos = kept(samples(data), irene.proposer, irene.embedder)
     nemo = taught(photos, places(photos))
     assert (nemo.solve().prototypes == irene.solution().prototypes).all()
     crowd = Object("sky", box_px=(1, 1, 40, 40), crowd=True)
     thin = Object("sky", box_px=(1, 1, 4, 40))
     with_both = replace(samples(data)[0], objects=(crowd, thin))
-    assert keeping.look(with_both, irene.eye, irene.describer, None).learnable.tolist() == [False, False]
+    assert keeping.look(with_both, irene.proposer, irene.embedder, None).learnable.tolist() == [False, False]
 
 
 def crowded(photos: list[Kept], seed: int) -> list[Kept]:
@@ -128,10 +128,10 @@ def crowded(photos: list[Kept], seed: int) -> list[Kept]:
 @pytest.mark.parametrize("fusion", [Fusion(), Fusion(most=6), Fusion(within="soft_gaussian", across="none")])
 @pytest.mark.parametrize("rival", ["null", "none"])
 def test_an_exam_counts_as_the_detector_answers(data: Path, fusion: Fusion, rival: str) -> None:
-    from handful.detection.irene import Asked, nats_of
+    from handful.detection.irene import ScoredProposals, logits_of
 
     irene = Irene.new("blobs", look=BARE, fusion=fusion)
-    photos = kept(samples(data), irene.eye, irene.describer)
+    photos = kept(samples(data), irene.proposer, irene.embedder)
     names = ("apple", "leaf", "sky")
     for one in photos[:6]:
         rgb = keeping.photo_of(one.sample).rgb_u8
@@ -142,8 +142,8 @@ def test_an_exam_counts_as_the_detector_answers(data: Path, fusion: Fusion, riva
     asked = crowded(photos[6:], 3)
     exam, vigilances = Exam(asked, fusion), (-3.0, 1.0, 2.7, 4.5)
     assert exam.together == (fusion.within == "hard") and len(exam.quality) < sum(len(p.quality) for p in asked)
-    nats, below = exam.asked(known)
-    np.testing.assert_allclose(nats, nats_of(known.solution, exam.vectors), atol=1e-3)
+    logits, below = exam.asked(known)
+    np.testing.assert_allclose(logits, logits_of(known.solution, exam.vectors), atol=1e-3)
     assert below is not None and known.background is not None
     np.testing.assert_allclose(below, known.background.none(known.solution, exam.vectors), atol=1e-4)
     counts = exam.counts(known, vigilances, rival=rival)
@@ -153,8 +153,8 @@ def test_an_exam_counts_as_the_detector_answers(data: Path, fusion: Fusion, riva
     whole = Answers(irene.classes)
     for row, vigilance in zip(counts, vigilances, strict=True):
         for own, one in zip(row, asked, strict=True):
-            told = nats_of(irene.solution(), one.vectors), irene.below(one.vectors)
-            about = Asked(one.boxes, one.quality, one.scale, one.vectors, *told)
+            told = logits_of(irene.solution(), one.vectors), irene.below(one.vectors)
+            about = ScoredProposals(one.boxes, one.quality, one.scale, one.vectors, *told)
             found, answers = irene.tell(about, vigilance=vigilance, rival=rival), Answers(irene.classes)
             answers.add(one.truth, found)
             if vigilance == 1.0:

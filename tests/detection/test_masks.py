@@ -26,7 +26,7 @@ from handful.types import Rle
 from tests.detection.test_irene import BARE, EYES, scene, taught
 
 WAYS = names(handful.detection, "masks")
-HERE = pytest.mark.skipif(not masks_head.here(), reason="the head's weights or EfficientNet-Lite0's are not here")
+HERE = pytest.mark.skipif(not masks_head.available(), reason="the head's weights or EfficientNet-Lite0's are not here")
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +37,7 @@ def known(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def maskers() -> dict[str, Masker]:
     there = {name: pick(handful.detection, "masks", name) for name in WAYS}
-    return {name: module.load() for name, module in there.items() if module.here()}
+    return {name: module.load() for name, module in there.items() if module.available()}
 
 
 def disc(size_wh: tuple[int, int], centre: tuple[float, float], radius: float) -> tuple[np.ndarray, np.ndarray]:
@@ -60,7 +60,7 @@ def state_of(seed: int = 0) -> dict[str, np.ndarray]:
 
 def test_the_ways_are_these() -> None:
     assert {"head", "grabcut", "none"} <= set(WAYS)
-    assert best_way() == ("head" if masks_head.here() else "none")
+    assert best_way() == ("head" if masks_head.available() else "none")
 
 
 @pytest.mark.parametrize("way", WAYS)

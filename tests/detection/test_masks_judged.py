@@ -62,7 +62,7 @@ def model(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("model") / "d"
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(handful.detection, "__path__", [*handful.detection.__path__, EYES])
-        teach(data, folder, proposals="blobs", look=BARE, most=4)
+        teach(data, folder, proposer="blobs", look=BARE, most=4)
     return folder
 
 
@@ -152,7 +152,7 @@ def test_a_batch_follows_from_the_seed_and_the_step() -> None:
     assert set(np.unique(target)) <= {0, 1, 255} and 0.2 < (target == 1).mean() < 0.7
     single = [batch(things[:1], plan, seed, 0)[0] for seed in (0, 1)]
     assert not (single[0] == single[1]).all()
-    plain = Plan(batch=8, jitter=0.0, colour=0.0)
+    plain = Plan(batch=8, jitter=0.0, color=0.0)
     # turned or not, the labels are where the bright half of a disc is
     rgb, there = disc((90, 70), (45, 35), 25)
     half = there & (np.arange(90) + np.arange(70)[:, None] < 80)
@@ -181,7 +181,7 @@ def test_the_head_looks_as_it_was_trained(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(head.network, "seen", seen)
     monkeypatch.setattr(head.network, "decoded", decoded)
     head.cut(thing.rgb_u8, thing.box[None])
-    plain = Plan(batch=1, jitter=0.0, colour=0.0)
+    plain = Plan(batch=1, jitter=0.0, color=0.0)
     pairs = [batch([thing], plain, 0, step) for step in range(8)]  # some are turned
     assert any((crops == told["crops"]).all() and (given == told["given"]).all() for crops, given, _ in pairs)
 

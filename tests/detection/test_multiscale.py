@@ -13,7 +13,7 @@ import pytest
 import handful.detection
 from handful.detection import multiscale
 from handful.detection.chips import ranges, valid
-from handful.detection.contract import Seen
+from handful.detection.contract import Proposals
 from handful.detection.fusion import iou
 from handful.detection.irene import Irene
 from handful.detection.multiscale import ManyScales, Scales, Worth, fitting, ladder
@@ -27,10 +27,10 @@ def known(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(handful.detection, "__path__", [*handful.detection.__path__, EYES])
 
 
-def photo(size_wh: tuple[int, int], boxes: list[tuple[int, int, int, int]], colour: str = "leaf") -> np.ndarray:
+def photo(size_wh: tuple[int, int], boxes: list[tuple[int, int, int, int]], color: str = "leaf") -> np.ndarray:
     rgb = np.zeros((size_wh[1], size_wh[0], 3), np.uint8)
     for left, top, right, bottom in boxes:
-        rgb[top:bottom, left:right] = COLOURS[colour]
+        rgb[top:bottom, left:right] = COLOURS[color]
     return rgb
 
 
@@ -48,23 +48,23 @@ def test_a_finer_scale_finds_what_is_small() -> None:
     rgb = photo(WH, [LARGE, SMALL, OTHER])
     whole = ManyScales(Squint(), Scales(2, "whole"))
     assert near(whole.look(rgb).xyxy_px, [LARGE, SMALL, OTHER]) == [True, False, False] and whole.px == SIDE_PX**2
-    eye = ManyScales(Squint(), Scales(2, "pyramid"))
-    seen = eye.look(rgb)
+    proposer = ManyScales(Squint(), Scales(2, "pyramid"))
+    seen = proposer.look(rgb)
     assert near(seen.xyxy_px, [LARGE, SMALL, OTHER]) == [True] * 3 and (np.diff(seen.quality) <= 0).all()
     found = seen.scale[iou(np.array([LARGE, SMALL, OTHER], np.float64), seen.xyxy_px).argmax(axis=1)]
-    assert found.tolist() == [0, 1, 1] and eye.photos == 1 and eye.px == 7 * SIDE_PX**2  # 3 x 2 windows
+    assert found.tolist() == [0, 1, 1] and proposer.photos == 1 and proposer.px == 7 * SIDE_PX**2  # 3 x 2 windows
     # the large one was seen in pieces only, and pieces of things are not told
     assert len(seen) == 3
-    assert len(eye.look(rgb, 2)) == 2
+    assert len(proposer.look(rgb, 2)) == 2
 
 
 def test_focus_looks_only_where_something_is_small() -> None:
     rgb = photo(WH, [LARGE, SMALL])
-    eye = ManyScales(Squint(focus=True), Scales(2, "focus", threshold=0.5, least=2))
-    seen = eye.look(rgb)
+    proposer = ManyScales(Squint(focus=True), Scales(2, "focus", threshold=0.5, least=2))
+    seen = proposer.look(rgb)
     assert near(seen.xyxy_px, [LARGE, SMALL]) == [True, True] and set(seen.scale.tolist()) == {0, 1}
-    assert eye.px == 2 * SIDE_PX**2 and seen.focus is not None
-    canvas = eye.eye.shown[1]  # type: ignore[attr-defined]
+    assert proposer.px == 2 * SIDE_PX**2 and seen.focus is not None
+    canvas = proposer.proposer.shown[1]  # type: ignore[attr-defined]
     assert canvas.shape == (SIDE_PX, SIDE_PX, 3) and (canvas == COLOURS["leaf"]).all(axis=2).any()
     nothing = ManyScales(Squint(focus=True), Scales(2, "focus", threshold=0.5))
     assert len(nothing.look(photo(WH, [LARGE]))) == 1 and nothing.px == SIDE_PX**2
@@ -75,18 +75,18 @@ def test_focus_by_the_boxes_of_an_eye_without_a_map() -> None:
     # a neighbour that is seen, and small, makes the place worth another look
     beside = (364, 80, 380, 100)
     rgb = photo(WH, [SMALL, beside])
-    eye = ManyScales(Squint(), Scales(2, "focus", threshold=0.5, least=2))
-    assert near(eye.look(rgb).xyxy_px, [SMALL, beside]) == [False, True] and eye.px == SIDE_PX**2
+    proposer = ManyScales(Squint(), Scales(2, "focus", threshold=0.5, least=2))
+    assert near(proposer.look(rgb).xyxy_px, [SMALL, beside]) == [False, True] and proposer.px == SIDE_PX**2
     multiscale_small = photo(WH, [SMALL, (360, 74, 388, 104)])  # above 5 px of the input
-    seen = eye.look(multiscale_small)
+    seen = proposer.look(multiscale_small)
     assert near(seen.xyxy_px, [SMALL, (360, 74, 388, 104)]) == [True, True]
 
 
 def test_three_scales_go_on_where_the_second_says_so() -> None:
     tiny = (200, 200, 206, 206)  # 1.5 px, 3 px, 6 px of the input
-    eye = ManyScales(Squint(focus=True), Scales(3, "focus", threshold=0.5, least=2))
-    seen = eye.look(photo(WH, [tiny]))
-    assert near(seen.xyxy_px, [tiny]) == [True] and seen.scale.tolist() == [2] and eye.px == 3 * SIDE_PX**2
+    proposer = ManyScales(Squint(focus=True), Scales(3, "focus", threshold=0.5, least=2))
+    seen = proposer.look(photo(WH, [tiny]))
+    assert near(seen.xyxy_px, [tiny]) == [True] and seen.scale.tolist() == [2] and proposer.px == 3 * SIDE_PX**2
 
 
 def test_the_same_photo_is_seen_the_same_and_in_batches_too() -> None:
@@ -109,31 +109,31 @@ def test_features_come_from_the_scale_that_shows_enough(monkeypatch: pytest.Monk
     monkeypatch.setattr(multiscale, "FEATURE_PX", 8.0)
     rgb = photo(WH, [LARGE, SMALL, OTHER])
     boxes = np.array([LARGE, SMALL, OTHER], np.float64)
-    eye = ManyScales(Squint(), Scales(2, "pyramid"))
-    size = eye.look(rgb).features(boxes)[:, 3]
+    proposer = ManyScales(Squint(), Scales(2, "pyramid"))
+    size = proposer.look(rgb).features(boxes)[:, 3]
     assert size[0] == pytest.approx(50) and size[1:] == pytest.approx([6, 6])  # twice as large as at one scale
-    known = eye.glance(rgb).features(boxes)
-    assert np.allclose(known, eye.look(rgb).features(boxes), atol=1e-3)
+    known = proposer.glance(rgb).features(boxes)
+    assert np.allclose(known, proposer.look(rgb).features(boxes), atol=1e-3)
     # nobody has looked there: the coarser scale's; and one box by itself is described as among others
     whole = ManyScales(Squint(), Scales(2, "whole"))
     assert whole.look(rgb).features(boxes)[1:, 3] == pytest.approx([3, 3])
-    assert np.allclose(eye.look(rgb).features(boxes[1:2]), known[1:2], atol=1e-3)
-    assert eye.look(rgb).features(np.zeros((0, 4))).shape == (0, 4)
+    assert np.allclose(proposer.look(rgb).features(boxes[1:2]), known[1:2], atol=1e-3)
+    assert proposer.look(rgb).features(np.zeros((0, 4))).shape == (0, 4)
     # a canvas that is no longer in memory is looked at again
     monkeypatch.setattr(multiscale, "HELD", 1)
-    assert np.allclose(eye.look(rgb).features(boxes), known, atol=1e-3)
+    assert np.allclose(proposer.look(rgb).features(boxes), known, atol=1e-3)
 
 
 def test_a_detector_keeps_how_it_looks(tmp_path: Path) -> None:
     irene = Irene.new("squint", look=BARE, scales=Scales(2, "pyramid"))
-    for colour in ("leaf", "apple"):
+    for color in ("leaf", "apple"):
         for i in range(3):
-            rgb = photo(WH, [(40 + i, 60, 100 + i, 120), (400, 80 + i, 412, 92 + i)], colour)
+            rgb = photo(WH, [(40 + i, 60, 100 + i, 120), (400, 80 + i, 412, 92 + i)], color)
             boxes = np.array([[40 + i, 60, 100 + i, 120], [400, 80 + i, 412, 92 + i]], np.float64)
-            irene.learn(rgb, boxes, [colour] * 2, f"{i}.jpg")
+            irene.learn(rgb, boxes, [color] * 2, f"{i}.jpg")
     irene.save(tmp_path / "d")
     again = Irene.load(tmp_path / "d")
-    assert isinstance(again.eye, ManyScales) and again.eye.scales == Scales(2, "pyramid")
+    assert isinstance(again.proposer, ManyScales) and again.proposer.scales == Scales(2, "pyramid")
     rgb = photo(WH, [(60, 60, 124, 124), SMALL], "apple")
     one, two = irene.detect(rgb), again.detect(rgb)
     assert len(two) == 2 and (one.score == two.score).all() and {two.classes[k] for k in two.label} == {"apple"}
@@ -141,7 +141,7 @@ def test_a_detector_keeps_how_it_looks(tmp_path: Path) -> None:
     with pytest.raises(UnknownName, match="did you mean 'pyramid'"):
         Irene.load(tmp_path / "d", look="pyramids")
     plain = Irene.new("squint", look=BARE)
-    assert plain.describer.name != irene.describer.name  # vectors of other scales are not compared
+    assert plain.embedder.name != irene.embedder.name  # vectors of other scales are not compared
 
 
 def test_a_ladder() -> None:
@@ -202,32 +202,32 @@ def test_a_panorama_is_seen_in_pieces_with_bounded_memory(
     monkeypatch.setattr(multiscale, "HELD", 3)
     wanted = [(100 * i, 10, 100 * i + 24, 34) for i in range(2, long // 100 - 10, 20)]
     rgb = photo((long, 60), wanted)
-    eye = ManyScales(Squint(), Scales(2, look))
-    seen = eye.look(rgb)
+    proposer = ManyScales(Squint(), Scales(2, look))
+    seen = proposer.look(rgb)
     assert near(seen.xyxy_px, wanted) == [True] * len(wanted)
-    assert eye.px < 60 * long * 40 and seen.features(seen.xyxy_px).shape == (len(seen), 4)
+    assert proposer.px < 60 * long * 40 and seen.features(seen.xyxy_px).shape == (len(seen), 4)
     assert (seen.xyxy_px[:, 2] <= long).all()
-    assert np.allclose(eye.glance(rgb).features(np.array(wanted, np.float64))[:, :3], COLOURS["leaf"], atol=60)
+    assert np.allclose(proposer.glance(rgb).features(np.array(wanted, np.float64))[:, :3], COLOURS["leaf"], atol=60)
 
 
 @pytest.mark.parametrize("size_wh", [(8, 8), (9, 8), (1, 1), (8, 40), (3, 700)])
 @pytest.mark.parametrize("look", ["focus", "pyramid"])
 def test_tiny_photos(size_wh: tuple[int, int], look: str) -> None:
     rgb = np.full((size_wh[1], size_wh[0], 3), 200, np.uint8)
-    eye = ManyScales(Squint(focus=look == "focus"), Scales(3, look))
-    seen = eye.look(rgb)
+    proposer = ManyScales(Squint(focus=look == "focus"), Scales(3, look))
+    seen = proposer.look(rgb)
     edge = np.array([*size_wh, *size_wh])
     assert (seen.xyxy_px >= 0).all() and (seen.xyxy_px <= edge).all()
     whole = np.array([[0, 0, *size_wh]], np.float64)
-    assert eye.glance(rgb).features(whole).shape == (1, 4) and np.isfinite(seen.features(whole)).all()
+    assert proposer.glance(rgb).features(whole).shape == (1, 4) and np.isfinite(seen.features(whole)).all()
 
 
 def test_a_thousand_things_in_a_photo() -> None:
     wanted = [(20 * i + 4, 20 * j + 4, 20 * i + 16, 20 * j + 16) for i in range(40) for j in range(25)]
-    eye = ManyScales(Squint(), Scales(3, "pyramid"))
-    seen = eye.look(photo((800, 500), wanted), 300)
+    proposer = ManyScales(Squint(), Scales(3, "pyramid"))
+    seen = proposer.look(photo((800, 500), wanted), 300)
     assert len(seen) == 300 and (iou(seen.xyxy_px, np.array(wanted, np.float64)).max(axis=1) > 0.5).mean() > 0.95
-    few = eye.look(photo((800, 500), wanted), 10)
+    few = proposer.look(photo((800, 500), wanted), 10)
     assert len(few) == 10
 
 
@@ -246,13 +246,13 @@ def test_each_scale_is_believed_about_its_sizes() -> None:
 
 def test_a_box_that_is_mostly_of_the_empty_canvas_is_nothing() -> None:
     class Wide(Squint):
-        def look(self, rgb_u8: np.ndarray, most: int = 100) -> Seen:
+        def look(self, rgb_u8: np.ndarray, most: int = 100) -> Proposals:
             seen = super().look(rgb_u8, most)
             if rgb_u8.shape != (SIDE_PX, SIDE_PX, 3):
                 return seen
             box = np.array([[30.0, 30.0, 90.0, 90.0]])  # what is cut out ends at 64
-            return Seen(box, np.ones(1), np.zeros(1, np.int64), seen.features, seen.focus)
+            return Proposals(box, np.ones(1), np.zeros(1, np.int64), seen.features, seen.focus)
 
-    eye = ManyScales(Wide(focus=True), Scales(2, "focus", threshold=0.5, least=2))
-    seen = eye.look(photo(WH, [(500, 372, 512, 384)]))  # in the corner: the rest of it would not look cut
-    assert eye.px == 2 * SIDE_PX**2 and len(seen) == 0
+    proposer = ManyScales(Wide(focus=True), Scales(2, "focus", threshold=0.5, least=2))
+    seen = proposer.look(photo(WH, [(500, 372, 512, 384)]))  # in the corner: the rest of it would not look cut
+    assert proposer.px == 2 * SIDE_PX**2 and len(seen) == 0

@@ -56,20 +56,20 @@ SOME: list[tuple[tuple[int, int], list[Row]]] = [
 
 def learned(tmp_path: Path, **more: Any) -> Path:
     data = coco(tmp_path / "taught", SOME, ["apple", "leaf"])
-    teach(data, tmp_path / "d", proposals="blobs", look=BARE, **more)
+    teach(data, tmp_path / "d", proposer="blobs", look=BARE, **more)
     return tmp_path / "d"
 
 
 def test_photos_without_a_thing_are_taught_from_and_measured(tmp_path: Path) -> None:
     empty: list[tuple[tuple[int, int], list[Row]]] = [((50, 40), []), ((8, 8), [])]
     data = coco(tmp_path / "x", [*SOME, *empty], ["apple", "leaf"])
-    said = teach(data, tmp_path / "d", proposals="blobs", look=BARE)
+    said = teach(data, tmp_path / "d", proposer="blobs", look=BARE)
     assert said["photos"] == 3 and said["samples"] == {"apple": 3, "leaf": 3}
     found = evaluate(tmp_path / "d", data)
     assert found["photos"] == 5 and found["AP"] == pytest.approx(1.0) and found["f1"] == 1.0
     nothing = coco(tmp_path / "y", empty, ["apple"])
     with pytest.raises(DataError, match="no photo has a box"):
-        teach(nothing, tmp_path / "e", proposals="blobs", look=BARE)
+        teach(nothing, tmp_path / "e", proposer="blobs", look=BARE)
     with pytest.raises(DataError, match="no photo shows a class"):
         evaluate(tmp_path / "d", nothing)
 
@@ -84,7 +84,7 @@ def test_a_class_that_is_never_shown_does_not_count(tmp_path: Path) -> None:
 
 def test_one_class_and_one_sample(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = coco(tmp_path / "x", SOME, ["apple", "leaf"])
-    said = teach(data, tmp_path / "d", proposals="blobs", look=BARE, most=1, classes=["leaf"])
+    said = teach(data, tmp_path / "d", proposer="blobs", look=BARE, most=1, classes=["leaf"])
     assert said["samples"] == {"leaf": 1} and any("learned from one box" in w for w in said["warnings"])
     assert "leaf" in capsys.readouterr().err
     found = evaluate(tmp_path / "d", data)
@@ -98,10 +98,10 @@ def test_boxes_over_the_edge_and_outside(tmp_path: Path) -> None:
     gone = coco(tmp_path / "y", outside, ["apple", "leaf"])
     for place in (data, gone):
         with pytest.raises(DataError, match=r"label 1 \(leaf\).*--allow box_outside"):
-            teach(place, tmp_path / "d", proposals="blobs", look=BARE)
-    said = teach(data, tmp_path / "d", proposals="blobs", look=BARE, allow=["box_outside"])
+            teach(place, tmp_path / "d", proposer="blobs", look=BARE)
+    said = teach(data, tmp_path / "d", proposer="blobs", look=BARE, allow=["box_outside"])
     assert said["samples"] == {"apple": 3, "leaf": 4}  # cut at the edge
-    said = teach(gone, tmp_path / "e", proposals="blobs", look=BARE, allow=["box_outside"])
+    said = teach(gone, tmp_path / "e", proposer="blobs", look=BARE, allow=["box_outside"])
     assert said["samples"] == {"apple": 3, "leaf": 3}  # there is nothing to learn
 
 
@@ -113,14 +113,14 @@ def test_a_thousand_things(tmp_path: Path) -> None:
     found = evaluate(model, data)
     assert found["things"] == 1000 and found["AR100"] == pytest.approx(0.1, abs=0.01)  # a photo has 100 answers
     assert found["ar_agnostic"]["300"] == pytest.approx(0.3, abs=0.01)
-    said = teach(data, tmp_path / "many", proposals="blobs", look=BARE, most=2000)
+    said = teach(data, tmp_path / "many", proposer="blobs", look=BARE, most=2000)
     assert said["samples"] == {"apple": 500, "leaf": 500}
 
 
 def test_the_same_box_under_two_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     twice = [*SOME, ((120, 90), [("apple", (10.0, 10.0, 40.0, 50.0)), ("leaf", (10.0, 10.0, 40.0, 50.0))])]
     data = coco(tmp_path / "x", twice, ["apple", "leaf"])
-    said = teach(data, tmp_path / "d", proposals="blobs", look=BARE)
+    said = teach(data, tmp_path / "d", proposer="blobs", look=BARE)
     err = capsys.readouterr().err
     assert "3.png: the box" in err and "'apple' and 'leaf'" in err and said["samples"] == {"apple": 4, "leaf": 4}
     rgb = np.full((90, 120, 3), 10, np.uint8)
@@ -149,9 +149,7 @@ def test_the_verbs_look_as_they_are_told(tmp_path: Path, capsys: pytest.CaptureF
     found = {}
     for scales in ("1", "2"):
         out = tmp_path / scales
-        code, said, _ = typed(
-            capsys, "teach", data, "--out", out, "--proposals", "squint", "--scales", scales, "--json"
-        )
+        code, said, _ = typed(capsys, "teach", data, "--out", out, "--proposer", "squint", "--scales", scales, "--json")
         assert code == 0 and json.loads(said)["scales"]["count"] == int(scales)
         code, said, _ = typed(capsys, "evaluate-detect", out, data, "--look", "pyramid", "--json")
         told = json.loads(said)
@@ -163,9 +161,9 @@ def test_the_verbs_look_as_they_are_told(tmp_path: Path, capsys: pytest.CaptureF
     code, said, _ = typed(capsys, "detect", tmp_path / "2", data / "images/train/0.png", "--look", "pyramid", "--json")
     assert {row["class"] for row in json.loads(said)["images"][0]["found"]} == {"apple", "leaf"}
     # unasked: things are small against the photo, so two scales, and the finer one where something is small
-    code, said, _ = typed(capsys, "teach", data, "--out", tmp_path / "auto", "--proposals", "squint", "--json")
+    code, said, _ = typed(capsys, "teach", data, "--out", tmp_path / "auto", "--proposer", "squint", "--json")
     assert json.loads(said)["scales"]["count"] == 2 and json.loads(said)["scales"]["look"] == "focus"
-    eye = Irene.load(tmp_path / "auto").eye
-    assert isinstance(eye, ManyScales) and eye.scales == Scales(2, "focus")
+    proposer = Irene.load(tmp_path / "auto").proposer
+    assert isinstance(proposer, ManyScales) and proposer.scales == Scales(2, "focus")
     code, _, err = typed(capsys, "detect", tmp_path / "2", data / "images/train/0.png", "--look", "near")
     assert code == 2 and "near" in err

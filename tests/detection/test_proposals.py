@@ -12,7 +12,7 @@ import torch
 import handful.detection
 from handful.data.sample_images import sample_photo
 from handful.detection import proposer_torchvision
-from handful.detection.contract import Eye, Seen, inside_photo
+from handful.detection.contract import Proposals, Proposer, inside_photo
 from handful.detection.fusion import iou
 from handful.detection.letterbox import letterbox
 from handful.detection.proposer_nanodet import OVERLAP
@@ -48,9 +48,9 @@ def module(request: pytest.FixtureRequest, cache: Path, monkeypatch: pytest.Monk
 
 
 @pytest.fixture
-def eye(module: ModuleType) -> Eye:
-    assert module.here() and module.WHAT
-    found: Eye = module.load()
+def proposer(module: ModuleType) -> Proposer:
+    assert module.available() and module.DESCRIPTION
+    found: Proposer = module.load()
     return found
 
 
@@ -66,24 +66,24 @@ def photo(size_wh: tuple[int, int], seed: int = 0) -> np.ndarray:
 
 @every
 @pytest.mark.parametrize("size_wh", [(320, 200), (37, 90), (8, 8), (1, 3), (2000, 40)])
-def test_boxes_lie_in_the_photo_best_first(eye: Eye, size_wh: tuple[int, int]) -> None:
-    seen = eye.look(photo(size_wh), 30)
+def test_boxes_lie_in_the_photo_best_first(proposer: Proposer, size_wh: tuple[int, int]) -> None:
+    seen = proposer.look(photo(size_wh), 30)
     boxes = seen.xyxy_px
     assert 0 < len(seen) <= 30 and boxes.dtype == np.float64
     assert (boxes >= 0).all() and (boxes[:, ::2] <= size_wh[0]).all() and (boxes[:, 1::2] <= size_wh[1]).all()
     assert (np.diff(seen.quality) <= 0).all() and (seen.quality >= 0).all() and (seen.quality <= 1).all()
     found = seen.features(boxes)
-    assert found.shape == (len(seen), eye.dim) and found.dtype == np.float32 and np.isfinite(found).all()
-    assert seen.features(np.zeros((0, 4))).shape == (0, eye.dim)
+    assert found.shape == (len(seen), proposer.dim) and found.dtype == np.float32 and np.isfinite(found).all()
+    assert seen.features(np.zeros((0, 4))).shape == (0, proposer.dim)
     if seen.focus is not None:
         assert seen.focus.ndim == 2 and (seen.focus >= 0).all() and (seen.focus <= 1).all()
 
 
 @every
-def test_the_same_photo_is_seen_the_same(eye: Eye) -> None:
-    one, again = eye.look(photo((300, 200))), eye.look(photo((300, 200)))
+def test_the_same_photo_is_seen_the_same(proposer: Proposer) -> None:
+    one, again = proposer.look(photo((300, 200))), proposer.look(photo((300, 200)))
     assert (one.xyxy_px == again.xyxy_px).all() and (one.quality == again.quality).all()
-    few = eye.look(photo((300, 200)), 5)
+    few = proposer.look(photo((300, 200)), 5)
     assert (few.xyxy_px == one.xyxy_px[:5]).all()
     boxes = np.array([[10, 10, 60, 80], [100, 20, 260, 180.0]])
     assert (one.features(boxes) == again.features(boxes)).all()
@@ -91,11 +91,11 @@ def test_the_same_photo_is_seen_the_same(eye: Eye) -> None:
 
 
 @every
-def test_features_tell_places_apart_and_what_they_are_of_is_known(eye: Eye) -> None:
-    seen = eye.look(photo((300, 200)))
+def test_features_tell_places_apart_and_what_they_are_of_is_known(proposer: Proposer) -> None:
+    seen = proposer.look(photo((300, 200)))
     left, right = seen.features(np.array([[5, 5, 60, 80], [200, 100, 290, 190.0]]))
-    assert not eye.dim or not np.allclose(left, right)
-    assert {"name", "licence", "trained_on", "params"} <= eye.about.keys()
+    assert not proposer.dim or not np.allclose(left, right)
+    assert {"name", "licence", "trained_on", "params"} <= proposer.about.keys()
 
 
 def test_nanodet_keeps_one_of_boxes_that_are_one_thing(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,7 +108,7 @@ def test_nanodet_keeps_one_of_boxes_that_are_one_thing(cache: Path, monkeypatch:
 def test_absent_weights_say_what_to_type(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HANDFUL_CACHE", str(tmp_path))
     nanodet = pick(handful.detection, "proposer", "nanodet")
-    assert not nanodet.here()
+    assert not nanodet.available()
     with pytest.raises(DataError, match="run: handful weights get nanodet"):
         nanodet.load()
 
@@ -132,13 +132,13 @@ def test_a_feature_is_the_mean_in_the_box() -> None:
 def test_what_was_seen_is_checked() -> None:
     nothing = lambda boxes: np.zeros((len(boxes), 0), np.float32)  # noqa: E731
     box, one, zero = np.array([[0, 0, 5, 5.0]]), np.ones(1), np.zeros(1, np.int64)
-    assert len(Seen(box, one, zero, nothing)) == 1
+    assert len(Proposals(box, one, zero, nothing)) == 1
     for wrong, said in (
         ((box, np.ones(2), zero), "do not fit"),
         ((box * np.nan, one, zero), "NaN or infinite"),
         ((box[:, [2, 1, 0, 3]], one, zero), "has no area"),
     ):
         with pytest.raises(DataError, match=said):
-            Seen(*wrong, nothing)
+            Proposals(*wrong, nothing)
     cut, there = inside_photo(np.array([[-5, -5, 5, 5], [20, 0, 30, 5], [2, 2, 4, 4.0]]), (10, 10))
     assert cut[0].tolist() == [0, 0, 5, 5] and there.tolist() == [True, False, True]

@@ -11,7 +11,7 @@ import handful.detection
 from handful.data import formats
 from handful.detection.background import CENTRES, MOST, OF_A_PHOTO, Bank, away, of
 from handful.detection.irene import Irene
-from handful.detection.scoring import LINEAR, SURE, TOLD, answered, chances, nats_of
+from handful.detection.scoring import DEFAULT_SCORE_THRESHOLD, LINEAR, SURE, answered, chances, logits_of
 from handful.detection.teaching import teach
 from handful.errors import DataError
 from handful.fewshot.embeddings import unit
@@ -56,33 +56,35 @@ def test_the_linear_score_takes_from_classes_it_thinks_less_of() -> None:
     nemo.learn_many(z, labels)
     solution, asked = nemo.solve(), unit(rng.normal(size=(8, 6)))
     cosine = solution.scores(asked)[:, :-1]
-    np.testing.assert_allclose(nats_of(solution, asked, 0.0), cosine, atol=1e-12)
+    np.testing.assert_allclose(logits_of(solution, asked, 0.0), cosine, atol=1e-12)
     # written plainly: means in the whitened space, and the discriminant of Fisher with equal priors
     means = np.stack([z[np.array(labels) == k].mean(0) for k in "abc"]) @ solution.whiten.T
     white = asked @ solution.whiten.T
     far = -((white[:, None] - means[None]) ** 2).sum(2) / 2 + (white**2).sum(1, keepdims=True) / 2
     want = cosine + LINEAR / (means**2).sum(1).mean() * (far - far.max(1, keepdims=True))
-    np.testing.assert_allclose(nats_of(solution, asked), want, atol=1e-3)  # vectors are learned in steps of 2^-15
+    np.testing.assert_allclose(logits_of(solution, asked), want, atol=1e-3)  # vectors are learned in steps of 2^-15
     best = far.argmax(1)
-    np.testing.assert_allclose(nats_of(solution, asked)[range(8), best], cosine[range(8), best], atol=1e-9)
-    assert (nats_of(solution, asked) < cosine - 1e-3).any()
+    np.testing.assert_allclose(logits_of(solution, asked)[range(8), best], cosine[range(8), best], atol=1e-9)
+    assert (logits_of(solution, asked) < cosine - 1e-3).any()
     one = Nemo(6)
     one.learn_many(z[:4], ["a"] * 4)
-    np.testing.assert_allclose(nats_of(one.solve(), asked), one.solve().scores(asked)[:, :-1], atol=1e-12)
-    assert nats_of(solution, np.zeros((0, 6))).shape == (0, 3)
-    assert np.isfinite(nats_of(solution, np.zeros((1, 6)))).all()
+    np.testing.assert_allclose(logits_of(one.solve(), asked), one.solve().scores(asked)[:, :-1], atol=1e-12)
+    assert logits_of(solution, np.zeros((0, 6))).shape == (0, 3)
+    assert np.isfinite(logits_of(solution, np.zeros((1, 6)))).all()
 
 
 def test_a_doubtful_box_needs_a_surer_class() -> None:
     solution = taught(["apple", "leaf"]).solution()
-    nats = np.array([[19.0, 0.0]] * 3)
-    said = answered(solution, nats, np.array([0.9, TOLD**2 + 0.01, TOLD**2 - 0.01]), 1.0)
-    assert said.box.tolist() == [0, 1] and (said.score >= TOLD).all()
-    nearly = nats + np.array([0.0, 17.0])  # the second class is at hand, too
+    logits = np.array([[19.0, 0.0]] * 3)
+    said = answered(
+        solution, logits, np.array([0.9, DEFAULT_SCORE_THRESHOLD**2 + 0.01, DEFAULT_SCORE_THRESHOLD**2 - 0.01]), 1.0
+    )
+    assert said.box.tolist() == [0, 1] and (said.score >= DEFAULT_SCORE_THRESHOLD).all()
+    nearly = logits + np.array([0.0, 17.0])  # the second class is at hand, too
     assert len(answered(solution, nearly, np.array([0.9, 0.2, 0.1]), 1.0, careful=False).box) == 6
-    assert len(answered(solution, nats, np.array([0.9, 0.2, 0.1]), 1.0, least=0.0).box) == 3
+    assert len(answered(solution, logits, np.array([0.9, 0.2, 0.1]), 1.0, score_threshold=0.0).box) == 3
     below = np.array([-1.0, 1.5, -1.0])  # the background is nearer than any class
-    assert answered(solution, nats, np.full(3, 0.9), 1.0, below=below).box.tolist() == [0, 2]
+    assert answered(solution, logits, np.full(3, 0.9), 1.0, below=below).box.tolist() == [0, 2]
 
 
 def test_what_is_not_marked_is_background_unless_labels_are_partial() -> None:
@@ -95,7 +97,7 @@ def test_what_is_not_marked_is_background_unless_labels_are_partial() -> None:
     rgb, boxes = scene(["sky"], 60)
     low = -20.0  # as if nothing were careful
     assert len(partial.detect(rgb, vigilance=low)) == 1 and len(both.detect(rgb, vigilance=low)) == 0
-    assert (both.recognise(rgb, boxes, vigilance=low).unknown).all()
+    assert (both.recognize(rgb, boxes, vigilance=low).unknown).all()
     told = Irene.new("blobs", look=BARE)
     for seed in range(4):
         rgb, boxes = scene(["apple", "sky"], seed)
@@ -140,9 +142,9 @@ def test_the_bank_stays_small_and_the_same() -> None:
 def test_a_taught_detector_has_a_background_unless_labels_are_partial(tmp_path: Path) -> None:
     data = data_set(tmp_path / "data", ["apple", "leaf", "sky"], {"train": 5})
     # one box of each class is learned; the other apples and leaves are known to be some, the skies are background
-    teach(data, tmp_path / "d", proposals="blobs", look=BARE, most=1, classes=["apple", "leaf"])
+    teach(data, tmp_path / "d", proposer="blobs", look=BARE, most=1, classes=["apple", "leaf"])
     held = Irene.load(tmp_path / "d").bank.held
     skies = {(s.name, o.box_px) for s in formats.read(data) for o in s.objects or () if o.label == "sky"}
     assert held and {(photo, box) for photo, box in held} <= skies
-    teach(data, tmp_path / "e", proposals="blobs", look=BARE, most=1, classes=["apple", "leaf"], exhaustive=False)
+    teach(data, tmp_path / "e", proposer="blobs", look=BARE, most=1, classes=["apple", "leaf"], exhaustive=False)
     assert not Irene.load(tmp_path / "e").bank.held

@@ -13,9 +13,9 @@ from handful.data import formats
 from handful.detection import graphs, score_threshold
 from handful.detection.evaluate import Truth, evaluate
 from handful.detection.fusion import Fusion
-from handful.detection.irene import Asked, Irene
-from handful.detection.score_threshold import GRID, PHOTOS, Trial, _best, _marked, told_from
-from handful.detection.scoring import TOLD
+from handful.detection.irene import Irene, ScoredProposals
+from handful.detection.score_threshold import GRID, PHOTOS, Trial, _best, _marked, calibrate
+from handful.detection.scoring import DEFAULT_SCORE_THRESHOLD
 from handful.detection.teaching import chosen, teach
 from handful.device.detector import OnDevice
 from handful.files import read_json, write_json
@@ -39,59 +39,62 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_source_that_doubts_is_told_from_a_lower_score(data: Path, tmp_path: Path) -> None:
-    made = teach(data, tmp_path / "d", proposals="doubtful", look=BARE)
-    assert 0.2 <= made["told_from"] <= 0.3
+    made = teach(data, tmp_path / "d", proposer="doubtful", look=BARE)
+    assert 0.2 <= made["score_threshold"] <= 0.3
     assert evaluate(tmp_path / "d", data, split="val")["f1"] > 0.9
     irene = Irene.load(tmp_path / "d")
-    assert irene.told_from == made["told_from"]
-    irene.told_from = TOLD  # what it was before: nothing is ever told
+    assert irene.score_threshold == made["score_threshold"]
+    irene.score_threshold = DEFAULT_SCORE_THRESHOLD  # what it was before: nothing is ever told
     rgb, _ = scene(NAMES, 300)
-    assert len(irene.detect(rgb)) == 0 < len(irene.detect(rgb, least=made["told_from"]))
-    sure = teach(data, tmp_path / "s", proposals="blobs", look=BARE)
-    assert sure["told_from"] == pytest.approx(TOLD)  # nothing is gained elsewhere
+    assert len(irene.detect(rgb)) == 0 < len(irene.detect(rgb, score_threshold=made["score_threshold"]))
+    sure = teach(data, tmp_path / "s", proposer="blobs", look=BARE)
+    assert sure["score_threshold"] == pytest.approx(DEFAULT_SCORE_THRESHOLD)  # nothing is gained elsewhere
 
 
 def test_it_is_the_one_of_what_is_kept(data: Path, tmp_path: Path) -> None:
     for name in ("doubtful", "blobs"):
-        made = teach(data, tmp_path / name, proposals=name, look=BARE, most=5, seed=2)
+        made = teach(data, tmp_path / name, proposer=name, look=BARE, most=5, seed=2)
         irene = Irene.new(name, look=BARE)
         samples = [s for s in formats.read(data) if s.split == "train"]
-        photos = kept(samples, irene.eye, irene.describer)
+        photos = kept(samples, irene.proposer, irene.embedder)
         where = {s.name: i for i, s in enumerate(samples)}
         picked: dict[str, list[tuple[int, int]]] = {name: [] for name in NAMES}
         for one in chosen(samples, most=5, seed=2):
             at = where[one.sample.name]
             for label in one.labels:
                 picked[label].append((at, photos[at].truth.names.index(label)))
-        assert data_pool.told_from(photos, picked, seed=2) == made["told_from"]
-        assert data_pool.told_from(photos, picked, exhaustive=False) == TOLD
+        assert data_pool.calibrate(photos, picked, seed=2) == made["score_threshold"]
+        assert data_pool.calibrate(photos, picked, exhaustive=False) == DEFAULT_SCORE_THRESHOLD
         one = {n: rows[:1] for n, rows in picked.items()}
         assert (
-            data_pool.told_from(photos[:1], {n: [(0, 0)] for n in list(one)[:1]}) == TOLD
+            data_pool.calibrate(photos[:1], {n: [(0, 0)] for n in list(one)[:1]}) == DEFAULT_SCORE_THRESHOLD
         )  # nothing is left to learn from
 
 
 def test_partial_labels_leave_it_where_it_is(data: Path, tmp_path: Path) -> None:
-    assert teach(data, tmp_path / "p", proposals="doubtful", look=BARE, exhaustive=False)["told_from"] == TOLD
+    assert (
+        teach(data, tmp_path / "p", proposer="doubtful", look=BARE, exhaustive=False)["score_threshold"]
+        == DEFAULT_SCORE_THRESHOLD
+    )
 
 
 def test_a_detector_of_before_tells_from_the_usual_score(data: Path, tmp_path: Path) -> None:
-    teach(data, tmp_path / "d", proposals="doubtful", look=BARE)
+    teach(data, tmp_path / "d", proposer="doubtful", look=BARE)
     path = tmp_path / "d" / "handful.json"
     meta = read_json(path)
-    del meta["about"]["told_from"]
+    del meta["about"]["score_threshold"]
     write_json(path, meta)
-    assert Irene.load(tmp_path / "d").told_from == TOLD
+    assert Irene.load(tmp_path / "d").score_threshold == DEFAULT_SCORE_THRESHOLD
 
 
 def test_a_compiled_detector_has_it() -> None:
     irene = taught()
-    irene.told_from = 0.35
-    assert json.loads(json.dumps(graphs.plan(irene)))["answer"]["least"] == 0.35
+    irene.score_threshold = 0.35
+    assert json.loads(json.dumps(graphs.plan(irene)))["answer"]["score_threshold"] == 0.35
     nothing = OnDevice(json.loads(json.dumps(graphs.plan(irene))) | {"graphs": []}, {})
     box = np.array([[0.0, 0, 9, 9]])
-    sure = Asked(box, np.array([0.2]), np.zeros(1, np.int64), np.zeros((1, 4)), np.array([[20.0, -20, -20]]))
-    assert len(nothing.tell(sure, least=TOLD)) == 0 < len(nothing.tell(sure))
+    sure = ScoredProposals(box, np.array([0.2]), np.zeros(1, np.int64), np.zeros((1, 4)), np.array([[20.0, -20, -20]]))
+    assert len(nothing.tell(sure, score_threshold=DEFAULT_SCORE_THRESHOLD)) == 0 < len(nothing.tell(sure))
 
 
 def test_the_best_threshold_must_be_worth_its_distance() -> None:
@@ -102,15 +105,15 @@ def test_the_best_threshold_must_be_worth_its_distance() -> None:
     # of two things a threshold far off must bring a lot
     assert _best(np.array([0.55, 0.3]), np.array([1, 1]), 2) == 0.3
     assert _best(np.array([0.55, 0.45, 0.45, 0.3, 0.3, 0.3]), np.array([1, 0, 0, 1, 0, 0]), 2) == 0.5
-    assert _best(np.array([0.3] * 3), np.array([-1] * 3), 5) == TOLD  # crowds count neither way
-    assert _best(np.zeros(0), np.zeros(0, np.int64), 0) == TOLD
-    assert TOLD in GRID
+    assert _best(np.array([0.3] * 3), np.array([-1] * 3), 5) == DEFAULT_SCORE_THRESHOLD  # crowds count neither way
+    assert _best(np.zeros(0), np.zeros(0, np.int64), 0) == DEFAULT_SCORE_THRESHOLD
+    assert DEFAULT_SCORE_THRESHOLD in GRID
 
 
 def test_things_of_classes_that_are_left_out_do_not_count(data: Path) -> None:
     irene = Irene.new("doubtful", look=BARE)
     samples = [s for s in formats.read(data) if s.split == "train"][:4]
-    photos = kept(samples, irene.eye, irene.describer)
+    photos = kept(samples, irene.proposer, irene.embedder)
     # each class is taught from one photo alone: without that photo it is not known
     picked = {name: [(i, photos[i].truth.names.index(name))] for i, name in enumerate(NAMES)}
     asked: list[frozenset[object]] = []
@@ -125,14 +128,18 @@ def test_things_of_classes_that_are_left_out_do_not_count(data: Path) -> None:
         return [Trial(i, p.boxes, p.quality, p.scale, p.vectors, p.truth if not only else Truth(
                 np.zeros((0, 4)), (), np.zeros(0, bool), np.zeros(0))) for i, p in enumerate(photos[:3])]  # fmt: skip
 
-    assert told_from(trials(False), without) < TOLD  # the two others are found, and the third is no mistake
+    assert (
+        calibrate(trials(False), without) < DEFAULT_SCORE_THRESHOLD
+    )  # the two others are found, and the third is no mistake
     assert sorted(i for out in asked for i in out) == [0, 1, 2]
     known = without(frozenset({2}))
     assert known is not None and known[0].classes == ("apple", "leaf")
     score, hit, things = _marked(trials(False)[2], (known[0], None), Fusion(), -20.0)
     assert sorted(hit.tolist()) == [-1, 1, 1] and things == 2 and len(score) == 3  # the sky is called something
-    assert told_from(trials(True), without) == TOLD  # without a thing there is nothing to be right about
-    assert told_from([], without) == TOLD
+    assert (
+        calibrate(trials(True), without) == DEFAULT_SCORE_THRESHOLD
+    )  # without a thing there is nothing to be right about
+    assert calibrate([], without) == DEFAULT_SCORE_THRESHOLD
 
 
 def test_a_detector_without_some_of_its_photos() -> None:

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 import handful.device.runtimes
-from handful.data.images import list_photos, read_photo
 from handful.data.sample_images import sample_photo
 from handful.device.compile import Artefact, compile_model
 from handful.device.targets import worker
+from handful.image import list_photos, read_image
 from handful.pick import pick, present
 from handful.types import Image
 
@@ -40,9 +40,9 @@ def model(tmp_path_factory: pytest.TempPathFactory, photos: list[np.ndarray]) ->
     """A model folder as `handful teach` makes it: one photograph a class."""
     pytest.importorskip("torch")
     pytest.importorskip("timm")
-    from handful.fewshot.classifier import Taught
+    from handful.fewshot.classifier import FewShotClassifier
 
-    taught = Taught.new(backbone="lite0", frame_hw=FRAME_HW)
+    taught = FewShotClassifier.new(backbone="lite0", frame_hw=FRAME_HW)
     for name, photo in zip(TAUGHT, photos, strict=False):
         taught.learn(Image(photo), name)
     folder = tmp_path_factory.mktemp("model") / "five"
@@ -87,4 +87,4 @@ def real_photos(data: Path) -> list[np.ndarray]:
     found = [path for part in sorted(data.glob("grocery/**/")) for path in list_photos(part)[0]][:24]
     if not found:
         pytest.skip(f"no photographs under {data}/grocery; set HANDFUL_DATA")
-    return [read_photo(path).rgb_u8 for path in found]
+    return [read_image(path).rgb_u8 for path in found]

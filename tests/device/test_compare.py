@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from handful.data.images import fit
 from handful.device.lab.compare import GATES, compare_layers, compare_model, compare_outputs
 from handful.errors import CompileError, DataError
 from handful.files import to_json
+from handful.image import fit
 
 torch = pytest.importorskip("torch")
 BLOCK = "backbone.network.blocks.3.0"
@@ -65,7 +65,7 @@ def scale(network: Any) -> None:
 
 
 def forget_mean(network: Any) -> None:
-    network.normalise.shift.zero_()
+    network.normalize.shift.zero_()
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 import handful.device.runtimes
-from handful.data.images import fit
 from handful.device.compile import Artefact, compile_model
 from handful.device.lab.compare import GATES, compare_layers, compare_outputs, gates_of
 from handful.device.lab.measure import measure_model
 from handful.device.runtimes.contract import Checked, Graph, Port
 from handful.device.targets.worker import Job, run_job
 from handful.errors import DataError, DeviceError
+from handful.image import fit
 from handful.pick import names, pick
 
 PAIRS = [

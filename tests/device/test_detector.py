@@ -16,9 +16,9 @@ import handful.device.runtimes
 from handful.cli import main
 from handful.data.sample_images import sample_photo
 from handful.detection import graphs
-from handful.detection.embedder import Look
+from handful.detection.embedder import CropSettings
 from handful.detection.irene import Detections, Irene
-from handful.detection.scoring import LEAST_SCORE
+from handful.detection.scoring import MIN_SCORE
 from handful.device import detector as on
 from handful.device.compile import Artefact, compile_model, load_artefact, shipped
 from handful.device.detector import OnDevice, padded
@@ -46,8 +46,8 @@ def eyes() -> Any:
         yield
 
 
-def taught(eye: str = "dots", **look: Any) -> Irene:
-    irene = Irene.new(eye, look=Look(**{"backbone": "lite0", "side_px": 32, **look}))
+def taught(proposer: str = "dots", **look: Any) -> Irene:
+    irene = Irene.new(proposer, look=CropSettings(**{"backbone": "lite0", "side_px": 32, **look}))
     rng = np.random.default_rng(0)
     for name in NAMES:
         rgb = sample_photo(name).rgb_u8
@@ -70,7 +70,7 @@ def pictures() -> Photos:
 
 @pytest.fixture(scope="module")
 def want(irene: Irene, pictures: Photos) -> list[Detections]:
-    return [irene.detect(rgb, unknown=True, least=LEAST_SCORE) for rgb in pictures]
+    return [irene.detect(rgb, unknown=True, score_threshold=MIN_SCORE) for rgb in pictures]
 
 
 class InTorch:
@@ -94,7 +94,7 @@ def device_of(irene: Irene, turned: tuple[str, ...] = (), **other: Any) -> OnDev
 
 def test_graphs_alone_find_the_same(irene: Irene, pictures: Photos, want: list[Detections]) -> None:
     device = device_of(irene)
-    got = [device.detect(rgb, unknown=True, least=LEAST_SCORE) for rgb in pictures]
+    got = [device.detect(rgb, unknown=True, score_threshold=MIN_SCORE) for rgb in pictures]
     found = agreement(got, want)
     assert found["matched_of_want"] == found["matched_of_got"] == 1 and found["boxes_want"] >= 40
     assert found["largest_score_difference"] < 1e-4
@@ -104,7 +104,7 @@ def test_graphs_alone_find_the_same(irene: Irene, pictures: Photos, want: list[D
     for vigilance in (2.0, 5.0):
         one, other = (side.detect(pictures[0], vigilance=vigilance) for side in (device, irene))
         assert len(one) == len(other)
-    assert len(device.detect(pictures[0], least=1.0)) == 0
+    assert len(device.detect(pictures[0], score_threshold=1.0)) == 0
 
 
 def test_a_photo_in_which_nothing_is_proposed(irene: Irene, pictures: Photos) -> None:
@@ -115,15 +115,15 @@ def test_a_photo_in_which_nothing_is_proposed(irene: Irene, pictures: Photos) ->
 
     device = device_of(irene)
     device.sessions["propose"] = Blind(graphs.parts(irene)["propose"])
-    assert len(device.detect(pictures[0], unknown=True, least=LEAST_SCORE)) == 0 and "crops" not in device.ms
+    assert len(device.detect(pictures[0], unknown=True, score_threshold=MIN_SCORE)) == 0 and "crops" not in device.ms
 
 
 def test_a_second_look_finds_the_same(monkeypatch: pytest.MonkeyPatch, pictures: Photos) -> None:
-    plain = [taught(backbone=None, share=1).detect(rgb, unknown=True, least=LEAST_SCORE) for rgb in pictures]
-    monkeypatch.setattr(pick(handful.detection, "proposer", "dots").Eye, "twice", True)
+    plain = [taught(backbone=None, share=1).detect(rgb, unknown=True, score_threshold=MIN_SCORE) for rgb in pictures]
+    monkeypatch.setattr(pick(handful.detection, "proposer", "dots").Proposer, "twice", True)
     irene = taught(backbone=None, share=1)
-    want = [irene.detect(rgb, unknown=True, least=LEAST_SCORE) for rgb in pictures]
-    got = [device_of(irene).detect(rgb, unknown=True, least=LEAST_SCORE) for rgb in pictures]
+    want = [irene.detect(rgb, unknown=True, score_threshold=MIN_SCORE) for rgb in pictures]
+    got = [device_of(irene).detect(rgb, unknown=True, score_threshold=MIN_SCORE) for rgb in pictures]
     told = agreement(got, want)
     assert told["matched_of_want"] == 1 and told["largest_score_difference"] < 1e-4
     assert agreement(plain, want)["matched_of_want"] < 0.9
@@ -135,7 +135,10 @@ def test_photos_with_few_boxes_and_many_crops(irene: Irene, pictures: Photos, wa
         parts, plan = graphs.parts(irene, at_once=at_once), graphs.plan(irene, at_once=at_once)
         device = OnDevice(plan, {name: InTorch(part) for name, part in parts.items()})
         assert (
-            agreement([device.detect(pictures[0], unknown=True, least=LEAST_SCORE)], want[:1])["matched_of_want"] == 1
+            agreement([device.detect(pictures[0], unknown=True, score_threshold=MIN_SCORE)], want[:1])[
+                "matched_of_want"
+            ]
+            == 1
         )
 
 
@@ -182,7 +185,7 @@ def test_a_planted_fault_is_seen(
     fault: str, irene: Irene, pictures: Photos, want: list[Detections], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     device = FAULTS[fault](irene, monkeypatch)
-    found = agreement([device.detect(rgb, unknown=True, least=LEAST_SCORE) for rgb in pictures], want)
+    found = agreement([device.detect(rgb, unknown=True, score_threshold=MIN_SCORE) for rgb in pictures], want)
     assert reasons_of({**found, "graphs": []}, GATES["fp32"]), found
 
 
@@ -275,7 +278,7 @@ def test_what_is_written(in_torch: Artefact, folder: Path) -> None:
     assert names == ["propose", "features", "crops", "head"]
     assert told["graphs"][0]["inputs"] == [{"name": "image", "shape": [1, 64, 64, 3], "dtype": "uint8", "order": "RGB"}]
     assert told["graphs"][2]["inputs"][0]["shape"] == [told["crops"]["at_once"], 32, 32, 3]
-    assert told["graphs"][3]["outputs"][1] == {"name": "nats", "shape": [100, 8], "dtype": "float32"}
+    assert told["graphs"][3]["outputs"][1] == {"name": "logits", "shape": [100, 8], "dtype": "float32"}
     assert in_torch.meta["layers"] == [] and set(in_torch.meta["facts"]) == set(names)
     assert load_artefact(in_torch.folder).meta == in_torch.meta
     before = (in_torch.folder / "artefact.json").stat().st_mtime_ns
@@ -358,7 +361,7 @@ def test_what_is_shipped_is_enough(in_torch: Artefact, tmp_path: Path, capsys: p
 def test_it_runs_in_this_process_too(in_torch: Artefact, pictures: Photos, want: list[Detections]) -> None:
     device = OnDevice.load(in_torch.folder)
     assert (
-        agreement([device.detect(rgb, unknown=True, least=LEAST_SCORE) for rgb in pictures[:2]], want[:2])[
+        agreement([device.detect(rgb, unknown=True, score_threshold=MIN_SCORE) for rgb in pictures[:2]], want[:2])[
             "matched_of_want"
         ]
         == 1
@@ -371,7 +374,9 @@ def test_detect_asks_what_was_compiled(
     photo = str(save(sample_photo("cat"), tmp_path / "cat.png"))
     told = []
     for more in ([], ["--runtime", "torch"]):
-        main(["detect", str(in_torch.model), photo, "--json", "--explain", "--unknown", "--least", "0", *more])
+        main(
+            ["detect", str(in_torch.model), photo, "--json", "--explain", "--unknown", "--score-threshold", "0", *more]
+        )
         told.append(json.loads(capsys.readouterr().out)["images"][0]["found"])
     plain, compiled = told
     assert plain and [row["class"] for row in plain] == [row["class"] for row in compiled]

@@ -14,8 +14,8 @@ pytest.importorskip("torch")
 import torch
 from torch import nn
 
-from handful.data.images import fit
 from handful.device.taps import Tapped, blank, tap_names
+from handful.image import fit
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def test_layers_are_what_the_modules_gave(network: Any, photos: list[np.ndarray]
     assert tapped.output_names == ("scores", *names)
     assert torch.equal(all_of["scores"], own)
     assert torch.equal(all_of["resize"], resized)
-    assert torch.equal(all_of["normalise"], network.normalise(resized))
+    assert torch.equal(all_of["normalise"], network.normalize(resized))
     # layers hold values of this frame, not of another or of nothing
     assert all(layer.std() > 0 for layer in all_of.values() if layer.numel() > 1)
     assert all(torch.equal(a, b) for a, b in zip(again, all_of.values(), strict=True))

@@ -128,7 +128,7 @@ def test_nothing_of_what_lay_in_the_hole_is_left(method: str) -> None:
     before = photo()
     hole = np.zeros((H, W), bool)
     hole[:40] = hole[70:90, 50:70] = True
-    black, white = (np.where(hole[..., None], np.uint8(colour), before) for colour in (0, 255))
+    black, white = (np.where(hole[..., None], np.uint8(color), before) for color in (0, 255))
     assert (fill(black, hole, method, rng=rng()) == fill(white, hole, method, rng=rng())).all()
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from handful.curate.check import check
 from handful.curate.convert import convert, put
-from handful.curate.repair import mend
+from handful.curate.repair import repair
 from handful.data import format_shards, formats, shard_tar
 from handful.data.finding import Finding
 from handful.data.writing import Writer
@@ -50,7 +50,7 @@ def copy(dreamed: Path, tmp_path: Path) -> Path:
 def told(folder: Path) -> tuple[list[str], list[str]]:
     """(codes of what is told, names of the samples that are read all the same)."""
     found: list[Finding] = []
-    names = [sample.name for sample in formats.read(folder, tell=found.append)]
+    names = [sample.name for sample in formats.read(folder, on_finding=found.append)]
     return [f.code for f in found], names
 
 
@@ -187,7 +187,7 @@ def test_a_damaged_mask_is_named(copy: Path) -> None:
     assert codes == ["unreadable_mask"] and len(names) == 12
     with pytest.raises(DataError, match=r"shard-00001.tar.*000002-\S+\.png"):
         [s.mask() for s in formats.read(copy)]  # type: ignore[misc]
-    result = mend(copy, copy.parent / "mended")
+    result = repair(copy, copy.parent / "mended")
     assert result["ok"] and len(formats.read(copy.parent / "mended")) == 12
 
 

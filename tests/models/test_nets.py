@@ -204,7 +204,7 @@ def test_the_image_is_fed_again_at_every_scale(name: str) -> None:
             after = net(frame(net))
             hook.remove()
             assert not torch.equal(before, after), stride
-            small = torch.nn.functional.avg_pool2d(net.normalise(frame(net).permute(0, 3, 1, 2).float()), stride)
+            small = torch.nn.functional.avg_pool2d(net.normalize(frame(net).permute(0, 3, 1, 2).float()), stride)
             assert torch.allclose(seen[0], small, atol=1e-5)
     assert len(network(name, refeed=0).state_dict()) < len(net.state_dict())
 
@@ -240,7 +240,7 @@ def test_odd_frames_are_padded_inside_and_cropped(name: str) -> None:
     x[:] = grey.reshape(1, 3, 1, 1)
     x[:, :, :97, :131] = image.permute(0, 3, 1, 2)
     with torch.no_grad():
-        padded = whole.dense(whole.normalise(x))[0][:, :, :97, :131]
+        padded = whole.dense(whole.normalize(x))[0][:, :, :97, :131]
         out = odd(image)
     assert out.shape == (1, 3, 97, 131)
     assert torch.allclose(out, padded, atol=1e-4)

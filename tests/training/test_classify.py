@@ -12,9 +12,9 @@ import torch
 
 from handful.cli import main
 from handful.data import formats
-from handful.data.images import read_photo
 from handful.errors import DataError, UnknownName
 from handful.files import read_tensors
+from handful.image import read_image
 from handful.models.folder import from_folder, read_meta
 from handful.training import checkpoint, loader_classify
 from handful.training.augment_classify import NOTHING, Views, viewed
@@ -66,7 +66,7 @@ def test_it_learns_and_the_folder_is_a_model(model: tuple[Path, dict[str, Any]],
     assert header == "epoch,step,lr,loss,accuracy,mean_accuracy,seconds"
     network = from_folder(out).network
     with torch.inference_mode():
-        rgb = read_photo(data / "val" / "red" / "0.png").rgb_u8
+        rgb = read_image(data / "val" / "red" / "0.png").rgb_u8
         alone = network(torch.from_numpy(rgb[None].copy()))
     # what is measured is what a phone will do
     assert np.allclose(probabilities(network, rgb[None]), alone.softmax(1).numpy(), atol=1e-5)
@@ -84,7 +84,7 @@ def test_the_first_layer_whitens_and_is_kept(model: tuple[Path, dict[str, Any]],
     assert (one["core.groups.0.2.weight"] == 1).all()  # batch norm's scale is not trained either
     photos = loader_classify.gather(formats.read(data), "train", ("blue", "green", "red"), (32, 32))
     network = from_folder(out).network
-    x = network.normalise(torch.from_numpy(photos.photos(range(36))).permute(0, 3, 1, 2).float())
+    x = network.normalize(torch.from_numpy(photos.photos(range(36))).permute(0, 3, 1, 2).float())
     white = network.core.first(x)[:, :12].permute(1, 0, 2, 3).flatten(1) - network.core.first.bias[:12, None]
     second_moment = (white @ white.T / white.shape[1]).detach()
     assert torch.allclose(second_moment, torch.eye(12), atol=0.05)
@@ -268,7 +268,7 @@ def test_the_page_shows_what_was_got_wrong(model: tuple[Path, dict[str, Any]], t
         write(root / "test" / "red" / f"blue-{i}<b>.png", photo("blue", 500 + i))
     found = evaluate(out, root, report=tmp_path / "page.html")
     wrong = [row for row in found["worst"] if "blue" in row["photo"]]
-    assert len(wrong) == 3 and {row["said"] for row in wrong} == {"blue"} and wrong[0]["truth"] == "red"
+    assert len(wrong) == 3 and {row["predicted"] for row in wrong} == {"blue"} and wrong[0]["truth"] == "red"
     chances = [row["probability"] for row in found["worst"]]
     assert chances == sorted(chances, reverse=True)
     page = (tmp_path / "page.html").read_text()

@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from handful.data import formats
-from handful.data.images import read_photo
 from handful.data.shapes import bounds
 from handful.errors import DataError, UnknownName
 from handful.files import read_tensors
+from handful.image import read_image
 from handful.models.folder import from_folder, read_meta
 from handful.training import checkpoint, loader_detect, recipe_detect, recipe_instance
 from handful.training.evaluate_detect import RULE, answers, evaluate, measured
@@ -119,7 +119,7 @@ def test_it_learns_boxes_and_masks(model: tuple[Path, dict[str, Any]], data: Pat
     meta = read_meta(out)
     assert meta["task"] == "instance" and meta["classes"] == list(NAMES) and list(meta["outputs"])[-1] == "masks"
     assert meta["metrics"]["mask_ap"] == said["mask_ap"] and "IoU" in meta["rule"]["ap"] and meta["macs"] > 1e6
-    rgb = read_photo(data / "images" / "val" / "0.png").rgb_u8
+    rgb = read_image(data / "images" / "val" / "0.png").rgb_u8
     boxes, scores, labels, masks = answers(loaded.network, photos.photo(0), SIZE_HW[::-1])
     assert (np.diff(scores) <= 0).all() and len(masks) == len(boxes)
     truth = {label: (box, pixels) for label, box, pixels in things_of(17)}

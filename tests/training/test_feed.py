@@ -73,10 +73,10 @@ def test_sizes_that_differ_name_the_file(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"2\.png: is 48x30 px, its photo 48x32"):
         gathered(tmp_path)
 
-    def tell(finding: Finding) -> None:
+    def on_finding(finding: Finding) -> None:
         pass
 
-    dataset = formats.read(tmp_path, tell=tell)
+    dataset = formats.read(tmp_path, on_finding=on_finding)
     photos = loader_segment.gather(dataset, "train", ("background", "box"), SIZE_HW, leave_out=True)
     assert len(photos) == 9 and [names for names in photos.skipped.values()] == [["2.png"]]
     sample = Sample(tmp_path / "images" / "train" / "0.png", split="train", mask=lambda: Mask(ids_of(1)[:5]), name="0",

@@ -14,9 +14,9 @@ import pytest
 import torch
 from PIL import Image as PIL_Image
 
-from handful.data.images import read_photo
 from handful.errors import DataError, UnknownName
 from handful.files import read_json, read_tensors
+from handful.image import read_image
 from handful.models.folder import from_folder, read_meta
 from handful.training import checkpoint
 from handful.training.augment_segment import NOTHING
@@ -49,7 +49,7 @@ def test_it_learns_and_the_folder_is_a_model(model: tuple[Path, dict[str, Any]],
     assert meta["macs"] == said["macs"] > 1000 and meta["minutes"] > 0
     loaded = from_folder(out).network
     assert loaded.frame_hw == SIZE_HW
-    rgb = read_photo(data / "images" / "val" / "0.png").rgb_u8
+    rgb = read_image(data / "images" / "val" / "0.png").rgb_u8
     assert (predict(loaded, rgb) == ids_of(11)).mean() > 0.8
     for name in ("curves.png", "metrics.csv", "train.json"):
         assert name in meta["files"]

@@ -114,15 +114,15 @@ def two(words: list[object]) -> list[dict[str, Any]]:
     code = (
         "import sys; from tests.training.made import known; known(); from handful.cli import main; main(sys.argv[1:])"
     )
-    crew = []
+    processes = []
     for rank in (0, 1):
         where = {"MASTER_PORT": str(port), "MASTER_ADDR": "127.0.0.1", "PYTHONPATH": str(ROOT)}
         who = {"WORLD_SIZE": "2", "RANK": str(rank), "LOCAL_RANK": str(rank)}
         env = {**os.environ, **where, **who, "OMP_NUM_THREADS": "1", "HANDFUL_CACHE": ""}
-        crew.append(subprocess.Popen([sys.executable, "-c", code, *map(str, words), "--json"], cwd=ROOT, env=env,
+        processes.append(subprocess.Popen([sys.executable, "-c", code, *map(str, words), "--json"], cwd=ROOT, env=env,
                                      text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE))  # fmt: skip
-    ends = [one.communicate(timeout=240) for one in crew]
-    assert [one.returncode for one in crew] == [0, 0], ends
+    ends = [one.communicate(timeout=240) for one in processes]
+    assert [one.returncode for one in processes] == [0, 0], ends
     said = [json.loads(out) for out, _ in ends]
     assert said[1]["rank"] == 1
     return said

@@ -34,7 +34,7 @@ def cli() -> None:
     """
 
 
-for command in (verbs_teach.demo, verbs_data.data, verbs_dream.dream, verbs_teach.teach, verbs_teach.recognise,
+for command in (verbs_teach.demo, verbs_data.data, verbs_dream.dream, verbs_teach.teach, verbs_teach.recognize,
                 verbs_train.train, verbs_teach.evaluate, verbs_models.models, verbs_models.weights,
                 verbs_detect.detect, verbs_detect.evaluate_detect, verbs_regimen.heatmap, verbs_regimen.regimen,
                 verbs_device.device):  # fmt: skip

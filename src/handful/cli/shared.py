@@ -34,12 +34,12 @@ def say(result: dict[str, Any], as_json: bool, text: Callable[[dict[str, Any]], 
 
 def readable(images: Sequence[Path], failed: list[dict[str, str]]) -> Iterator[tuple[Path, Any]]:
     """(path, Image) of each image that can be read; the others are told on stderr and put into `failed`."""
-    from handful.data.images import read_photo
     from handful.errors import DataError
+    from handful.image import read_image
 
     for path in images:
         try:
-            image = read_photo(path)
+            image = read_image(path)
         except DataError as error:
             failed.append({"image": str(path), "error": str(error)})
             click.echo(f"handful: {error}", err=True)

@@ -50,13 +50,13 @@ def check(
     Exit code 0: nothing that breaks; 1: errors, with the table.
     """
     from handful.curate.check import check as run
-    from handful.curate.repair import mend
+    from handful.curate.repair import repair
     from handful.files import cache_home
 
     cache = None if no_cache else cache_home()
     options = options_of(masks, flat)
     if fix is not None:
-        result = mend(folder, fix, format=format_, cache=cache, **options)
+        result = repair(folder, fix, format=format_, cache=cache, **options)
         say(result, as_json, _mended)
     else:
         result = run(folder, format=format_, cache=cache, near=not no_near, **options)
@@ -76,7 +76,7 @@ def _checked(r: dict[str, Any]) -> str:
             + (f", {objects} objects" if objects else "")
         )
     lines += ["", *_table(r["findings"])]
-    errors, warnings = (sum(f["grave"] == grave for f in r["findings"]) for grave in ("error", "warning"))
+    errors, warnings = (sum(f["severity"] == severity for f in r["findings"]) for severity in ("error", "warning"))
     if errors:
         lines.append(f"not fit to train on: {errors} errors, {warnings} warnings; "
                      f"mend a copy: handful data check {r['folder']} --fix COPY")  # fmt: skip
@@ -89,16 +89,16 @@ def _table(findings: Sequence[dict[str, Any]]) -> list[str]:
     """Findings by kind, the first three of each with their files."""
     kinds: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
     for row in findings:
-        kinds[row["grave"], row["code"]].append(row)
+        kinds[row["severity"], row["code"]].append(row)
     lines = []
-    for (grave, code), rows in kinds.items():
-        style = {"error": "red", "warning": "yellow"}.get(grave)
+    for (severity, code), rows in kinds.items():
+        style = {"error": "red", "warning": "yellow"}.get(severity)
         total = "" if len(rows) == 1 else f" ({len(rows)})"
-        lines.append(click.style(f"{grave:<8}{code}{total}", fg=style, bold=grave == "error"))
+        lines.append(click.style(f"{severity:<8}{code}{total}", fg=style, bold=severity == "error"))
         lines += [f"        {'' if row['file'] == '.' else row['file'] + ': '}{row['text']}" for row in rows[:3]]
         if len(rows) > 3:
             lines.append(f"        and {len(rows) - 3} more; all with --json")
-        if grave == "error":
+        if severity == "error":
             lines.append(f"        --fix: {rows[0]['repair']}")
     return lines
 
@@ -312,7 +312,7 @@ def stats(
 @click.option("--out", type=FOLDER, required=True, help="The COCO data set to make.")
 @click.option("--side", type=int, default=320, show_default=True, help="Width and height of a chip, px.")
 @click.option("--scales", type=int, default=3, show_default=True, help="At most; how many follows from the sizes.")
-@click.option("--proposals", default="objectness", show_default=True,
+@click.option("--proposer", default="objectness", show_default=True,
               help="Who says where negative chips are worth it; none: no such chips.")  # fmt: skip
 @click.option("--draws", type=int, default=1, show_default=True, help="How often each photo's chips are drawn.")
 @click.option("--one", metavar="NAME", help="Call things of all classes so, to train a proposer on.")

@@ -18,13 +18,13 @@ def teach_boxes(
 ) -> tuple[dict[str, Any], bool, Callable[[dict[str, Any]], str]]:  # fmt: skip
     """What `handful teach` says of a detector: for shared.say."""
     from handful.detection import teaching
-    from handful.detection.embedder import Look
+    from handful.detection.embedder import CropSettings
     from handful.detection.scoring import VIGILANCE
 
     options: dict[str, Any] = {"images": str(given["images"])} if "images" in given else {}
     result = teaching.teach(
         data, out, most=given.get("max_samples", teaching.MOST), classes=list(classes) or None,
-        proposals=given.get("proposals"), look=Look(backbone=backbone) if backbone else None,
+        proposer=given.get("proposer"), look=CropSettings(backbone=backbone) if backbone else None,
         vigilance=VIGILANCE if vigilance is None else vigilance, seed=given.get("seed", 0), split=given.get("split"),
         exhaustive=not given.get("partial", False),
         scales=None if given.get("scales", "auto") == "auto" else int(given["scales"]), format=given.get("format"),
@@ -35,8 +35,8 @@ def teach_boxes(
         as_json,
         lambda r: (
             f"learned {sum(r['samples'].values())} boxes in {r['photos']} photos; {r['model']} knows "
-            f"{len(r['classes'])} classes, finds things with {r['proposals']}, tells of them from a score of "
-            f"{r['told_from']:.2f} on; {r['seconds']:.1f} s"
+            f"{len(r['classes'])} classes, finds things with {r['proposer']}, tells of them from a score of "
+            f"{r['score_threshold']:.2f} on; {r['seconds']:.1f} s"
         ),
     )
 
@@ -57,7 +57,9 @@ look_option = click.option(
 )
 @look_option
 @click.option("--vigilance", type=float, default=None, help="Ask with this vigilance instead of the detector's own.")
-@click.option("--least", type=click.FloatRange(0, 1), help="Leave out lower scores.  [default: the detector's own]")
+@click.option(
+    "--score-threshold", type=click.FloatRange(0, 1), help="Leave out lower scores.  [default: the detector's own]"
+)
 @click.option("--unknown", is_flag=True, help="Also tell of things that are none of the taught classes.")
 @click.option("--explain", is_flag=True, help="With each, the taught boxes it is most like.")
 @click.option("--masks", is_flag=True, help="Also the pixels of each, as COCO's run lengths, and drawn.")
@@ -67,7 +69,8 @@ look_option = click.option(
 @common
 def detect(
     detector: Path, images: Sequence[Path], video: Path | None, out: Path | None, look: str | None,
-    vigilance: float | None, least: float | None, unknown: bool, explain: bool, masks: bool, masks_by: str | None,
+    vigilance: float | None, score_threshold: float | None, unknown: bool, explain: bool, masks: bool, masks_by: str |
+    None,
     runtime: str | None, precision: str, as_json: bool,
 ) -> None:  # fmt: skip
     """Find in each of IMAGES the things DETECTOR was taught.
@@ -93,12 +96,22 @@ def detect(
 
         asked = OnDevice.load(compile_model(detector, runtime, precision).folder)
     if video is not None:
-        _film(irene, detector, video, out, explain, as_json, vigilance=vigilance, least=least, unknown=unknown)
+        _film(
+            irene,
+            detector,
+            video,
+            out,
+            explain,
+            as_json,
+            vigilance=vigilance,
+            score_threshold=score_threshold,
+            unknown=unknown,
+        )
         return
     rows: list[dict[str, Any]] = []
     failed: list[dict[str, str]] = []
     for path, image in readable(images, failed):
-        found = asked.detect(image.rgb_u8, vigilance=vigilance, unknown=unknown, least=least)
+        found = asked.detect(image.rgb_u8, vigilance=vigilance, unknown=unknown, score_threshold=score_threshold)
         if masks_by or masks:
             found = irene.masked(image.rgb_u8, found, masks_by or True)
         told = found.rows()
@@ -108,7 +121,8 @@ def detect(
         if out is not None:
             drawn(image.rgb_u8, found, out / f"{path.stem}.jpg")
     result = {"schema_version": 1, "model": str(detector), "vigilance": irene.nemo.vigilance if vigilance is None else
-              vigilance, "told_from": irene.told_from if least is None else least, "images": rows,
+              vigilance, "score_threshold": irene.score_threshold if score_threshold is None else score_threshold,
+              "images": rows,
               "failed": failed}  # fmt: skip
     if out is not None:
         write_json(out / "detections.json", result)
@@ -123,8 +137,8 @@ def _film(
     from handful.detection.video_file import watched
 
     vigilance = irene.nemo.vigilance if how["vigilance"] is None else how["vigilance"]
-    told_from = irene.told_from if how["least"] is None else how["least"]
-    result = {"schema_version": 1, "model": str(detector), "vigilance": vigilance, "told_from": told_from,
+    score_threshold = irene.score_threshold if how["score_threshold"] is None else how["score_threshold"]
+    result = {"schema_version": 1, "model": str(detector), "vigilance": vigilance, "score_threshold": score_threshold,
               **watched(irene, video, out, explain=explain, **how)}  # fmt: skip
     say(result, as_json, _film_text)
     if result["ended"] == "stopped":
@@ -160,7 +174,7 @@ def _found_text(result: dict[str, Any]) -> str:
 @click.argument("detector", type=FOLDER)
 @click.argument("data", type=FOLDER)
 @click.option("--images", type=FOLDER, help="The folder of COCO's photos, where they do not lie beside the JSON.")
-@click.option("--proposals", help="boxes: ask about the true boxes, to see NEMO apart.  [default: the detector's own]")
+@click.option("--proposer", help="boxes: ask about the true boxes, to see NEMO apart.  [default: the detector's own]")
 @click.option("--vigilance", type=float, default=None, help="Ask with this vigilance instead of the detector's own.")
 @look_option
 @click.option("--split", help="Which split.  [default: all photos]")
@@ -169,14 +183,14 @@ def _found_text(result: dict[str, Any]) -> str:
 @click.option("--masks-by", help="head, grabcut or none, instead of the detector's own way to masks.")
 @common
 def evaluate_detect(
-    detector: Path, data: Path, images: Path | None, proposals: str | None, vigilance: float | None, split: str | None,
+    detector: Path, data: Path, images: Path | None, proposer: str | None, vigilance: float | None, split: str | None,
     format_: str | None, masks: bool, masks_by: str | None, look: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Measure DETECTOR on DATA, photos with boxes it has not seen: COCO's table, recall, F1, unknown classes."""
     from handful.detection.evaluate import evaluate
 
     options: dict[str, Any] = {"images": str(images)} if images is not None else {}
-    result = evaluate(detector, data, split=split, format=format_, proposals=proposals, vigilance=vigilance,
+    result = evaluate(detector, data, split=split, format=format_, proposer=proposer, vigilance=vigilance,
                       masks=masks_by or masks, look=look, **options)  # fmt: skip
     say(result, as_json, _measured_text)
 
@@ -192,7 +206,8 @@ def _measured_text(r: dict[str, Any]) -> str:
                  + " ".join(told(r[k]) for k in ("AR1", "AR10", "AR100", "ARs", "ARm", "ARl")))  # fmt: skip
     lines.append("recall without classes: "
                  + ", ".join(f"{told(v).strip()} at {n}" for n, v in r["ar_agnostic"].items()))  # fmt: skip
-    lines.append(f"F1 {told(r['f1']).strip()} at vigilance {r['vigilance']:g}, told from {r['told_from']:.2f}; class "
+    lines.append(f"F1 {told(r['f1']).strip()} at vigilance {r['vigilance']:g}, told from {r['score_threshold']:.2f}; "
+                 f"class "
                  f"of true boxes right {told(r['accuracy']).strip()} %; "
                  f"{r['seconds_per_image']:.2f} s a photo")  # fmt: skip
     if "segm" in r:

@@ -54,12 +54,12 @@ def compare(
 
     For a detector: what it finds in photos, and graph by graph.
     """
-    from handful.data.images import photos_below, read_photo
     from handful.device.lab.compare import compare_model
     from handful.device.lab.compare_detector import compare_detector
     from handful.device.network import is_detector
+    from handful.image import photos_below, read_image
 
-    chosen = None if images is None else [read_photo(path) for path in photos_below(images)]
+    chosen = None if images is None else [read_image(path) for path in photos_below(images)]
     if is_detector(model):
         found = compare_detector(model, runtime, precision, chosen, graphs=not no_layers, threads=threads)
         say(found, as_json, _detector_text)

@@ -53,10 +53,10 @@ def flow(model: str, image: Path, out: Path | None, as_json: bool) -> None:
 
     MODEL is a model folder, or NET or NET:PRESET for an untrained network, its weights drawn at random.
     """
-    from handful.data.images import read_photo
+    from handful.image import read_image
     from handful.models.flow_picture import draw
 
-    photo = read_photo(image)
+    photo = read_image(image)
     found = _traced(model, photo.rgb_u8)
     out = out or Path(f"{found.name.replace(':', '-')}-flow.png")
     if out.suffix.lower() != ".png":

@@ -16,7 +16,7 @@ def _pool(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed((
         click.argument("pool", type=FOLDER),
         click.option("--images", type=FOLDER, help="The folder of COCO's photos, where not beside the JSON."),
-        click.option("--proposals", help="What finds things of any kind.  [default: the best that is here]"),
+        click.option("--proposer", help="What finds things of any kind.  [default: the best that is here]"),
         click.option("--backbone", help="Of the crops: lite0, lite1, lite2 or timm:NAME.  [default: lite0]"),
         click.option("--seeds", type=click.IntRange(1), default=10, show_default=True,
                      help="So many draws of which boxes are learned."),
@@ -34,12 +34,12 @@ def _pool(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def _asked(given: dict[str, Any]) -> dict[str, Any]:
     """Options as the functions want them."""
-    from handful.detection.embedder import Look
+    from handful.detection.embedder import CropSettings
     from handful.select.feature_cache import default_cache
 
     options: dict[str, Any] = {"images": str(given["images"])} if given["images"] is not None else {}
     return {
-        "proposals": given["proposals"], "look": Look(backbone=given["backbone"]) if given["backbone"] else None,
+        "proposer": given["proposer"], "look": CropSettings(backbone=given["backbone"]) if given["backbone"] else None,
         "seeds": range(given["seeds"]), "split_seed": given["split_seed"], "workers": given["workers"],
         "on": given["on"], "format": given["format_"], "allow": given["allow"],
         "cache": None if given["no_cache"] else default_cache(), **options,

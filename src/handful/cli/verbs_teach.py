@@ -56,7 +56,7 @@ def demo(
 @click.option("--class", "classes", multiple=True, help="Teach only this class (may be repeated).")
 @flat_option
 @click.option("--max-samples", type=click.IntRange(1), help="Boxes: at most so many of a class.  [default: 20]")
-@click.option("--proposals", help="Boxes: what finds things of any kind.  [default: the best that is here]")
+@click.option("--proposer", help="Boxes: what finds things of any kind.  [default: the best that is here]")
 @click.option(
     "--scales",
     type=click.Choice(["auto", "1", "2", "3"]),
@@ -142,21 +142,21 @@ def teach(
 @click.argument("images", type=FOLDER, nargs=-1, required=True)
 @click.option("--vigilance", type=float, default=None, help="Ask with this vigilance instead of the model's own.")
 @common
-def recognise(model: Path, images: Sequence[Path], vigilance: float | None, as_json: bool) -> None:
+def recognize(model: Path, images: Sequence[Path], vigilance: float | None, as_json: bool) -> None:
     """Say what MODEL sees in each of IMAGES: one of its classes, or none of these.
 
     An image that cannot be read is told on stderr; the others are answered all the same, and the exit code is 2.
     """
-    from handful.fewshot.classifier import Taught
+    from handful.fewshot.classifier import FewShotClassifier
 
-    classifier = Taught.load(model)
+    classifier = FewShotClassifier.load(model)
     if vigilance is not None:
         classifier.nemo.vigilance = vigilance
         classifier.refresh()
     answers: list[dict[str, Any]] = []
     failed: list[dict[str, str]] = []
     for path, image in readable(images, failed):
-        said = classifier.recognise(image)
+        said = classifier.recognize(image)
         answers.append(
             {
                 "image": str(path),

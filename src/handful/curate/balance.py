@@ -194,7 +194,7 @@ def balance(
         raise DataError(f"size is {size}; wanted 1 or more photos")
     picker = Picker(rows, np.random.default_rng(seed))
     picker.fill(size)
-    picker.mend()
+    picker.repair()
     sums = (rows.sums(i).astype(int).tolist() for i in (range(len(rows.keys)), picker.chosen))
     before, after = (dict(zip(rows.classes, n, strict=True)) for n in sums)
     return Selection(tuple(sorted(rows.keys[i] for i in picker.chosen)), per, before, after, seed)
@@ -384,7 +384,7 @@ class Picker:
                 self._take(i, -1)
             del self.chosen[keep:]
 
-    def mend(self) -> None:
+    def repair(self) -> None:
         """Exchange single photos for better ones, ROUNDS times at most; among very many, one makes no difference."""
         for _ in range(self.ROUNDS if len(self.chosen) <= self.LOOKS else 0):
             before, self.waiting = self.chosen.copy(), self.all.copy()

@@ -14,8 +14,8 @@ import numpy as np
 
 from handful.curate.duplicates import Album
 from handful.curate.findings import Listing, Notes
-from handful.curate.image_metadata import Cache, Facts, file_hash, gather
-from handful.data.finding import Finding, Tell
+from handful.curate.image_metadata import Cache, ImageMetadata, file_hash, gather
+from handful.data.finding import Finding, OnFinding
 from handful.data.formats import Source, located, sources
 from handful.data.paths import is_leftover, relative, walk
 from handful.data.shapes import box_of
@@ -120,44 +120,55 @@ def content_hash(place: Path, cache: Cache) -> str:
 
 
 def _part(source: Source, listing: Listing, cache: Cache, near: bool, threads: int, told: set[str]) -> Part:
-    tell = listing.below(source.place)
-    dataset = source.read(tell)
+    on_finding = listing.below(source.place)
+    dataset = source.read(on_finding)
     part, notes, photos = Part(source), Notes(), Album()
     part.classes = {c.name: [0, 0, 0] for c in dataset.categories}
     names = {c.id: c.name for c in dataset.categories}
     looked = ((s, None if s.pixels is not None else s.path) for s in dataset)
-    for sample, facts in track(gather(looked, cache, threads=threads), f"checking {source.title}", len(dataset)):
+    for sample, image_metadata in track(
+        gather(looked, cache, threads=threads), f"checking {source.title}", len(dataset)
+    ):
         at = relative(sample.path, listing.root)
-        _photo(sample, facts, at, listing.tell, notes)
-        _labels(sample, facts, at, listing.tell, notes, part, names, listing.root)
-        photos.add(sample, facts, at)
-    notes.tell(listing.tell)
-    _classes(dataset, part, tell)
+        _photo(sample, image_metadata, at, listing.on_finding, notes)
+        _labels(sample, image_metadata, at, listing.on_finding, notes, part, names, listing.root)
+        photos.add(sample, image_metadata, at)
+    notes.on_finding(listing.on_finding)
+    _classes(dataset, part, on_finding)
     if not told.issuperset(photos.files):
-        photos.same(listing.tell)
+        photos.same(listing.on_finding)
         if near:
-            photos.near(listing.tell)
+            photos.near(listing.on_finding)
         told.update(photos.files)
     return part
 
 
-def _photo(sample: Sample, facts: Facts, at: str, tell: Tell, notes: Notes) -> None:
+def _photo(sample: Sample, image_metadata: ImageMetadata, at: str, on_finding: OnFinding, notes: Notes) -> None:
     if sample.pixels is not None:
         return
-    if facts.error:
-        tell(Finding(facts.error, at, facts.error_text or None, detail=facts.error_text))
+    if image_metadata.error:
+        on_finding(
+            Finding(image_metadata.error, at, image_metadata.error_text or None, detail=image_metadata.error_text)
+        )
         return
     suffix = sample.path.suffix
     if suffix != suffix.lower():
         notes.add("mixed_case_suffix", at, suffix)
-    if suffix.lower() not in SUFFIX_OF.get(facts.format, (suffix.lower(),)):
-        notes.add("wrong_suffix", at, f"{suffix} holds {facts.format}")
-    for text in facts.notes:
+    if suffix.lower() not in SUFFIX_OF.get(image_metadata.format, (suffix.lower(),)):
+        notes.add("wrong_suffix", at, f"{suffix} holds {image_metadata.format}")
+    for text in image_metadata.notes:
         notes.add("colour_space", at, text)
 
 
 def _labels(
-    sample: Sample, facts: Facts, at: str, tell: Tell, notes: Notes, part: Part, names: dict[int, str], root: Path
+    sample: Sample,
+    image_metadata: ImageMetadata,
+    at: str,
+    on_finding: OnFinding,
+    notes: Notes,
+    part: Part,
+    names: dict[int, str],
+    root: Path,
 ) -> None:
     part.photos += 1
     part.splits[sample.split or ""] += 1
@@ -173,11 +184,11 @@ def _labels(
     mask = _mask(sample, part, names) if sample.mask is not None else None
     if mask is not None:
         seen |= mask[1]
-    _sizes(sample, facts, mask[0] if mask is not None else None, at, tell, root)
+    _sizes(sample, image_metadata, mask[0] if mask is not None else None, at, on_finding, root)
     if sample.label is not None:
         seen.add(sample.label)
     if sample.objects is not None:
-        seen |= _objects(sample.objects, at, tell, notes, part)
+        seen |= _objects(sample.objects, at, on_finding, notes, part)
         if part.source.format == "coco" and sample.attributes.get("license") in (None, 0):
             notes.add("no_licence", at)
     for name in seen:
@@ -201,28 +212,37 @@ def _mask(sample: Sample, part: Part, names: dict[int, str]) -> tuple[tuple[int,
     return (mask.ids.shape[1], mask.ids.shape[0]), seen
 
 
-def _sizes(sample: Sample, facts: Facts, mask_wh: tuple[int, int] | None, at: str, tell: Tell, root: Path) -> None:
+def _sizes(
+    sample: Sample,
+    image_metadata: ImageMetadata,
+    mask_wh: tuple[int, int] | None,
+    at: str,
+    on_finding: OnFinding,
+    root: Path,
+) -> None:
     """Whether labels and mask have the photo's size, as EXIF turns it or as it lies in the file."""
-    upright, stored = facts.size_wh, facts.stored_wh
-    if facts.error or upright == (0, 0):
+    upright, stored = image_metadata.size_wh, image_metadata.stored_wh
+    if image_metadata.error or upright == (0, 0):
         upright = stored = sample.size_wh or mask_wh or (0, 0)
     said = sample.size_wh or (mask_wh if mask_wh in (upright, stored) else None)
     if said is not None and said not in (upright, stored):
         detail = f"the labels say {said[0]}x{said[1]} px, the photo has {upright[0]}x{upright[1]}"
-        tell(Finding("size_mismatch", at, list(said), detail=detail))
+        on_finding(Finding("size_mismatch", at, list(said), detail=detail))
     elif said is not None and said != upright:
         detail = f"EXIF turns it to {upright[0]}x{upright[1]} px, its labels are for {said[0]}x{said[1]}"
-        tell(Finding("exif_against_labels", at, facts.orientation, detail=detail))
-    elif facts.orientation > 1 and (sample.objects or mask_wh is not None):
-        detail = f"is turned by EXIF orientation {facts.orientation}; readers that ignore EXIF see it otherwise"
-        tell(Finding("exif_rotated", at, facts.orientation, detail=detail))
+        on_finding(Finding("exif_against_labels", at, image_metadata.orientation, detail=detail))
+    elif image_metadata.orientation > 1 and (sample.objects or mask_wh is not None):
+        detail = (
+            f"is turned by EXIF orientation {image_metadata.orientation}; readers that ignore EXIF see it otherwise"
+        )
+        on_finding(Finding("exif_rotated", at, image_metadata.orientation, detail=detail))
     if mask_wh is not None and mask_wh != (said or upright):
         file = at if sample.mask_path is None else relative(sample.mask_path, root)
         detail = f"is {mask_wh[0]}x{mask_wh[1]} px, its photo {upright[0]}x{upright[1]}"
-        tell(Finding("mask_size_mismatch", file, list(mask_wh), detail=detail))
+        on_finding(Finding("mask_size_mismatch", file, list(mask_wh), detail=detail))
 
 
-def _objects(objects: Sequence[Object], at: str, tell: Tell, notes: Notes, part: Part) -> set[str]:
+def _objects(objects: Sequence[Object], at: str, on_finding: OnFinding, notes: Notes, part: Part) -> set[str]:
     boxes: Counter[tuple[Any, ...]] = Counter()
     for thing in objects:
         part.classes.setdefault(thing.label, [0, 0, 0])[1] += 1
@@ -234,23 +254,23 @@ def _objects(objects: Sequence[Object], at: str, tell: Tell, notes: Notes, part:
     for (label, *corners), count in boxes.items():
         if count > 1:
             detail = f"{label} at {[round(v, 1) for v in corners]} is there {count} times"
-            tell(Finding("duplicate_object", at, corners, count - 1, detail))
+            on_finding(Finding("duplicate_object", at, corners, count - 1, detail))
     return {thing.label for thing in objects}
 
 
-def _classes(dataset: Dataset, part: Part, tell: Tell) -> None:
+def _classes(dataset: Dataset, part: Part, on_finding: OnFinding) -> None:
     if not part.labelled:
         return
     without = [name for name, counts in part.classes.items() if not counts[0]]
     if without:
         few = ", ".join(without[:8]) + (", ..." if len(without) > 8 else "")
-        tell(Finding("class_without_samples", ".", without, len(without), f"{len(without)} classes of "
+        on_finding(Finding("class_without_samples", ".", without, len(without), f"{len(without)} classes of "
                      f"{len(part.classes)} have no sample ({few})"))  # fmt: skip
     single = [name for name, counts in part.classes.items() if counts == [1, 0, 0]]
     if single and len(single) < len(part.classes):
         few = ", ".join(single[:5]) + (", ..." if len(single) > 5 else "")
         detail = f"{len(single)} of {len(part.classes)} classes have one photo only ({few}); three or more are better"
-        tell(Finding("one_photo", ".", single, len(single), detail))
+        on_finding(Finding("one_photo", ".", single, len(single), detail))
 
 
 def _names(place: Path, listing: Listing) -> None:
@@ -260,11 +280,11 @@ def _names(place: Path, listing: Listing) -> None:
     spelled: dict[str, str] = {}
     for name in walk(place):
         if is_leftover(name):
-            listing.tell(Finding("leftover_file", name, detail="is what a broken copy or download leaves behind"))
+            listing.on_finding(Finding("leftover_file", name, detail="is what a broken copy or download leaves behind"))
         other = spelled.setdefault(name.casefold(), name)
         if other != name:
             detail = f"and {other} are one file where case does not count"
-            listing.tell(Finding("name_clash", name, other, detail=detail))
+            listing.on_finding(Finding("name_clash", name, other, detail=detail))
 
 
 def ensure(
@@ -277,7 +297,7 @@ def ensure(
     """
     report = check(place, cache=cache, **options)
     place = Path(place)
-    errors = [f for f in report["findings"] if f["grave"] == "error" and f["code"] not in allow]
+    errors = [f for f in report["findings"] if f["severity"] == "error" and f["code"] not in allow]
     if errors:
         lines = [f"{_line(place, f)} [{f['code']}]" for f in errors[:5]]
         if len(errors) > 5:
@@ -287,7 +307,7 @@ def ensure(
             f"{what}; see all: handful data check {place}; mend a copy: handful data check {place} --fix COPY; "
             f"go on all the same: --allow {errors[0]['code']}"
         )
-    warnings = [f for f in report["findings"] if f["grave"] == "warning" and f["code"] not in quiet]
+    warnings = [f for f in report["findings"] if f["severity"] == "warning" and f["code"] not in quiet]
     return [_line(place, f) for f in warnings]
 
 

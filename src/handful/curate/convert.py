@@ -78,9 +78,9 @@ def put(dataset: Dataset, out: Path, to: str, *, allow_loss: bool = False, link:
 def measured(dataset: Dataset, copy: Path, to: str) -> list[Difference]:
     """What a copy says differently from what was to be written. Raises DataError if the copy itself is faulty."""
     told: list[Finding] = []
-    back = formats.module(to).read(copy, tell=told.append)
+    back = formats.module(to).read(copy, on_finding=told.append)
     rows = differences(dataset, back)
-    errors = [finding for finding in told if finding.grave == "error"]
+    errors = [finding for finding in told if finding.severity == "error"]
     if errors:
         raise DataError(
             f"the {to} copy would be faulty: {errors[0].text} [{errors[0].code}]; it was not kept; "

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from handful.curate import near_duplicates
-from handful.curate.image_metadata import Facts
-from handful.data.finding import Finding, Tell
+from handful.curate.image_metadata import ImageMetadata
+from handful.data.finding import Finding, OnFinding
 from handful.types import Sample
 
 
@@ -22,17 +22,17 @@ class Album:
         self.marks: list[near_duplicates.Fingerprint] = []
         self.marked: list[int] = []
 
-    def add(self, sample: Sample, facts: Facts, at: str) -> None:
+    def add(self, sample: Sample, image_metadata: ImageMetadata, at: str) -> None:
         """Add a photo. at: its file as people read it."""
-        mark = facts.likeness
+        mark = image_metadata.likeness
         if mark is not None:
             self.marks.append(mark)
             self.marked.append(len(self.files))
         self.files.append(at)
-        self.hashes.append(facts.sha256 if not facts.error else "")
+        self.hashes.append(image_metadata.sha256 if not image_metadata.error else "")
         self.samples.append((sample.split, sample.label, sample.clip))
 
-    def same(self, tell: Tell) -> None:
+    def same(self, on_finding: OnFinding) -> None:
         """Tell photos of the same bytes: in two splits, in two classes, or merely twice."""
         groups: dict[str, list[int]] = defaultdict(list)
         for i, digest in enumerate(self.hashes):
@@ -44,9 +44,9 @@ class Album:
                 code = "same_photo_across_splits" if len(splits) > 1 else "same_photo_twice"
                 if len(labels) > 1:
                     code = "same_photo_in_two_classes"
-                self._tell(code, group, "are the same photo", tell)
+                self._tell(code, group, "are the same photo", on_finding)
 
-    def near(self, tell: Tell) -> None:
+    def near(self, on_finding: OnFinding) -> None:
         """Tell photos that look the same; frames of one film are left alone."""
         pairs = []
         for a, b in near_duplicates.near(self.marks):
@@ -58,12 +58,12 @@ class Album:
         for group in (g for g in near_duplicates.groups(len(self.files), pairs) if len(g) > 1):
             splits = {self.samples[i][0] for i in group}
             code = "near_duplicate_across_splits" if len(splits) > 1 else "near_duplicate"
-            self._tell(code, group, "look the same", tell)
+            self._tell(code, group, "look the same", on_finding)
 
-    def _tell(self, code: str, group: Sequence[int], what: str, tell: Tell) -> None:
+    def _tell(self, code: str, group: Sequence[int], what: str, on_finding: OnFinding) -> None:
         files = [self.files[i] for i in group]
         few = " and ".join(files[:3]) + (f" and {len(files) - 3} more" if len(files) > 3 else "")
         where = {str(label) for i in group if (label := self.samples[i][1]) is not None}
         classes = f" in two classes ({', '.join(sorted(where))})" if code == "same_photo_in_two_classes" else ""
         paths = tuple(Path(f) for f in files)
-        tell(Finding(code, files[0], files[1:], len(files), f"{few} {what}{classes}", paths))
+        on_finding(Finding(code, files[0], files[1:], len(files), f"{few} {what}{classes}", paths))

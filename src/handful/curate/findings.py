@@ -8,7 +8,7 @@ from collections import Counter, defaultdict
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from handful.data.finding import CODES, GRAVITY, Finding, Tell
+from handful.data.finding import CODES, GRAVITY, Finding, OnFinding
 from handful.data.paths import relative
 
 EXAMPLES = 20  # files named for what is only counted
@@ -24,20 +24,20 @@ class Listing:
         self._lock = threading.Lock()
         self._seen: set[str] = set()
 
-    def below(self, place: Path) -> Tell:
+    def below(self, place: Path) -> OnFinding:
         """A tell for a set in a folder below: its files are named from the root."""
         prefix = relative(place, self.root)
         if prefix in (".", str(place)):
-            return self.tell
+            return self.on_finding
 
-        def tell(finding: Finding) -> None:
+        def on_finding(finding: Finding) -> None:
             inside = finding.file if finding.file != "." else ""
             file = finding.file if Path(finding.file).is_absolute() else str(PurePosixPath(prefix) / inside)
-            self.tell(Finding(finding.code, file, finding.value, finding.count, finding.detail, finding.files))
+            self.on_finding(Finding(finding.code, file, finding.value, finding.count, finding.detail, finding.files))
 
-        return tell
+        return on_finding
 
-    def tell(self, finding: Finding) -> None:
+    def on_finding(self, finding: Finding) -> None:
         """Add a finding, unless it is there."""
         key = json.dumps([finding.code, finding.file, finding.value, finding.detail], default=str)
         with self._lock:
@@ -49,13 +49,13 @@ class Listing:
     @property
     def ok(self) -> bool:
         """Whether there is no error."""
-        return not any(finding.grave == "error" for finding in self.found)
+        return not any(finding.severity == "error" for finding in self.found)
 
     def rows(self) -> list[dict[str, Any]]:
         """JSON rows, the gravest first; of one kind at most AT_MOST one by one, the rest as a last row."""
         order = {code: i for i, code in enumerate(CODES)}
         rows, counts, rest = [], Counter[str](), Counter[str]()
-        for finding in sorted(self.found, key=lambda f: (GRAVITY.index(f.grave), order[f.code], f.file)):
+        for finding in sorted(self.found, key=lambda f: (GRAVITY.index(f.severity), order[f.code], f.file)):
             counts[finding.code] += 1
             if counts[finding.code] <= AT_MOST:
                 rows.append(finding.as_json())
@@ -77,10 +77,10 @@ class Notes:
         if len(self.found[code, kind]) < EXAMPLES:
             self.found[code, kind].append(file)
 
-    def tell(self, tell: Tell) -> None:
+    def on_finding(self, on_finding: OnFinding) -> None:
         """Tell each kind once, with its count."""
         for (code, kind), files in self.found.items():
             count = self.counts[code, kind]
             detail = f"{count} times: {CODES[code].text}{f' ({kind})' if kind else ''}" if count > 1 else ""
             detail = detail or (f"{CODES[code].text} ({kind})" if kind else "")
-            tell(Finding(code, files[0] if len(files) == 1 else ".", kind or files, count, detail))
+            on_finding(Finding(code, files[0] if len(files) == 1 else ".", kind or files, count, detail))

@@ -19,8 +19,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from handful.curate.near_duplicates import SIDE, Fingerprint, fingerprint
-from handful.data.images import TooManyPixels, look
 from handful.errors import DataError
+from handful.image import TooManyPixels, look
 
 VERSION = 1  # of Facts and of what they are computed with: another one starts an empty cache
 SMALL_PX = 96  # what the likeness needs; a JPEG may come out of its decoder at this size, several times quicker
@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Facts:
+class ImageMetadata:
     """sha256 of the file; size_wh upright and stored_wh in the file (px); EXIF orientation 1 to 8; Pillow's format and
     mode; notes of photos.look. error: "" or the finding's code, with error_text. mark: the likeness, as text.
     """
@@ -51,24 +51,24 @@ class Facts:
         return _unpacked(self.mark) if self.mark else None
 
 
-def facts_of(path: Path) -> Facts:
+def facts_of(path: Path) -> ImageMetadata:
     """Read one photo's file whole. Never raises for a bad photo: error says what is wrong."""
     try:
         data = Path(path).read_bytes()
     except OSError as error:
-        return Facts("", error="unreadable_image", error_text=f"cannot be read ({error.strerror or error})")
+        return ImageMetadata("", error="unreadable_image", error_text=f"cannot be read ({error.strerror or error})")
     digest = hashlib.sha256(data).hexdigest()
     if not data:
-        return Facts(digest, error="empty_file", error_text="has zero bytes")
+        return ImageMetadata(digest, error="empty_file", error_text="has zero bytes")
     try:
         seen = look(path, data=data, small_px=SMALL_PX)
     except TooManyPixels as error:
-        return Facts(digest, error="image_bomb", error_text=_without(path, error))
+        return ImageMetadata(digest, error="image_bomb", error_text=_without(path, error))
     except DataError as error:
-        return Facts(digest, error="unreadable_image", error_text=_without(path, error))
+        return ImageMetadata(digest, error="unreadable_image", error_text=_without(path, error))
     mark = _packed(fingerprint(seen.image))
     notes = tuple(n for n in seen.image.notes if "EXIF" not in n)
-    return Facts(
+    return ImageMetadata(
         digest, seen.size_wh, seen.stored_wh, seen.orientation, seen.format, seen.mode, notes, mark=mark
     )  # fmt: skip
 
@@ -168,23 +168,25 @@ def _stamp(path: Path) -> str | None:
     return f"{s.st_size} {s.st_mtime_ns} {s.st_ctime_ns} {s.st_ino}"
 
 
-def gather(items: Iterable[tuple[T, Path | None]], cache: Cache, *, threads: int = 2) -> Iterator[tuple[T, Facts]]:
+def gather(
+    items: Iterable[tuple[T, Path | None]], cache: Cache, *, threads: int = 2
+) -> Iterator[tuple[T, ImageMetadata]]:
     """Each item with the facts of its photo, in order, read ahead by a few threads; no path gives empty facts."""
-    ahead: deque[tuple[T, Path | None, Facts | Future[Facts]]] = deque()
+    ahead: deque[tuple[T, Path | None, ImageMetadata | Future[ImageMetadata]]] = deque()
 
-    def done() -> tuple[T, Facts]:
-        item, path, facts = ahead.popleft()
-        if isinstance(facts, Future):
-            facts = facts.result()
-            if path is not None and not facts.error_text.startswith("cannot be read ("):
-                cache.put("facts", path, json.dumps(asdict(facts)))
-        return item, facts
+    def done() -> tuple[T, ImageMetadata]:
+        item, path, image_metadata = ahead.popleft()
+        if isinstance(image_metadata, Future):
+            image_metadata = image_metadata.result()
+            if path is not None and not image_metadata.error_text.startswith("cannot be read ("):
+                cache.put("facts", path, json.dumps(asdict(image_metadata)))
+        return item, image_metadata
 
     with ThreadPoolExecutor(threads) as pool:
         for item, path in items:
             kept = None if path is None else cache.get("facts", path)
             if path is None:
-                ahead.append((item, path, Facts("")))
+                ahead.append((item, path, ImageMetadata("")))
             elif kept is not None:
                 ahead.append((item, path, _from(kept)))
             else:
@@ -195,11 +197,11 @@ def gather(items: Iterable[tuple[T, Path | None]], cache: Cache, *, threads: int
             yield done()
 
 
-def _from(text: str) -> Facts:
+def _from(text: str) -> ImageMetadata:
     row: dict[str, Any] = json.loads(text)
     for name in ("size_wh", "stored_wh", "notes"):
         row[name] = tuple(row[name])
-    return Facts(**row)
+    return ImageMetadata(**row)
 
 
 def file_hash(path: Path, cache: Cache) -> str:

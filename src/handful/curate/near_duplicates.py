@@ -75,7 +75,7 @@ def _blur(grey: np.ndarray) -> np.ndarray:
 
 
 def near(
-    prints: Sequence[Fingerprint], *, bits: int = BITS, rough: float = ROUGH, colour: float = COLOUR,
+    prints: Sequence[Fingerprint], *, bits: int = BITS, rough: float = ROUGH, color: float = COLOUR,
     mirrored: bool = False,
 ) -> list[tuple[int, int]]:  # fmt: skip
     """All pairs (i, j), i < j, of photos that look the same, sorted.
@@ -85,17 +85,17 @@ def near(
     A photo of one plain colour is alike only to its own copy. Time grows with the square of the number: a minute for
     100,000. A film of one scene gives all its pairs; `clusters` does not, and should be used to group.
     """
-    found = {(int(i), int(j)) for block in _pairs(prints, bits, rough, colour, mirrored) for i, j in block}
+    found = {(int(i), int(j)) for block in _pairs(prints, bits, rough, color, mirrored) for i, j in block}
     return sorted(found)
 
 
 def clusters(
-    prints: Sequence[Fingerprint], *, bits: int = BITS, rough: float = ROUGH, colour: float = COLOUR,
+    prints: Sequence[Fingerprint], *, bits: int = BITS, rough: float = ROUGH, color: float = COLOUR,
     mirrored: bool = False,
 ) -> list[list[int]]:  # fmt: skip
     """`groups` of `near`, without holding or even looking at pairs of photos that are in one group already."""
     joined = _Joined(len(prints))
-    for block in _pairs(prints, bits, rough, colour, mirrored, wanted=joined.apart):
+    for block in _pairs(prints, bits, rough, color, mirrored, wanted=joined.apart):
         joined.join(block)
     return joined.groups()
 
@@ -141,7 +141,7 @@ class _Joined:
 
 
 def _pairs(
-    prints: Sequence[Fingerprint], bits: int, rough: float, colour: float, mirrored: bool,
+    prints: Sequence[Fingerprint], bits: int, rough: float, color: float, mirrored: bool,
     wanted: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> Iterator[np.ndarray]:  # fmt: skip
     """(m, 2) pairs that look the same, block by block. wanted: says of (m, 2) pairs which are worth a look, (m,)."""
@@ -162,7 +162,7 @@ def _pairs(
                 swap = (code[part[:, 0]] > code[part[:, 1]])[:, None]
                 i, j = np.where(swap, part[:, ::-1], part).T
                 other = (grey[j][:, :, ::-1], chroma[j][:, :, ::-1]) if flip else (grey[j], chroma[j])
-                yield part[_difference(grey[i], chroma[i], *other, colour) <= rough]
+                yield part[_difference(grey[i], chroma[i], *other, color) <= rough]
 
 
 def _hash_pairs(a: np.ndarray, b: np.ndarray, bits: int) -> Iterator[np.ndarray]:
@@ -182,7 +182,7 @@ def _hash_pairs(a: np.ndarray, b: np.ndarray, bits: int) -> Iterator[np.ndarray]
 
 
 def _difference(
-    grey_a: np.ndarray, chroma_a: np.ndarray, grey_b: np.ndarray, chroma_b: np.ndarray, colour: float = COLOUR
+    grey_a: np.ndarray, chroma_a: np.ndarray, grey_b: np.ndarray, chroma_b: np.ndarray, color: float = COLOUR
 ) -> np.ndarray:
     """(k,) how much k pairs differ, inf for another colour or light; thumbnails (k, 32, 32), colours (k, 4, 4, 2)."""
     tint = np.abs(chroma_a.astype(np.int16) - chroma_b).max((1, 2, 3))
@@ -191,7 +191,7 @@ def _difference(
     detail = np.minimum(a.std((1, 2)), b.std((1, 2)))
     copy = (((a - b) ** 2).mean((1, 2)) < 0.25) & (light <= 2) & (tint <= 2)
     left = np.where(copy, 0.0, np.inf)
-    look = np.flatnonzero(~copy & (detail >= FLAT) & (tint <= colour) & (light <= LIGHT))
+    look = np.flatnonzero(~copy & (detail >= FLAT) & (tint <= color) & (light <= LIGHT))
     if look.size:
         least, per, most = _SOFT
         left[look] = _left(a[look], b[look], np.clip(per * detail[look], least, most))

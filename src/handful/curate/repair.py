@@ -15,11 +15,11 @@ from handful.curate.image_metadata import Cache
 from handful.data import formats
 from handful.data.finding import KEPT, Finding
 from handful.data.formats import Source, located, sources
-from handful.data.images import read_photo
 from handful.data.paths import relative
 from handful.data.shapes import box_of
 from handful.errors import DataError
 from handful.files import replacing_folder, write_json
+from handful.image import read_image
 from handful.pick import need
 from handful.types import Dataset, Image, Mask, Object, Sample
 
@@ -28,7 +28,7 @@ TURNED_CODES = frozenset(("exif_rotated", "exif_against_labels"))
 TESTS = ("test", "testing", "val", "valid", "validation")
 
 
-def mend(
+def repair(
     place: Path, out: Path, *, format: str | None = None, cache: Path | None = None, **options: Any
 ) -> dict[str, Any]:
     """Write a copy with every repair that CODES names, check it again, and write what was done to OUT.repairs.json.
@@ -51,9 +51,9 @@ def mend(
             name = source.title.replace(" ", "-")
             to = part if len(found) == 1 else part / relative(source.place, place) / name
             to.mkdir(parents=True, exist_ok=True)
-            mended = _mended(source, place, listing.found)
-            formats.write(mended, to, source.format)
-            back = formats.module(source.format).read(to, tell=lambda finding: None)
+            repaired = _mended(source, place, listing.found)
+            formats.write(repaired, to, source.format)
+            back = formats.module(source.format).read(to, on_finding=lambda finding: None)
             rows[name] = [row.as_json() for row in differences(_lenient(source), back)]
     after = check(out, cache=None, format=found[0].format if len(found) == 1 else None)
     result = {
@@ -135,7 +135,7 @@ def _as_labelled(sample: Sample) -> Callable[[], Image]:
     """The photo's pixels as its labels see them: turned by EXIF if their size says so, else as they lie in the file."""
 
     def read() -> Image:
-        upright = read_photo(sample.path)
+        upright = read_image(sample.path)
         wanted = sample.size_wh or (sample.mask().ids.shape[::-1] if sample.mask is not None else None)
         if wanted is None or tuple(wanted) == upright.size_wh:
             return upright

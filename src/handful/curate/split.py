@@ -194,11 +194,14 @@ def _marked(dataset: Dataset, cache: Path | None) -> Iterator[tuple[Sample, near
     """Each sample with its photo's fingerprint. Raises DataError for a photo that cannot be read."""
     with Cache(cache) as kept:
         items = ((s, s.path if s.pixels is None else None) for s in track(dataset, "comparing photos", len(dataset)))
-        for sample, facts in gather(items, kept):
-            mark = near_duplicates.fingerprint(image_of(sample)) if sample.pixels is not None else facts.likeness
+        for sample, image_metadata in gather(items, kept):
+            mark = (
+                near_duplicates.fingerprint(image_of(sample)) if sample.pixels is not None else image_metadata.likeness
+            )
             if mark is None:
                 raise DataError(
-                    f"{sample.path} {facts.error_text}; mend a copy with `handful data check --fix`, or leave near "
+                    f"{sample.path} {image_metadata.error_text}; mend a copy with `handful data check --fix`, or leave "
+                    f"near "
                     "duplicates apart"
                 )
             yield sample, mark

@@ -15,11 +15,11 @@ import numpy as np
 
 import handful
 from handful.curate.balance import Held, area_of, held_by, key_of
-from handful.data.images import data_uri
 from handful.data.shapes import box_of, painted
 from handful.data.writing import image_of
 from handful.errors import DataError
 from handful.files import replacing, write_json
+from handful.image import data_uri
 from handful.pick import need
 from handful.progress import track
 from handful.types import Dataset, Object, Sample

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from handful.data.coco_rows import categories_of, identifier
-from handful.data.finding import Finding, Tell
+from handful.data.finding import Finding, OnFinding
 from handful.data.paths import relative
 from handful.pick import need
 from handful.types import Category
@@ -38,20 +38,22 @@ class Index:
     has_labels: bool = True
     photos: Path = Path()
 
-    def rows(self, tell: Tell, root: Path) -> Iterator[dict[str, Any]]:
+    def rows(self, on_finding: OnFinding, root: Path) -> Iterator[dict[str, Any]]:
         """The image rows, decoded; broken ones are told and passed over."""
-        return self._decoded(self.images, "an image", tell, root)
+        return self._decoded(self.images, "an image", on_finding, root)
 
-    def labels_of(self, key: Any, tell: Tell, root: Path) -> Iterator[dict[str, Any]]:
+    def labels_of(self, key: Any, on_finding: OnFinding, root: Path) -> Iterator[dict[str, Any]]:
         """The annotation rows of an image, decoded; broken ones are told and passed over."""
-        return self._decoded(self.labels.get(key, ()), "a label", tell, root)
+        return self._decoded(self.labels.get(key, ()), "a label", on_finding, root)
 
-    def _decoded(self, rows: Iterable[Any], what: str, tell: Tell, root: Path) -> Iterator[dict[str, Any]]:
+    def _decoded(self, rows: Iterable[Any], what: str, on_finding: OnFinding, root: Path) -> Iterator[dict[str, Any]]:
         for row in rows:
             value = decoded(row)
             if value is None:
                 text = str(bytes(row)[:80]) if _is_raw(row) else type(row).__name__
-                tell(Finding("broken_label", relative(self.file, root), text, detail=f"has {what} that is no object"))
+                on_finding(
+                    Finding("broken_label", relative(self.file, root), text, detail=f"has {what} that is no object")
+                )
             else:
                 yield value
 
@@ -81,7 +83,7 @@ def decoded(row: Any) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def top_level(file: Path, root: Path, tell: Tell) -> dict[str, Any] | None:
+def top_level(file: Path, root: Path, on_finding: OnFinding) -> dict[str, Any] | None:
     """The file's top-level values: bytes (msgspec.Raw), or Python data where the file is not strict JSON.
 
     None after telling why it cannot be read.
@@ -91,14 +93,14 @@ def top_level(file: Path, root: Path, tell: Tell) -> dict[str, Any] | None:
     try:
         size = file.stat().st_size
         if size == 0:
-            tell(Finding("empty_file", name, 0, detail="is a label file of zero bytes"))
+            on_finding(Finding("empty_file", name, 0, detail="is a label file of zero bytes"))
             return None
         with open(file, "rb") as opened:
             data: Any = (
                 mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) if size > MAP_FROM_BYTES else opened.read()
             )
     except OSError as error:
-        tell(Finding("unreadable_labels", name, detail=f"cannot be read ({error.strerror or error})"))
+        on_finding(Finding("unreadable_labels", name, detail=f"cannot be read ({error.strerror or error})"))
         return None
     try:
         raw_object: Any = dict.__class_getitem__((str, msgspec.Raw))
@@ -113,11 +115,13 @@ def top_level(file: Path, root: Path, tell: Tell) -> dict[str, Any] | None:
             why = f"holds a JSON {type(value).__name__}; wanted an object"
         except (ValueError, RecursionError):
             pass
-    tell(Finding("unreadable_labels", name, why[:200], detail=f"is not readable JSON ({why[:200]}; {size} bytes)"))
+    on_finding(
+        Finding("unreadable_labels", name, why[:200], detail=f"is not readable JSON ({why[:200]}; {size} bytes)")
+    )
     return None
 
 
-def rows_of(top: Mapping[str, Any], key: str, file: str, tell: Tell) -> list[Any]:
+def rows_of(top: Mapping[str, Any], key: str, file: str, on_finding: OnFinding) -> list[Any]:
     """A top-level list as rows, still bytes where they can be; [] when it is absent or, after telling, no list."""
     msgspec = need("msgspec", "data")
     value = top.get(key)
@@ -129,7 +133,7 @@ def rows_of(top: Mapping[str, Any], key: str, file: str, tell: Tell) -> list[Any
             return list(msgspec.json.decode(value, type=raw_list))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         pass
-    tell(Finding("unreadable_labels", file, key, detail=f"has {key!r} that is no readable list"))
+    on_finding(Finding("unreadable_labels", file, key, detail=f"has {key!r} that is no readable list"))
     return []
 
 
@@ -142,15 +146,15 @@ def plain(value: Any) -> Any:
         return None
 
 
-def index(file: Path, root: Path, split: str | None, tell: Tell) -> Index | None:
+def index(file: Path, root: Path, split: str | None, on_finding: OnFinding) -> Index | None:
     """Index one COCO file; ids used twice and labels of unlisted photos are told here. None when unreadable."""
     msgspec = need("msgspec", "data")
     name = relative(file, root)
-    top = top_level(file, root, tell)
+    top = top_level(file, root, on_finding)
     if top is None:
         return None
     found = Index(file, split)
-    found.categories = categories_of(plain(top.get("categories", [])), tell, file=name)
+    found.categories = categories_of(plain(top.get("categories", [])), on_finding, file=name)
     found.has_labels = "annotations" in top
     seen: set[int | str] = set()
     slim = msgspec.json.Decoder(msgspec.defstruct("Ids", [("id", Any, None), ("image_id", Any, None)]))
@@ -163,21 +167,21 @@ def index(file: Path, root: Path, split: str | None, tell: Tell) -> Index | None
             value = decoded(row) or {}
             return identifier(value.get("id")), identifier(value.get("image_id"))
 
-    for row in rows_of(top, "images", name, tell):
+    for row in rows_of(top, "images", name, on_finding):
         key, _ = ids(row)
         if key is None:
-            tell(Finding("broken_label", name, detail="lists an image without an id"))
+            on_finding(Finding("broken_label", name, detail="lists an image without an id"))
             continue
         if key in seen:
             found.doubled[key] = found.doubled.get(key, 1) + 1
         seen.add(key)
         found.images.append(row)
     for key, times in found.doubled.items():
-        tell(Finding("duplicate_image_id", name, key, times, detail=f"lists {times} images with the id {key}"))
+        on_finding(Finding("duplicate_image_id", name, key, times, detail=f"lists {times} images with the id {key}"))
     taken: set[int | str] = set()
     twice = 0
     orphans: dict[int | str | None, int] = defaultdict(int)
-    for row in rows_of(top, "annotations", name, tell):
+    for row in rows_of(top, "annotations", name, on_finding):
         key, image = ids(row)
         if image is None or image not in seen:
             orphans[image] += 1
@@ -185,14 +189,15 @@ def index(file: Path, root: Path, split: str | None, tell: Tell) -> Index | None
         if key is not None and key in taken:
             twice += 1
             if twice <= 20:
-                tell(Finding("duplicate_label_id", name, key, detail=f"lists two labels with the id {key}"))
+                on_finding(Finding("duplicate_label_id", name, key, detail=f"lists two labels with the id {key}"))
         elif key is not None:
             taken.add(key)
         found.labels[image].append(row)
     if twice > 20:
-        tell(Finding("duplicate_label_id", name, count=twice - 20, detail=f"lists {twice - 20} more ids twice"))
+        on_finding(Finding("duplicate_label_id", name, count=twice - 20, detail=f"lists {twice - 20} more ids twice"))
     for image, count in orphans.items():
-        tell(Finding("orphan_label", name, image, count, detail=f"has {count} labels of the image {image}, which is "
+        on_finding(Finding("orphan_label", name, image, count, detail=f"has {count} labels of the image {image}, which "
+                                                                      f"is "
                      "not listed"))  # fmt: skip
     found.rest = {k: plain(v) for k, v in top.items() if k not in ("images", "annotations", "categories")}
     return found

@@ -5,14 +5,14 @@ Kirillov et al., "Panoptic Segmentation", 2019. Id 0 is what nobody labelled: ig
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from handful.data.coco_rows import identifier
-from handful.data.finding import Finding, Tell
+from handful.data.finding import Finding, OnFinding
 from handful.data.masks import no_mask, open_values
 from handful.data.paths import relative
 from handful.data.shapes import bounds, painted, rle_of
@@ -20,9 +20,9 @@ from handful.pick import need
 from handful.types import Category, Mask, Object
 
 
-def read_ids(path: Path, root: Path, tell: Tell) -> np.ndarray | None:
+def read_ids(path: Path, root: Path, on_finding: OnFinding) -> np.ndarray | None:
     """The segment id of each pixel, (h, w) uint32; None after telling why not."""
-    values = open_values(path, root, tell)
+    values = open_values(path, root, on_finding)
     if values is None:
         return None
     if values.ndim == 2:  # all ids below 256 in a grey file
@@ -31,7 +31,7 @@ def read_ids(path: Path, root: Path, tell: Tell) -> np.ndarray | None:
 
 
 def segments_of(
-    row: Mapping[str, Any], names: Mapping[Any, str], present: np.ndarray, tell: Tell, *, file: str, png: str
+    row: Mapping[str, Any], names: Mapping[Any, str], present: np.ndarray, on_finding: OnFinding, *, file: str, png: str
 ) -> dict[int, Mapping[str, Any]]:
     """Segment id -> its row, for segments of known classes; unknown classes and ids without a row are told."""
     found: dict[int, Mapping[str, Any]] = {}
@@ -39,18 +39,20 @@ def segments_of(
     for segment in listed if isinstance(listed, list) else []:
         key = identifier(segment.get("id")) if isinstance(segment, dict) else None
         if not isinstance(key, int) or not 0 < key < 1 << 24:
-            tell(Finding("broken_label", file, str(segment)[:100], detail=f"has a segment with the id {key}"))
+            on_finding(Finding("broken_label", file, str(segment)[:100], detail=f"has a segment with the id {key}"))
         elif identifier(segment.get("category_id")) not in names:
             value = segment.get("category_id")
-            tell(Finding("unknown_category", file, value, detail=f"segment {key} is of category {value}, not listed"))
+            on_finding(
+                Finding("unknown_category", file, value, detail=f"segment {key} is of category {value}, not listed")
+            )
         elif key in found:
-            tell(Finding("duplicate_label_id", file, key, detail=f"lists the segment {key} twice for one image"))
+            on_finding(Finding("duplicate_label_id", file, key, detail=f"lists the segment {key} twice for one image"))
         else:
             found[key] = segment
     known = {identifier(s.get("id")) for s in listed if isinstance(s, dict)} if isinstance(listed, list) else set()
     for value in present.tolist():
         if value and value not in known:
-            tell(
+            on_finding(
                 Finding(
                     "label_outside_map", png, value, detail=f"holds the segment {value}, which {file} does not list"
                 )
@@ -58,17 +60,19 @@ def segments_of(
     return found
 
 
-def mask_reader(path: Path, row: Mapping[str, Any], categories: Sequence[Category], root: Path, tell: Tell, file: str):  # type: ignore[no-untyped-def]
+def mask_reader(
+    path: Path, row: Mapping[str, Any], categories: Sequence[Category], root: Path, on_finding: OnFinding, file: str
+) -> Callable[[], Mask]:
     """A call that reads the class of each pixel from a panoptic map."""
     names = {c.id: c.name for c in categories}
     top = 65535 if max([*names, 0]) >= 255 else 255
 
     def read() -> Mask:
-        ids = read_ids(path, root, tell)
+        ids = read_ids(path, root, on_finding)
         if ids is None:
             raise no_mask(path)
         present, where = np.unique(ids, return_inverse=True)
-        segments = segments_of(row, names, present, tell, file=file, png=relative(path, root))
+        segments = segments_of(row, names, present, on_finding, file=file, png=relative(path, root))
         lookup = [segments[v]["category_id"] if v in segments else top for v in present.tolist()]
         return Mask(np.array(lookup, dtype=np.uint16 if top > 255 else np.uint8)[where.reshape(ids.shape)])
 
@@ -76,21 +80,23 @@ def mask_reader(path: Path, row: Mapping[str, Any], categories: Sequence[Categor
 
 
 def objects_of(
-    path: Path, row: Mapping[str, Any], categories: Sequence[Category], root: Path, tell: Tell, file: str
+    path: Path, row: Mapping[str, Any], categories: Sequence[Category], root: Path, on_finding: OnFinding, file: str
 ) -> tuple[Object, ...]:
     """The countable segments of a panoptic map as objects with their pixels."""
     names = {c.id: c.name for c in categories}
     things = {c.id for c in categories if c.thing}
-    ids = read_ids(path, root, tell)
+    ids = read_ids(path, root, on_finding)
     if ids is None:
         return ()
     found = []
-    for key, segment in segments_of(row, names, np.unique(ids), tell, file=file, png=relative(path, root)).items():
+    for key, segment in segments_of(
+        row, names, np.unique(ids), on_finding, file=file, png=relative(path, root)
+    ).items():
         if segment["category_id"] in things:
             pixels = ids == key
             box = bounds(pixels)
             if box is None:
-                tell(Finding("broken_label", file, key, detail=f"lists the segment {key}, which has no pixel"))
+                on_finding(Finding("broken_label", file, key, detail=f"lists the segment {key}, which has no pixel"))
                 continue
             attributes = {"area": int(pixels.sum())}
             found.append(Object(names[segment["category_id"]], box, (), rle_of(pixels),

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from handful.data.finding import Finding, Tell
+from handful.data.finding import Finding, OnFinding
 from handful.data.masks import MAX_PIXELS
 from handful.data.shapes import box_of, checked_box, checked_polygon, checked_rle, painted
 from handful.types import Category, Object, Rle, Sample
@@ -24,10 +24,10 @@ def identifier(value: Any) -> int | str | None:
     return int(value) if kind is float and value.is_integer() else None
 
 
-def categories_of(rows: Any, tell: Tell, *, file: str) -> tuple[Category, ...]:
+def categories_of(rows: Any, on_finding: OnFinding, *, file: str) -> tuple[Category, ...]:
     """The classes listed, ids and names unique; what is doubled or broken is told and passed over."""
     if not isinstance(rows, list):
-        tell(Finding("unreadable_labels", file, type(rows).__name__, detail="has no list of categories"))
+        on_finding(Finding("unreadable_labels", file, type(rows).__name__, detail="has no list of categories"))
         return ()
     found: dict[int, Category] = {}
     names: dict[str, str] = {}
@@ -35,16 +35,16 @@ def categories_of(rows: Any, tell: Tell, *, file: str) -> tuple[Category, ...]:
     for row in rows:
         key, name = (identifier(row.get("id")), row.get("name")) if isinstance(row, dict) else (None, None)
         if not isinstance(key, int) or key < 0 or not isinstance(name, str) or not name or not is_text(name):
-            tell(Finding("broken_label", file, str(row)[:100], detail=f"has the category {str(row)[:100]}; "
+            on_finding(Finding("broken_label", file, str(row)[:100], detail=f"has the category {str(row)[:100]}; "
                          "wanted an id from 0 up and a name"))  # fmt: skip
             continue
         if key in found or name in taken:
-            tell(Finding("duplicate_category", file, {"id": key, "name": name},
+            on_finding(Finding("duplicate_category", file, {"id": key, "name": name},
                          detail=f"lists the category {name!r} (id {key}) twice"))  # fmt: skip
             continue
         twin = names.get(" ".join(name.split()).casefold())
         if twin is not None:
-            tell(Finding("category_twins", file, [twin, name], detail=f"has the classes {twin!r} and {name!r}"))
+            on_finding(Finding("category_twins", file, [twin, name], detail=f"has the classes {twin!r} and {name!r}"))
         names[" ".join(name.split()).casefold()] = name
         taken.add(name)
         parent, thing, rgb = row.get("supercategory"), row.get("isthing"), row.get("color")
@@ -94,7 +94,12 @@ def size_of(row: Mapping[str, Any]) -> tuple[int, int] | None:
 
 
 def object_of(
-    row: Mapping[str, Any], names: Mapping[Any, str], size_wh: tuple[int, int] | None, tell: Tell, *, file: str
+    row: Mapping[str, Any],
+    names: Mapping[Any, str],
+    size_wh: tuple[int, int] | None,
+    on_finding: OnFinding,
+    *,
+    file: str,
 ) -> Object | None:
     """One annotation as an Object, or None after telling why it cannot be used."""
     what = f"label {row.get('id')}"
@@ -102,33 +107,35 @@ def object_of(
     if label is None:
         value = row.get("category_id")
         detail = f"{what} is of category {str(value)[:60]}, which is not listed"
-        tell(Finding("unknown_category", file, value if isinstance(value, int) else str(value)[:60], detail=detail))
+        on_finding(
+            Finding("unknown_category", file, value if isinstance(value, int) else str(value)[:60], detail=detail)
+        )
         return None
     box = None
     if row.get("bbox") not in (None, []):
-        box = _box(row["bbox"], size_wh, tell, file=file, what=f"{what} ({label})")
+        box = _box(row["bbox"], size_wh, on_finding, file=file, what=f"{what} ({label})")
         if box is None:
             return None
     what = f"{what} ({label})"
     polygons, rle = [], None
     shape = row.get("segmentation")
     if isinstance(shape, dict):
-        rle = checked_rle(shape, size_wh, tell, file=file, what=what)
+        rle = checked_rle(shape, size_wh, on_finding, file=file, what=what)
     elif isinstance(shape, list):
         for flat in shape:
-            polygon = checked_polygon(flat, tell, file=file, what=what)
+            polygon = checked_polygon(flat, on_finding, file=file, what=what)
             if polygon is not None:
                 polygons.append(polygon)
     elif shape is not None:
         detail = f"{what} has a segmentation of type {type(shape).__name__}"
-        tell(Finding("broken_label", file, str(shape)[:60], detail=detail))
+        on_finding(Finding("broken_label", file, str(shape)[:60], detail=detail))
     if box is None and not polygons and rle is None:
-        tell(Finding("broken_label", file, row.get("id"), detail=f"{what} has neither a box nor a usable shape"))
+        on_finding(Finding("broken_label", file, row.get("id"), detail=f"{what} has neither a box nor a usable shape"))
         return None
-    attributes = attributes_of(row, OWN_KEYS, tell, file=file, what=what)
+    attributes = attributes_of(row, OWN_KEYS, on_finding, file=file, what=what)
     area = attributes.get("area")
     if area is not None and not (type(area) in (int, float) and 0 < area < math.inf):
-        tell(Finding("wrong_area", file, str(area), detail=f"{what} has the area {area}"))
+        on_finding(Finding("wrong_area", file, str(area), detail=f"{what} has the area {area}"))
         del attributes["area"]
     track = row.get("track_id")
     return Object(label, box, tuple(polygons), rle, bool(row.get("iscrowd", 0)),
@@ -136,13 +143,15 @@ def object_of(
 
 
 def attributes_of(
-    row: Mapping[str, Any], own: frozenset[str], tell: Tell, *, file: str, what: str
+    row: Mapping[str, Any], own: frozenset[str], on_finding: OnFinding, *, file: str, what: str
 ) -> dict[str, Any]:  # fmt: skip
     """What else a row says; what is no JSON (NaN, infinity), or too deep for any tool, is told and left out."""
     found = {k: v for k, v in row.items() if k not in own}
     for key in [k for k, v in found.items() if not (type(v) in (int, str) or _finite(v))]:
         if key != "area":  # its own finding says so
-            tell(Finding("not_finite", file, key, detail=f"{what} has NaN, infinity or endless nesting as {key!r}"))
+            on_finding(
+                Finding("not_finite", file, key, detail=f"{what} has NaN, infinity or endless nesting as {key!r}")
+            )
             del found[key]
     return found
 
@@ -155,18 +164,18 @@ def _finite(value: Any, depth: int = 50) -> bool:
 
 
 def _box(
-    value: Any, size_wh: tuple[int, int] | None, tell: Tell, *, file: str, what: str
+    value: Any, size_wh: tuple[int, int] | None, on_finding: OnFinding, *, file: str, what: str
 ) -> tuple[float, float, float, float] | None:
     numbers = isinstance(value, list) and len(value) == 4 and set(map(type, value)) <= {int, float}
     if not numbers or (not max(map(abs, value)) <= 1e9 and any(1e9 < abs(v) < math.inf for v in value)):
-        tell(Finding("broken_label", file, str(value)[:100], detail=f"{what} has the box {str(value)[:100]}; "
+        on_finding(Finding("broken_label", file, str(value)[:100], detail=f"{what} has the box {str(value)[:100]}; "
                      "wanted [left, top, width, height]"))  # fmt: skip
         return None
     left, top, width, height = value
     if width < 0 or height < 0:
-        tell(Finding("box_negative", file, value, detail=f"{what} is {width:g} x {height:g} px"))
+        on_finding(Finding("box_negative", file, value, detail=f"{what} is {width:g} x {height:g} px"))
         return None
-    return checked_box((left, top, left + width, top + height), size_wh, tell, file=file, what=what)
+    return checked_box((left, top, left + width, top + height), size_wh, on_finding, file=file, what=what)
 
 
 def image_row(sample: Sample, key: int | str, name: str, size_wh: tuple[int, int]) -> dict[str, Any]:

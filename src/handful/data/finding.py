@@ -14,7 +14,7 @@ from handful.errors import DataError
 class Kind(NamedTuple):
     """grave: "error" breaks or falsifies training, "warning" is likely unwanted, "note" is good to know."""
 
-    grave: str
+    severity: str
     text: str
     repair: str
 
@@ -109,9 +109,9 @@ class Finding:
     files: tuple[Path, ...] = ()
 
     @property
-    def grave(self) -> str:
+    def severity(self) -> str:
         """One of GRAVITY."""
-        return CODES[self.code].grave
+        return CODES[self.code].severity
 
     @property
     def repair(self) -> str:
@@ -125,7 +125,7 @@ class Finding:
 
     def as_json(self) -> dict[str, Any]:
         """The row of `handful data check --json`."""
-        row = {"code": self.code, "grave": self.grave, "file": _printable(self.file), "value": _plain(self.value)}
+        row = {"code": self.code, "severity": self.severity, "file": _printable(self.file), "value": _plain(self.value)}
         text = _printable(self.detail or CODES[self.code].text)
         return {**row, "count": self.count, "text": text, "repair": self.repair}
 
@@ -150,12 +150,12 @@ def _plain(value: Any, depth: int = 5) -> Any:
     return value
 
 
-Tell = Callable[[Finding], None]
+OnFinding = Callable[[Finding], None]
 
 
 def stop(finding: Finding) -> None:
     """What a reader does about a finding unless told otherwise: an error ends the reading, anything else is passed."""
-    if finding.grave == "error":
+    if finding.severity == "error":
         raise DataError(
             f"{finding.text}; repair it, or see all with `handful data check` and mend a copy with --fix "
             f"(there: {finding.repair})"

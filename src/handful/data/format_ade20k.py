@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from handful.data.coco_rows import categories_of
-from handful.data.finding import Finding, Tell, stop
+from handful.data.finding import Finding, OnFinding, stop
 from handful.data.label_tree import (
     decoder,
     mask_names,
@@ -78,7 +78,7 @@ def _root(folder: Path) -> Path | None:
     return None
 
 
-def read(folder: Path, *, tell: Tell = stop) -> Dataset:
+def read(folder: Path, *, on_finding: OnFinding = stop) -> Dataset:
     """The photos in order of split and name, with masks, and objects where there is annotations_instance/.
 
     Raises DataError when the folder is not ADE20K.
@@ -89,28 +89,28 @@ def read(folder: Path, *, tell: Tell = stop) -> Dataset:
         raise DataError(f"{folder} has no {PHOTOS}/ and {MASKS}/ of ADE20K in it")
     photos, shelf, things = (Shelf(root / name, folder) for name in (PHOTOS, MASKS, THINGS))
     names = sorted(photos.photos)
-    mask_of = paired(names, shelf, tell)
-    categories = _classes(root / NAMES, folder, tell)
-    things_of = paired(names, things, tell) if categories == standard() else {}  # it numbers ADE20K's own classes
-    decode = decoder(categories, tell, ignore=0)
+    mask_of = paired(names, shelf, on_finding)
+    categories = _classes(root / NAMES, folder, on_finding)
+    things_of = paired(names, things, on_finding) if categories == standard() else {}  # it numbers ADE20K's own classes
+    decode = decoder(categories, on_finding, ignore=0)
     rows = sorted((SPLITS.get(split or "", split or ""), name, at) for at in names for split, name in [split_of(at)])
 
     def samples() -> Iterator[Sample]:
         for split, name, at in rows:
-            if photos.inside(at, tell):
-                objects = _objects(things, things_of[at], categories, tell) if at in things_of else None
+            if photos.inside(at, on_finding):
+                objects = _objects(things, things_of[at], categories, on_finding) if at in things_of else None
                 sample = Sample(photos.folder / at, name=name, split=split or None, objects=objects)
-                yield with_mask(sample, shelf, mask_of.get(at), decode, tell)
+                yield with_mask(sample, shelf, mask_of.get(at), decode, on_finding)
 
     return Dataset("ade20k", folder, categories, samples, len(rows))
 
 
-def _classes(path: Path, root: Path, tell: Tell) -> tuple[Category, ...]:
+def _classes(path: Path, root: Path, on_finding: OnFinding) -> tuple[Category, ...]:
     """The classes of objectInfo150.txt (tab-separated); the standard ones by their short names."""
     if not path.is_file():
         return standard()
-    text, file = label_text(path, root, tell, empty=False), relative(path, root)
-    few, rows = Few(tell), []
+    text, file = label_text(path, root, on_finding, empty=False), relative(path, root)
+    few, rows = Few(on_finding), []
     for line in (text or "").split("\n")[1:]:
         cells = [cell.strip() for cell in line[:2000].split("\t")]
         number = cells[0]
@@ -122,15 +122,17 @@ def _classes(path: Path, root: Path, tell: Tell) -> tuple[Category, ...]:
     few.close()
     if [(row["id"], str(row["name"]).split(",")[0]) for row in rows] == [(c.id, c.name) for c in standard()]:
         return standard()
-    return categories_of(rows, tell, file=file)
+    return categories_of(rows, on_finding, file=file)
 
 
-def _objects(shelf: Shelf, name: str, categories: tuple[Category, ...], tell: Tell) -> tuple[Object, ...] | None:
+def _objects(
+    shelf: Shelf, name: str, categories: tuple[Category, ...], on_finding: OnFinding
+) -> tuple[Object, ...] | None:
     """The things in a map of red, class, and green, object; None when it cannot be used."""
-    if not shelf.inside(name, tell):
+    if not shelf.inside(name, on_finding):
         return None
     path, file = shelf.folder / name, relative(shelf.folder / name, shelf.root)
-    values = open_values(path, shelf.root, tell)
+    values = open_values(path, shelf.root, on_finding)
     if values is None:
         return None
     if values.ndim == 2:  # all of one grey: as colours, red and green are the same
@@ -142,7 +144,7 @@ def _objects(shelf: Shelf, name: str, categories: tuple[Category, ...], tell: Te
         number = COUNTABLE[value // 256 - 1] if value // 256 <= len(COUNTABLE) else None
         if number not in known:
             detail = f"holds the class {value // 256}; wanted one of {len(COUNTABLE)}"
-            tell(Finding("label_outside_map", file, value // 256, detail=detail))
+            on_finding(Finding("label_outside_map", file, value // 256, detail=detail))
         else:
             found.append(Object(known[number], box, rle=rle))
     return tuple(found)

@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from handful.data.coco_rows import categories_of
-from handful.data.finding import Finding, Tell, stop
+from handful.data.finding import Finding, OnFinding, stop
 from handful.data.label_names import colours_of, labels_of, write_labels
 from handful.data.label_tree import (
     COLOUR_MODES,
@@ -89,7 +89,7 @@ def _segnet(folder: Path) -> list[tuple[Path, Path]]:
             if (folder / f"{p.name}{tail}").is_dir()]  # fmt: skip
 
 
-def read(folder: Path, *, tell: Tell = stop) -> Dataset:
+def read(folder: Path, *, on_finding: OnFinding = stop) -> Dataset:
     """The frames of each split, in the order of its list or else by name; `clip` is the film, `frame` its number.
 
     A frame without a mask is one nobody labelled. Raises DataError when the folder is in none of the layouts.
@@ -104,18 +104,18 @@ def read(folder: Path, *, tell: Tell = stop) -> Dataset:
                 f"{folder} is in no layout of CamVid; wanted train/ and trainannot/, or images/ and labels/"
             )
         parts = [_Part(Shelf(folder / names[0], folder), Shelf(folder / names[1], folder), None)]
-    masks = [paired(sorted(part.photos.photos), part.masks, tell, mask_key=_mask_key) for part in parts]
-    categories, decode = _classes(folder, parts, masks, tell)
+    masks = [paired(sorted(part.photos.photos), part.masks, on_finding, mask_key=_mask_key) for part in parts]
+    categories, decode = _classes(folder, parts, masks, on_finding)
     rows = [(part, own, split, name, at) for part, own in zip(parts, masks, strict=True)
-            for split, name, at in _ordered(part, folder, tell)]  # fmt: skip
-    _moved(rows, folder, tell)
+            for split, name, at in _ordered(part, folder, on_finding)]  # fmt: skip
+    _moved(rows, folder, on_finding)
 
     def samples() -> Iterator[Sample]:
         for part, own, split, name, at in rows:
-            if part.photos.inside(at, tell):
+            if part.photos.inside(at, on_finding):
                 clip, frame = film_of(name)
                 sample = Sample(part.photos.folder / at, name=name, split=split, clip=clip, frame=frame)
-                yield with_mask(sample, part.masks, own.get(at), decode, tell)
+                yield with_mask(sample, part.masks, own.get(at), decode, on_finding)
 
     return Dataset("camvid", folder, categories, samples, len(rows))
 
@@ -131,19 +131,19 @@ def _mask_key(name: str) -> str:
     return own[:-2] if own.endswith(("_L", "_P")) and FILM.match(PurePosixPath(own[:-2]).name) else own
 
 
-def _ordered(part: _Part, root: Path, tell: Tell) -> list[tuple[str | None, str, str]]:
+def _ordered(part: _Part, root: Path, on_finding: OnFinding) -> list[tuple[str | None, str, str]]:
     """(split, name, name on the shelf) of each photo: first those of the split's list, in its order."""
     names = sorted(part.photos.photos)
     if part.split is None:
         return sorted(((*split_of(at), at) for at in names), key=lambda row: (row[0] or "", row[1]))
-    listed = dict.fromkeys(_listed(root / f"{part.split or UNSPLIT}.txt", part, root, tell))
+    listed = dict.fromkeys(_listed(root / f"{part.split or UNSPLIT}.txt", part, root, on_finding))
     return [(part.split or None, at, at) for at in [*listed, *(at for at in names if at not in listed)]]
 
 
-def _listed(file: Path, part: _Part, root: Path, tell: Tell) -> Iterator[str]:
+def _listed(file: Path, part: _Part, root: Path, on_finding: OnFinding) -> Iterator[str]:
     """The photos that a list names; SegNet's lines hold the photo's path and the mask's, from another machine."""
-    text = label_text(file, root, tell) if file.exists() else None
-    few, seen = Few(tell), set()
+    text = label_text(file, root, on_finding) if file.exists() else None
+    few, seen = Few(on_finding), set()
     inside, masks = f"{part.photos.folder.name}/", f"{part.masks.folder.name}/"
     for line in (text or "").split("\n"):
         line = line.strip()
@@ -167,24 +167,24 @@ def _listed(file: Path, part: _Part, root: Path, tell: Tell) -> Iterator[str]:
 
 
 def _classes(
-    root: Path, parts: list[_Part], masks: list[dict[str, str]], tell: Tell
+    root: Path, parts: list[_Part], masks: list[dict[str, str]], on_finding: OnFinding
 ) -> tuple[tuple[Category, ...], Decode]:
-    labels = labels_of(root, None, tell)
+    labels = labels_of(root, None, on_finding)
     if labels is not None:
-        return labels.categories, decoder(labels.categories, tell, ignore=labels.ignore, colours=labels.colours)
+        return labels.categories, decoder(labels.categories, on_finding, ignore=labels.ignore, colours=labels.colours)
     paths = (part.masks.folder / name for part, own in zip(parts, masks, strict=True) for name in own.values())
     first = next((said for said in map(header, paths) if said is not None), None)
     coloured = first is not None and first[0] in COLOUR_MODES
     if coloured or (root / COLOUR_FILE).exists() or parts[0].photos.folder.name == ORIGINAL[0]:
-        categories = _coloured(root, tell)
-        return categories, decoder(categories, tell, colours=colours_of(categories))
-    return ELEVEN, decoder(ELEVEN, tell, ignore=VOID)
+        categories = _coloured(root, on_finding)
+        return categories, decoder(categories, on_finding, colours=colours_of(categories))
+    return ELEVEN, decoder(ELEVEN, on_finding, ignore=VOID)
 
 
-def _coloured(root: Path, tell: Tell) -> tuple[Category, ...]:
+def _coloured(root: Path, on_finding: OnFinding) -> tuple[Category, ...]:
     """The classes of label_colors.txt, "128 0 192 LaneMkgsDriv" a line, or else CamVid's 32."""
-    text = label_text(root / COLOUR_FILE, root, tell, empty=False) if (root / COLOUR_FILE).exists() else None
-    few = Few(tell)
+    text = label_text(root / COLOUR_FILE, root, on_finding, empty=False) if (root / COLOUR_FILE).exists() else None
+    few = Few(on_finding)
     rows: list[dict[str, Any]] = []
     lines = COLOURS.replace(",", "\n").split("\n") if text is None else text.split("\n")
     for line in filter(str.strip, lines):
@@ -197,10 +197,10 @@ def _coloured(root: Path, tell: Tell) -> tuple[Category, ...]:
         else:
             rows.append({"id": len(rows), "name": match[4].strip(), "color": rgb})
     few.close()
-    return categories_of(rows, tell, file=COLOUR_FILE)
+    return categories_of(rows, on_finding, file=COLOUR_FILE)
 
 
-def _moved(rows: list[tuple[_Part, dict[str, str], str | None, str, str]], root: Path, tell: Tell) -> None:
+def _moved(rows: list[tuple[_Part, dict[str, str], str | None, str, str]], root: Path, on_finding: OnFinding) -> None:
     """Tell frames that are in another of train, val and test than in the split that results are published on."""
     moved: Counter[tuple[str, str, str]] = Counter()
     for _, _, split, name, _ in rows:
@@ -210,7 +210,7 @@ def _moved(rows: list[tuple[_Part, dict[str, str], str | None, str, str]], root:
             moved[clip or "", split, usual] += 1
     for (clip, split, usual), count in moved.items():
         detail = f"has {count} frames of {clip} that are in {usual} of the split that results are published on"
-        tell(Finding("other_split", split, [clip, usual], count, detail))
+        on_finding(Finding("other_split", split, [clip, usual], count, detail))
 
 
 def usual_split(clip: str | None, frame: int | None) -> str | None:

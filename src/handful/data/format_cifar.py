@@ -21,7 +21,7 @@ from typing import IO, Any
 import numpy as np
 
 from handful.data.coco_rows import categories_of
-from handful.data.finding import Finding, Tell, stop
+from handful.data.finding import Finding, OnFinding, stop
 from handful.data.paths import Shelf, relative
 from handful.data.reading import label_text
 from handful.data.writing import Writer, image_of
@@ -83,7 +83,7 @@ def _pickled(folder: Path) -> Path | None:
     return None
 
 
-def read(folder: Path, *, tell: Tell = stop) -> Dataset:
+def read(folder: Path, *, on_finding: OnFinding = stop) -> Dataset:
     """The photos of the training batches, then those of the test batch, in order; pixels are decoded when asked for.
 
     In CIFAR-100 `label` is the fine class, its group is the class's parent and the attribute "coarse". Raises
@@ -102,19 +102,21 @@ def read(folder: Path, *, tell: Tell = stop) -> Dataset:
     files = []
     for name in BATCHES if ten else PARTS:
         path = place / f"{name}.bin"
-        if path.is_file() and shelf.inside(path.name, tell):
-            files.append(_labels(path, "test" if name.startswith("test") else "train", 1 if ten else 2, folder, tell))
-    groups = [] if ten else _names(place / COARSE, folder, tell)
+        if path.is_file() and shelf.inside(path.name, on_finding):
+            files.append(
+                _labels(path, "test" if name.startswith("test") else "train", 1 if ten else 2, folder, on_finding)
+            )
+    groups = [] if ten else _names(place / COARSE, folder, on_finding)
     rows: list[dict[str, Any]] = [
-        {"id": i, "name": name} for i, name in enumerate(_names(place / (META if ten else FINE), folder, tell))
+        {"id": i, "name": name} for i, name in enumerate(_names(place / (META if ten else FINE), folder, on_finding))
     ]
-    parents = _parents(files, groups, folder, tell)
+    parents = _parents(files, groups, folder, on_finding)
     for row in rows:
         row["supercategory"] = parents.get(row["id"])
-    categories = categories_of(rows, tell, file=relative(place / (META if ten else FINE), folder))
+    categories = categories_of(rows, on_finding, file=relative(place / (META if ten else FINE), folder))
     classes = {c.id: c.name for c in categories}
     for file in files:
-        _outside(file, classes, groups, folder, tell)
+        _outside(file, classes, groups, folder, on_finding)
 
     def samples() -> Iterator[Sample]:
         for file in files:
@@ -131,16 +133,16 @@ def read(folder: Path, *, tell: Tell = stop) -> Dataset:
     return Dataset("cifar", folder, categories, samples, sum(len(file.label) for file in files))
 
 
-def _labels(path: Path, split: str, head: int, root: Path, tell: Tell) -> _File:
+def _labels(path: Path, split: str, head: int, root: Path, on_finding: OnFinding) -> _File:
     """The bytes before each photo, a block of the file at a time."""
     record = head + PHOTO
     size, file = os.path.getsize(path), relative(path, root)
     if size == 0:
-        tell(Finding("empty_file", file, 0, detail="has zero bytes"))
+        on_finding(Finding("empty_file", file, 0, detail="has zero bytes"))
     elif size % record:
         # not the file's own name: all its other photos are whole
         detail = f"the file has {size} bytes, {size % record} after the last whole record of {record}"
-        tell(Finding("unreadable_image", f"{file}/{size // record:05d}", size % record, detail=detail))
+        on_finding(Finding("unreadable_image", f"{file}/{size // record:05d}", size % record, detail=detail))
     found = np.zeros((size // record, head), dtype=np.uint8)
     try:
         with open(path, "rb") as opened:
@@ -153,26 +155,26 @@ def _labels(path: Path, split: str, head: int, root: Path, tell: Tell) -> _File:
     return _File(path, split, found[:, -1].copy(), found[:, 0].copy() if head == 2 else None)
 
 
-def _names(path: Path, root: Path, tell: Tell) -> list[str]:
+def _names(path: Path, root: Path, on_finding: OnFinding) -> list[str]:
     """The names in a file, one a line; CIFAR-10's own when it has none."""
     if not path.exists():
         if path.name == META:
             return list(TEN)
-        tell(Finding("no_label_map", relative(path, root), detail="is missing, so that groups have no names"))
+        on_finding(Finding("no_label_map", relative(path, root), detail="is missing, so that groups have no names"))
         return []
-    text = label_text(path, root, tell, empty=False)
+    text = label_text(path, root, on_finding, empty=False)
     if text is not None and "\0" in text[:65536]:
-        tell(Finding("unreadable_labels", relative(path, root), detail="is no text"))
+        on_finding(Finding("unreadable_labels", relative(path, root), detail="is no text"))
         text = None
     names = [line.strip() for line in (text or "").rstrip().split("\n")]
     if len(names) > 256:
         detail = f"has {len(names)} lines; a class is one byte, so wanted 256 names at most"
-        tell(Finding("unreadable_labels", relative(path, root), len(names), detail=detail))
+        on_finding(Finding("unreadable_labels", relative(path, root), len(names), detail=detail))
         names = []
     return names if text is not None else []
 
 
-def _parents(files: list[_File], groups: list[str], root: Path, tell: Tell) -> dict[int, str]:
+def _parents(files: list[_File], groups: list[str], root: Path, on_finding: OnFinding) -> dict[int, str]:
     """{class: its group}, as most of its photos say; tells when they do not agree."""
     seen: dict[int, Counter[int]] = defaultdict(Counter)
     for file in files:
@@ -185,24 +187,24 @@ def _parents(files: list[_File], groups: list[str], root: Path, tell: Tell) -> d
         (group, most), *rest = counted.most_common()
         if rest:
             detail = f"has photos of class {label} in {len(rest) + 1} groups; {group} has most"
-            tell(Finding("broken_label", relative(files[0].path, root), label, counted.total() - most, detail))
+            on_finding(Finding("broken_label", relative(files[0].path, root), label, counted.total() - most, detail))
         if group < len(groups):
             found[label] = groups[group]
     return found
 
 
-def _outside(file: _File, classes: dict[int, str], groups: list[str], root: Path, tell: Tell) -> None:
+def _outside(file: _File, classes: dict[int, str], groups: list[str], root: Path, on_finding: OnFinding) -> None:
     """Tell bytes that are no class and no group, once for each."""
     name = relative(file.path, root)
     for value, count in zip(*map(np.ndarray.tolist, np.unique(file.label, return_counts=True)), strict=True):
         if value not in classes:
             detail = f"has {count} photos of class {value}; there are {len(classes)} names"
-            tell(Finding("unknown_category", name, value, count, detail))
+            on_finding(Finding("unknown_category", name, value, count, detail))
     if file.group is not None and groups:
         for value, count in zip(*map(np.ndarray.tolist, np.unique(file.group, return_counts=True)), strict=True):
             if value >= len(groups):
                 detail = f"has {count} photos of group {value}; there are {len(groups)} names"
-                tell(Finding("unknown_category", name, value, count, detail))
+                on_finding(Finding("unknown_category", name, value, count, detail))
 
 
 def _pixels(path: Path, index: int, head: int) -> Image:

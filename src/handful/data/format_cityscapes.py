@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from handful.data.finding import Finding, Tell, stop
+from handful.data.finding import Finding, OnFinding, stop
 from handful.data.label_tree import decoder, paired, segments, split_of, stem, stored, with_mask
 from handful.data.masks import open_values
 from handful.data.paths import Shelf, relative
@@ -63,7 +63,7 @@ def detect(folder: Path) -> bool:
     return place.is_dir() and any(p.is_dir() for p in place.iterdir())
 
 
-def read(folder: Path, *, tell: Tell = stop) -> Dataset:
+def read(folder: Path, *, on_finding: OnFinding = stop) -> Dataset:
     """The photos in order of split and name; `clip` is city and sequence, `frame` its number, objects have pixels.
 
     Raises DataError when there is no leftImg8bit/.
@@ -77,33 +77,33 @@ def read(folder: Path, *, tell: Tell = stop) -> Dataset:
     if others:
         few = ", ".join(others[:5]) + (", ..." if len(others) > 5 else "")
         detail = f"{len(others)} photos are not called *{PHOTO_TAIL}.png and were passed over ({few})"
-        tell(Finding("not_a_photo", PHOTOS, others[:20], len(others), detail))
+        on_finding(Finding("not_a_photo", PHOTOS, others[:20], len(others), detail))
     parts = {at.partition("/")[0] for at in named}
     masks: dict[str, tuple[Shelf, str]] = {}
     instances: dict[str, tuple[Shelf, str]] = {}
     for kind in KINDS:
         shelf = Shelf(folder / kind, folder)
-        for found, what, told in ((masks, "labelIds", tell), (instances, "instanceIds", lambda finding: None)):
+        for found, what, told in ((masks, "labelIds", on_finding), (instances, "instanceIds", lambda finding: None)):
             key = _mask_key(f"_{kind}_{what}", parts)
             for at, name in paired(named, shelf, told, key=_key, mask_key=key).items():
                 found.setdefault(at, (shelf, name))
-    dummies = _dummies([at for at in named if at in masks and at.startswith("test/")], masks, folder, tell)
-    decode = decoder(CATEGORIES, tell)
+    dummies = _dummies([at for at in named if at in masks and at.startswith("test/")], masks, folder, on_finding)
+    decode = decoder(CATEGORIES, on_finding)
 
     rows = sorted((*split_of(_key(at) + PurePosixPath(at).suffix, sorted(parts)), at) for at in named)
 
     def samples() -> Iterator[Sample]:
         for split, name, at in rows:
-            if not photos.inside(at, tell):
+            if not photos.inside(at, on_finding):
                 continue
             match = _NAME.match(PurePosixPath(name).stem)
             clip, frame = (match["clip"], int(match["frame"])) if match else (None, None)
             objects = None
             if at in instances and at not in dummies:
-                objects = _objects(*instances[at], tell)
+                objects = _objects(*instances[at], on_finding)
             sample = Sample(photos.folder / at, name=name, split=split, clip=clip, frame=frame, objects=objects)
             shelf, mask = masks.get(at, (photos, None)) if at not in dummies else (photos, None)
-            yield with_mask(sample, shelf, mask, decode, tell)
+            yield with_mask(sample, shelf, mask, decode, on_finding)
 
     return Dataset("cityscapes", folder, CATEGORIES, samples, len(named))
 
@@ -122,7 +122,9 @@ def _mask_key(tail: str, parts: set[str]) -> Callable[[str], str | None]:
     return key
 
 
-def _dummies(tests: list[str], masks: dict[str, tuple[Shelf, str]], root: Path, tell: Tell) -> frozenset[str]:
+def _dummies(
+    tests: list[str], masks: dict[str, tuple[Shelf, str]], root: Path, on_finding: OnFinding
+) -> frozenset[str]:
     """The photos of the test split, if the first of their masks hold no class; tells how many."""
     for at in tests[:3]:
         shelf, name = masks[at]
@@ -132,19 +134,19 @@ def _dummies(tests: list[str], masks: dict[str, tuple[Shelf, str]], root: Path, 
             return frozenset()
     if tests:
         detail = f"has {len(tests)} photos whose masks hold no class; they are taken as unlabelled"
-        tell(Finding("unlabelled_image", f"{PHOTOS}/test", len(tests), len(tests), detail))
+        on_finding(Finding("unlabelled_image", f"{PHOTOS}/test", len(tests), len(tests), detail))
     return frozenset(tests)
 
 
-def _objects(shelf: Shelf, name: str, tell: Tell) -> tuple[Object, ...] | None:
+def _objects(shelf: Shelf, name: str, on_finding: OnFinding) -> tuple[Object, ...] | None:
     """The things in a map of instance ids; None when it cannot be used."""
     path = shelf.folder / name
-    if not shelf.inside(name, tell):
+    if not shelf.inside(name, on_finding):
         return None
-    values, file = open_values(path, shelf.root, tell), relative(path, shelf.root)
+    values, file = open_values(path, shelf.root, on_finding), relative(path, shelf.root)
     if values is None or values.ndim == 3:
         if values is not None:
-            tell(Finding("mask_not_ids", file, "RGB", detail="is a coloured map; wanted instance ids in 16 bits"))
+            on_finding(Finding("mask_not_ids", file, "RGB", detail="is a coloured map; wanted instance ids in 16 bits"))
         return None
     found = []
     for value, rle, box in segments(values):
@@ -152,7 +154,7 @@ def _objects(shelf: Shelf, name: str, tell: Tell) -> tuple[Object, ...] | None:
         if number >= len(CATEGORIES):
             if value not in (255, 65535):  # not labelled
                 detail = f"holds the instance {value}, which is of no class"
-                tell(Finding("label_outside_map", file, value, detail=detail))
+                on_finding(Finding("label_outside_map", file, value, detail=detail))
         elif value >= 1000 or CATEGORIES[number].thing:
             found.append(Object(CATEGORIES[number].name, box, rle=rle, crowd=value < 1000))
     return tuple(found)

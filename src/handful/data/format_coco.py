@@ -25,7 +25,7 @@ from handful.data.coco_rows import (
     object_of,
     size_of,
 )
-from handful.data.finding import Finding, Tell, stop
+from handful.data.finding import Finding, OnFinding, stop
 from handful.data.paths import Shelf, relative, safe_name
 from handful.data.writing import Writer, image_of
 from handful.errors import DataError
@@ -74,7 +74,7 @@ def _split_of(file: Path, root: Path) -> tuple[str, str | None]:
     return kind, split
 
 
-def _photos_of(part: Index, root: Path, tell: Tell) -> Path:
+def _photos_of(part: Index, root: Path, on_finding: OnFinding) -> Path:
     """The folder the photos of a file lie in: the first of the usual places that has the first photo listed."""
     split = part.split or ""
     base = part.file.parent
@@ -87,7 +87,7 @@ def _photos_of(part: Index, root: Path, tell: Tell) -> Path:
     return next((p for p in places if p.is_dir()), root)
 
 
-def read(folder: Path, *, tell: Tell = stop, images: str | Path | None = None) -> Dataset:
+def read(folder: Path, *, on_finding: OnFinding = stop, images: str | Path | None = None) -> Dataset:
     """The samples of a COCO data set, photos in the order of the files, then those on disk that no file lists.
 
     Objects carry boxes, outlines or run lengths; with a panoptic map, `mask` reads the class of each pixel. A photo
@@ -104,18 +104,18 @@ def read(folder: Path, *, tell: Tell = stop, images: str | Path | None = None) -
     parts: dict[str | None, dict[str, Index]] = {}
     for file in _files(folder):
         kind, split = _split_of(file, root)
-        part = index(file, root, split, tell)
+        part = index(file, root, split, on_finding)
         if part is not None:
             parts.setdefault(split, {})[kind] = part
     if not parts and not _files(folder):
         raise DataError(f"{folder} has no COCO JSON in it; wanted instances_SPLIT.json or annotations/*.json")
     every = [part for kinds in parts.values() for part in kinds.values()]
-    categories = _merged(every, root, tell)
+    categories = _merged(every, root, on_finding)
     shelves: dict[Path, Shelf] = {}
     listed: dict[Path, set[str]] = {}
     for kinds in parts.values():
         first = kinds.get("instances") or kinds["panoptic"]
-        place = Path(images) if images is not None else _photos_of(first, root, tell)
+        place = Path(images) if images is not None else _photos_of(first, root, on_finding)
         shelves.setdefault(place, Shelf(place, root))
         for part in kinds.values():
             part.photos = place
@@ -127,10 +127,10 @@ def read(folder: Path, *, tell: Tell = stop, images: str | Path | None = None) -
 
     def samples() -> Iterator[Sample]:
         for split, kinds in parts.items():
-            yield from _samples(split, kinds, shelves, categories, root, tell)
+            yield from _samples(split, kinds, shelves, categories, root, on_finding)
         for place, names in loose.items():
             for name in names:
-                if shelves[place].inside(name, tell):
+                if shelves[place].inside(name, on_finding):
                     yield Sample(place / name, name=name, split=of_place[place])
 
     about = {split or "": value for split, k in parts.items() if (value := next(iter(k.values())).rest.get("info"))}
@@ -155,7 +155,7 @@ def _below(place: Path, shelves: dict[Path, Shelf]) -> set[str]:
     return {f"{p.relative_to(place).as_posix()}/{name}" for p in inner for name in shelves[p].photos}
 
 
-def _merged(parts: list[Index], root: Path, tell: Tell) -> tuple[Category, ...]:
+def _merged(parts: list[Index], root: Path, on_finding: OnFinding) -> tuple[Category, ...]:
     """The classes of all files; two files that disagree about an id or a name are told."""
     by_id: dict[int, Category] = {}
     by_name: dict[str, int] = {}
@@ -163,7 +163,7 @@ def _merged(parts: list[Index], root: Path, tell: Tell) -> tuple[Category, ...]:
         for c in part.categories:
             if by_id.get(c.id, c).name != c.name or by_name.get(c.name, c.id) != c.id:
                 detail = f"gives the id {c.id} to {c.name!r}; another file says otherwise"
-                tell(Finding("duplicate_category", relative(part.file, root), c.id, detail=detail))
+                on_finding(Finding("duplicate_category", relative(part.file, root), c.id, detail=detail))
                 continue
             by_id[c.id] = by_id.get(c.id) or c
             if c.thing is not None:
@@ -174,7 +174,7 @@ def _merged(parts: list[Index], root: Path, tell: Tell) -> tuple[Category, ...]:
 
 def _samples(
     split: str | None, kinds: dict[str, Index], shelves: dict[Path, Shelf], categories: tuple[Category, ...],
-    root: Path, tell: Tell,
+    root: Path, on_finding: OnFinding,
 ) -> Iterator[Sample]:  # fmt: skip
     part = kinds.get("instances") or kinds["panoptic"]
     panoptic = kinds.get("panoptic")
@@ -186,47 +186,49 @@ def _samples(
     shelf = shelves[part.photos]
     seen: set[str] = set()
     label_ids: set[Any] = set()
-    for row in part.rows(tell, root):
+    for row in part.rows(on_finding, root):
         key = row.get("id")
         if key in part.doubled:
             continue
-        name = shelf.find(row.get("file_name"), tell, file=file)
+        name = shelf.find(row.get("file_name"), on_finding, file=file)
         if name is None:
             continue
         if name in seen:
-            tell(Finding("duplicate_image", file, name, detail=f"lists {name} twice"))
+            on_finding(Finding("duplicate_image", file, name, detail=f"lists {name} twice"))
             continue
         seen.add(name)
         size = size_of(row)
         if size is None:
             value = [row.get("width"), row.get("height")]
             detail = f"says that {name} is {value[0]} x {value[1]} px"
-            tell(Finding("broken_label", file, str(value), detail=detail))
+            on_finding(Finding("broken_label", file, str(value), detail=detail))
         licence = identifier(row.get("license"))
         if licence not in (None, 0) and licence not in licences:
-            tell(Finding("unknown_licence", file, str(licence), detail=f"{name} has the licence {licence}, not listed"))
+            on_finding(
+                Finding("unknown_licence", file, str(licence), detail=f"{name} has the licence {licence}, not listed")
+            )
         objects: tuple[Object, ...] | None = None
         if part is not panoptic and part.has_labels:
-            rows = list(part.labels_of(key, tell, root))
+            rows = list(part.labels_of(key, on_finding, root))
             for label in rows:  # an id used twice was told when the file was indexed; here the second loses it
                 label_id = identifier(label.get("id"))
                 if label_id in label_ids:
                     label.pop("id", None)
                 else:
                     label_ids.add(label_id)
-            found = (object_of(label, names, size, tell, file=file) for label in rows)
+            found = (object_of(label, names, size, on_finding, file=file) for label in rows)
             objects = tuple(thing for thing in found if thing is not None)
         mask = mask_path = None
         if panoptic is not None:
-            mask_row = next(panoptic.labels_of(key, tell, root), None)
+            mask_row = next(panoptic.labels_of(key, on_finding, root), None)
             png = _panoptic_png(panoptic, mask_row, root)
             if mask_row is not None and png is not None:
                 of = relative(panoptic.file, root)
                 mask_path = png
-                mask = coco_panoptic.mask_reader(png, mask_row, categories, root, tell, of)
+                mask = coco_panoptic.mask_reader(png, mask_row, categories, root, on_finding, of)
                 if objects is None and any(c.thing for c in categories):
-                    objects = coco_panoptic.objects_of(png, mask_row, categories, root, tell, of)
-        attributes = attributes_of(row, IMAGE_KEYS, tell, file=file, what=f"the image {name}")
+                    objects = coco_panoptic.objects_of(png, mask_row, categories, root, on_finding, of)
+        attributes = attributes_of(row, IMAGE_KEYS, on_finding, file=file, what=f"the image {name}")
         yield Sample(
             part.photos / name, objects=objects, mask=mask, mask_path=mask_path, name=name, split=split, size_wh=size,
             licence=licences.get(licence), attributes=attributes,

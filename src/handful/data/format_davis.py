@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from handful.data.finding import Finding, Tell, stop
+from handful.data.finding import Finding, OnFinding, stop
 from handful.data.label_names import labels_of, write_labels
 from handful.data.label_tree import (
     Decode,
@@ -54,7 +54,7 @@ def detect(folder: Path) -> bool:
     return any((folder / MASKS / p.name).is_dir() and any(is_photo(f.name) for f in p.iterdir()) for p in films)
 
 
-def read(folder: Path, *, tell: Tell = stop) -> Dataset:
+def read(folder: Path, *, on_finding: OnFinding = stop) -> Dataset:
     """The frames of every film, in order of film and time; `clip` is the film, `frame` its number.
 
     Of several sizes 480p is read. A frame without a mask is one nobody labelled: in films of the challenges only the
@@ -67,7 +67,7 @@ def read(folder: Path, *, tell: Tell = stop) -> Dataset:
     for other in SIZES:
         if other != size and (folder / PHOTOS / other).is_dir():
             detail = f"is the same films in another size, passed over for {size}"
-            tell(Finding("not_a_photo", f"{PHOTOS}/{other}", detail=detail))
+            on_finding(Finding("not_a_photo", f"{PHOTOS}/{other}", detail=detail))
     photos, shelf = Shelf(folder / PHOTOS / size, folder), Shelf(folder / MASKS / size, folder)
     films: dict[str, list[tuple[int, str]]] = defaultdict(list)
     for at in sorted(photos.photos):
@@ -76,23 +76,23 @@ def read(folder: Path, *, tell: Tell = stop) -> Dataset:
             films[film].append((-1 if number is None else number, at))
         else:
             file = relative(photos.folder / at, folder)
-            tell(Finding("not_a_photo", file, detail="is in no film's folder and was passed over"))
+            on_finding(Finding("not_a_photo", file, detail="is in no film's folder and was passed over"))
     for frames in films.values():
         frames.sort()
     rows = [(film, at) for film in sorted(films) for _, at in films[film]]
-    mask_of = paired([at for _, at in rows], shelf, tell)
-    splits = _splits(folder, films, size, tell)
-    _gaps(photos, films, mask_of, tell)
-    categories, decode = _classes(folder, shelf, films, mask_of, tell)
+    mask_of = paired([at for _, at in rows], shelf, on_finding)
+    splits = _splits(folder, films, size, on_finding)
+    _gaps(photos, films, mask_of, on_finding)
+    categories, decode = _classes(folder, shelf, films, mask_of, on_finding)
 
     def samples() -> Iterator[Sample]:
         sizes: dict[str, tuple[int, int]] = {}
         for film, at in rows:
             path = photos.folder / at
-            if not photos.inside(at, tell) or not _same_size(path, film, sizes, folder, tell):
+            if not photos.inside(at, on_finding) or not _same_size(path, film, sizes, folder, on_finding):
                 continue
             sample = Sample(path, name=at, split=splits.get(at), clip=film, frame=_place(at)[1])
-            yield with_mask(sample, shelf, mask_of.get(at), decode, tell)
+            yield with_mask(sample, shelf, mask_of.get(at), decode, on_finding)
 
     return Dataset("davis", folder, categories, samples, len(rows))
 
@@ -104,18 +104,20 @@ def _place(name: str) -> tuple[str | None, int | None]:
     return film or None, int(number[1]) if number else None
 
 
-def _same_size(path: Path, film: str, sizes: dict[str, tuple[int, int]], root: Path, tell: Tell) -> bool:
+def _same_size(path: Path, film: str, sizes: dict[str, tuple[int, int]], root: Path, on_finding: OnFinding) -> bool:
     """Whether a frame has the size of its film's first; tells when it does not. One that is unreadable passes."""
     size = upright_size(path, root, lambda finding: None)
     first = size and sizes.setdefault(film, size)
     if size == first:
         return True
     detail = f"is {size[0]}x{size[1]} px, its film {first[0]}x{first[1]}" if size and first else ""
-    tell(Finding("size_mismatch", relative(path, root), list(size or ()), detail=detail))
+    on_finding(Finding("size_mismatch", relative(path, root), list(size or ()), detail=detail))
     return False
 
 
-def _gaps(photos: Shelf, films: dict[str, list[tuple[int, str]]], mask_of: dict[str, str], tell: Tell) -> None:
+def _gaps(
+    photos: Shelf, films: dict[str, list[tuple[int, str]]], mask_of: dict[str, str], on_finding: OnFinding
+) -> None:
     """Tell, a film at a time, frames without a mask and numbers that are passed over."""
     for film, frames in films.items():
         bare = [at for _, at in frames if at not in mask_of]
@@ -123,7 +125,7 @@ def _gaps(photos: Shelf, films: dict[str, list[tuple[int, str]]], mask_of: dict[
             file = relative(photos.folder / film, photos.root)
             files = tuple(photos.folder / at for at in bare)
             detail = f"has {len(bare)} frames of {len(frames)} without a mask"
-            tell(Finding("missing_mask", file, len(bare), len(bare), detail, files))
+            on_finding(Finding("missing_mask", file, len(bare), len(bare), detail, files))
         numbers = np.array([number for number, _ in frames if number >= 0])
         steps = np.diff(numbers)
         if len(steps) and steps.min() > 0:
@@ -133,16 +135,16 @@ def _gaps(photos: Shelf, films: dict[str, list[tuple[int, str]]], mask_of: dict[
             if after:
                 file = relative(photos.folder / film, photos.root)
                 detail = f"lacks frames after {', '.join(map(str, after[:8]))}"
-                tell(Finding("frame_gap", file, after[:20], len(after), detail))
+                on_finding(Finding("frame_gap", file, after[:20], len(after), detail))
 
 
 def _classes(
-    root: Path, shelf: Shelf, films: dict[str, list[tuple[int, str]]], mask_of: dict[str, str], tell: Tell
+    root: Path, shelf: Shelf, films: dict[str, list[tuple[int, str]]], mask_of: dict[str, str], on_finding: OnFinding
 ) -> tuple[tuple[Category, ...], Decode]:
     """The classes, from labels.json or else from each film's first mask: 0 and 255 only is 2016."""
-    labels = labels_of(root, None, tell)
+    labels = labels_of(root, None, on_finding)
     if labels is not None:
-        return labels.categories, decoder(labels.categories, tell, ignore=labels.ignore, colours=labels.colours)
+        return labels.categories, decoder(labels.categories, on_finding, ignore=labels.ignore, colours=labels.colours)
     most, binary = 0, True
     for frames in films.values():
         first = next((mask_of[at] for _, at in frames if at in mask_of), None)
@@ -155,13 +157,13 @@ def _classes(
         most = max(most, int(inside.max(initial=0)))
         binary = binary and not inside.size
     if binary:
-        return BINARY, translator({0: 0, 255: 1}, tell)
+        return BINARY, translator({0: 0, 255: 1}, on_finding)
     objects = (Category(i, OBJECT.format(i)) for i in range(1, min(most, 254) + 1))
     categories = (BINARY[0], *objects)
-    return categories, decoder(categories, tell)
+    return categories, decoder(categories, on_finding)
 
 
-def _splits(folder: Path, films: dict[str, list[tuple[int, str]]], size: str, tell: Tell) -> dict[str, str]:
+def _splits(folder: Path, films: dict[str, list[tuple[int, str]]], size: str, on_finding: OnFinding) -> dict[str, str]:
     """{frame: its split} from ImageSets; of two lists of one year the one for testing keeps what both name."""
     place = folder / LISTS
     found: dict[str, str] = {}
@@ -170,21 +172,23 @@ def _splits(folder: Path, films: dict[str, list[tuple[int, str]]], size: str, te
         mine: dict[str, str] = {}
         files = [p for p in sorted(year.glob("*.txt")) if p.stem != "trainval"]
         for file in sorted(files, key=lambda p: not p.stem.startswith(_TESTS)):
-            for at in _listed(file, folder, films, size, tell):
+            for at in _listed(file, folder, films, size, on_finding):
                 mine.setdefault(at, file.stem)
             twice = [at for at in _listed(file, folder, films, size, lambda finding: None) if mine[at] != file.stem]
             if twice:
                 names = [relative(folder / PHOTOS / size / at, folder) for at in twice]
                 other = mine[twice[0]]
                 detail = f"{len(twice)} frames are in {file.stem} and in {other}, as {names[0]}; {other} keeps them"
-                tell(Finding("duplicate_image", relative(file, folder), names[:20], len(twice), detail))
+                on_finding(Finding("duplicate_image", relative(file, folder), names[:20], len(twice), detail))
         found = {**mine, **found}
     return found
 
 
-def _listed(file: Path, folder: Path, films: dict[str, list[tuple[int, str]]], size: str, tell: Tell) -> Iterator[str]:
+def _listed(
+    file: Path, folder: Path, films: dict[str, list[tuple[int, str]]], size: str, on_finding: OnFinding
+) -> Iterator[str]:
     """The frames that a list names, by film or one by one; what is not there is told, once a film."""
-    text = label_text(file, folder, tell)
+    text = label_text(file, folder, on_finding)
     known = {at: film for film, frames in films.items() for _, at in frames}
     absent: dict[str, int] = defaultdict(int)
     for line in (text or "").split("\n"):
@@ -202,10 +206,10 @@ def _listed(file: Path, folder: Path, films: dict[str, list[tuple[int, str]]], s
     shown = list(absent.items())[:20]
     for film, count in shown:
         detail = f"names {film!r}, which is not in {PHOTOS}/{size}" + (f" ({count} lines)" if count > 1 else "")
-        tell(Finding("missing_image", relative(file, folder), film, count, detail))
+        on_finding(Finding("missing_image", relative(file, folder), film, count, detail))
     if len(absent) > len(shown):
         detail = f"names {len(absent) - len(shown)} more that are not in {PHOTOS}/{size}"
-        tell(Finding("missing_image", relative(file, folder), len(absent), len(absent) - len(shown), detail))
+        on_finding(Finding("missing_image", relative(file, folder), len(absent), len(absent) - len(shown), detail))
 
 
 def _photo_in(line: str, size: str, known: Mapping[str, str]) -> str:

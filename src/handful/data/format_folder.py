@@ -11,12 +11,12 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
-from handful.data.finding import Finding, Tell, stop
-from handful.data.images import list_photos
+from handful.data.finding import Finding, OnFinding, stop
 from handful.data.paths import Shelf, is_leftover, is_photo
 from handful.data.writing import Writer
 from handful.errors import DataError
 from handful.files import sha256
+from handful.image import list_photos
 from handful.pick import unknown
 from handful.types import Category, Dataset, Sample
 
@@ -46,7 +46,9 @@ def _has_photos(folder: Path) -> bool:
     return any(is_photo(p.name) for p in folder.iterdir())
 
 
-def read(folder: Path, *, tell: Tell = stop, classes: Sequence[str] | None = None, flat: bool = False) -> Dataset:
+def read(
+    folder: Path, *, on_finding: OnFinding = stop, classes: Sequence[str] | None = None, flat: bool = False
+) -> Dataset:
     """The photos below a folder with their class, sorted by split, class and name. No photo is opened.
 
     flat: the photos lie directly in the folder, one a class, and each file's name is its class. classes: keep only
@@ -57,12 +59,12 @@ def read(folder: Path, *, tell: Tell = stop, classes: Sequence[str] | None = Non
     loose, _ = list_photos(folder)  # says what is wrong when it is no folder
     below = _folders(folder)
     if not flat and len(below) == 1 and below[0].name.lower() in HOLDERS and not loose:
-        return _of(below[0], folder, tell, classes, flat, holder=True)
-    return _of(folder, folder, tell, classes, flat)
+        return _of(below[0], folder, on_finding, classes, flat, holder=True)
+    return _of(folder, folder, on_finding, classes, flat)
 
 
 def _of(
-    place: Path, root: Path, tell: Tell, classes: Sequence[str] | None, flat: bool, holder: bool = False
+    place: Path, root: Path, on_finding: OnFinding, classes: Sequence[str] | None, flat: bool, holder: bool = False
 ) -> Dataset:
     shelf = Shelf(place, root)
     parts = {PurePosixPath(name).parts[0] for name in shelf.photos if "/" in name}
@@ -86,18 +88,18 @@ def _of(
     if not found and not holder and not any("/" in name for name in shelf.photos):
         do = "move them into a folder for each class, or use --flat where each file's name is its class"
         raise DataError(f"{place} has no class folders in it ({len(rows)} loose photos); wanted CLASS/PHOTO.jpg; {do}")
-    _twins(place, root, found, tell)
-    _empty(place, parts if splits else None, found, tell)
+    _twins(place, root, found, on_finding)
+    _empty(place, parts if splits else None, found, on_finding)
     if shelf.others:
         broken = [name for name in shelf.others if is_leftover(name)]
         for name in broken:
-            tell(Finding("leftover_file", name, detail="is what a broken copy or download leaves behind"))
+            on_finding(Finding("leftover_file", name, detail="is what a broken copy or download leaves behind"))
         others = sorted(n for n in set(shelf.others) - set(broken) if not ABOUT.match(PurePosixPath(n).name))
         if others:
             few = ", ".join(others[:5]) + (", ..." if len(others) > 5 else "")
             detail = f"{len(others)} files are no photos and were passed over ({few})"
             files = tuple(place / name for name in others)
-            tell(Finding("not_a_photo", ".", others[:20], len(others), detail, files))
+            on_finding(Finding("not_a_photo", ".", others[:20], len(others), detail, files))
     if classes is not None:
         for name in classes:
             if name not in found:
@@ -108,27 +110,27 @@ def _of(
     def samples() -> Iterator[Sample]:
         for split, label, name in rows:
             at = where[split, name]
-            if shelf.inside(at, tell):
+            if shelf.inside(at, on_finding):
                 yield Sample(place / at, label=label, name=name, split=split)
 
     return Dataset("folder", root, tuple(Category(i, name) for i, name in enumerate(found)), samples, len(rows))
 
 
-def _twins(place: Path, root: Path, found: Sequence[str], tell: Tell) -> None:
+def _twins(place: Path, root: Path, found: Sequence[str], on_finding: OnFinding) -> None:
     twins = defaultdict(list)
     for name in found:
         twins[" ".join(name.split()).casefold()].append(name)
     for group in twins.values():
         if len(group) > 1:
             detail = f"has {len(group)} classes of the same name in different case: {', '.join(group)}"
-            tell(Finding("category_twins", str(place), group, len(group), detail))
+            on_finding(Finding("category_twins", str(place), group, len(group), detail))
 
 
-def _empty(place: Path, splits: set[str] | None, found: Sequence[str], tell: Tell) -> None:
+def _empty(place: Path, splits: set[str] | None, found: Sequence[str], on_finding: OnFinding) -> None:
     parents = [place / split for split in sorted(splits)] if splits else [place]
     names = {p.name for parent in parents for p in _folders(parent)}
     for name in sorted(names - set(found) - {p.lower() for p in names if p.lower() in HOLDERS}):
-        tell(Finding("empty_class_folder", name, name, detail="has no photos in it"))
+        on_finding(Finding("empty_class_folder", name, name, detail="has no photos in it"))
 
 
 def write(dataset: Dataset, writer: Writer) -> None:

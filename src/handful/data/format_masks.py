@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from handful.data.finding import Finding, Tell, stop
+from handful.data.finding import Finding, OnFinding, stop
 from handful.data.label_names import Labels, is_ours, labels_of, write_labels
 from handful.data.label_tree import (
     Decode,
@@ -61,7 +61,7 @@ def _mirrors(name: str, keys: set[str]) -> bool:
     return name.lower().endswith(".png") and stem(name) in keys
 
 
-def read(folder: Path, *, tell: Tell = stop, masks: str | None = None) -> Dataset:
+def read(folder: Path, *, on_finding: OnFinding = stop, masks: str | None = None) -> Dataset:
     """The photos of images/ in order of split and name, each with its mask from one of the trees beside it.
 
     masks: which tree. The split is the first folder, if it is called as splits are. A photo without a mask is one
@@ -78,25 +78,25 @@ def read(folder: Path, *, tell: Tell = stop, masks: str | None = None) -> Datase
         raise DataError(f"{folder} has {len(trees)} trees of masks: {', '.join(trees)}; name one with --masks")
     tree = masks or trees[0]
     photos, shelf = Shelf(folder / PHOTOS, folder), Shelf(folder / tree, folder)
-    mask_of = paired(sorted(photos.photos), shelf, tell)
-    labels = labels_of(folder, tree, tell)
+    mask_of = paired(sorted(photos.photos), shelf, on_finding)
+    labels = labels_of(folder, tree, on_finding)
     if labels is None:
-        labels, decode = _without_names(tree, shelf, sorted(mask_of.values()), tell)
+        labels, decode = _without_names(tree, shelf, sorted(mask_of.values()), on_finding)
     else:
-        decode = decoder(labels.categories, tell, ignore=labels.ignore, colours=labels.colours)
+        decode = decoder(labels.categories, on_finding, ignore=labels.ignore, colours=labels.colours)
     splits = labels.splits
     rows = sorted((split or "", name, at) for at in photos.photos for split, name in [split_of(at, splits)])
 
     def samples() -> Iterator[Sample]:
         for split, name, at in rows:
-            if photos.inside(at, tell):
+            if photos.inside(at, on_finding):
                 sample = Sample(photos.folder / at, name=name, split=split or None)
-                yield with_mask(sample, shelf, mask_of.get(at), decode, tell)
+                yield with_mask(sample, shelf, mask_of.get(at), decode, on_finding)
 
     return Dataset("masks", folder, labels.categories, samples, len(rows))
 
 
-def _without_names(tree: str, shelf: Shelf, names: list[str], tell: Tell) -> tuple[Labels, Decode]:
+def _without_names(tree: str, shelf: Shelf, names: list[str], on_finding: OnFinding) -> tuple[Labels, Decode]:
     """The values found in the masks as classes, each named by its number; or background and foreground."""
     seen: set[int] = set()
     wide = False
@@ -110,15 +110,15 @@ def _without_names(tree: str, shelf: Shelf, names: list[str], tell: Tell) -> tup
     if 255 in seen and seen <= BINARY.keys():
         also = " and 128 as ignore" if 128 in seen else ""
         detail = f"has no names for its values; with 0 and 255 only, they are read as background and foreground{also}"
-        tell(Finding("no_label_map", tree, sorted(seen), len(seen), detail))
-        return Labels((Category(0, "background"), Category(1, "foreground"))), translator(BINARY, tell)
+        on_finding(Finding("no_label_map", tree, sorted(seen), len(seen), detail))
+        return Labels((Category(0, "background"), Category(1, "foreground"))), translator(BINARY, on_finding)
     ignore = 65535 if wide and max(seen, default=0) > 255 else 255
     ids = sorted(seen - {ignore})
     few = ", ".join(map(str, ids[:12])) + (", ..." if len(ids) > 12 else "")
     detail = f"has no names for its values ({few}); each is named by its number"
-    tell(Finding("no_label_map", tree, ids[:20], len(ids), detail))
+    on_finding(Finding("no_label_map", tree, ids[:20], len(ids), detail))
     categories = tuple(Category(i, str(i)) for i in ids)
-    return Labels(categories), decoder(categories, tell)
+    return Labels(categories), decoder(categories, on_finding)
 
 
 def write(dataset: Dataset, writer: Writer) -> None:

@@ -20,8 +20,7 @@ from typing import Any
 import numpy as np
 
 from handful.data import shard_tar
-from handful.data.finding import Finding, Tell, stop
-from handful.data.images import TooManyPixels, look
+from handful.data.finding import Finding, OnFinding, stop
 from handful.data.label_names import labels_of, write_labels
 from handful.data.label_tree import stored
 from handful.data.masks import MAX_PIXELS, checked_ids, png_of
@@ -32,6 +31,7 @@ from handful.data.shard_tar import Damaged, Member
 from handful.data.writing import Writer
 from handful.errors import DataError
 from handful.files import to_json
+from handful.image import TooManyPixels, look
 from handful.pick import need
 from handful.types import Category, Dataset, Image, Mask, Sample
 
@@ -87,7 +87,7 @@ class Held:
         return look(self.shard / self.member.name, data=self.data()).image
 
 
-def read(folder: Path, *, tell: Tell = stop) -> Dataset:
+def read(folder: Path, *, on_finding: OnFinding = stop) -> Dataset:
     """The samples of every shard, in order; photos and masks are decoded when they are asked for.
 
     Where findings are collected, each member is held against its SHA-256 as its sample comes by; strictly, when it is
@@ -98,7 +98,7 @@ def read(folder: Path, *, tell: Tell = stop) -> Dataset:
     shards = [] if shelf is None else [name for name in shelf.others if name.endswith(".tar") and "/" not in name]
     if shelf is None or not shards:
         raise DataError(f"{folder} has no shard-00000.tar in it; wanted shards, as `handful dream` writes them")
-    told = Once(tell)
+    told = Once(on_finding)
     shards = [name for name in shards if shelf.inside(name, told)]
     absent(folder / PLAN, len(shards), told)
     lists = {name: listed(folder, name, told) for name in shards}
@@ -116,16 +116,16 @@ def read(folder: Path, *, tell: Tell = stop) -> Dataset:
     def samples() -> Iterator[Sample]:
         seen: set[str] = set()
         for name in shards:
-            yield from _samples(folder / name, kept[name], categories, seen, told, checked=tell is not stop)
+            yield from _samples(folder / name, kept[name], categories, seen, told, checked=on_finding is not stop)
 
     return Dataset("shards", folder, categories, samples, sum(counts), info if isinstance(info, dict) else {})
 
 
 def _samples(
     path: Path, hashes: Mapping[str, Mapping[str, str]] | None, categories: tuple[Category, ...], seen: set[str],
-    tell: Tell, *, checked: bool,
+    on_finding: OnFinding, *, checked: bool,
 ) -> Iterator[Sample]:  # fmt: skip
-    few = Few(tell)
+    few = Few(on_finding)
     got: set[str] = set()
     for key, found in _groups(path, few):
         got.add(key)
@@ -134,7 +134,7 @@ def _samples(
             continue
         own = {} if hashes is None else hashes[key]
         held = {kind: Held(path, member, own.get(kind)) for kind, member in found.items()}
-        sample = _sample(path, key, held, categories, few, tell, checked=checked)
+        sample = _sample(path, key, held, categories, few, on_finding, checked=checked)
         if sample is None:
             continue
         if sample.name in seen:
@@ -149,14 +149,14 @@ def _samples(
     few.close()
 
 
-def _groups(path: Path, tell: Tell) -> Iterator[tuple[str, dict[str, Member]]]:
+def _groups(path: Path, on_finding: OnFinding) -> Iterator[tuple[str, dict[str, Member]]]:
     """Each key with its members by kind; ends, telling where, when the shard is damaged."""
     key, found = "", dict[str, Member]()
     try:
         for member in shard_tar.members(path):
             if not shard_tar.safe(member):
                 detail = f"holds a member named {member.name[:200]!r}"
-                tell(Finding("unsafe_path", path.name, member.name[:200], detail=detail))
+                on_finding(Finding("unsafe_path", path.name, member.name[:200], detail=detail))
                 continue
             if member.key != key:
                 if found:
@@ -164,13 +164,14 @@ def _groups(path: Path, tell: Tell) -> Iterator[tuple[str, dict[str, Member]]]:
                 key, found = member.key, {}
             found[member.kind] = member
     except Damaged as error:
-        tell(Finding("unreadable_labels", path.name, str(error)[:200], detail=str(error)))
+        on_finding(Finding("unreadable_labels", path.name, str(error)[:200], detail=str(error)))
     if found:
         yield key, found
 
 
 def _sample(
-    path: Path, key: str, held: dict[str, Held], categories: tuple[Category, ...], few: Tell, tell: Tell, *,
+    path: Path, key: str, held: dict[str, Held], categories: tuple[Category, ...], few: OnFinding, on_finding:
+    OnFinding, *,
     checked: bool,
 ) -> Sample | None:  # fmt: skip
     if ABOUT not in held:
@@ -204,7 +205,7 @@ def _sample(
         name=safe_name(about.get("name")) or f"{key}.{photo.member.kind}",
         frame=frame if type(frame) is int and 0 <= frame < 1 << 53 else None,
         size_wh=(size[0], size[1]) if sized and size is not None else None,
-        mask=None if mask is None else partial(_mask, mask, categories, tell),
+        mask=None if mask is None else partial(_mask, mask, categories, on_finding),
         mask_path=None if mask is None else path,
         attributes=attributes if isinstance(attributes, dict) else {},
         pixels=photo,
@@ -212,34 +213,36 @@ def _sample(
     )
 
 
-def _about(held: Held, tell: Tell) -> dict[str, Any] | None:
+def _about(held: Held, on_finding: OnFinding) -> dict[str, Any] | None:
     """A sample's JSON, or None after telling why not."""
     try:
         if held.member.size > MOST_ABOUT:
             raise ValueError(f"{held.member.size} bytes; wanted {MOST_ABOUT} at most")
         return parsed(held.data().decode())
     except (ValueError, DataError) as error:
-        tell(Finding("unreadable_labels", held.name, str(error)[:200], detail=f"is not usable ({str(error)[:200]})"))
+        on_finding(
+            Finding("unreadable_labels", held.name, str(error)[:200], detail=f"is not usable ({str(error)[:200]})")
+        )
         return None
 
 
-def _whole(held: Held, code: str, tell: Tell) -> bool:
+def _whole(held: Held, code: str, on_finding: OnFinding) -> bool:
     try:
         held.data()
     except DataError as error:
-        tell(Finding(code, held.name, detail=str(error)))
+        on_finding(Finding(code, held.name, detail=str(error)))
         return False
     return True
 
 
-def _mask(held: Held, categories: tuple[Category, ...], tell: Tell) -> Mask:
+def _mask(held: Held, categories: tuple[Category, ...], on_finding: OnFinding) -> Mask:
     """Raises DataError, naming shard and member, for a mask that cannot be used."""
     try:
         values = ids_of(held.data(), f"{held.shard}: {held.member.name}")
     except DataError as error:
-        tell(Finding("unreadable_mask", held.name, detail=str(error)))
+        on_finding(Finding("unreadable_mask", held.name, detail=str(error)))
         raise
-    return checked_ids(values, categories, tell, file=held.name)
+    return checked_ids(values, categories, on_finding, file=held.name)
 
 
 def ids_of(data: bytes, name: str) -> np.ndarray:

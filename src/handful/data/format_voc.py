@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from handful.data import voc_masks
-from handful.data.finding import Finding, Tell, stop
+from handful.data.finding import Finding, OnFinding, stop
 from handful.data.masks import no_mask, voc_palette, write_ids
 from handful.data.paths import relative
 from handful.data.reading import label_bytes, label_text, upright_size
@@ -38,7 +38,7 @@ def detect(folder: Path) -> bool:
     return len(bases(Path(folder))) == 1
 
 
-def read(folder: Path, *, tell: Tell = stop) -> Dataset:
+def read(folder: Path, *, on_finding: OnFinding = stop) -> Dataset:
     """The samples of a VOC data set, split by split in the order of its lists, then the photos that no list names.
 
     A photo without an XML file is one nobody labelled (objects None). Objects get their pixels from
@@ -54,42 +54,45 @@ def read(folder: Path, *, tell: Tell = stop) -> Dataset:
         raise DataError(f"{folder} is no VOC data set; wanted JPEGImages with Annotations, or XML files beside photos")
     parts = list(parts_in(found[0], folder))
     for part in parts:
-        fill(part, folder, tell)
-    categories = _categories(parts, found[0], folder, tell)
+        fill(part, folder, on_finding)
+    categories = _categories(parts, found[0], folder, on_finding)
     unseen = [relative(p.photos.folder / photo, folder) for p in parts for photo, xml, _ in p.rows
               if xml is None and not any(p.map_path(kind, photo) for kind in (CLASS_MAPS, OBJECT_MAPS))]  # fmt: skip
     if unseen:
         detail = f"{len(unseen)} photos have neither an XML file nor a mask, so nobody looked ({unseen[0]}, ...)"
-        tell(Finding("unlabelled_image", unseen[0] if len(unseen) == 1 else ".", unseen[:5], len(unseen), detail))
+        on_finding(Finding("unlabelled_image", unseen[0] if len(unseen) == 1 else ".", unseen[:5], len(unseen), detail))
 
     def samples() -> Iterator[Sample]:
         for part in parts:
             for photo, xml, split in part.rows:
-                sample = _sample(part, photo, xml, split, categories, folder, tell)
+                sample = _sample(part, photo, xml, split, categories, folder, on_finding)
                 if sample is not None:
                     yield sample
 
     return Dataset("voc", folder, categories, samples, sum(len(p.rows) for p in parts))
 
 
-def _categories(parts: Sequence[Part], base: Path, root: Path, tell: Tell) -> tuple[Category, ...]:
+def _categories(parts: Sequence[Part], base: Path, root: Path, on_finding: OnFinding) -> tuple[Category, ...]:
     masks = any(part.maps.get(CLASS_MAPS) for part in parts)
     path = base / "labelmap.txt"
-    text = label_text(path, root, tell, most=_MAP_BYTES) if path.is_file() else None
+    text = label_text(path, root, on_finding, most=_MAP_BYTES) if path.is_file() else None
     where = relative(path, root) if text is not None else "Annotations"
     if text is not None:
-        found = numbered(map_classes(text, tell, file=where))
+        found = numbered(map_classes(text, on_finding, file=where))
     else:
         names = {name for part in parts for name in _names(part, root)}
         found = implied(names, masks=masks)
         if masks and not names <= {*CLASSES, BACKGROUND, ""}:
-            tell(Finding("no_label_map", CLASS_MAPS, "labelmap.txt", detail="has masks of classes that are not VOC's, "
+            on_finding(Finding("no_label_map", CLASS_MAPS, "labelmap.txt", detail="has masks of classes that are not "
+                                                                                  "VOC's, "
                          "and no labelmap.txt to name them; their ids are taken in alphabetical order"))  # fmt: skip
     folded: dict[str, str] = {}
     for c in found:
         twin = folded.setdefault(" ".join(c.name.split()).casefold(), c.name)
         if twin != c.name:
-            tell(Finding("category_twins", where, [twin, c.name], detail=f"has the classes {twin!r} and {c.name!r}"))
+            on_finding(
+                Finding("category_twins", where, [twin, c.name], detail=f"has the classes {twin!r} and {c.name!r}")
+            )
     return found
 
 
@@ -105,33 +108,33 @@ def _names(part: Part, root: Path) -> Iterator[str]:
 
 def _sample(
     part: Part, photo: str, xml: str | None, split: str | None, categories: tuple[Category, ...], root: Path,
-    tell: Tell,
+    on_finding: OnFinding,
 ) -> Sample | None:  # fmt: skip
-    if not part.photos.inside(photo, tell) or (xml is not None and not part.labels.inside(xml, tell)):
+    if not part.photos.inside(photo, on_finding) or (xml is not None and not part.labels.inside(xml, on_finding)):
         return None
     objects: tuple[Object, ...] | None = None
     size, attributes, painted, file = None, {}, False, ""
     if xml is not None:
         file = relative(part.labels.folder / xml, root)
-        data = label_bytes(part.labels.folder / xml, root, tell)
-        said = None if data is None else annotation(data, tell, file=file)
+        data = label_bytes(part.labels.folder / xml, root, on_finding)
+        said = None if data is None else annotation(data, on_finding, file=file)
         if said is None:
             return None
         size, attributes, painted = said.size_wh, said.attributes, said.painted
-        objects = tuple(objects_of(said, {c.name: c.name for c in categories}, size, tell, file=file))
+        objects = tuple(objects_of(said, {c.name: c.name for c in categories}, size, on_finding, file=file))
     class_png, object_png = part.map_path(CLASS_MAPS, photo), part.map_path(OBJECT_MAPS, photo)
     if object_png is not None and objects != ():
-        objects = _with_pixels(object_png, class_png, objects, size, categories, root, tell)
+        objects = _with_pixels(object_png, class_png, objects, size, categories, root, on_finding)
     drawn = class_png if not painted else None
-    mask = None if drawn is None else lambda: _mask(drawn, root, categories, tell)
+    mask = None if drawn is None else lambda: _mask(drawn, root, categories, on_finding)
     return Sample(
         part.photos.folder / photo, objects=objects, mask=mask, mask_path=drawn, name=photo, split=split,
         size_wh=size, attributes=attributes,
     )  # fmt: skip
 
 
-def _mask(path: Path, root: Path, categories: tuple[Category, ...], tell: Tell) -> Mask:
-    found = voc_masks.class_map(path, root, categories, tell)
+def _mask(path: Path, root: Path, categories: tuple[Category, ...], on_finding: OnFinding) -> Mask:
+    found = voc_masks.class_map(path, root, categories, on_finding)
     if found is None:
         raise no_mask(path)
     return found
@@ -139,21 +142,21 @@ def _mask(path: Path, root: Path, categories: tuple[Category, ...], tell: Tell) 
 
 def _with_pixels(
     object_png: Path, class_png: Path | None, objects: tuple[Object, ...] | None, size_wh: tuple[int, int] | None,
-    categories: tuple[Category, ...], root: Path, tell: Tell,
+    categories: tuple[Category, ...], root: Path, on_finding: OnFinding,
 ) -> tuple[Object, ...] | None:  # fmt: skip
     """The objects with their pixels from the instance map; as they were, after telling, where it cannot be used."""
     classes = voc_masks.class_map(class_png, root, categories, lambda finding: None) if class_png is not None else None
-    found = voc_masks.pieces(object_png, root, classes, size_wh, tell)
+    found = voc_masks.pieces(object_png, root, classes, size_wh, on_finding)
     names = {c.id: c.name for c in categories}
     file = relative(object_png, root)
     if found is None:
         return objects
     if objects is not None:
-        return voc_masks.paired(objects, found, names, tell, file=file)
+        return voc_masks.paired(objects, found, names, on_finding, file=file)
     if classes is None:
-        tell(Finding("missing_mask", file, detail="has neither an XML file nor a class map beside it"))
+        on_finding(Finding("missing_mask", file, detail="has neither an XML file nor a class map beside it"))
         return None
-    return voc_masks.objects_from(found, names, tell, file=file)
+    return voc_masks.objects_from(found, names, on_finding, file=file)
 
 
 def write(dataset: Dataset, writer: Writer) -> None:

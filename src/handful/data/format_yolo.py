@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from handful.data import yolo_layout
-from handful.data.finding import Finding, Tell, stop
+from handful.data.finding import Finding, OnFinding, stop
 from handful.data.reading import Few, label_text, upright_size
 from handful.data.writing import Writer, image_of
 from handful.data.yolo_layout import OTHER_KEYS, Layout, label_of, layout
@@ -33,7 +33,7 @@ def detect(folder: Path) -> bool:
     return yolo_layout.detect(Path(folder))
 
 
-def read(folder: Path, *, tell: Tell = stop) -> Dataset:
+def read(folder: Path, *, on_finding: OnFinding = stop) -> Dataset:
     """The samples of a YOLO data set, split by split, photos sorted or in the order of their list.
 
     A labelled photo's header is read for its size, as EXIF turns it: labels are fractions of it. tell: what to do
@@ -43,18 +43,18 @@ def read(folder: Path, *, tell: Tell = stop) -> Dataset:
     folder = Path(folder)
     if not detect(folder):
         raise DataError(f"{folder} is no YOLO data set; wanted data.yaml, or images and labels with .txt files")
-    found = layout(folder, tell)
+    found = layout(folder, on_finding)
     root = found.shelf.folder
-    categories = _categories(found, root, tell)
+    categories = _categories(found, root, on_finding)
     unseen = [photo for photo, _, _ in found.rows if label_of(photo) not in found.labels]
     if unseen:
         detail = f"{len(unseen)} photos have no label file, so nobody looked ({unseen[0]}, ...)"
-        tell(Finding("unlabelled_image", unseen[0] if len(unseen) == 1 else ".", unseen[:5], len(unseen), detail))
+        on_finding(Finding("unlabelled_image", unseen[0] if len(unseen) == 1 else ".", unseen[:5], len(unseen), detail))
 
     def samples() -> Iterator[Sample]:
         names = {c.id: c.name for c in categories}
         for photo, name, split in found.rows:
-            sample = _sample(found, photo, name, split, names, root, tell)
+            sample = _sample(found, photo, name, split, names, root, on_finding)
             if sample is not None:
                 yield sample
 
@@ -62,29 +62,29 @@ def read(folder: Path, *, tell: Tell = stop) -> Dataset:
 
 
 def _sample(
-    found: Layout, photo: str, name: str, split: str | None, names: Mapping[int, str], root: Path, tell: Tell
+    found: Layout, photo: str, name: str, split: str | None, names: Mapping[int, str], root: Path, on_finding: OnFinding
 ) -> Sample | None:
     label = label_of(photo)
-    if not found.shelf.inside(photo, tell):
+    if not found.shelf.inside(photo, on_finding):
         return None
     if label not in found.labels:
         return Sample(root / photo, name=name, split=split)
-    text = label_text(root / label, root, tell) if found.shelf.inside(label, tell) else None
-    size = upright_size(root / photo, root, tell) if text is not None else None
+    text = label_text(root / label, root, on_finding) if found.shelf.inside(label, on_finding) else None
+    size = upright_size(root / photo, root, on_finding) if text is not None else None
     if text is None or size is None:
         return None
-    objects = objects_of(text, names, size, tell, file=label, points=found.points)
+    objects = objects_of(text, names, size, on_finding, file=label, points=found.points)
     return Sample(root / photo, objects=objects, name=name, split=split, size_wh=size)
 
 
-def _categories(found: Layout, root: Path, tell: Tell) -> tuple[Category, ...]:
+def _categories(found: Layout, root: Path, on_finding: OnFinding) -> tuple[Category, ...]:
     """The classes listed, ids and names unique; what is doubled or broken is told and passed over."""
-    rows: list[tuple[Any, Any]] = found.names if found.names is not None else _ids_used(found, root, tell)
+    rows: list[tuple[Any, Any]] = found.names if found.names is not None else _ids_used(found, root, on_finding)
     ids: dict[int, str] = {}
     names: set[str] = set()
     folded: dict[str, str] = {}
     file = found.names_file
-    few = Few(tell)
+    few = Few(on_finding)
     for key, name in rows:
         number = int(key) if str(key).isascii() and str(key).isdigit() and len(str(key)) < 6 else _MOST_ID + 1
         if number > _MOST_ID or not isinstance(name, str) or not name:
@@ -105,7 +105,7 @@ def _categories(found: Layout, root: Path, tell: Tell) -> tuple[Category, ...]:
     return tuple(Category(key, name) for key, name in ids.items())
 
 
-def _ids_used(found: Layout, root: Path, tell: Tell) -> list[tuple[int, str]]:
+def _ids_used(found: Layout, root: Path, on_finding: OnFinding) -> list[tuple[int, str]]:
     """The class ids in the label files, where nothing names them; each is called by its number."""
     used: set[int] = set()
     for photo, _, _ in found.rows:
@@ -116,7 +116,7 @@ def _ids_used(found: Layout, root: Path, tell: Tell) -> list[tuple[int, str]]:
             used.update(int(w) for w in firsts if w.isascii() and w.isdigit() and len(w) < 6 and int(w) <= _MOST_ID)
     if used:
         detail = "has no names for its classes (data.yaml, obj.names or classes.txt); each is called by its number"
-        tell(Finding("no_label_map", found.names_file, sorted(used)[:50], len(used), detail))
+        on_finding(Finding("no_label_map", found.names_file, sorted(used)[:50], len(used), detail))
     return [(key, str(key)) for key in sorted(used)]
 
 

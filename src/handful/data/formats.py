@@ -9,7 +9,7 @@ from typing import Any
 
 import handful.data
 from handful.data.archive import opened
-from handful.data.finding import Tell, stop
+from handful.data.finding import OnFinding, stop
 from handful.data.writing import Writer
 from handful.errors import DataError
 from handful.pick import names, pick
@@ -32,9 +32,9 @@ class Source:
         """The format, with what tells this set from others in the same folder."""
         return self.format + "".join(f" {value}" for value in self.options.values() if isinstance(value, str))
 
-    def read(self, tell: Tell = stop) -> Dataset:
+    def read(self, on_finding: OnFinding = stop) -> Dataset:
         """The samples; see the format's own read()."""
-        dataset: Dataset = module(self.format).read(self.place, tell=tell, **self.options)
+        dataset: Dataset = module(self.format).read(self.place, on_finding=on_finding, **self.options)
         return dataset
 
 
@@ -119,9 +119,9 @@ def with_boxes(place: Path, format: str | None = None) -> str | None:
     return found[0] if len(found) == 1 else None
 
 
-def read(place: Path, *, format: str | None = None, tell: Tell = stop, **options: Any) -> Dataset:
+def read(place: Path, *, format: str | None = None, on_finding: OnFinding = stop, **options: Any) -> Dataset:
     """The samples of the one set of labels in a folder, its format found from what lies there."""
-    return one(place, format=format, **options).read(tell)
+    return one(place, format=format, **options).read(on_finding)
 
 
 def write(dataset: Dataset, folder: Path, format: str, *, link: bool = False) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from handful.data.coco_rows import categories_of
-from handful.data.finding import Finding, Tell
+from handful.data.finding import Finding, OnFinding
 from handful.data.reading import label_text
 from handful.data.writing import Writer
 from handful.files import to_json
@@ -47,22 +47,22 @@ def is_ours(folder: Path) -> bool:
     return top is not None and isinstance(top.get("labels"), dict)
 
 
-def labels_of(folder: Path, tree: str | None, tell: Tell) -> Labels | None:
+def labels_of(folder: Path, tree: str | None, on_finding: OnFinding) -> Labels | None:
     """The names for the masks in folder/tree, or None when no file names them; what is wrong in the files is told."""
-    top = _object(folder, tell)
+    top = _object(folder, on_finding)
     for key in (tree, f"{tree}_ids", "labels"):
         if top is not None and key in top:
-            return _labels(top, key, f"{tree}_ignore", tell)
+            return _labels(top, key, f"{tree}_ignore", on_finding)
     for name in LISTS:
         if (folder / name).exists():
-            text = label_text(folder / name, folder, tell, empty=False)
-            return None if text is None else _listed(text, name, tell)
+            text = label_text(folder / name, folder, on_finding, empty=False)
+            return None if text is None else _listed(text, name, on_finding)
     return None
 
 
-def _object(folder: Path, tell: Tell) -> dict[str, Any] | None:
+def _object(folder: Path, on_finding: OnFinding) -> dict[str, Any] | None:
     path = folder / FILE
-    text = label_text(path, folder, tell, empty=False) if path.exists() else None
+    text = label_text(path, folder, on_finding, empty=False) if path.exists() else None
     if text is None:
         return None
     doubled: list[str] = []
@@ -78,48 +78,50 @@ def _object(folder: Path, tell: Tell) -> dict[str, Any] | None:
     try:
         value = json.loads(text, object_pairs_hook=once)
     except (ValueError, RecursionError) as error:
-        tell(Finding("unreadable_labels", FILE, str(error)[:200], detail=f"is not readable JSON ({str(error)[:200]})"))
+        on_finding(
+            Finding("unreadable_labels", FILE, str(error)[:200], detail=f"is not readable JSON ({str(error)[:200]})")
+        )
         return None
     if doubled:
         detail = f"has the key {doubled[0]!r} twice; the last one counts"
-        tell(Finding("duplicate_category", FILE, doubled[0], len(doubled), detail=detail))
+        on_finding(Finding("duplicate_category", FILE, doubled[0], len(doubled), detail=detail))
     if not isinstance(value, dict):
         detail = f"holds a JSON {type(value).__name__}; wanted an object"
-        tell(Finding("unreadable_labels", FILE, type(value).__name__, detail=detail))
+        on_finding(Finding("unreadable_labels", FILE, type(value).__name__, detail=detail))
         return None
     return value
 
 
-def _labels(top: Mapping[str, Any], key: str, ignore_key: str, tell: Tell) -> Labels:
+def _labels(top: Mapping[str, Any], key: str, ignore_key: str, on_finding: OnFinding) -> Labels:
     table = top[key]
     if not isinstance(table, dict):
         detail = f"has {key!r} that is a JSON {type(table).__name__}; wanted an object of names by id"
-        tell(Finding("broken_label", FILE, type(table).__name__, detail=detail))
+        on_finding(Finding("broken_label", FILE, type(table).__name__, detail=detail))
         table = {}
     ignore = top.get(ignore_key, top.get("ignore"))
     if ignore is not None and not (type(ignore) is int and 0 <= ignore <= MAX_ID + 1):
-        tell(
+        on_finding(
             Finding("broken_label", FILE, str(ignore)[:60], detail=f"says to ignore {str(ignore)[:60]}; wanted a value")
         )
         ignore = None
-    more = {what: _by_id(top.get(what, {}), what, tell) for what in ("rgb", "parents", "things")}
+    more = {what: _by_id(top.get(what, {}), what, on_finding) for what in ("rgb", "parents", "things")}
     rows = []
     for text, name in table.items():
         number = _number(text)
         if number is None:
             detail = f"has the id {text[:60]!r}; wanted a number from 0 to {MAX_ID}"
-            tell(Finding("broken_label", FILE, text[:60], detail=detail))
+            on_finding(Finding("broken_label", FILE, text[:60], detail=detail))
         elif number != ignore:  # a name for what is not labelled is no class
             row = {"id": number, "name": name, "color": more["rgb"].get(number)}
             rows.append({**row, "supercategory": more["parents"].get(number), "isthing": more["things"].get(number)})
-    categories = categories_of(rows, tell, file=FILE)
+    categories = categories_of(rows, on_finding, file=FILE)
     for number, rgb in more["rgb"].items():
         if any(c.id == number and c.rgb is None for c in categories):
             detail = f"has the colour {str(rgb)[:60]} for {number}; wanted three numbers from 0 to 255"
-            tell(Finding("broken_label", FILE, number, detail=detail))
+            on_finding(Finding("broken_label", FILE, number, detail=detail))
     splits = top.get("splits")
     if splits is not None and not (isinstance(splits, list) and all(isinstance(s, str) and s for s in splits)):
-        tell(Finding("broken_label", FILE, str(splits)[:60], detail="has splits that are no list of names"))
+        on_finding(Finding("broken_label", FILE, str(splits)[:60], detail="has splits that are no list of names"))
         splits = None
     return Labels(
         categories, ignore, colours_of(categories), None if splits is None else tuple(splits), key == "labels"
@@ -135,9 +137,9 @@ def colours_of(categories: Sequence[Category]) -> dict[Rgb, int]:
     return found
 
 
-def _by_id(table: Any, what: str, tell: Tell) -> dict[int, Any]:
+def _by_id(table: Any, what: str, on_finding: OnFinding) -> dict[int, Any]:
     if not isinstance(table, dict):
-        tell(Finding("broken_label", FILE, type(table).__name__, detail=f"has {what!r} that is no object by id"))
+        on_finding(Finding("broken_label", FILE, type(table).__name__, detail=f"has {what!r} that is no object by id"))
         return {}
     return {number: value for text, value in table.items() if (number := _number(text)) is not None}
 
@@ -146,17 +148,17 @@ def _number(text: str) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= MAX_ID else None
 
 
-def _listed(text: str, file: str, tell: Tell) -> Labels:
+def _listed(text: str, file: str, on_finding: OnFinding) -> Labels:
     lines = [line.strip() for line in text.rstrip().split("\n")]
     if len(lines) > MAX_ID:
         detail = f"has {len(lines)} lines; wanted a name a line, {MAX_ID} at most"
-        tell(Finding("unreadable_labels", file, len(lines), detail=detail))
+        on_finding(Finding("unreadable_labels", file, len(lines), detail=detail))
         lines = []
     if "\0" in text:
-        tell(Finding("unreadable_labels", file, detail="is no text"))
+        on_finding(Finding("unreadable_labels", file, detail="is no text"))
         lines = []
     rows = [{"id": i, "name": name} for i, name in enumerate(lines)]
-    return Labels(categories_of(rows, tell, file=file))
+    return Labels(categories_of(rows, on_finding, file=file))
 
 
 def write_labels(

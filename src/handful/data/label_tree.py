@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from handful.data.finding import Finding, Tell
+from handful.data.finding import Finding, OnFinding
 from handful.data.masks import checked_ids, from_colours, no_mask, open_values, same_size
 from handful.data.paths import Shelf, relative
 from handful.data.reading import upright_size
@@ -41,7 +41,7 @@ def split_of(name: str, splits: Sequence[str] | None = None) -> tuple[str | None
 def paired(
     photos: Iterable[str],
     masks: Shelf,
-    tell: Tell,
+    on_finding: OnFinding,
     *,
     key: Callable[[str], str] = stem,
     mask_key: Callable[[str], str | None] = stem,
@@ -57,7 +57,7 @@ def paired(
         own = mask_key(name) if name.lower().endswith(".png") else None
         if own is not None and by_key.setdefault(own, name) != name:
             file = relative(masks.folder / name, masks.root)
-            tell(Finding("orphan_label", file, by_key[own], detail=f"and {by_key[own]} are masks of one photo"))
+            on_finding(Finding("orphan_label", file, by_key[own], detail=f"and {by_key[own]} are masks of one photo"))
     keys = {photo: key(photo) for photo in photos}
     by_stem = by_key.keys() & set(keys.values())
     if len(by_key.keys() & set(photos)) > len(by_stem):
@@ -72,9 +72,9 @@ def paired(
             photo = spelled.get(own.casefold())
             if photo is not None and photo not in found:
                 found[photo] = by_key[own]
-                tell(Finding("wrong_case_name", file, photo, detail=f"is the mask of {photo}, spelled otherwise"))
+                on_finding(Finding("wrong_case_name", file, photo, detail=f"is the mask of {photo}, spelled otherwise"))
             else:
-                tell(Finding("missing_image", file, own, detail=f"is a mask, but there is no photo {own}"))
+                on_finding(Finding("missing_image", file, own, detail=f"is a mask, but there is no photo {own}"))
     return found
 
 
@@ -91,7 +91,7 @@ def header(path: Path) -> tuple[str, tuple[int, int]] | None:
 
 def decoder(
     categories: Sequence[Category],
-    tell: Tell,
+    on_finding: OnFinding,
     *,
     ignore: int | None = None,
     colours: Mapping[tuple[int, int, int], int] | None = None,
@@ -102,27 +102,29 @@ def decoder(
         if colours and (values.ndim == 3 or (header(path) or [""])[0] in COLOUR_MODES):
             if values.ndim == 2:  # all grey: open_values took the colours for ids
                 values = np.repeat(values[..., None], 3, axis=2)
-            return from_colours(values, colours, tell, file=file)
+            return from_colours(values, colours, on_finding, file=file)
         if values.ndim == 3:
             detail = "is a coloured mask; wanted ids, or colours named in labels.json"
-            tell(Finding("mask_not_ids", file, "RGB", detail=detail))
+            on_finding(Finding("mask_not_ids", file, "RGB", detail=detail))
             return None
-        return checked_ids(values, categories, tell, file=file, ignore=ignore)
+        return checked_ids(values, categories, on_finding, file=file, ignore=ignore)
 
     return decode
 
 
-def translator(table: Mapping[int, int], tell: Tell) -> Decode:
+def translator(table: Mapping[int, int], on_finding: OnFinding) -> Decode:
     """What turns stored values into ids by a table (255: ignore); a value outside it is told and then ignored."""
     classes = [Category(i, str(i)) for i in table]
 
     def decode(values: np.ndarray, path: Path, file: str) -> Mask | None:
         if values.ndim == 3:
-            tell(Finding("mask_not_ids", file, "RGB", detail=f"is a coloured mask; wanted the values {list(table)}"))
+            on_finding(
+                Finding("mask_not_ids", file, "RGB", detail=f"is a coloured mask; wanted the values {list(table)}")
+            )
             return None
         wanted = np.isin(values, list(table))
         if not wanted.all():
-            checked_ids(np.where(wanted, next(iter(table)), values), classes, tell, file=file)
+            checked_ids(np.where(wanted, next(iter(table)), values), classes, on_finding, file=file)
         # 255 may be a class here, so that only the table can say what is known
         lookup = np.full(max(256, int(values.max()) + 1), 255, dtype=np.uint8)
         for value, number in table.items():
@@ -132,12 +134,12 @@ def translator(table: Mapping[int, int], tell: Tell) -> Decode:
     return decode
 
 
-def mask_reader(path: Path, photo: Path, root: Path, decode: Decode, tell: Tell) -> Callable[[], Mask]:
+def mask_reader(path: Path, photo: Path, root: Path, decode: Decode, on_finding: OnFinding) -> Callable[[], Mask]:
     """A call that reads one mask; what is wrong with it, or with its size, is told. Raises DataError if unusable."""
     file = relative(path, root)
 
     def read() -> Mask:
-        values = open_values(path, root, tell)
+        values = open_values(path, root, on_finding)
         mask = None if values is None else decode(values, path, file)
         if mask is None:
             raise no_mask(path)
@@ -145,19 +147,19 @@ def mask_reader(path: Path, photo: Path, root: Path, decode: Decode, tell: Tell)
         height, width = mask.ids.shape
         if said is not None and (width, height) != said[1]:
             upright = upright_size(photo, root, lambda finding: None)  # as stored is fine, as EXIF turns it too
-            if not same_size(mask, upright or said[1], tell, file=file):
+            if not same_size(mask, upright or said[1], on_finding, file=file):
                 raise no_mask(path)
         return mask
 
     return read
 
 
-def with_mask(sample: Sample, masks: Shelf, name: str | None, decode: Decode, tell: Tell) -> Sample:
+def with_mask(sample: Sample, masks: Shelf, name: str | None, decode: Decode, on_finding: OnFinding) -> Sample:
     """The sample with its mask, if it has one that lies in the data set's folder."""
-    if name is None or not masks.inside(name, tell):
+    if name is None or not masks.inside(name, on_finding):
         return sample
     path = masks.folder / name
-    read = mask_reader(path, sample.path, masks.root, decode, tell)
+    read = mask_reader(path, sample.path, masks.root, decode, on_finding)
     return replace(sample, mask=read, mask_path=path)
 
 

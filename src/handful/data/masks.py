@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from handful.data.finding import Finding, Tell
+from handful.data.finding import Finding, OnFinding
 from handful.data.paths import relative
 from handful.errors import DataError
 from handful.pick import need
@@ -20,7 +20,7 @@ MAX_PIXELS = 89_478_485  # Pillow's own limit for a photo
 MANY = 64  # values or colours of no class: beyond this they are told as one
 
 
-def open_values(path: Path, root: Path, tell: Tell) -> np.ndarray | None:
+def open_values(path: Path, root: Path, on_finding: OnFinding) -> np.ndarray | None:
     """The values of a mask file as they are stored, or None after telling why not.
 
     (h, w) uint8 or uint16 for index, grey and palette files, (h, w, 3) uint8 for coloured ones.
@@ -29,13 +29,14 @@ def open_values(path: Path, root: Path, tell: Tell) -> np.ndarray | None:
     file = relative(path, root)
     try:
         if path.stat().st_size == 0:
-            tell(Finding("empty_file", file, 0, detail="is a mask of zero bytes"))
+            on_finding(Finding("empty_file", file, 0, detail="is a mask of zero bytes"))
             return None
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with PIL_Image.open(path) as opened:
                 if opened.width * opened.height > MAX_PIXELS:
-                    tell(Finding("image_bomb", file, [opened.width, opened.height], detail="is a mask with more than "
+                    on_finding(Finding("image_bomb", file, [opened.width, opened.height], detail="is a mask with more "
+                                                                                                 "than "
                                  "89 megapixels"))  # fmt: skip
                     return None
                 opened.load()
@@ -50,20 +51,22 @@ def open_values(path: Path, root: Path, tell: Tell) -> np.ndarray | None:
                     wide = np.asarray(opened)
                     if wide.min() < 0 or wide.max() > 65535:
                         value = int(wide.max() if wide.max() > 65535 else wide.min())
-                        tell(Finding("label_outside_map", file, value, int(((wide < 0) | (wide > 65535)).sum()),
+                        on_finding(Finding("label_outside_map", file, value, int(((wide < 0) | (wide > 65535)).sum()),
                                      detail=f"holds {value}, which no class can have"))  # fmt: skip
                         wide = np.where((wide < 0) | (wide > 65535), 65535, wide)
                     values = wide.astype(np.uint16)
                 else:
-                    tell(Finding("mask_not_ids", file, mode, detail=f"is a mask of mode {mode}; wanted label ids"))
+                    on_finding(
+                        Finding("mask_not_ids", file, mode, detail=f"is a mask of mode {mode}; wanted label ids")
+                    )
                     return None
     except FileNotFoundError:
-        tell(Finding("missing_mask", file, detail="is not there"))
+        on_finding(Finding("missing_mask", file, detail="is not there"))
         return None
     except DataError:  # what tell raised
         raise
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and more
-        tell(Finding("unreadable_mask", file, str(error)[:200], detail=f"cannot be read as a mask ({error})"))
+        on_finding(Finding("unreadable_mask", file, str(error)[:200], detail=f"cannot be read as a mask ({error})"))
         return None
     if values.ndim == 3 and (values[..., 0] == values[..., 1]).all() and (values[..., 0] == values[..., 2]).all():
         values = np.ascontiguousarray(values[..., 0])  # grey saved as colour: the ids are all there
@@ -71,7 +74,7 @@ def open_values(path: Path, root: Path, tell: Tell) -> np.ndarray | None:
 
 
 def checked_ids(
-    values: np.ndarray, categories: Sequence[Category], tell: Tell, *, file: str, ignore: int | None = None
+    values: np.ndarray, categories: Sequence[Category], on_finding: OnFinding, *, file: str, ignore: int | None = None
 ) -> Mask:
     """Stored values as a Mask: `ignore` becomes the largest value; one that is no class is told and then ignored."""
     known = {c.id for c in categories}
@@ -84,11 +87,11 @@ def checked_ids(
     if len(bad) > MANY:  # no labels at all: depth, or grey levels
         count = int(counts[bad].sum())
         detail = f"holds {len(bad)} values that are no class, {bad[0]} to {bad[-1]}, in {count} pixels; {text}"
-        tell(Finding("label_outside_map", file, bad[:20], count, detail=detail))
+        on_finding(Finding("label_outside_map", file, bad[:20], count, detail=detail))
     for value in bad if len(bad) <= MANY else ():
         count = int(counts[value])
         detail = f"holds the value {value} in {count} pixels; {text}"
-        tell(Finding("label_outside_map", file, value, count, detail=detail))
+        on_finding(Finding("label_outside_map", file, value, count, detail=detail))
     table = np.arange(len(counts)).clip(max=top).astype(np.uint16 if wide else np.uint8)
     table[bad] = top
     if ignore is not None and ignore not in known and ignore < len(table):
@@ -121,7 +124,7 @@ def _ranges(ids: Sequence[int]) -> str:
 
 
 def from_colours(
-    values: np.ndarray, colours: Mapping[tuple[int, int, int], int], tell: Tell, *, file: str
+    values: np.ndarray, colours: Mapping[tuple[int, int, int], int], on_finding: OnFinding, *, file: str
 ) -> Mask | None:
     """A coloured mask as a Mask: each of `colours` has its id; a colour that is no class is told and then ignored."""
     code = values.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], dtype=np.uint32)
@@ -131,12 +134,12 @@ def from_colours(
     unknown = [(c, n) for c, n, known in zip(found.tolist(), counts.tolist(), ids, strict=True) if known is None]
     if len(unknown) > MANY or (unknown and len(unknown) == len(ids)):
         detail = f"holds {len(unknown)} colours that name no class, so it is no mask of these classes"
-        tell(Finding("mask_not_ids", file, len(unknown), sum(n for _, n in unknown), detail=detail))
+        on_finding(Finding("mask_not_ids", file, len(unknown), sum(n for _, n in unknown), detail=detail))
         return None
-    for colour, count in unknown:
-        rgb = [colour >> 16, colour >> 8 & 255, colour & 255]
+    for color, count in unknown:
+        rgb = [color >> 16, color >> 8 & 255, color & 255]
         detail = f"holds the colour {rgb} in {count} pixels, which is no class"
-        tell(Finding("label_outside_map", file, rgb, count, detail=detail))
+        on_finding(Finding("label_outside_map", file, rgb, count, detail=detail))
     wide = max([*colours.values(), 0]) >= 255
     top = 65535 if wide else 255
     lookup = np.array([top if i is None else i for i in ids], dtype=np.uint16 if wide else np.uint8)
@@ -180,13 +183,13 @@ def write_ids(path: Path, ids: np.ndarray, categories: Sequence[Category] = ()) 
     png_of(ids, categories).save(path, format="PNG")
 
 
-def same_size(mask: Mask, size_wh: tuple[int, int], tell: Tell, *, file: str) -> bool:
+def same_size(mask: Mask, size_wh: tuple[int, int], on_finding: OnFinding, *, file: str) -> bool:
     """Whether a mask has its photo's size; tells when it does not."""
     height, width = mask.ids.shape
     if (width, height) == size_wh:
         return True
     detail = f"is {width}x{height} px, its photo {size_wh[0]}x{size_wh[1]}"
-    tell(Finding("mask_size_mismatch", file, [width, height], detail=detail))
+    on_finding(Finding("mask_size_mismatch", file, [width, height], detail=detail))
     return False
 
 

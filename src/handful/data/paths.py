@@ -7,9 +7,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from handful.data.finding import Finding, Tell
-from handful.data.images import HEIC_SUFFIXES, SUFFIXES
+from handful.data.finding import Finding, OnFinding
 from handful.errors import DataError
+from handful.image import HEIC_SUFFIXES, SUFFIXES
 
 LEFTOVER_SUFFIXES = (".part", ".partial", ".crdownload", ".tmp", ".download", ".filepart", ".swp", "~")
 _DRIVE = re.compile(r"^[A-Za-z]:")
@@ -82,27 +82,29 @@ class Shelf:
         self.others = [name for name in listed if name not in self.photos]
         self._spelling: dict[str, str] | None = None
 
-    def find(self, name: object, tell: Tell, *, file: str) -> str | None:
+    def find(self, name: object, on_finding: OnFinding, *, file: str) -> str | None:
         """The photo's own name, or None after telling why it cannot be used. file: which labels name it."""
         safe = safe_name(name)
         if safe is None:
-            tell(Finding("unsafe_path", file, str(name)[:200], detail=f"names the photo {str(name)[:200]!r}"))
+            on_finding(Finding("unsafe_path", file, str(name)[:200], detail=f"names the photo {str(name)[:200]!r}"))
             return None
         if safe not in self.photos:
             other = self._other_spelling(safe)
             if other is None:
-                tell(Finding("missing_image", file, safe, detail=f"{safe} is not in {self.folder}"))
+                on_finding(Finding("missing_image", file, safe, detail=f"{safe} is not in {self.folder}"))
                 return None
-            tell(Finding("wrong_case_name", file, safe, detail=f"says {safe}, the file is {other}"))
+            on_finding(Finding("wrong_case_name", file, safe, detail=f"says {safe}, the file is {other}"))
             safe = other
-        return safe if self.inside(safe, tell) else None
+        return safe if self.inside(safe, on_finding) else None
 
-    def inside(self, name: str, tell: Tell) -> bool:
+    def inside(self, name: str, on_finding: OnFinding) -> bool:
         """Whether the photo, links followed, lies in the data set's folder; tells when it does not."""
         path = os.path.join(self.folder, name)
         if os.path.islink(path) and not os.path.realpath(path).startswith(self._real):
             where = os.path.realpath(path)
-            tell(Finding("symlink_outside", relative(Path(path), self.root), where, detail=f"is a link to {where}"))
+            on_finding(
+                Finding("symlink_outside", relative(Path(path), self.root), where, detail=f"is a link to {where}")
+            )
             return False
         return True
 

@@ -9,7 +9,7 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-from handful.data.finding import Finding, Tell
+from handful.data.finding import Finding, OnFinding
 from handful.data.masks import MAX_PIXELS
 from handful.data.paths import relative
 from handful.errors import DataError
@@ -19,46 +19,50 @@ MOST_BYTES = 1 << 25  # a label file of one photo, or a list of photos, is never
 FEW = 20  # findings of one kind in one file that are told one by one
 
 
-def label_bytes(path: Path, root: Path, tell: Tell, *, most: int = MOST_BYTES, empty: bool = False) -> bytes | None:
+def label_bytes(
+    path: Path, root: Path, on_finding: OnFinding, *, most: int = MOST_BYTES, empty: bool = False
+) -> bytes | None:
     """The bytes of a small label file, or None after telling why not. empty: a file of zero bytes says something."""
     file = relative(path, root)
     try:
         about = os.stat(path)
         if not stat.S_ISREG(about.st_mode):  # a pipe would wait for ever
-            tell(Finding("unreadable_labels", file, detail="is no ordinary file"))
+            on_finding(Finding("unreadable_labels", file, detail="is no ordinary file"))
             return None
         if about.st_size > most:
             detail = f"has {about.st_size} bytes; label files over {most >> 20} MB are not read"
-            tell(Finding("unreadable_labels", file, about.st_size, detail=detail))
+            on_finding(Finding("unreadable_labels", file, about.st_size, detail=detail))
             return None
         data = path.read_bytes()
     except (OSError, ValueError) as error:
-        tell(Finding("unreadable_labels", file, detail=f"cannot be read ({getattr(error, 'strerror', error)})"))
+        on_finding(Finding("unreadable_labels", file, detail=f"cannot be read ({getattr(error, 'strerror', error)})"))
         return None
     if not data and not empty:
-        tell(Finding("empty_file", file, 0, detail="is a label file of zero bytes"))
+        on_finding(Finding("empty_file", file, 0, detail="is a label file of zero bytes"))
         return None
     return data
 
 
-def label_text(path: Path, root: Path, tell: Tell, *, most: int = MOST_BYTES, empty: bool = True) -> str | None:
+def label_text(
+    path: Path, root: Path, on_finding: OnFinding, *, most: int = MOST_BYTES, empty: bool = True
+) -> str | None:
     """The UTF-8 text of a small label file, or None after telling why not."""
-    data = label_bytes(path, root, tell, most=most, empty=empty)
+    data = label_bytes(path, root, on_finding, most=most, empty=empty)
     if data is None:
         return None
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         detail = f"is no UTF-8 text (byte {data[error.start]:#04x} at {error.start})"
-        tell(Finding("unreadable_labels", relative(path, root), error.start, detail=detail))
+        on_finding(Finding("unreadable_labels", relative(path, root), error.start, detail=detail))
         return None
 
 
 class Few:
     """A tell that passes on the first findings of each kind and counts the rest: a broken file can hold a million."""
 
-    def __init__(self, tell: Tell, most: int = FEW) -> None:
-        self._tell, self._most = tell, most
+    def __init__(self, on_finding: OnFinding, most: int = FEW) -> None:
+        self._tell, self._most = on_finding, most
         self._counts: Counter[str] = Counter()
         self._last: dict[str, Finding] = {}
 
@@ -78,13 +82,13 @@ class Few:
             self._tell(replace(finding, count=rest, detail=detail))
 
 
-def upright_size(path: Path, root: Path, tell: Tell) -> tuple[int, int] | None:
+def upright_size(path: Path, root: Path, on_finding: OnFinding) -> tuple[int, int] | None:
     """(width, height) in px of a photo as EXIF turns it, from its header; None after telling why it has none."""
     PIL_Image = need("PIL.Image", "data")
     file = relative(path, root)
     try:
         if os.path.getsize(path) == 0:
-            tell(Finding("empty_file", file, 0, detail="is a photo of zero bytes"))
+            on_finding(Finding("empty_file", file, 0, detail="is a photo of zero bytes"))
             return None
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -92,19 +96,19 @@ def upright_size(path: Path, root: Path, tell: Tell) -> tuple[int, int] | None:
                 width, height = opened.size
                 if width * height > MAX_PIXELS:
                     detail = f"is {width}x{height} px, more than is safe to open"
-                    tell(Finding("image_bomb", file, [width, height], detail=detail))
+                    on_finding(Finding("image_bomb", file, [width, height], detail=detail))
                     return None
                 tag = _orientation(opened, path)
     except DataError:  # what tell raised
         raise
     except PIL_Image.DecompressionBombError:
-        tell(Finding("image_bomb", file, detail="has more pixels than is safe to open"))
+        on_finding(Finding("image_bomb", file, detail="has more pixels than is safe to open"))
         return None
     except Exception as error:  # Pillow's openers raise OSError, SyntaxError, ValueError, struct.error and more
-        tell(Finding("unreadable_image", file, str(error)[:200], detail=f"cannot be read as a photo ({error})"))
+        on_finding(Finding("unreadable_image", file, str(error)[:200], detail=f"cannot be read as a photo ({error})"))
         return None
     if min(width, height) < 1:
-        tell(Finding("unreadable_image", file, [width, height], detail=f"is {width}x{height} px"))
+        on_finding(Finding("unreadable_image", file, [width, height], detail=f"is {width}x{height} px"))
         return None
     return (height, width) if tag in (5, 6, 7, 8) else (width, height)
 

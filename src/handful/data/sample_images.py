@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
-from handful.data.images import read_photo
 from handful.errors import DataError, MissingPackage
+from handful.image import read_image
 from handful.types import Image
 
 # name -> (package that carries it, file inside it); what is in the picture is its name
@@ -35,7 +35,7 @@ def sample_photo(name: str) -> Image:
     path = Path(spec.origin).parent / file
     if not path.exists():
         raise DataError(f"{path} is missing from {package}; reinstall it, or give photos of your own")
-    return read_photo(path)
+    return read_image(path)
 
 
 def sample_photos() -> list[Image]:

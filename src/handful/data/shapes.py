@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from handful.data.finding import Finding, Tell
+from handful.data.finding import Finding, OnFinding
 from handful.data.masks import MAX_PIXELS
 from handful.pick import need
 from handful.types import Object, Rle
@@ -19,7 +19,7 @@ MAX_LENGTH_PX = 2_000_000  # so is a longer one: pycocotools takes memory for ea
 
 
 def checked_box(
-    xyxy: Sequence[float], size_wh: tuple[int, int] | None, tell: Tell, *, file: str, what: str
+    xyxy: Sequence[float], size_wh: tuple[int, int] | None, on_finding: OnFinding, *, file: str, what: str
 ) -> tuple[float, float, float, float] | None:
     """The box (left, top, right, bottom in px), cut at the photo's edge, or None after telling what is wrong."""
     left, top, right, bottom = xyxy
@@ -27,23 +27,25 @@ def checked_box(
         return float(left), float(top), float(right), float(bottom)
     value = [_plain(v) for v in xyxy]
     if not all(map(math.isfinite, xyxy)):
-        tell(Finding("not_finite", file, value, detail=f"{what} has the box {value}"))
+        on_finding(Finding("not_finite", file, value, detail=f"{what} has the box {value}"))
         return None
     if right < left or bottom < top:
-        tell(Finding("box_negative", file, value, detail=f"{what} is {right - left:g} x {bottom - top:g} px"))
+        on_finding(Finding("box_negative", file, value, detail=f"{what} is {right - left:g} x {bottom - top:g} px"))
         return None
     if right == left or bottom == top:
-        tell(Finding("box_no_area", file, value, detail=f"{what} is {right - left:g} x {bottom - top:g} px"))
+        on_finding(Finding("box_no_area", file, value, detail=f"{what} is {right - left:g} x {bottom - top:g} px"))
         return None
     if size_wh is None:
         return float(left), float(top), float(right), float(bottom)
     width, height = size_wh
     over = max(-left, -top, right - width, bottom - height)
     if over > OUTSIDE_PX:
-        tell(Finding("box_outside", file, value, detail=f"{what} leaves the {width}x{height} photo by {over:g} px"))
+        on_finding(
+            Finding("box_outside", file, value, detail=f"{what} leaves the {width}x{height} photo by {over:g} px")
+        )
     cut = max(0.0, left), max(0.0, top), min(float(width), right), min(float(height), bottom)
     if over <= OUTSIDE_PX and (cut[2] <= cut[0] or cut[3] <= cut[1]):
-        tell(Finding("box_no_area", file, value, detail=f"{what} has no area inside the photo"))
+        on_finding(Finding("box_no_area", file, value, detail=f"{what} has no area inside the photo"))
         return None
     if over <= OUTSIDE_PX:  # within rounding: kept as it was drawn, so that nothing is changed in silence
         return float(left), float(top), float(right), float(bottom)
@@ -54,7 +56,7 @@ def _plain(value: float) -> float | str:
     return value if math.isfinite(value) else str(value)
 
 
-def checked_polygon(flat: Any, tell: Tell, *, file: str, what: str) -> np.ndarray | None:
+def checked_polygon(flat: Any, on_finding: OnFinding, *, file: str, what: str) -> np.ndarray | None:
     """[x1, y1, x2, y2, ...] as (n, 2) float64 px, or None after telling what is wrong."""
     try:
         points = np.asarray(flat, dtype=np.float64)
@@ -62,27 +64,27 @@ def checked_polygon(flat: Any, tell: Tell, *, file: str, what: str) -> np.ndarra
         points = np.empty(0)
     if points.ndim != 1 or points.size < 6 or points.size % 2 or points.size > 2 * MAX_POINTS:
         detail = f"{what} has an outline of {points.size} numbers; wanted an even count of 6 or more"
-        tell(Finding("broken_polygon", file, int(points.size), detail=detail))
+        on_finding(Finding("broken_polygon", file, int(points.size), detail=detail))
         return None
     if not math.isfinite(points.sum()) and not np.isfinite(points).all():  # the sum alone is half the time
-        tell(Finding("not_finite", file, "NaN or infinity", detail=f"{what} has an outline with NaN or infinity"))
+        on_finding(Finding("not_finite", file, "NaN or infinity", detail=f"{what} has an outline with NaN or infinity"))
         return None
     points = points.reshape(-1, 2)
     with np.errstate(over="ignore", invalid="ignore"):
         length = float(np.abs(points - np.roll(points, 1, axis=0)).sum())
     if not length <= MAX_LENGTH_PX or np.abs(points).max() > MAX_LENGTH_PX:
-        tell(Finding("broken_polygon", file, str(length), detail=f"{what} has an outline of {length:g} px"))
+        on_finding(Finding("broken_polygon", file, str(length), detail=f"{what} has an outline of {length:g} px"))
         return None
     return points
 
 
 def checked_rle(
-    value: Mapping[str, Any], size_wh: tuple[int, int] | None, tell: Tell, *, file: str, what: str
+    value: Mapping[str, Any], size_wh: tuple[int, int] | None, on_finding: OnFinding, *, file: str, what: str
 ) -> Rle | None:
     """{"size": [h, w], "counts": [...] or "..."} as Rle, or None after telling what is wrong."""
 
     def broken(why: str) -> Rle | None:
-        tell(Finding("broken_rle", file, why, detail=f"{what}: {why}"))
+        on_finding(Finding("broken_rle", file, why, detail=f"{what}: {why}"))
         return None
 
     size, counts = value.get("size"), value.get("counts")

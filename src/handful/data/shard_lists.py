@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from handful.data.finding import Finding, Tell, stop
+from handful.data.finding import Finding, OnFinding, stop
 from handful.data.reading import label_text
 
 MOST_BYTES = 1 << 29
@@ -15,36 +15,38 @@ MOST_BYTES = 1 << 29
 class Once:
     """A tell that says the same thing of the same file once, however often the samples are gone through."""
 
-    def __init__(self, tell: Tell) -> None:
-        self.tell, self.said = tell, set[tuple[str, str]]()
+    def __init__(self, on_finding: OnFinding) -> None:
+        self.on_finding, self.said = on_finding, set[tuple[str, str]]()
 
     def __call__(self, finding: Finding) -> None:
         """Pass a finding on, unless it was."""
-        if (finding.code, finding.file) not in self.said or self.tell is stop:
+        if (finding.code, finding.file) not in self.said or self.on_finding is stop:
             self.said.add((finding.code, finding.file))
-            self.tell(finding)
+            self.on_finding(finding)
 
 
-def absent(plan: Path, there: int, tell: Tell) -> None:
+def absent(plan: Path, there: int, on_finding: OnFinding) -> None:
     """Tell shards that dream.json plans and that are not there: a run that was never finished."""
     if not plan.is_file():
         return
-    planned = json_object(plan, plan.parent, tell).get("shards")
+    planned = json_object(plan, plan.parent, on_finding).get("shards")
     missing = planned - there if isinstance(planned, int) else 0
     if missing > 0:
         detail = f"plans {planned} shards, {there} are there; go on with `handful dream --resume`"
-        tell(Finding("missing_image", plan.name, missing, missing, detail[:300]))
+        on_finding(Finding("missing_image", plan.name, missing, missing, detail[:300]))
 
 
-def json_object(path: Path, root: Path, tell: Tell) -> dict[str, Any]:
+def json_object(path: Path, root: Path, on_finding: OnFinding) -> dict[str, Any]:
     """A JSON object from a file; empty after telling why not."""
-    text = label_text(path, root, tell, most=MOST_BYTES, empty=False)
+    text = label_text(path, root, on_finding, most=MOST_BYTES, empty=False)
     if text is None:
         return {}
     try:
         return parsed(text)
     except ValueError as error:
-        tell(Finding("unreadable_labels", path.name, str(error)[:200], detail=f"is not usable JSON ({error})"[:300]))
+        on_finding(
+            Finding("unreadable_labels", path.name, str(error)[:200], detail=f"is not usable JSON ({error})"[:300])
+        )
         return {}
 
 
@@ -64,22 +66,24 @@ def parsed(text: str) -> dict[str, Any]:
     return value
 
 
-def listed(folder: Path, shard: str, tell: Tell) -> dict[str, Any]:
+def listed(folder: Path, shard: str, on_finding: OnFinding) -> dict[str, Any]:
     """{"hashes": {key: {kind: sha256}} or None, "top": largest object id} from a shard's own list."""
     path = (folder / shard).with_suffix(".json")
     if not path.is_file():
-        tell(Finding("missing_image", shard, detail=f"has no {path.name} beside it, so it is not known to be whole"))
+        on_finding(
+            Finding("missing_image", shard, detail=f"has no {path.name} beside it, so it is not known to be whole")
+        )
         return {"hashes": None, "top": 0}
-    held = json_object(path, folder, tell)
+    held = json_object(path, folder, on_finding)
     rows, top = held.get("frames"), held.get("top", 0)
     hashes: dict[str, dict[str, str]] | None = {}
     for row in rows if isinstance(rows, list) else ():
         if isinstance(row, dict) and isinstance(row.get("key"), str):
             hashes[row["key"]] = {k: v for k, v in row.items() if k != "key" and isinstance(v, str)}  # type: ignore[index]
         elif hashes is not None:
-            tell(Finding("broken_label", path.name, str(row)[:60], detail="has a frame without a key"))
+            on_finding(Finding("broken_label", path.name, str(row)[:60], detail="has a frame without a key"))
     if not isinstance(rows, list):
         if held:
-            tell(Finding("broken_label", path.name, detail="has no list of frames"))
+            on_finding(Finding("broken_label", path.name, detail="has no list of frames"))
         hashes = None
     return {"hashes": hashes, "top": top if type(top) is int and 0 <= top < 65535 else 0}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from handful.data.finding import Finding, Tell
+from handful.data.finding import Finding, OnFinding
 from handful.data.reading import Few
 from handful.errors import DataError
 from handful.types import Category
@@ -48,10 +48,10 @@ def map_text(classes: Classes) -> str:
     return "\n".join(["# label:color_rgb:parts:actions", *lines]) + "\n"
 
 
-def map_classes(text: str, tell: Tell, *, file: str) -> list[tuple[str, tuple[int, int, int] | None]]:
+def map_classes(text: str, on_finding: OnFinding, *, file: str) -> list[tuple[str, tuple[int, int, int] | None]]:
     """The classes of a labelmap.txt with their colours, in order; broken lines and doubles are told."""
     found: dict[str, tuple[int, int, int] | None] = {}
-    few = Few(tell)
+    few = Few(on_finding)
     for number, line in enumerate(text.split("\n"), 1):
         line = line.rstrip("\r")
         match = _MAP_LINE.fullmatch(line)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from handful.data.finding import Finding, Tell
+from handful.data.finding import Finding, OnFinding
 from handful.data.paths import Shelf, relative, walk
 from handful.data.reading import Few, label_bytes, label_text
 from handful.data.voc_rows import annotation
@@ -106,7 +106,7 @@ def parts_in(base: Path, root: Path) -> Iterator[Part]:
                 yield Part(shelf, shelf, split=name)
 
 
-def fill(part: Part, root: Path, tell: Tell) -> None:
+def fill(part: Part, root: Path, on_finding: OnFinding) -> None:
     """Find out which photo, XML file, split and maps belong together; what does not is told."""
     photo_of: dict[str, str] = {}
     for name in sorted(part.photos.photos):
@@ -114,7 +114,7 @@ def fill(part: Part, root: Path, tell: Tell) -> None:
         if other != name:
             file = relative(part.photos.folder / name, root)
             detail = f"and {other} would share one XML file; only {other} is read"
-            tell(Finding("duplicate_image", file, other, detail=detail))
+            on_finding(Finding("duplicate_image", file, other, detail=detail))
     xml_of: dict[str, str] = {}
     others = []
     for name in part.labels.others:
@@ -123,11 +123,11 @@ def fill(part: Part, root: Path, tell: Tell) -> None:
             if photo is None:
                 others.append(name)
             elif xml_of.setdefault(photo, name) != name:
-                _twice(part, name, xml_of[photo], photo, root, tell)
+                _twice(part, name, xml_of[photo], photo, root, on_finding)
     for name in others:
-        photo = _photo_named(part, name, photo_of, root, tell)
+        photo = _photo_named(part, name, photo_of, root, on_finding)
         if photo is not None and xml_of.setdefault(photo, name) != name:
-            _twice(part, name, xml_of[photo], photo, root, tell)
+            _twice(part, name, xml_of[photo], photo, root, on_finding)
         elif photo is not None:
             photo_of[stem_of(name)] = photo
     splits: dict[str, str | None] = {}
@@ -137,35 +137,35 @@ def fill(part: Part, root: Path, tell: Tell) -> None:
             part.maps[kind] = {stem_of(n): n for n in walk(at) if n.lower().endswith(".png")} if at.is_dir() else {}
         for stem in sorted(part.maps[CLASS_MAPS].keys() - photo_of.keys()):
             file = relative(part.base / CLASS_MAPS / part.maps[CLASS_MAPS][stem], root)
-            tell(Finding("missing_image", file, stem, detail=f"is a mask of {stem}, of which there is no photo"))
+            on_finding(Finding("missing_image", file, stem, detail=f"is a mask of {stem}, of which there is no photo"))
         for kind in ("Main", "Segmentation"):  # Main decides; Segmentation lists the photos that have masks
-            for stem, split in _listed(part, part.base / "ImageSets" / kind, photo_of, root, tell):
+            for stem, split in _listed(part, part.base / "ImageSets" / kind, photo_of, root, on_finding):
                 splits.setdefault(photo_of[stem], split)
     order = sorted(splits, key=lambda photo: splits[photo] or "")  # stable: within a split as listed
     rest = sorted(set(photo_of.values()) - splits.keys())
     part.rows = [(photo, xml_of.get(photo), splits.get(photo, part.split)) for photo in (*order, *rest)]
 
 
-def _twice(part: Part, name: str, first: str, photo: str, root: Path, tell: Tell) -> None:
+def _twice(part: Part, name: str, first: str, photo: str, root: Path, on_finding: OnFinding) -> None:
     file = relative(part.labels.folder / name, root)
-    tell(Finding("duplicate_image", file, photo, detail=f"and {first} both label {photo}; only {first} is read"))
+    on_finding(Finding("duplicate_image", file, photo, detail=f"and {first} both label {photo}; only {first} is read"))
 
 
-def _photo_named(part: Part, xml: str, photo_of: Mapping[str, str], root: Path, tell: Tell) -> str | None:
+def _photo_named(part: Part, xml: str, photo_of: Mapping[str, str], root: Path, on_finding: OnFinding) -> str | None:
     """The photo that an XML file of another name means."""
-    if not part.labels.inside(xml, tell):
+    if not part.labels.inside(xml, on_finding):
         return None
     file = relative(part.labels.folder / xml, root)
-    data = label_bytes(part.labels.folder / xml, root, tell)
-    said = None if data is None else annotation(data, tell, file=file)
+    data = label_bytes(part.labels.folder / xml, root, on_finding)
+    said = None if data is None else annotation(data, on_finding, file=file)
     if said is None:
         return None
     name = str(PurePosixPath(xml).parent / (said.filename or f"{stem_of(PurePosixPath(xml).name)}.jpg"))
-    return photo_of.get(stem_of(name)) or part.photos.find(name, tell, file=file)
+    return photo_of.get(stem_of(name)) or part.photos.find(name, on_finding, file=file)
 
 
 def _listed(
-    part: Part, folder: Path, photo_of: Mapping[str, str], root: Path, tell: Tell
+    part: Part, folder: Path, photo_of: Mapping[str, str], root: Path, on_finding: OnFinding
 ) -> Iterator[tuple[str, str | None]]:
     """(stem, split) of every photo that the lists of ImageSets/Main or /Segmentation name, each once."""
     if not folder.is_dir():
@@ -173,12 +173,12 @@ def _listed(
     paths = {name[:-4]: folder / name for name in walk(folder) if name.endswith(".txt")}
     lists: dict[str, list[str]] = {}
     for split, path in paths.items():
-        text = label_text(path, root, tell)
+        text = label_text(path, root, on_finding)
         lines = [line.rstrip("\r") for line in (text or "").split("\n") if line.strip()]
         # Main also has a list a class, cat_train.txt, whose lines end in -1, 0 or 1
         per_class = any(split.endswith(f"_{other}") for other in paths)
         if not (per_class and all(line.split()[-1] in ("-1", "0", "1") and line not in photo_of for line in lines)):
-            lists[split] = _stems(lines, photo_of, relative(path, root), tell)
+            lists[split] = _stems(lines, photo_of, relative(path, root), on_finding)
     if {"train", "val"} <= lists.keys():
         lists.pop("trainval", None)
     alone = list(lists) == ["default"]  # CVAT's name for no split
@@ -188,18 +188,20 @@ def _listed(
             other = first.setdefault(stem, split)
             if other != split and split in SPLITS:
                 photo = relative(part.photos.folder / photo_of[stem], root)
-                tell(Finding("same_photo_across_splits", photo, [photo], detail=f"is listed in {other} and {split}"))
+                on_finding(
+                    Finding("same_photo_across_splits", photo, [photo], detail=f"is listed in {other} and {split}")
+                )
     for split, stems in lists.items():
         for stem in stems:
             if first[stem] == split:
                 yield stem, None if alone else split
 
 
-def _stems(lines: Iterable[str], photo_of: Mapping[str, str], file: str, tell: Tell) -> list[str]:
+def _stems(lines: Iterable[str], photo_of: Mapping[str, str], file: str, on_finding: OnFinding) -> list[str]:
     """The photos that a list names, each once; what is wrong with the others is told."""
     found: dict[str, None] = {}
     folded: dict[str, str] = {}
-    few = Few(tell)
+    few = Few(on_finding)
     for line in lines:
         stem, text = _stem_in(line, photo_of), line.strip()[:200]
         if stem is None:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from handful.data.finding import Finding, Tell
+from handful.data.finding import Finding, OnFinding
 from handful.data.label_tree import segments
 from handful.data.masks import checked_ids, from_colours, open_values, same_size, voc_palette
 from handful.data.paths import relative
@@ -42,20 +42,20 @@ def colours_of(categories: Sequence[Category]) -> dict[tuple[int, int, int], int
     return found
 
 
-def class_map(path: Path, root: Path, categories: Sequence[Category], tell: Tell) -> Mask | None:
+def class_map(path: Path, root: Path, categories: Sequence[Category], on_finding: OnFinding) -> Mask | None:
     """The class of each pixel; None after telling why not."""
-    values = open_values(path, root, tell)
+    values = open_values(path, root, on_finding)
     if values is None:
         return None
     file = relative(path, root)
     colours = colours_of(categories)
     if values.ndim == 2 and not _painted_grey(values, categories, colours):
-        return checked_ids(values, categories, tell, file=file, ignore=255 if values.dtype == np.uint8 else None)
+        return checked_ids(values, categories, on_finding, file=file, ignore=255 if values.dtype == np.uint8 else None)
     if max(colours.values()) > 255:
-        tell(Finding("mask_not_ids", file, len(colours), detail=f"is painted, with {len(colours)} classes"))
+        on_finding(Finding("mask_not_ids", file, len(colours), detail=f"is painted, with {len(colours)} classes"))
         return None
     values = values if values.ndim == 3 else np.repeat(values[..., None], 3, axis=2)
-    return from_colours(values, colours, tell, file=file)
+    return from_colours(values, colours, on_finding, file=file)
 
 
 def _painted_grey(values: np.ndarray, categories: Sequence[Category], colours: Mapping[Any, int]) -> bool:
@@ -66,27 +66,29 @@ def _painted_grey(values: np.ndarray, categories: Sequence[Category], colours: M
 
 
 def pieces(
-    path: Path, root: Path, classes: Mask | None, size_wh: tuple[int, int] | None, tell: Tell
+    path: Path, root: Path, classes: Mask | None, size_wh: tuple[int, int] | None, on_finding: OnFinding
 ) -> dict[int, Piece] | None:
     """The objects of an instance map by their number; None after telling why it cannot be used."""
-    values = open_values(path, root, tell)
+    values = open_values(path, root, on_finding)
     if values is None:
         return None
     file = relative(path, root)
     if values.ndim == 3:  # painted: the number is the place of the colour in VOC's palette
         palette = np.frombuffer(voc_palette(), dtype=np.uint8).reshape(256, 3)
         table = {(int(r), int(g), int(b)): number for number, (r, g, b) in enumerate(palette)}
-        found = from_colours(values, table, tell, file=file)
+        found = from_colours(values, table, on_finding, file=file)
         if found is None:
             return None
         values = found.ids
-    if size_wh is not None and not same_size(Mask(values), size_wh, tell, file=file):
+    if size_wh is not None and not same_size(Mask(values), size_wh, on_finding, file=file):
         return None
     if classes is not None and classes.ids.shape != values.shape:
         classes = None
     found_pieces = _pieces(values, classes)
     if found_pieces is None:
-        tell(Finding("mask_not_ids", file, MOST_RUNS, detail=f"falls into more than {MOST_RUNS} pieces; it is noise"))
+        on_finding(
+            Finding("mask_not_ids", file, MOST_RUNS, detail=f"falls into more than {MOST_RUNS} pieces; it is noise")
+        )
     return found_pieces
 
 
@@ -121,7 +123,7 @@ def inside(piece: Box, box: Box) -> bool:
 
 
 def paired(
-    objects: Sequence[Object], found: Mapping[int, Piece], names: Mapping[int, str], tell: Tell, *, file: str
+    objects: Sequence[Object], found: Mapping[int, Piece], names: Mapping[int, str], on_finding: OnFinding, *, file: str
 ) -> tuple[Object, ...]:
     """The objects with the pixels that the instance map has for them; told and left without when the two disagree."""
     places = [i for i, thing in enumerate(objects) if not thing.crowd]
@@ -135,7 +137,7 @@ def paired(
         elif thing.box_px is not None and not inside(piece.box, thing.box_px):
             why = f"has object {number} ({thing.label}) outside the box that the XML file gives it"
         if why:
-            tell(Finding("missing_mask", file, number, detail=f"{why}; no object of the photo gets its pixels"))
+            on_finding(Finding("missing_mask", file, number, detail=f"{why}; no object of the photo gets its pixels"))
             return tuple(objects)
     result = list(objects)
     for number, piece in found.items():
@@ -147,7 +149,7 @@ def paired(
 
 
 def objects_from(
-    found: Mapping[int, Piece], names: Mapping[int, str], tell: Tell, *, file: str
+    found: Mapping[int, Piece], names: Mapping[int, str], on_finding: OnFinding, *, file: str
 ) -> tuple[Object, ...]:  # fmt: skip
     """The objects of an instance map that no XML file lists, their classes from the class map."""
     result = []
@@ -155,7 +157,7 @@ def objects_from(
         label = None if piece.category is None else names.get(piece.category)
         if label is None:
             detail = f"has the object {number}, whose pixels are of no class"
-            tell(Finding("label_outside_map", file, number, detail=detail))
+            on_finding(Finding("label_outside_map", file, number, detail=detail))
             continue
         result.append(Object(label, piece.box, (), piece.rle))
     return tuple(result)

@@ -16,7 +16,7 @@ from decimal import Decimal
 from typing import Any
 from xml.etree.ElementTree import Element, SubElement, TreeBuilder, indent, tostring
 
-from handful.data.finding import Finding, Tell
+from handful.data.finding import Finding, OnFinding
 from handful.data.masks import MAX_PIXELS
 from handful.data.reading import Few
 from handful.data.shapes import box_of, checked_box
@@ -61,7 +61,7 @@ class _Bounded(TreeBuilder):
         return super().end(tag)
 
 
-def annotation(data: bytes, tell: Tell, *, file: str) -> Annotation | None:
+def annotation(data: bytes, on_finding: OnFinding, *, file: str) -> Annotation | None:
     """One XML file's bytes, parsed; None after telling why they cannot be used."""
     safe = need("defusedxml.ElementTree", "data")
     forbidden = need("defusedxml.common", "data").DefusedXmlException
@@ -70,17 +70,21 @@ def annotation(data: bytes, tell: Tell, *, file: str) -> Annotation | None:
         parser.feed(data)
         root = parser.close()
     except forbidden as error:
-        tell(Finding("unsafe_xml", file, type(error).__name__, detail=f"has a document type or entities ({error})"))
+        on_finding(
+            Finding("unsafe_xml", file, type(error).__name__, detail=f"has a document type or entities ({error})")
+        )
         return None
     except Exception as error:  # expat raises SyntaxError, ValueError, LookupError, UnicodeError and more
-        tell(Finding("unreadable_labels", file, str(error)[:200], detail=f"is not readable XML ({str(error)[:200]})"))
+        on_finding(
+            Finding("unreadable_labels", file, str(error)[:200], detail=f"is not readable XML ({str(error)[:200]})")
+        )
         return None
     if not isinstance(root, Element) or root.tag != "annotation":
         tag = str(getattr(root, "tag", None))[:60]
-        tell(Finding("unreadable_labels", file, tag, detail=f"holds <{tag}>; wanted <annotation>"))
+        on_finding(Finding("unreadable_labels", file, tag, detail=f"holds <{tag}>; wanted <annotation>"))
         return None
     found = Annotation(filename=_text(root, "filename"), objects=root.findall("object"))
-    found.size_wh = _size(root, tell, file)
+    found.size_wh = _size(root, on_finding, file)
     if (folder := _text(root, "folder")) != "":
         found.attributes["folder"] = folder
     for tag in ("source", "owner"):
@@ -98,7 +102,7 @@ def _text(node: Element, tag: str) -> str:
     return (node.findtext(tag) or "").strip()
 
 
-def _size(root: Element, tell: Tell, file: str) -> tuple[int, int] | None:
+def _size(root: Element, on_finding: OnFinding, file: str) -> tuple[int, int] | None:
     node = root.find("size")
     if node is None:
         return None
@@ -107,7 +111,7 @@ def _size(root: Element, tell: Tell, file: str) -> tuple[int, int] | None:
     width, height = (0 if v is None or not 0 < v < 1 << 20 or v % 1 else int(v) for v in sides)
     if not 0 < width * height <= MAX_PIXELS:
         value = f"{said[0][:20]} x {said[1][:20]}"
-        tell(Finding("broken_label", file, value, detail=f"says that the photo is {value} px"))
+        on_finding(Finding("broken_label", file, value, detail=f"says that the photo is {value} px"))
         return None
     return width, height
 
@@ -165,20 +169,26 @@ def _attributes(node: Element) -> dict[str, Any]:
 
 
 def objects_of(
-    said: Annotation, names: Mapping[str, str], size_wh: tuple[int, int] | None, tell: Tell, *, file: str
+    said: Annotation, names: Mapping[str, str], size_wh: tuple[int, int] | None, on_finding: OnFinding, *, file: str
 ) -> list[Object]:
     """The objects of an XML file, in its order; what is wrong with the others is told.
 
     names: the class for each text that may stand in <name>.
     """
-    few = Few(tell)
+    few = Few(on_finding)
     found = [object_of(node, number, names, size_wh, few, file=file) for number, node in enumerate(said.objects, 1)]
     few.close()
     return [thing for thing in found if thing is not None]
 
 
 def object_of(
-    node: Element, number: int, names: Mapping[str, str], size_wh: tuple[int, int] | None, tell: Tell, *, file: str
+    node: Element,
+    number: int,
+    names: Mapping[str, str],
+    size_wh: tuple[int, int] | None,
+    on_finding: OnFinding,
+    *,
+    file: str,
 ) -> Object | None:
     """One <object>, or None after telling why it cannot be used."""
     raw = node.findtext("name") or ""
@@ -186,11 +196,13 @@ def object_of(
     what = f"object {number} ({raw.strip()[:60]})"
     if label is None:
         if raw.strip():
-            tell(Finding("unknown_category", file, raw.strip()[:60], detail=f"{what} is of a class that is not listed"))
+            on_finding(
+                Finding("unknown_category", file, raw.strip()[:60], detail=f"{what} is of a class that is not listed")
+            )
         else:
-            tell(Finding("broken_label", file, number, detail=f"object {number} has no name"))
+            on_finding(Finding("broken_label", file, number, detail=f"object {number} has no name"))
         return None
-    box = _box(node.find("bndbox"), what, size_wh, tell, file)
+    box = _box(node.find("bndbox"), what, size_wh, on_finding, file)
     if box is None:
         return None
     attributes: dict[str, Any] = {}
@@ -215,20 +227,22 @@ def object_of(
 
 
 def _box(
-    node: Element | None, what: str, size_wh: tuple[int, int] | None, tell: Tell, file: str
+    node: Element | None, what: str, size_wh: tuple[int, int] | None, on_finding: OnFinding, file: str
 ) -> tuple[float, float, float, float] | None:
     texts = [] if node is None else [_text(node, tag) for tag in ("xmin", "ymin", "xmax", "ymax")]
     if texts and all(_NUMBER.fullmatch(t) or _NOT_FINITE.fullmatch(t) for t in texts):
         numbers = [_number(text) for text in texts]
         if None in numbers:
             value = [text[:30] for text in texts]
-            tell(Finding("not_finite", file, value, detail=f"{what} has the box {value}"))
+            on_finding(Finding("not_finite", file, value, detail=f"{what} has the box {value}"))
             return None
         left, top, right, bottom = (float(v - (i < 2)) for i, v in enumerate(numbers) if v is not None)
         if max(map(abs, (left, top, right, bottom))) <= 1e9:
-            return checked_box((left, top, right, bottom), size_wh, tell, file=file, what=what)
+            return checked_box((left, top, right, bottom), size_wh, on_finding, file=file, what=what)
     value = [text[:30] for text in texts]
-    tell(Finding("broken_label", file, value, detail=f"{what} has the box {value}; wanted xmin, ymin, xmax, ymax"))
+    on_finding(
+        Finding("broken_label", file, value, detail=f"{what} has the box {value}; wanted xmin, ymin, xmax, ymax")
+    )
     return None
 
 

@@ -6,16 +6,16 @@ import os
 import shutil
 from pathlib import Path, PurePosixPath
 
-from handful.data.images import read_photo
 from handful.data.paths import safe_name
 from handful.errors import DataError
+from handful.image import read_image
 from handful.pick import need
 from handful.types import Dataset, Image, Sample
 
 
 def image_of(sample: Sample) -> Image:
     """The sample's photo as RGB. Raises DataError, naming the file, when it cannot be read."""
-    return sample.pixels() if sample.pixels is not None else read_photo(sample.path)
+    return sample.pixels() if sample.pixels is not None else read_image(sample.path)
 
 
 class Writer:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from handful.data.finding import Finding, Tell
+from handful.data.finding import Finding, OnFinding
 from handful.data.paths import Shelf, is_photo, relative, walk
 from handful.data.reading import Few, label_text
 from handful.pick import need
@@ -94,7 +94,7 @@ def label_of(photo: str) -> str:
     return (f"{before}/labels/{after}" if images else stem)[1:] + ".txt"
 
 
-def layout(folder: Path, tell: Tell) -> Layout:
+def layout(folder: Path, on_finding: OnFinding) -> Layout:
     """Find the photos of a data set with their splits; what data.yaml and lists name in vain is told."""
     root = folder.parent if folder.is_file() else folder
     found = Layout(Shelf(root, root))
@@ -103,34 +103,36 @@ def layout(folder: Path, tell: Tell) -> Layout:
     file = "."
     path = folder if folder.is_file() else next(filter(_is_config, _configs(root)), None)
     if path is not None:
-        config = _yaml(path, root, tell)
+        config = _yaml(path, root, on_finding)
         file = found.names_file = relative(path, root)
         found.names = _listed_names(config.get("names"))
         found.points = _points(config.get("kpt_shape"))
         entries = _entries(config)
     else:
-        entries, file = _darknet(root, tell)
+        entries, file = _darknet(root, on_finding)
         entries = entries or _usual(root)
     if found.names is None:
-        _names_from_file(found, root, tell)
-    _photos(found, entries, config.get("path"), root, file, tell)
+        _names_from_file(found, root, on_finding)
+    _photos(found, entries, config.get("path"), root, file, on_finding)
     return found
 
 
-def _yaml(path: Path, root: Path, tell: Tell) -> Mapping[str, Any]:
+def _yaml(path: Path, root: Path, on_finding: OnFinding) -> Mapping[str, Any]:
     """A small YAML file with every scalar as its text: YAML would turn the class "no" into False."""
     yaml = need("yaml", "data")
-    text = label_text(path, root, tell, most=_CONFIG_BYTES)
+    text = label_text(path, root, on_finding, most=_CONFIG_BYTES)
     if text is None:
         return {}
     try:
         value = yaml.load(text, Loader=yaml.BaseLoader)
     except Exception as error:  # PyYAML raises YAMLError, ValueError, RecursionError and more
         why = " ".join(str(error).split())[:200]
-        tell(Finding("unreadable_labels", relative(path, root), why, detail=f"is not readable YAML ({why})"))
+        on_finding(Finding("unreadable_labels", relative(path, root), why, detail=f"is not readable YAML ({why})"))
         return {}
     if not isinstance(value, dict):
-        tell(Finding("unreadable_labels", relative(path, root), type(value).__name__, detail="is no YAML mapping"))
+        on_finding(
+            Finding("unreadable_labels", relative(path, root), type(value).__name__, detail="is no YAML mapping")
+        )
         return {}
     return value
 
@@ -158,10 +160,10 @@ def _entries(config: Mapping[str, Any]) -> dict[str, list[str]]:
     return found
 
 
-def _darknet(root: Path, tell: Tell) -> tuple[dict[str, list[str]], str]:
+def _darknet(root: Path, on_finding: OnFinding) -> tuple[dict[str, list[str]], str]:
     """Split -> lists, from obj.data or from train.txt and its like, and the file that says so."""
     data = next(iter(sorted(root.glob("*.data"))), None)
-    text = label_text(data, root, tell, most=_CONFIG_BYTES) if data is not None and data.is_file() else None
+    text = label_text(data, root, on_finding, most=_CONFIG_BYTES) if data is not None and data.is_file() else None
     pairs = [line.split("=", 1) for line in (text or "").split("\n") if "=" in line]
     found = {k.strip(): [v.strip()] for k, v in pairs if k.strip() not in ("classes", "names", "backup")}
     for path in sorted(root.glob("*.txt")) if not found else ():
@@ -181,17 +183,19 @@ def _usual(root: Path) -> dict[str, list[str]]:
     return inside or {name: [f"{name}/images"] for name in FOLDERS if (root / name / "images").is_dir()}
 
 
-def _names_from_file(found: Layout, root: Path, tell: Tell) -> None:
+def _names_from_file(found: Layout, root: Path, on_finding: OnFinding) -> None:
     for pattern in NAME_FILES:
         for path in sorted(root.glob(pattern)):
-            text = label_text(path, root, tell, most=_CONFIG_BYTES) if path.is_file() else None
+            text = label_text(path, root, on_finding, most=_CONFIG_BYTES) if path.is_file() else None
             if text is not None:
                 found.names_file = relative(path, root)
                 found.names = list(enumerate(text.rstrip().replace("\r\n", "\n").split("\n"))) if text.strip() else []
                 return
 
 
-def _photos(found: Layout, entries: Mapping[str, list[str]], prefix: Any, root: Path, file: str, tell: Tell) -> None:
+def _photos(
+    found: Layout, entries: Mapping[str, list[str]], prefix: Any, root: Path, file: str, on_finding: OnFinding
+) -> None:
     """Fill in the rows: photos that lists name, photos in a split's folder, and the others below images."""
     folders: dict[str, str] = {}
     lists: dict[str, list[str]] = {}
@@ -202,7 +206,7 @@ def _photos(found: Layout, entries: Mapping[str, list[str]], prefix: Any, root: 
                 if split in SPLITS:
                     absolute = os.path.isabs(place) or ".." in place.split("/")
                     code = "unsafe_path" if absolute else "missing_image"
-                    tell(Finding(code, file, place[:200], detail=f"says that {split} is in {place[:200]!r}, "
+                    on_finding(Finding(code, file, place[:200], detail=f"says that {split} is in {place[:200]!r}, "
                                  "which is not in the folder"))  # fmt: skip
             elif at.endswith(".txt"):
                 lists[split] = [*lists.get(split, []), at]
@@ -214,14 +218,14 @@ def _photos(found: Layout, entries: Mapping[str, list[str]], prefix: Any, root: 
     order: list[tuple[str, str]] = []
     for split in sorted(lists, key=lambda s: (SPLITS.index(s) if s in SPLITS else len(SPLITS), s)):
         for at in lists[split]:
-            for photo in _in_list(found.shelf, at, root, tell):
+            for photo in _in_list(found.shelf, at, root, on_finding):
                 other = of_photo.get(photo)
                 if other is None:
                     of_photo[photo] = split
                     order.append((photo, split))
                 elif other != split and split in SPLITS and not alone:
                     detail = f"is listed in {other} and {split}"
-                    tell(Finding("same_photo_across_splits", photo, [photo], detail=detail))
+                    on_finding(Finding("same_photo_across_splits", photo, [photo], detail=detail))
     rows: list[tuple[str, str, str | None]] = [(p, _name(p, s), None if alone else s) for p, s in order]
     flat = not folders and not lists and not any("/images/" in f"/{photo}" for photo in found.shelf.photos)
     for photo in sorted(found.shelf.photos - of_photo.keys()):
@@ -230,13 +234,13 @@ def _photos(found: Layout, entries: Mapping[str, list[str]], prefix: Any, root: 
             rows.append((photo, photo[len(at) + 1 :] if at else photo, None if alone else folders[at]))
         elif not lists and ("/images/" in f"/{photo}" or flat or label_of(photo) in found.labels):
             rows.append((photo, _name(photo, ""), None))
-    _without_clashes(found, rows, tell)
+    _without_clashes(found, rows, on_finding)
 
 
-def _without_clashes(found: Layout, rows: Iterable[tuple[str, str, str | None]], tell: Tell) -> None:
+def _without_clashes(found: Layout, rows: Iterable[tuple[str, str, str | None]], on_finding: OnFinding) -> None:
     """Keep the first photo of each label file; tell the others, and label files without a photo."""
     first: dict[str, str] = {}
-    few = Few(tell)
+    few = Few(on_finding)
     for row in sorted(rows, key=lambda row: row[2] or ""):  # stable: within a split as listed
         label = label_of(row[0])
         other = first.setdefault(label, row[0])
@@ -282,12 +286,12 @@ def _parts(path: str) -> list[str]:
     return [part for part in parts if part not in ("", ".", "..")][-_MOST_PARTS:]
 
 
-def _in_list(shelf: Shelf, file: str, root: Path, tell: Tell) -> Iterator[str]:
+def _in_list(shelf: Shelf, file: str, root: Path, on_finding: OnFinding) -> Iterator[str]:
     """The photos that a list names, each once; a path from another machine is found by what it ends with."""
-    text = (label_text(root / file, root, tell) if shelf.inside(file, tell) else None) or ""
+    text = (label_text(root / file, root, on_finding) if shelf.inside(file, on_finding) else None) or ""
     beside = os.path.dirname(file) or "."
     seen: set[str] = set()
-    few = Few(tell)
+    few = Few(on_finding)
     for line in text.split("\n"):
         if not line.strip():
             continue

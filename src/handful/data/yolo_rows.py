@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
-from handful.data.finding import Finding, Tell
+from handful.data.finding import Finding, OnFinding
 from handful.data.reading import Few
 from handful.data.shapes import MAX_POINTS, OUTSIDE_PX, checked_box, pixels_of
 from handful.data.yolo_outline import joined, outlines
@@ -24,13 +24,13 @@ _MOST_LINE = 64 * MAX_POINTS  # characters
 
 
 def objects_of(
-    text: str, names: Mapping[int, str], size_wh: tuple[int, int], tell: Tell, *, file: str, points: int = 0
+    text: str, names: Mapping[int, str], size_wh: tuple[int, int], on_finding: OnFinding, *, file: str, points: int = 0
 ) -> tuple[Object, ...]:
     """The objects of a label file, in its order; what is wrong with the others is told.
 
     points: how many numbers of keypoints follow a box; they are passed over.
     """
-    few = Few(tell)
+    few = Few(on_finding)
     mixed = not points and any(len(line) < _MOST_LINE and len(line.split()) > 6 for line in io.StringIO(text))
     found = [
         object_of(line, number, names, size_wh, few, file=file, outlined=mixed, points=points)
@@ -42,13 +42,13 @@ def objects_of(
 
 
 def object_of(
-    line: str, number: int, names: Mapping[int, str], size_wh: tuple[int, int], tell: Tell, *, file: str,
+    line: str, number: int, names: Mapping[int, str], size_wh: tuple[int, int], on_finding: OnFinding, *, file: str,
     outlined: bool = False, points: int = 0,
 ) -> Object | None:  # fmt: skip
     """One line, or None after telling why it cannot be used. outlined: the file has outlines."""
 
     def broken(why: str, code: str = "broken_label") -> Object | None:
-        tell(Finding(code, file, number, detail=f"line {number} {why}"))
+        on_finding(Finding(code, file, number, detail=f"line {number} {why}"))
         return None
 
     if len(line) >= _MOST_LINE:
@@ -59,7 +59,7 @@ def object_of(
         return broken(f"starts with {words[0][:40]!r}; wanted a class id")
     if key not in names:
         detail = f"line {number} is of class {key}, which is not listed"
-        tell(Finding("unknown_category", file, key, detail=detail))
+        on_finding(Finding("unknown_category", file, key, detail=detail))
         return None
     try:
         values = np.array([float(word) for word in words[1:]])
@@ -72,13 +72,13 @@ def object_of(
         if outlined:
             return broken("is a box in a file of outlines, which is read as an outline of two points")
         box = _box(values[:4], size_wh)
-        checked = checked_box(box, size_wh, tell, file=file, what=what)
+        checked = checked_box(box, size_wh, on_finding, file=file, what=what)
         return Object(names[key], checked) if checked is not None else None
     if points or len(values) < 6 or len(values) % 2:
         return broken(f"has {len(words)} numbers; wanted a class with a box (5) or an outline (7, 9, ...)")
     if len(values) > 2 * MAX_POINTS:
         return broken(f"has an outline of {len(values) // 2} points", "broken_polygon")
-    return _outlined(names[key], values.reshape(-1, 2), size_wh, tell, file, what)
+    return _outlined(names[key], values.reshape(-1, 2), size_wh, on_finding, file, what)
 
 
 def _whole(word: str) -> int | None:
@@ -98,7 +98,7 @@ def _box(values: np.ndarray, size_wh: tuple[int, int]) -> tuple[float, float, fl
 
 
 def _outlined(
-    label: str, fractions: np.ndarray, size_wh: tuple[int, int], tell: Tell, file: str, what: str
+    label: str, fractions: np.ndarray, size_wh: tuple[int, int], on_finding: OnFinding, file: str, what: str
 ) -> Object | None:
     """An object of one outline; its box is the smallest around it, as Ultralytics takes it."""
     with np.errstate(over="ignore"):
@@ -108,10 +108,10 @@ def _outlined(
     if over > OUTSIDE_PX:
         detail = f"{what} leaves the {size_wh[0]}x{size_wh[1]} photo by {over:g} px"
         value = [str(v) if math.isinf(v) else v for v in (left, top, right, bottom)]
-        tell(Finding("box_outside", file, value, detail=detail))
+        on_finding(Finding("box_outside", file, value, detail=detail))
         polygon = np.clip(polygon, 0, size_wh)
         (left, top), (right, bottom) = polygon.min(0).tolist(), polygon.max(0).tolist()
-    box = checked_box((left, top, right, bottom), size_wh, tell, file=file, what=what)
+    box = checked_box((left, top, right, bottom), size_wh, on_finding, file=file, what=what)
     return None if box is None else Object(label, box, (polygon,))
 
 

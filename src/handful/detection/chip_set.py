@@ -17,13 +17,13 @@ import numpy as np
 
 import handful.detection
 from handful.data import formats
-from handful.data.images import fit
 from handful.data.shapes import box_of
 from handful.detection.chips import Scale, negative_chips, positive_chips, pyramid, valid
 from handful.detection.contract import inside_photo
 from handful.detection.fusion import area
 from handful.errors import DataError
 from handful.files import replacing_folder
+from handful.image import fit
 from handful.pick import pick
 from handful.progress import track
 from handful.training.loader_segment import photo_of, split_of
@@ -37,13 +37,13 @@ NOTHING = "none"
 
 
 def chip_set(
-    data: Path, out: Path, *, side_px: int = SIDE_PX, most: int = 3, proposals: str = "objectness", draws: int = 1,
+    data: Path, out: Path, *, side_px: int = SIDE_PX, most: int = 3, proposer: str = "objectness", draws: int = 1,
     one: str | None = None, seed: int = 0, split: str = "train", format: str | None = None, allow: Sequence[str] = (),
     **options: Any,
 ) -> dict[str, Any]:  # fmt: skip
     """Write a COCO data set of side_px x side_px chips of the photos of `split`; other splits are copied as they are.
 
-    most: scales at most; how many, and which sizes belong to each, follows from the data (chips.pyramid). proposals:
+    most: scales at most; how many, and which sizes belong to each, follows from the data (chips.pyramid). proposer:
     the source of boxes that says where negative chips are worth it, or "none" for no such chips. draws: how often each
     photo's chips are drawn, each time from windows laid anew. one: a name for things of all classes, as a proposer is
     trained on them. format, allow, options: as in teaching.teach. Returns a
@@ -55,7 +55,7 @@ def chip_set(
     if side_px < 32 or draws < 1 or most < 1:
         raise DataError(f"chips of {side_px} px, drawn {draws} times, at most {most} scales; wanted 32 px or more, and "
                         "1 or more of the others")  # fmt: skip
-    eye = pick(handful.detection, "proposer", proposals).load() if proposals != NOTHING else None
+    source = pick(handful.detection, "proposer", proposer).load() if proposer != NOTHING else None
     dataset, warnings = checked(data, format=format or formats.with_boxes(data), allow=allow, main=True, **options)
     if one is not None:
         dataset = _of_one_class(dataset, one)
@@ -69,7 +69,7 @@ def chip_set(
     levels = pyramid(np.array(sizes), np.array(longs), side_px, most=most)
     found: list[Sample] = []
     for number, sample in enumerate(track(photos, "cutting chips", len(photos))):
-        found += list(_of_photo(sample, number, levels, side_px, eye, draws, seed))
+        found += list(_of_photo(sample, number, levels, side_px, source, draws, seed))
     others = [sample for sample in dataset if sample.split != split and sample.split is not None]
     chips = replace(dataset, format="coco", samples=lambda: iter([*found, *others]), count=len(found) + len(others))
     with replacing_folder(out) as part:
@@ -105,12 +105,12 @@ def _boxes(sample: Sample, size_wh: tuple[int, int]) -> tuple[np.ndarray, list[O
 
 
 def _of_photo(
-    sample: Sample, number: int, levels: Sequence[Scale], side_px: int, eye: Any, draws: int, seed: int
+    sample: Sample, number: int, levels: Sequence[Scale], side_px: int, proposer: Any, draws: int, seed: int
 ) -> Iterator[Sample]:  # fmt: skip
     image = photo_of(sample)
     size_wh = image.size_wh
     boxes, things, crowds, masses = _boxes(sample, size_wh)
-    seen = eye.look(image.rgb_u8, SEEN).xyxy_px if eye is not None else np.zeros((0, 4))
+    seen = proposer.look(image.rgb_u8, SEEN).xyxy_px if proposer is not None else np.zeros((0, 4))
     stem = Path(sample.name or sample.path.name).with_suffix("").as_posix()
     for draw in range(draws):
         for level, scale in enumerate(levels):

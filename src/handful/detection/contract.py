@@ -16,7 +16,7 @@ from handful.errors import DataError
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
+class Proposals:
     """What was seen in one photo, before anybody asks what it is.
 
     xyxy_px: (n, 4) float64, left, top, right, bottom in px of the photo, inside it and with an area, best first.
@@ -46,7 +46,7 @@ class Seen:
         return len(self.quality)
 
 
-class Eye(Protocol):
+class Proposer(Protocol):
     """A source of boxes that is ready. dim: length of a feature, 0 for a source without any. about: JSON: name, paper,
     licence, what it was trained on, parameters, SHA-256 of its weights. network: its torch module, whose weights a
     detector's folder keeps; None without one.
@@ -58,13 +58,13 @@ class Eye(Protocol):
     about: dict[str, Any]
     network: Any
 
-    def look(self, rgb_u8: np.ndarray, most: int = 100) -> Seen:
+    def look(self, rgb_u8: np.ndarray, most: int = 100) -> Proposals:
         """At most `most` boxes of a photo (h, w, 3) uint8 RGB of any size."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
-class EyeGraph:
+class ProposerGraph:
     """An eye as what a phone can run: networks of fixed shapes, and the constants of the steps between them.
 
     All that compiling a detector asks of its eye; handful.detection.graphs makes the graphs of it and
@@ -99,33 +99,33 @@ class EyeGraph:
             raise DataError(f"again_most is {self.again_most}; wanted boxes with a second look, and 0 without one")
 
 
-class Compilable(Eye, Protocol):
+class Compilable(Proposer, Protocol):
     """An Eye that can go onto a phone: it also has `graph`. One without it is refused with a DataError."""
 
-    def graph(self) -> EyeGraph:
+    def graph(self) -> ProposerGraph:
         """Its networks, with the weights of now; what they are made from is not changed."""
         ...
 
 
-class Proposals(Protocol):
+class ProposerModule(Protocol):
     """A module proposer_*.py. WHAT: a line for people."""
 
-    WHAT: str
+    DESCRIPTION: str
 
-    def here(self) -> bool:
+    def available(self) -> bool:
         """Whether all it needs is on this machine."""
         ...
 
-    def load(self, state: Mapping[str, Any] | None = None, about: Mapping[str, Any] | None = None) -> Eye:
+    def load(self, state: Mapping[str, Any] | None = None, about: Mapping[str, Any] | None = None) -> Proposer:
         """Ready to look. state, about: {parameter: tensor} and Eye.about of one that was kept, instead of what is on
         this machine. Raises DataError or MissingPackage with what to type when something is absent."""
         ...
 
 
-def glance(eye: Eye, rgb_u8: np.ndarray) -> Seen:
+def glance(proposer: Proposer, rgb_u8: np.ndarray) -> Proposals:
     """A photo as the eye sees it, for Seen.features alone: its boxes may be any."""
-    own = getattr(eye, "glance", None)
-    return own(rgb_u8) if own else eye.look(rgb_u8, 1)  # type: ignore[no-any-return]
+    own = getattr(proposer, "glance", None)
+    return own(rgb_u8) if own else proposer.look(rgb_u8, 1)  # type: ignore[no-any-return]
 
 
 def inside_photo(boxes: np.ndarray, size_wh: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:

@@ -21,13 +21,13 @@ def shaded(rgb_u8: np.ndarray, found: Detections) -> np.ndarray:
     colours, ndimage = palette(found.classes, None), need("scipy.ndimage", "detect")
     for i in reversed(range(len(found.masks or ()))):
         mask = found.masks[i]  # type: ignore[index]
-        colour = np.array(GREY if found.unknown[i] else colours[found.label[i]], np.float64)
+        color = np.array(GREY if found.unknown[i] else colours[found.label[i]], np.float64)
         left, top, right, bottom = mask.box_px
         part = out[top:bottom, left:right]
         thick = max(1, round(min(rgb_u8.shape[:2]) / 300))
         border = mask.pixels & ~ndimage.binary_erosion(mask.pixels, iterations=thick)
         for where, share in ((mask.pixels & ~border, SHARE), (border, 0.9)):
-            part[where] = np.round((1 - share) * part[where] + share * colour).astype(np.uint8)
+            part[where] = np.round((1 - share) * part[where] + share * color).astype(np.uint8)
     return out
 
 
@@ -48,14 +48,14 @@ def painted(rgb_u8: np.ndarray, found: Detections) -> np.ndarray:
     colours = palette(found.classes, None)
     rows = zip(found.xyxy_px, found.score, found.label, found.unknown, strict=True)
     for box, score, label, strange in reversed(list(rows)):  # the best last, so that nothing lies over its name
-        colour = GREY if strange else colours[label]
+        color = GREY if strange else colours[label]
         name = f"unknown, like {found.classes[label]}" if strange else found.classes[label]
         left, top, right, bottom = (float(v) for v in box)
-        pen.rectangle((left, top, right - 1, bottom - 1), outline=colour, width=thick)
+        pen.rectangle((left, top, right - 1, bottom - 1), outline=color, width=thick)
         text = f"{name} {100 * score:.0f} %"
         wide, high = pen.textlength(text, font=font) + 6, size + 5
         at = (min(left, max(0, photo.size[0] - wide)), top - high if top >= high else top)
-        pen.rectangle((at[0], at[1], at[0] + wide, at[1] + high), fill=colour)
-        dark = sum(c * w for c, w in zip(colour, (0.299, 0.587, 0.114), strict=True)) < 140
+        pen.rectangle((at[0], at[1], at[0] + wide, at[1] + high), fill=color)
+        dark = sum(c * w for c, w in zip(color, (0.299, 0.587, 0.114), strict=True)) < 140
         pen.text((at[0] + 3, at[1] + 1), text, fill=(255, 255, 255) if dark else (0, 0, 0), font=font)
     return np.asarray(photo)

@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from handful.data.images import fit
-from handful.detection.contract import Eye, Seen, glance, inside_photo
+from handful.detection.contract import Proposals, Proposer, glance, inside_photo
 from handful.errors import DataError
 from handful.fewshot.embeddings import FrontEnd, standard_front_end, unit
 from handful.files import read_tensors
+from handful.image import fit
 
 BASE = Path(__file__).parent / "base"
 SIDE_PX = 160
@@ -28,7 +28,7 @@ AT_ONCE = 16
 
 
 @dataclass(frozen=True)
-class Look:
+class CropSettings:
     """How a box becomes a vector. backbone: of the crops, None for none. side_px: of the square a crop is squashed to;
     margin: how much of the box's width and height is added on each side. share: of the proposer's features in the
     vector's squared length, 0 to 1; the crop has the rest."""
@@ -56,37 +56,42 @@ def eye_front_end(name: str, dim: int) -> FrontEnd:
     return FrontEnd(np.zeros(dim, np.float32), np.eye(dim, dtype=np.float32))
 
 
-class Describer:
+class BoxEmbedder:
     """Boxes of a photo to vectors of length 1.
 
     dim: their length in numbers. name: of all that shapes them, so that what was learned from one kind of vector is
     never asked about another.
     """
 
-    def __init__(self, eye: Eye, how: Look | None = None, state: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, proposer: Proposer, how: CropSettings | None = None, state: Mapping[str, Any] | None = None
+    ) -> None:
         """state: {parameter: tensor} of the backbone, instead of its own weights."""
         from handful.models import backbone as backbones
 
-        self.how, self.eye = how or Look(), eye
+        self.how, self.proposer = how or CropSettings(), proposer
         share = self.how.share
-        if share and not eye.dim:
-            raise DataError(f"{eye.about.get('name')} has no features of its own; wanted share=0, got {share}")
+        if share and not proposer.dim:
+            raise DataError(f"{proposer.about.get('name')} has no features of its own; wanted share=0, got {share}")
         self.backbone: Any = None
         if self.how.backbone and share < 1:
             self.backbone = backbones.build(self.how.backbone, pretrained=state is None)
             if state is not None:
                 self.backbone.load_state_dict(dict(state))
         self.of_crop = standard_front_end(self.backbone.card) if self.backbone is not None else None
-        self.of_eye = eye_front_end(str(eye.about.get("name")), eye.dim) if share else None
+        self.of_eye = eye_front_end(str(proposer.about.get("name")), proposer.dim) if share else None
         self.dim = sum(front.rank for front in (self.of_eye, self.of_crop) if front is not None)
-        told = [str(self.how), eye.about.get("name"), eye.about.get("sha256")]
-        told += [f"{eye.about['scales']} scales"] if eye.about.get("scales") else []  # other scales, other features
+        # the class was called Look when the first detectors were taught, and their features bear this digest
+        crop = str(self.how).replace(type(self.how).__name__, "Look", 1)
+        told = [crop, proposer.about.get("name"), proposer.about.get("sha256")]
+        told += (
+            [f"{proposer.about['scales']} scales"] if proposer.about.get("scales") else []
+        )  # other scales, other features
         told += [front.digest for front in (self.of_eye, self.of_crop) if front is not None]
-        self.name = (
-            f"{eye.about.get('name')} and {self.how.backbone} {hashlib.sha256(repr(told).encode()).hexdigest()[:12]}"
-        )
+        digest = hashlib.sha256(repr(told).encode()).hexdigest()[:12]
+        self.name = f"{proposer.about.get('name')} and {self.how.backbone} {digest}"
 
-    def vectors(self, rgb_u8: np.ndarray, boxes: np.ndarray, seen: Seen) -> np.ndarray:
+    def vectors(self, rgb_u8: np.ndarray, boxes: np.ndarray, seen: Proposals) -> np.ndarray:
         """(n, dim) float64 rows of length 1. rgb_u8: (h, w, 3) uint8; boxes: (n, 4) px of the photo; seen: what the
         proposer saw in it. Raises DataError for a box that lies outside the photo."""
         boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
@@ -101,15 +106,15 @@ class Describer:
             parts.append(np.sqrt(1 - share) * self.of_crop(self._crop_features(rgb_u8, cut)))
         return unit(np.concatenate(parts, 1)) if len(cut) else np.zeros((0, self.dim))
 
-    def both_ways(self, rgb_u8: np.ndarray, boxes: np.ndarray, seen: Seen | None = None) -> np.ndarray:
+    def both_ways(self, rgb_u8: np.ndarray, boxes: np.ndarray, seen: Proposals | None = None) -> np.ndarray:
         """The same of each box and of its mirror image, in the mirrored photo, averaged: for the boxes somebody gives,
         to learn from as ONE sample or to be told what they are. It costs two looks."""
         width = rgb_u8.shape[1]
         boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
         turned = np.ascontiguousarray(rgb_u8[:, ::-1])
         other = np.stack([width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], 1)
-        plain = self.vectors(rgb_u8, boxes, seen or glance(self.eye, rgb_u8))
-        return unit((plain + self.vectors(turned, other, glance(self.eye, turned))) / 2)
+        plain = self.vectors(rgb_u8, boxes, seen or glance(self.proposer, rgb_u8))
+        return unit((plain + self.vectors(turned, other, glance(self.proposer, turned))) / 2)
 
     def _crop_features(self, rgb_u8: np.ndarray, boxes: np.ndarray) -> np.ndarray:
         import torch

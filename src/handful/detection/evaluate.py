@@ -163,7 +163,7 @@ class Answers:
         }
 
 
-def strangers(known: np.ndarray, other: np.ndarray) -> dict[str, Any]:
+def unknowns(known: np.ndarray, other: np.ndarray) -> dict[str, Any]:
     """See RULE["unknown"]. known, other: margins of things of taught and of untaught classes."""
     if not len(known) or not len(other):
         return {"auroc": None, "fpr95": None, "known": len(known), "unknown": len(other)}
@@ -195,14 +195,14 @@ def measured(
         sizes.append((rgb.shape[1], rgb.shape[0]))
         own = truth_of(sample, sizes[-1])
         began = time.perf_counter()
-        seen = detector.eye.look(rgb, COUNTS[-1])
+        seen = detector.proposer.look(rgb, COUNTS[-1])
         if not given:
             about = detector.ask(rgb, seen)
             careful = detector.tell(about, vigilance=vigilance)
             seconds += time.perf_counter() - began
-            every = detector.tell(about, vigilance=vigilance, careful=False, least=1e-3)
+            every = detector.tell(about, vigilance=vigilance, careful=False, score_threshold=1e-3)
             recall.add(own, seen.xyxy_px)
-        asked = detector.recognise(rgb, own.boxes[~own.crowd], vigilance=vigilance, seen=seen)
+        asked = detector.recognize(rgb, own.boxes[~own.crowd], vigilance=vigilance, seen=seen)
         if given:
             every = careful = asked
             seconds += time.perf_counter() - began
@@ -228,14 +228,14 @@ def measured(
         **answers.told(),
         **({"segm": segm.told()} if segm is not None else {}),
         "accuracy": float(np.mean(right)),
-        "unknown": strangers(np.concatenate(margins[True]), np.concatenate(margins[False])),
+        "unknown": unknowns(np.concatenate(margins[True]), np.concatenate(margins[False])),
         "per_class": {name: {"AP": per_class[name], "things": count[name]} for name in classes},
         "photos": len(samples), "things": sum(count.values()), "seconds_per_image": seconds / len(samples),
     }  # fmt: skip
 
 
 def evaluate(
-    model: Path, data: Path, *, split: str | None = None, format: str | None = None, proposals: str | None = None,
+    model: Path, data: Path, *, split: str | None = None, format: str | None = None, proposer: str | None = None,
     vigilance: float | None = None, masks: bool | str = False, look: str | None = None, **options: Any,
 ) -> dict[str, Any]:  # fmt: skip
     """Measure a taught detector on any data set with boxes; classes it was not taught count as unknown.
@@ -244,9 +244,9 @@ def evaluate(
     Irene.load. Returns the JSON object that `handful evaluate-detect --json` prints. Raises DataError or UnknownName.
     """
     detector = Irene.load(model, look)
-    own = str(detector.eye.about.get("name"))
-    if proposals not in (None, "boxes", own):
-        raise unknown("proposals", str(proposals), [own, "boxes"])
+    own = str(detector.proposer.about.get("name"))
+    if proposer not in (None, "boxes", own):
+        raise unknown("proposer", str(proposer), [own, "boxes"])
     dataset = formats.read(data, format=format or formats.with_boxes(data), **options)
     samples = list(dataset) if split is None else split_of(dataset, split)
     samples = [s for s in samples if s.objects is not None]
@@ -255,12 +255,12 @@ def evaluate(
     other = sorted({c.name for c in dataset.categories} - set(detector.classes))
     if other:
         warn(f"{len(other)} classes of {data} were not taught, and count as unknown: {', '.join(other[:8])}")
-    found = measured(detector, samples, given=proposals == "boxes", vigilance=vigilance, masks=masks)
+    found = measured(detector, samples, given=proposer == "boxes", vigilance=vigilance, masks=masks)
     about: Mapping[str, Any] = detector.about
     return {
-        "schema_version": 1, "task": "detect", "model": str(model), **found, "proposals": proposals or own,
-        "look": asdict(detector.eye.scales) if isinstance(detector.eye, ManyScales) else None,
+        "schema_version": 1, "task": "detect", "model": str(model), **found, "proposer": proposer or own,
+        "look": asdict(detector.proposer.scales) if isinstance(detector.proposer, ManyScales) else None,
         "vigilance": detector.nemo.vigilance if vigilance is None else vigilance,
-        "told_from": detector.told_from, "seed": about.get("seed"),
+        "score_threshold": detector.score_threshold, "seed": about.get("seed"),
         "samples": detector.nemo.counts, "split": split, "subset": len(samples) < 5000, "rule": RULE,
     }  # fmt: skip

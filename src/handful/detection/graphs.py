@@ -22,12 +22,12 @@ import torch
 from torch import nn
 
 from handful.detection.background import BELOW, Background
-from handful.detection.contract import EyeGraph
+from handful.detection.contract import ProposerGraph
 from handful.detection.scoring import CLASSES_A_BOX, linear_nats
 from handful.errors import DataError
 from handful.fewshot.embeddings import FrontEnd
 from handful.fewshot.nemo import GAIN, Solution
-from handful.models.preprocessing import Normalise
+from handful.models.preprocessing import Normalize
 
 SCHEMA_VERSION = 1
 CROPS_AT_ONCE = 10
@@ -122,11 +122,11 @@ class Propose(nn.Module):
 
     input_names = ("image",)
 
-    def __init__(self, eye: EyeGraph) -> None:
+    def __init__(self, proposer: ProposerGraph) -> None:
         super().__init__()
-        self.eye, self.frame_hw = eye.propose, (eye.side_px, eye.side_px)
+        self.proposer, self.frame_hw = proposer.propose, (proposer.side_px, proposer.side_px)
         with torch.no_grad():
-            out = self.eye(torch.zeros((1, *self.frame_hw, 3), dtype=torch.uint8))
+            out = self.proposer(torch.zeros((1, *self.frame_hw, 3), dtype=torch.uint8))
         if len(out) < 2 or out[0].ndim != 2 or out[1].shape != (*out[0].shape, 4) or any(m.ndim != 4 for m in out[2:]):
             raise DataError(f"propose gives {[tuple(o.shape) for o in out]}; wanted quality (1, n), boxes (1, n, 4), "
                             "and maps (1, c, h, w)")  # fmt: skip
@@ -135,7 +135,7 @@ class Propose(nn.Module):
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """As the class says."""
-        return tuple(self.eye(image))
+        return tuple(self.proposer(image))
 
 
 class OnMaps(nn.Module):
@@ -177,7 +177,7 @@ class Crops(nn.Module):
     def __init__(self, backbone: Any, front: FrontEnd, side_px: int, at_once: int) -> None:
         super().__init__()
         card = backbone.card
-        self.normalise = Normalise(card.mean, card.std)
+        self.normalize = Normalize(card.mean, card.std)
         self.backbone, self.front = backbone, Front(front, signed=card.signed)
         self.shape = (at_once, side_px, side_px, 3)
 
@@ -187,7 +187,7 @@ class Crops(nn.Module):
 
     def forward(self, crops: torch.Tensor) -> torch.Tensor:
         """As the class says."""
-        out: torch.Tensor = self.front(self.backbone(self.normalise(crops.permute(0, 3, 1, 2).float())))
+        out: torch.Tensor = self.front(self.backbone(self.normalize(crops.permute(0, 3, 1, 2).float())))
         return out
 
 
@@ -199,7 +199,7 @@ class Head(nn.Module):
     what is taught later changes this graph alone.
     """
 
-    output_names = ("vectors", "nats", "below")
+    output_names = ("vectors", "logits", "below")
 
     def __init__(
         self, solution: Solution, ranks: dict[str, int], weights: dict[str, float], most: int,
@@ -217,9 +217,9 @@ class Head(nn.Module):
             scale = float(np.abs(solution.whiten).max())
             self.whiten.weight.copy_(torch.from_numpy(solution.whiten / scale))
             self.classify.weight.copy_(torch.from_numpy(solution.prototypes * GAIN))
-            means, nats = solution.prototypes * solution.lengths[:, None], linear_nats(solution)
-            self.linear.weight.copy_(torch.from_numpy(means * scale * nats))
-            self.linear.bias.copy_(torch.from_numpy(-nats * solution.lengths**2 / 2))
+            means, logits = solution.prototypes * solution.lengths[:, None], linear_nats(solution)
+            self.linear.weight.copy_(torch.from_numpy(means * scale * logits))
+            self.linear.bias.copy_(torch.from_numpy(-logits * solution.lengths**2 / 2))
         self.strange: nn.Linear | None = None
         if background is not None:
             centres = background.centres @ solution.whiten.T
@@ -237,24 +237,25 @@ class Head(nn.Module):
         vectors = unit(torch.cat([w * one for w, one in zip(self.weights, given, strict=True)], 1))
         seen = self.whiten(vectors)
         white, linear = unit(seen), self.linear(seen)
-        nats = self.classify(white) + linear - torch.amax(linear, dim=1, keepdim=True)
+        logits = self.classify(white) + linear - torch.amax(linear, dim=1, keepdim=True)
         if self.strange is None:
-            return vectors, nats, torch.sum(white, dim=1, keepdim=True) * 0.0 - 1.0
-        return vectors, nats, torch.amax(self.strange(white), dim=1, keepdim=True) - BELOW
+            return vectors, logits, torch.sum(white, dim=1, keepdim=True) * 0.0 - 1.0
+        return vectors, logits, torch.amax(self.strange(white), dim=1, keepdim=True) - BELOW
 
 
-def graph_of(eye: Any) -> EyeGraph:
+def graph_of(proposer: Any) -> ProposerGraph:
     """What an eye offers to a phone. Raises DataError for one that offers nothing."""
-    scales = getattr(eye, "scales", None)
+    scales = getattr(proposer, "scales", None)
     if scales is not None:
         if scales.count > 1:
             raise DataError(f"the detector looks at {scales.count} scales, and only one can be compiled: teach it with "
                             "--scales 1")  # fmt: skip
-        eye = eye.eye
-    if not hasattr(eye, "graph"):
-        raise DataError(f"the proposals of {eye.about.get('name')!r} cannot be compiled: it has no graph(); teach the "
-                        "detector with one that has, such as --proposals nanodet")  # fmt: skip
-    found: EyeGraph = eye.graph()
+        proposer = proposer.proposer
+    if not hasattr(proposer, "graph"):
+        raise DataError(f"the proposals of {proposer.about.get('name')!r} cannot be compiled: it has no graph(); teach "
+                        f"the "
+                        "detector with one that has, such as --proposer nanodet")  # fmt: skip
+    found: ProposerGraph = proposer.graph()
     return found
 
 
@@ -266,22 +267,22 @@ def parts(irene: Any, *, at_once: int = CROPS_AT_ONCE) -> dict[str, nn.Module]:
     """
     from handful.detection.irene import LOOKED_AT
 
-    describer, eye = irene.describer, graph_of(irene.eye)
-    propose = Propose(eye)
+    embedder, proposer = irene.embedder, graph_of(irene.proposer)
+    propose = Propose(proposer)
     found: dict[str, nn.Module] = {"propose": propose}
-    if eye.again is not None:
-        found["again"] = OnMaps(eye.again, propose.maps, eye.again_most, ("better_quality", "better_boxes"))
-    share, ranks = describer.how.share, dict[str, int]()
-    if describer.of_eye is not None:
-        if eye.features is None:
-            raise DataError(f"{irene.eye.about.get('name')} has features, but its graph() gives none to compile")
-        described = Described(eye.features, describer.of_eye)
+    if proposer.again is not None:
+        found["again"] = OnMaps(proposer.again, propose.maps, proposer.again_most, ("better_quality", "better_boxes"))
+    share, ranks = embedder.how.share, dict[str, int]()
+    if embedder.of_eye is not None:
+        if proposer.features is None:
+            raise DataError(f"{irene.proposer.about.get('name')} has features, but its graph() gives none to compile")
+        described = Described(proposer.features, embedder.of_eye)
         found["features"] = OnMaps(described, propose.maps, LOOKED_AT, ("of_eye",))
-        ranks["of_eye"] = describer.of_eye.rank
-    if describer.of_crop is not None:
-        backbone = copy.deepcopy(describer.backbone)
-        found["crops"] = Crops(backbone, describer.of_crop, describer.how.side_px, at_once)
-        ranks["of_crop"] = describer.of_crop.rank
+        ranks["of_eye"] = embedder.of_eye.rank
+    if embedder.of_crop is not None:
+        backbone = copy.deepcopy(embedder.backbone)
+        found["crops"] = Crops(backbone, embedder.of_crop, embedder.how.side_px, at_once)
+        ranks["of_crop"] = embedder.of_crop.rank
     weights = {"of_eye": float(np.sqrt(share)), "of_crop": float(np.sqrt(1 - share))}
     found["head"] = Head(irene.solution(), ranks, weights, LOOKED_AT, irene.background())
     return {name: part.eval() for name, part in found.items()}
@@ -292,17 +293,17 @@ def plan(irene: Any, *, at_once: int = CROPS_AT_ONCE) -> dict[str, Any]:
     from handful.detection import embedder
     from handful.detection import irene as of
 
-    eye, how, solution = graph_of(irene.eye), irene.describer.how, irene.solution()
+    proposer, how, solution = graph_of(irene.proposer), irene.embedder.how, irene.solution()
     crops = {"side_px": how.side_px, "margin": how.margin, "least_px": embedder.LEAST_PX, "at_once": at_once,
-             "colour_order": "RGB", "dtype": "uint8"}  # fmt: skip
+             "color_order": "RGB", "dtype": "uint8"}  # fmt: skip
     return {
         "schema_version": SCHEMA_VERSION, "kind": of.KIND, "classes": list(solution.classes), "steps": list(STEPS),
-        "frame": {"side_px": eye.side_px, "fill": 0, "place": "middle", "colour_order": "RGB", "dtype": "uint8"},
-        "boxes": {"first": eye.first, "overlap": eye.overlap, "most": of.LOOKED_AT,
-                  "again": {"most": eye.again_most} if eye.again is not None else None},
-        "features": irene.describer.of_eye is not None,
-        "crops": crops if irene.describer.of_crop is not None else None,
+        "frame": {"side_px": proposer.side_px, "fill": 0, "place": "middle", "color_order": "RGB", "dtype": "uint8"},
+        "boxes": {"first": proposer.first, "overlap": proposer.overlap, "most": of.LOOKED_AT,
+                  "again": {"most": proposer.again_most} if proposer.again is not None else None},
+        "features": irene.embedder.of_eye is not None,
+        "crops": crops if irene.embedder.of_crop is not None else None,
         "answer": {"gain": GAIN, "expected": solution.expected, "vigilance": irene.nemo.vigilance,
-                   "classes_a_box": CLASSES_A_BOX, "least": irene.told_from, "rule": of.RULE},
-        "fusion": asdict(irene.fusion), "proposals": irene.eye.about,
+                   "classes_a_box": CLASSES_A_BOX, "score_threshold": irene.score_threshold, "rule": of.RULE},
+        "fusion": asdict(irene.fusion), "proposer": irene.proposer.about,
     }  # fmt: skip

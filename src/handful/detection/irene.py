@@ -20,12 +20,12 @@ import numpy as np
 
 import handful.detection
 from handful.detection.background import Background, Bank, away
-from handful.detection.contract import Eye, Seen, glance
-from handful.detection.embedder import Describer, Look
+from handful.detection.contract import Proposals, Proposer, glance
+from handful.detection.embedder import BoxEmbedder, CropSettings
 from handful.detection.fusion import Fusion, apart, fuse, iou
 from handful.detection.masking import Masker, Patch, best_way, kept
 from handful.detection.multiscale import ManyScales, Scales
-from handful.detection.scoring import TOLD, VIGILANCE, answered, chances, nats_of
+from handful.detection.scoring import DEFAULT_SCORE_THRESHOLD, VIGILANCE, answered, chances, logits_of
 from handful.errors import DataError
 from handful.fewshot.embeddings import unit
 from handful.fewshot.nemo import Nemo, Solution
@@ -83,7 +83,7 @@ class Detections:
 
 
 @dataclass(frozen=True, eq=False)
-class Asked:
+class ScoredProposals:
     """The boxes of a photo and what NEMO scores for each, whatever the vigilance: kept, the same can be told again at
     another vigilance for next to nothing.
 
@@ -95,7 +95,7 @@ class Asked:
     quality: np.ndarray
     scale: np.ndarray
     vectors: np.ndarray
-    nats: np.ndarray
+    logits: np.ndarray
     below: np.ndarray | None = None
 
     def __len__(self) -> int:
@@ -129,11 +129,16 @@ class Irene:
     of the way to its pixels."""
 
     def __init__(
-        self, eye: Eye, describer: Describer, nemo: Nemo, fusion: Fusion | None = None, masks: str | None = None
+        self,
+        proposer: Proposer,
+        embedder: BoxEmbedder,
+        nemo: Nemo,
+        fusion: Fusion | None = None,
+        masks: str | None = None,
     ) -> None:
-        self.eye, self.describer, self.nemo = eye, describer, nemo
+        self.proposer, self.embedder, self.nemo = proposer, embedder, nemo
         self.fusion, self.examples, self.about = fusion or Fusion(), Examples(), dict[str, Any]()
-        self.bank, self.told_from = Bank(), TOLD
+        self.bank, self.score_threshold = Bank(), DEFAULT_SCORE_THRESHOLD
         self._solved: Solution | None = None
         self._background: Background | None = None
         self._held: np.ndarray | None = None  # the examples in NEMO's whitened space, of length 1
@@ -142,16 +147,16 @@ class Irene:
 
     @classmethod
     def new(
-        cls, proposals: str | None = None, *, look: Look | None = None, vigilance: float = VIGILANCE,
+        cls, proposer: str | None = None, *, look: CropSettings | None = None, vigilance: float = VIGILANCE,
         fusion: Fusion | None = None, masks: str | None = None, scales: Scales | None = None,
     ) -> Irene:  # fmt: skip
-        """Untaught. proposals: name of a source of boxes; masks: of a way to masks; None for the best that is here."""
-        eye = ManyScales(pick(handful.detection, "proposer", proposals or best_here()).load(), scales)
-        describer = Describer(eye, look)
-        nemo = Nemo(describer.dim, features=describer.name, vigilance=vigilance, ridge=RIDGE)
+        """Untaught. proposer: name of a source of boxes; masks: of a way to masks; None for the best that is here."""
+        source = ManyScales(pick(handful.detection, "proposer", proposer or best_here()).load(), scales)
+        embedder = BoxEmbedder(source, look)
+        nemo = Nemo(embedder.dim, features=embedder.name, vigilance=vigilance, ridge=RIDGE)
         if masks is not None:
             pick(handful.detection, "masks", masks)
-        return cls(eye, describer, nemo, fusion, masks)
+        return cls(source, embedder, nemo, fusion, masks)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -160,7 +165,7 @@ class Irene:
 
     def learn(
         self, rgb_u8: np.ndarray, boxes: np.ndarray, labels: Sequence[str], photo: str = "", *,
-        known: np.ndarray | None = None, exhaustive: bool = True, seen: Seen | None = None,
+        known: np.ndarray | None = None, exhaustive: bool = True, seen: Proposals | None = None,
     ) -> None:  # fmt: skip
         """Learn the boxes of one photo, all or none of them, and from the rest of it what is none of these.
 
@@ -179,11 +184,11 @@ class Irene:
             if labels[i] != labels[j]:
                 warn(f"{photo or 'a photo'}: the box {boxes[i].round(1).tolist()} is called {labels[i]!r} and "
                      f"{labels[j]!r}; it is learned as both")  # fmt: skip
-        seen = seen or (self.eye.look(rgb_u8, LOOKED_AT) if exhaustive else glance(self.eye, rgb_u8))
-        vectors = self.describer.both_ways(rgb_u8, boxes, seen)
+        seen = seen or (self.proposer.look(rgb_u8, LOOKED_AT) if exhaustive else glance(self.proposer, rgb_u8))
+        vectors = self.embedder.both_ways(rgb_u8, boxes, seen)
         marked = boxes if known is None else np.concatenate([boxes, np.asarray(known, np.float64).reshape(-1, 4)])
         rest = seen.xyxy_px[away(seen.xyxy_px, marked)] if exhaustive else np.zeros((0, 4))
-        strange = self.describer.vectors(rgb_u8, rest, seen)
+        strange = self.embedder.vectors(rgb_u8, rest, seen)
         self.nemo.learn_many(vectors, list(labels))
         self.examples.add(vectors, labels, photo, boxes)
         self.bank.add(photo, rest, strange)
@@ -191,7 +196,7 @@ class Irene:
 
     def unlearn(self, rgb_u8: np.ndarray, box: Sequence[float], label: str, photo: str = "") -> None:
         """Take one box back, as if it had never been learned. Raises DataError if it never was."""
-        vector = self.describer.both_ways(rgb_u8, np.array([box], np.float64))[0]
+        vector = self.embedder.both_ways(rgb_u8, np.array([box], np.float64))[0]
         self.nemo.unlearn(vector, label)
         there = zip(self.examples.labels, self.examples.photos, self.examples.boxes, strict=True)
         at = next((i for i, held in enumerate(there) if held == (label, photo, [float(v) for v in box])), None)
@@ -219,36 +224,37 @@ class Irene:
         background = self.background()
         return background.none(self.solution(), vectors) if background is not None else None
 
-    def ask(self, rgb_u8: np.ndarray, seen: Seen | None = None) -> Asked:
+    def ask(self, rgb_u8: np.ndarray, seen: Proposals | None = None) -> ScoredProposals:
         """All that is asked about a photo (h, w, 3) uint8 RGB of any size, before anybody says how careful to be.
 
         seen: what the proposer saw, if it has looked already. Raises DataError when nothing was taught.
         """
         solution = self.solution()
-        boxes, quality, scale, vectors = self.looked_at(rgb_u8, seen or self.eye.look(rgb_u8, LOOKED_AT))
-        return Asked(boxes, quality, scale, vectors, nats_of(solution, vectors), self.below(vectors))
+        boxes, quality, scale, vectors = self.looked_at(rgb_u8, seen or self.proposer.look(rgb_u8, LOOKED_AT))
+        return ScoredProposals(boxes, quality, scale, vectors, logits_of(solution, vectors), self.below(vectors))
 
-    def looked_at(self, rgb_u8: np.ndarray, seen: Seen) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    def looked_at(self, rgb_u8: np.ndarray, seen: Proposals) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """The LOOKED_AT best of the boxes the proposer saw in a photo: boxes, quality, scale, vectors, as in Asked."""
         boxes = seen.xyxy_px[:LOOKED_AT]
-        vectors = self.describer.vectors(rgb_u8, boxes, seen)
+        vectors = self.embedder.vectors(rgb_u8, boxes, seen)
         return boxes, seen.quality[:LOOKED_AT], seen.scale[:LOOKED_AT], vectors
 
     def tell(
-        self, about: Asked, *, vigilance: float | None = None, unknown: bool = False, careful: bool = True,
-        least: float | None = None, rival: str = "null",
+        self, about: ScoredProposals, *, vigilance: float | None = None, unknown: bool = False, careful: bool = True,
+        score_threshold: float | None = None, rival: str = "null",
     ) -> Detections:  # fmt: skip
         """What is in a photo.
 
         vigilance: instead of the detector's own. unknown: also tell of boxes that are none of the taught classes, with
         the score sqrt(quality x chance of none) and the nearest class. careful: False tells of every class that scores
         at all, whatever NEMO's vigilance says, as measures of ranking (AP) want it. least: score below which nothing is
-        told; None for the detector's own, told_from (telling.py), or next to nothing when not careful. rival: as
+        told; None for the detector's own, score_threshold (telling.py), or next to nothing when not careful. rival: as
         rules.chances. Of several answers about one thing (Fusion.one_name) the best is told, except with careful=False.
         """
         careful_at = self.nemo.vigilance if vigilance is None else vigilance
-        least = self.told_from if least is None and careful else least
-        return told(about, self.solution(), self.fusion, careful_at, unknown=unknown, careful=careful, least=least,
+        score_threshold = self.score_threshold if score_threshold is None and careful else score_threshold
+        return told(about, self.solution(), self.fusion, careful_at, unknown=unknown, careful=careful,
+        score_threshold=score_threshold,
                     rival=rival)  # fmt: skip
 
     def detect(self, rgb_u8: np.ndarray, *, masks: bool | str = False, **how: Any) -> Detections:
@@ -270,15 +276,15 @@ class Irene:
             self._maskers[way] = pick(handful.detection, "masks", way).load()
         return self._maskers[way]
 
-    def recognise(
-        self, rgb_u8: np.ndarray, boxes: np.ndarray, *, vigilance: float | None = None, seen: Seen | None = None
+    def recognize(
+        self, rgb_u8: np.ndarray, boxes: np.ndarray, *, vigilance: float | None = None, seen: Proposals | None = None
     ) -> Detections:
         """What lies in boxes (n, 4) px of a photo: one answer each, in their order; the score is the chance alone. Each
         is looked at both ways, as when it is learned."""
         solution, boxes = self.solution(), np.asarray(boxes, np.float64).reshape(-1, 4)
-        vectors = self.describer.both_ways(rgb_u8, boxes, seen)
+        vectors = self.embedder.both_ways(rgb_u8, boxes, seen)
         careful = self.nemo.vigilance if vigilance is None else vigilance
-        chance, margin = chances(solution, nats_of(solution, vectors), careful, below=self.below(vectors))
+        chance, margin = chances(solution, logits_of(solution, vectors), careful, below=self.below(vectors))
         label, row = margin.argmax(axis=1), np.arange(len(boxes))
         return Detections(solution.classes, boxes, chance[row, label], label, margin[row, label], vectors)
 
@@ -302,7 +308,7 @@ class Irene:
 
         parts = nn.ModuleDict()
         own = self.masker()
-        for name, module in (("eye", self.eye.network), ("crop", self.describer.backbone), ("masks", own.network)):
+        for name, module in (("eye", self.proposer.network), ("crop", self.embedder.backbone), ("masks", own.network)):
             if module is not None:
                 parts[name] = module
 
@@ -317,13 +323,13 @@ class Irene:
             write_tensors(place / EXAMPLES, {"vectors": held, "boxes": boxes, **strange})
 
         about = {
-            "rule": RULE, "eye": self.eye.about, "look": asdict(self.describer.how), "fusion": asdict(self.fusion),
-            "masks": {**own.about, "name": self.masks}, "scales": asdict(getattr(self.eye, "scales", Scales())),
+            "rule": RULE, "eye": self.proposer.about, "look": asdict(self.embedder.how), "fusion": asdict(self.fusion),
+            "masks": {**own.about, "name": self.masks}, "scales": asdict(getattr(self.proposer, "scales", Scales())),
             "examples": {"labels": self.examples.labels, "photos": self.examples.photos, "background": where},
-            "about": {**self.about, "vigilance": self.nemo.vigilance, "told_from": self.told_from,
+            "about": {**self.about, "vigilance": self.nemo.vigilance, "score_threshold": self.score_threshold,
                       "samples": self.nemo.counts, **(data or {})},
         }  # fmt: skip
-        frame = {"before_the_graph": "see rule, eye and look", "colour_order": "RGB", "dtype": "uint8"}
+        frame = {"before_the_graph": "see rule, eye and look", "color_order": "RGB", "dtype": "uint8"}
         return folders.save_folder(folder, parts, kind=KIND, args={}, classes=list(self.classes), preprocessing=frame,
                                    about=about, beside=beside)  # fmt: skip
 
@@ -346,14 +352,14 @@ class Irene:
         try:
             own = pick(handful.detection, "proposer", str(meta["eye"]["name"])).load(of["eye"], meta["eye"])
             scales = Scales(**meta.get("scales", {}))
-            eye = ManyScales(own, replace(scales, look=look) if look else scales)
-            describer = Describer(eye, Look(**meta["look"]), of["crop"])
+            proposer = ManyScales(own, replace(scales, look=look) if look else scales)
+            embedder = BoxEmbedder(proposer, CropSettings(**meta["look"]), of["crop"])
             fusion = Fusion(**meta["fusion"])
         except (RuntimeError, TypeError, KeyError) as error:
             raise DataError(f"{folder / folders.WEIGHTS} does not fit what {folders.META} says of it ({error}); "
                             "restore it or teach the detector again") from error  # fmt: skip
-        nemo = Nemo.load(folder, features=describer.name)
-        found = cls(eye, describer, nemo, fusion)
+        nemo = Nemo.load(folder, features=embedder.name)
+        found = cls(proposer, embedder, nemo, fusion)
         if "masks" in meta:  # detectors of before there were masks have none of their own
             found.masks = str(meta["masks"].get("name"))
             found._maskers[found.masks] = kept(of["masks"], meta["masks"], folder / folders.WEIGHTS)
@@ -363,17 +369,21 @@ class Irene:
             raise DataError(f"{folder / EXAMPLES} and {folders.META} name different examples; teach the detector again")
         found.examples = Examples(list(examples["vectors"]), labels, photos, examples["boxes"].tolist())
         found.bank = Bank.from_state(examples, meta["examples"].get("background", []))
-        found.about, found.told_from = meta["about"], float(meta["about"].get("told_from", TOLD))
+        found.about, found.score_threshold = (
+            meta["about"],
+            float(meta["about"].get("score_threshold", DEFAULT_SCORE_THRESHOLD)),
+        )
         return found
 
 
 def told(
-    about: Asked, solution: Solution, fusion: Fusion, vigilance: float, *, unknown: bool = False, careful: bool = True,
-    least: float | None = None, rival: str = "null",
+    about: ScoredProposals, solution: Solution, fusion: Fusion, vigilance: float, *, unknown: bool = False, careful:
+    bool = True,
+    score_threshold: float | None = None, rival: str = "null",
 ) -> Detections:  # fmt: skip
     """As Irene.tell, from NEMO's constants alone; of `solution` the classes and the expected score are read."""
-    said = answered(solution, about.nats, about.quality, vigilance, below=about.below, rival=rival, unknown=unknown,
-                    careful=careful, least=least)  # fmt: skip
+    said = answered(solution, about.logits, about.quality, vigilance, below=about.below, rival=rival, unknown=unknown,
+                    careful=careful, score_threshold=score_threshold)  # fmt: skip
     box, margin, none = said.box, said.margin, said.margin.shape[1]
     found = fuse(about.xyxy_px[box], said.score, said.label, about.scale[box], fusion)
     stays = np.arange(len(found))
@@ -388,7 +398,9 @@ def told(
 
 def best_here() -> str:
     """The name of the best source of boxes that is on this machine. Raises DataError when there is none."""
-    there = [name for name in names(handful.detection, "proposer") if pick(handful.detection, "proposer", name).here()]
+    there = [
+        name for name in names(handful.detection, "proposer") if pick(handful.detection, "proposer", name).available()
+    ]
     if not there:
         raise DataError("no source of boxes is on this machine; run: handful weights get nanodet")
     return "nanodet" if "nanodet" in there else there[0]

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from handful.data.images import fit
 from handful.detection.contract import inside_photo
 from handful.detection.fusion import apart
+from handful.image import fit
 
 
 def letterbox(rgb_u8: np.ndarray, side_px: int) -> tuple[np.ndarray, float, tuple[float, float]]:

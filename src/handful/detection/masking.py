@@ -70,9 +70,9 @@ class Masker(Protocol):
 class Masks(Protocol):
     """A module masks_*.py. WHAT: a line for people."""
 
-    WHAT: str
+    DESCRIPTION: str
 
-    def here(self) -> bool:
+    def available(self) -> bool:
         """Whether all it needs is on this machine."""
         ...
 
@@ -84,7 +84,7 @@ class Masks(Protocol):
 
 def best_way() -> str:
     """The name of the best way to masks that is on this machine."""
-    there = [name for name in names(handful.detection, "masks") if pick(handful.detection, "masks", name).here()]
+    there = [name for name in names(handful.detection, "masks") if pick(handful.detection, "masks", name).available()]
     return "head" if "head" in there else "none"
 
 

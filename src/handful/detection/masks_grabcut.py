@@ -10,12 +10,12 @@ import numpy as np
 from handful.detection.masking import Patch, filled, inside, patch, windows
 from handful.errors import DataError
 
-WHAT = "GrabCut in the box"
+DESCRIPTION = "GrabCut in the box"
 MARGIN = 0.3  # of the box on each side: the ground that the thing is told from
 SIDE_PX = 192  # a larger box is shrunk to this; its time grows with the area, its masks hardly better
 
 
-def here() -> bool:
+def available() -> bool:
     """As handful.detection.masking.Masks."""
     return True
 

@@ -25,7 +25,7 @@ from handful.models.blocks import convolution, initialise
 from handful.models.encoder import Lite
 from handful.pick import need
 
-WHAT = "a small network trained on masks of things of 80 classes, for things of any"
+DESCRIPTION = "a small network trained on masks of things of 80 classes, for things of any"
 BASE = Path(__file__).parent / "base"
 WEIGHTS, CARD = BASE / "masks.safetensors", BASE / "masks.json"
 SIDE_PX, OUT_PX = 128, 64
@@ -98,7 +98,7 @@ def _enlarged(y: torch.Tensor, to: torch.Tensor) -> torch.Tensor:
     return F.interpolate(y, size=to.shape[-2:], mode="bilinear", align_corners=False)
 
 
-def here() -> bool:
+def available() -> bool:
     """As handful.detection.masking.Masks."""
     import importlib.util
 

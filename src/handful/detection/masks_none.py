@@ -9,10 +9,10 @@ import numpy as np
 
 from handful.detection.masking import Patch, filled, inside
 
-WHAT = "the whole box"
+DESCRIPTION = "the whole box"
 
 
-def here() -> bool:
+def available() -> bool:
     """As handful.detection.masking.Masks."""
     return True
 

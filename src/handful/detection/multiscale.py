@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from handful.data.images import fit
 from handful.detection.chips import (
     MEDIUM_PX,
     SMALL_PX,
@@ -28,9 +27,10 @@ from handful.detection.chips import (
     uncut,
     valid,
 )
-from handful.detection.contract import Eye, Seen
+from handful.detection.contract import Proposals, Proposer
 from handful.detection.fusion import apart, area, inside
 from handful.errors import DataError
+from handful.image import fit
 from handful.pick import unknown
 
 LOOKS = ("whole", "pyramid", "focus")
@@ -143,7 +143,7 @@ class Worth:
         return np.asarray(np.minimum(found, np.array([wide, high, wide, high], np.float64)))
 
 
-Held = OrderedDict[tuple[float, int], Seen]  # by scale and canvas
+Held = OrderedDict[tuple[float, int], Proposals]  # by scale and canvas
 
 
 class View:
@@ -154,13 +154,13 @@ class View:
     """
 
     def __init__(
-        self, eye: ManyScales, rgb_u8: np.ndarray, rectangles: np.ndarray, level: Scale, most: int, held: Held
+        self, proposer: ManyScales, rgb_u8: np.ndarray, rectangles: np.ndarray, level: Scale, most: int, held: Held
     ) -> None:
         """rectangles: (n, 4) px of the photo; most: boxes of a canvas; held: the photo's canvases of all scales."""
-        self.eye, self.rgb_u8, self.factor, self.most = eye, rgb_u8, float(level.factor or 1.0), most
+        self.proposer, self.rgb_u8, self.factor, self.most = proposer, rgb_u8, float(level.factor or 1.0), most
         self.size_wh = rgb_u8.shape[1], rgb_u8.shape[0]
         whole = np.concatenate([np.floor(rectangles[:, :2]), np.ceil(rectangles[:, 2:])], 1)
-        placed, count = packed(whole, self.factor, eye.side_px)
+        placed, count = packed(whole, self.factor, proposer.side_px)
         self.pieces: list[list[Placed]] = [[] for _ in range(count)]
         for one in placed:  # whole px, as it is cut out
             left, top, right, bottom = (float(round(v)) for v in one.window)
@@ -170,15 +170,15 @@ class View:
         self._of = [(i, one) for i, own in enumerate(self.pieces) for one in own]
         self._windows = np.array([one.window for _, one in self._of], np.float64).reshape(-1, 4)
 
-    def seen(self) -> Iterator[tuple[int, Seen]]:
+    def seen(self) -> Iterator[tuple[int, Proposals]]:
         """All canvases, in batches."""
         for start in range(0, len(self.pieces), AT_ONCE):
             some = range(start, min(start + AT_ONCE, len(self.pieces)))
             yield from zip(some, self._looked(some), strict=True)
 
-    def _looked(self, canvases: Iterable[int]) -> list[Seen]:
+    def _looked(self, canvases: Iterable[int]) -> list[Proposals]:
         absent = [i for i in canvases if (self.factor, i) not in self._held]
-        for i, seen in zip(absent, self.eye.through([self._drawn(i) for i in absent], self.most), strict=True):
+        for i, seen in zip(absent, self.proposer.through([self._drawn(i) for i in absent], self.most), strict=True):
             self._held[self.factor, i] = seen
         told = [self._held[self.factor, i] for i in canvases]
         while len(self._held) > HELD:
@@ -187,10 +187,10 @@ class View:
 
     def _drawn(self, canvas: int) -> np.ndarray:
         """(side_px, side_px, 3) uint8, black where nothing lies."""
-        frame = np.zeros((self.eye.side_px, self.eye.side_px, 3), np.uint8)
+        frame = np.zeros((self.proposer.side_px, self.proposer.side_px, 3), np.uint8)
         for one in self.pieces[canvas]:
             left, top, right, bottom = (int(v) for v in one.window)
-            (x, y), (wide, high) = one.at_xy, _on_canvas(one, self.eye.side_px)
+            (x, y), (wide, high) = one.at_xy, _on_canvas(one, self.proposer.side_px)
             frame[y : y + high, x : x + wide] = fit(self.rgb_u8[top:bottom, left:right], (high, wide))
         return frame
 
@@ -201,14 +201,14 @@ class View:
         for i, seen in self.seen():
             middle = (seen.xyxy_px[:, :2] + seen.xyxy_px[:, 2:]) / 2
             for piece in self.pieces[i]:
-                (x, y), (wide, high) = piece.at_xy, _on_canvas(piece, self.eye.side_px)
+                (x, y), (wide, high) = piece.at_xy, _on_canvas(piece, self.proposer.side_px)
                 there = ((middle >= (x, y)) & (middle < (x + wide, y + high))).all(axis=1)
                 there &= inside(seen.xyxy_px, np.array([[x, y, x + wide, y + high]], np.float64))[:, 0] >= PART
                 own, value = self._on_photo(seen.xyxy_px[there], piece), seen.quality[there]
                 if seen.focus is None:
                     worth.add_boxes(own, value)
                 else:
-                    part = np.array([x, y, x + wide, y + high]) / self.eye.side_px
+                    part = np.array([x, y, x + wide, y + high]) / self.proposer.side_px
                     worth.add_map(seen.focus, piece.window, part.tolist())
                 stays = uncut(own, piece.window, self.size_wh, NEAR_PX / self.factor) & valid(own, kept)
                 boxes, quality = np.concatenate([boxes, own[stays]]), np.concatenate([quality, value[stays]])
@@ -236,7 +236,7 @@ class View:
 
     def features(self, boxes: np.ndarray, pieces: np.ndarray) -> np.ndarray:
         """(n, dim) float32; pieces: of `holds`, none of them -1."""
-        found = np.zeros((len(boxes), self.eye.dim), np.float32)
+        found = np.zeros((len(boxes), self.proposer.dim), np.float32)
         canvas = np.array([self._of[p][0] for p in pieces], np.int64)
         for i in np.unique(canvas).tolist():
             (seen,) = self._looked([i])
@@ -261,21 +261,21 @@ class ManyScales:
     `most` -> a list of Seen). px: of input the network has been given since this was made, for `photos` photos.
     """
 
-    def __init__(self, eye: Eye, scales: Scales | None = None) -> None:
-        self.eye, self.scales = eye, scales or Scales()
-        self.side_px = int(getattr(eye, "side_px", SIDE_PX))
+    def __init__(self, proposer: Proposer, scales: Scales | None = None) -> None:
+        self.proposer, self.scales = proposer, scales or Scales()
+        self.side_px = int(getattr(proposer, "side_px", SIDE_PX))
         self.px = self.photos = 0
-        self.dim, self.network = eye.dim, eye.network
+        self.dim, self.network = proposer.dim, proposer.network
         # features are of other scales, so what was learned from them is not to be asked about one scale's
-        self.about = {**eye.about, "scales": self.scales.count} if self.scales.count > 1 else eye.about
+        self.about = {**proposer.about, "scales": self.scales.count} if self.scales.count > 1 else proposer.about
 
-    def through(self, photos: Sequence[np.ndarray], most: int) -> list[Seen]:
+    def through(self, photos: Sequence[np.ndarray], most: int) -> list[Proposals]:
         """Photos or canvases as the eye itself sees them."""
         self.px += len(photos) * self.side_px**2
-        many = getattr(self.eye, "look_many", None)
-        return list(many(photos, most)) if many else [self.eye.look(one, most) for one in photos]
+        many = getattr(self.proposer, "look_many", None)
+        return list(many(photos, most)) if many else [self.proposer.look(one, most) for one in photos]
 
-    def glance(self, rgb_u8: np.ndarray) -> Seen:
+    def glance(self, rgb_u8: np.ndarray) -> Proposals:
         """What is needed to ask for features of boxes that are known: canvases are looked at when a box lies there."""
         levels, _ = ladder((rgb_u8.shape[1], rgb_u8.shape[0]), self.side_px, self.scales.count)
         (first,) = self.through([rgb_u8], 1)
@@ -283,7 +283,7 @@ class ManyScales:
         views = [View(self, rgb_u8, _whole(rgb_u8), level, 1, kept) for level in levels[1:]]
         return replace(first, features=self._features(first, levels, views)) if views else first
 
-    def look(self, rgb_u8: np.ndarray, most: int = 100) -> Seen:
+    def look(self, rgb_u8: np.ndarray, most: int = 100) -> Proposals:
         """As Eye. Seen.scale counts from 0, the coarsest; what several scales found of one thing is all told, for to
         fuse it is the detector's. Features of a box come from the scale that shows it FEATURE_PX large, as glance's
         do, or where nobody has looked there, from the next coarser one."""
@@ -313,10 +313,10 @@ class ManyScales:
         boxes, quality = (np.concatenate([one[k] for one in held]) for k in (0, 1))
         scale = np.repeat(np.arange(len(held)), [len(one[1]) for one in held])
         order = np.argsort(-quality, kind="stable")[:most]
-        return Seen(boxes[order], quality[order], scale[order], self._features(first, levels, views), first.focus)
+        return Proposals(boxes[order], quality[order], scale[order], self._features(first, levels, views), first.focus)
 
     def _features(
-        self, first: Seen, levels: Sequence[Scale], views: Sequence[View]
+        self, first: Proposals, levels: Sequence[Scale], views: Sequence[View]
     ) -> Callable[[np.ndarray], np.ndarray]:  # fmt: skip
         factors = np.array([float(level.factor or 1.0) for level in levels])
 

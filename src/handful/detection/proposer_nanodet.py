@@ -14,23 +14,23 @@ import numpy as np
 import torch
 from torch import nn
 
-from handful.detection.contract import EyeGraph, Seen
+from handful.detection.contract import Proposals, ProposerGraph
 from handful.detection.graphs import RoiMeans
 from handful.detection.letterbox import best_boxes, letterbox, on_frame, on_photo
 from handful.detection.roi import GRID, pooled
 from handful.models import fetch
 from handful.models.nanodet import CHANNELS, MEAN_BGR, NECK, SIDE_PX, STD_BGR, STRIDES, NanoDet
-from handful.models.preprocessing import Normalise
+from handful.models.preprocessing import Normalize
 
-WHAT = "NanoDet-g trained on COCO, classes thrown away (handful weights get nanodet)"
+DESCRIPTION = "NanoDet-g trained on COCO, classes thrown away (handful weights get nanodet)"
 NAME = "nanodet"
 OVERLAP = 0.8  # boxes that share more are one thing; things in a row share less
 FIRST = 1000
 
 
-def here() -> bool:
+def available() -> bool:
     """As handful.detection.contract.Proposals."""
-    return fetch.here(NAME)
+    return fetch.available(NAME)
 
 
 def load(state: Mapping[str, Any] | None = None, about: Mapping[str, Any] | None = None) -> Nanodet:
@@ -58,7 +58,7 @@ class Nanodet:
         self.about = {**{key: about.get(key) for key in keys}, "params": sum(p.numel() for p in network.parameters())}
         self._mean, self._std = np.array(MEAN_BGR, np.float32), np.array(STD_BGR, np.float32)
 
-    def look(self, rgb_u8: np.ndarray, most: int = 100) -> Seen:
+    def look(self, rgb_u8: np.ndarray, most: int = 100) -> Proposals:
         """As Eye."""
         frame, factor, left_top = letterbox(rgb_u8, SIDE_PX)
         x = (frame[:, :, ::-1].astype(np.float32) - self._mean) / self._std
@@ -73,12 +73,12 @@ class Nanodet:
         def features(wanted: np.ndarray) -> np.ndarray:
             return pooled(kept, on_frame(wanted, factor, left_top), self.strides)
 
-        return Seen(boxes, quality, np.zeros(len(boxes), np.int64), features)
+        return Proposals(boxes, quality, np.zeros(len(boxes), np.int64), features)
 
-    def graph(self) -> EyeGraph:
+    def graph(self) -> ProposerGraph:
         """As handful.detection.contract.Compilable."""
         means = RoiMeans([SIDE_PX // stride for stride in self.strides], self.strides, GRID)
-        return EyeGraph(SIDE_PX, Framed(self.network, self.maps), means, FIRST, OVERLAP)
+        return ProposerGraph(SIDE_PX, Framed(self.network, self.maps), means, FIRST, OVERLAP)
 
 
 class Framed(nn.Module):
@@ -91,10 +91,10 @@ class Framed(nn.Module):
         stem = self.network.stem.weight
         stem.data = stem.data.flip(1).contiguous()
         mean, std = (tuple(v / 255 for v in reversed(values)) for values in (MEAN_BGR, STD_BGR))
-        self.normalise = Normalise((mean[0], mean[1], mean[2]), (std[0], std[1], std[2]))
+        self.normalize = Normalize((mean[0], mean[1], mean[2]), (std[0], std[1], std[2]))
         self.maps = tuple(maps)
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """As the class says."""
-        scores, boxes, maps = self.network(self.normalise(image.permute(0, 3, 1, 2).float()))
+        scores, boxes, maps = self.network(self.normalize(image.permute(0, 3, 1, 2).float()))
         return (scores.amax(2), boxes, *(maps[i] for i in self.maps))

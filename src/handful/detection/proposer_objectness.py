@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from handful.detection.contract import EyeGraph, Seen
+from handful.detection.contract import Proposals, ProposerGraph
 from handful.detection.graphs import RoiMeans
 from handful.detection.letterbox import best_boxes, letterbox, on_frame, on_photo
 from handful.detection.roi import GRID, pooled
@@ -23,13 +23,13 @@ from handful.files import read_json, read_tensors, sha256
 from handful.models import net_objectness
 from handful.models.net_objectness import ALIKE, FIRST, ROI, moved, steps
 
-WHAT = "handful's own, for things of any kind: EfficientNet-Lite0, comes with handful"
+DESCRIPTION = "handful's own, for things of any kind: EfficientNet-Lite0, comes with handful"
 NAME = "objectness"
 WEIGHTS = Path(__file__).parent / "weights" / "objectness.safetensors"
 KEPT = ("name", "what", "paper", "licence", "trained_on", "sha256", "frame_hw", "params")
 
 
-def here() -> bool:
+def available() -> bool:
     """As handful.detection.contract.Proposals."""
     return WEIGHTS.exists()
 
@@ -65,12 +65,12 @@ class Objectness:
         self.side_px = network.frame_hw[0]
         self.about = {key: about.get(key) for key in KEPT}
 
-    def look(self, rgb_u8: np.ndarray, most: int = 100) -> Seen:
+    def look(self, rgb_u8: np.ndarray, most: int = 100) -> Proposals:
         """As Eye."""
         frame, factor, left_top = letterbox(rgb_u8, self.side_px)
         size_wh = rgb_u8.shape[1], rgb_u8.shape[0]
         with torch.inference_mode():
-            x = self.network.normalise(torch.from_numpy(frame).permute(2, 0, 1)[None].float())
+            x = self.network.normalize(torch.from_numpy(frame).permute(2, 0, 1)[None].float())
             encoded = self.core.backbone.encoder(x.contiguous(memory_format=torch.channels_last))[-3:]
             maps = self.core.backbone.joined(encoded)
             value, raw, focus = self.core.dense(maps)
@@ -88,14 +88,16 @@ class Objectness:
             return pooled(kept, on_frame(wanted, factor, left_top), self.strides)
 
         chance = focus[0].sigmoid().numpy().astype(np.float32)
-        return Seen(boxes, quality, np.zeros(len(boxes), np.int64), features, of_photo(chance, left_top, self.side_px))
+        return Proposals(
+            boxes, quality, np.zeros(len(boxes), np.int64), features, of_photo(chance, left_top, self.side_px)
+        )
 
-    def graph(self) -> EyeGraph:
+    def graph(self) -> ProposerGraph:
         """As handful.detection.contract.Compilable."""
         means = Means([self.side_px // stride for stride in self.strides], self.strides, GRID)
         most = self.core.proposals
         again = Again(self.core, self.side_px)
-        return EyeGraph(self.side_px, Framed(self.network), means, FIRST, ALIKE, again, most)
+        return ProposerGraph(self.side_px, Framed(self.network), means, FIRST, ALIKE, again, most)
 
 
 def of_photo(chance: np.ndarray, left_top: tuple[float, float], side_px: int) -> np.ndarray:
@@ -112,12 +114,12 @@ class Framed(nn.Module):
     def __init__(self, network: net_objectness.Objectness) -> None:
         super().__init__()
         own = copy.deepcopy(network).to(memory_format=torch.contiguous_format)
-        self.normalise, self.core = own.normalise, own.core
+        self.normalize, self.core = own.normalize, own.core
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """As the class says."""
         neck: Any = self.core.backbone
-        encoded = neck.encoder(self.normalise(image.permute(0, 3, 1, 2).float()))[-3:]
+        encoded = neck.encoder(self.normalize(image.permute(0, 3, 1, 2).float()))[-3:]
         maps = neck.joined(encoded)
         core: Any = self.core
         quality, boxes, _ = core.dense(maps)

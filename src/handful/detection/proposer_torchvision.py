@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from handful.detection.contract import Seen, inside_photo
+from handful.detection.contract import Proposals, inside_photo
 from handful.detection.fusion import apart
 from handful.detection.roi import pooled
 from handful.models import fetch
 from handful.pick import need
 
-WHAT = "torchvision's COCO detectors, classes thrown away (handful weights get torchvision)"
+DESCRIPTION = "torchvision's COCO detectors, classes thrown away (handful weights get torchvision)"
 NAME = "torchvision"
 NETS = {"torchvision": "fasterrcnn_mobilenet_v3_large_320_fpn", "torchvision-ssdlite": "ssdlite320_mobilenet_v3_large"}
 COCO_IDS = 91  # torchvision's networks answer with COCO's own numbers, 0 is the background
@@ -28,9 +28,9 @@ OVERLAP = 0.8  # boxes of any class that share more are one thing; things in a r
 SIDE_PX = 16
 
 
-def here() -> bool:
+def available() -> bool:
     """As handful.detection.contract.Proposals."""
-    return any(fetch.here(name) for name in NETS)
+    return any(fetch.available(name) for name in NETS)
 
 
 def build(name: str) -> Any:
@@ -44,7 +44,7 @@ def build(name: str) -> Any:
 def load(state: Mapping[str, Any] | None = None, about: Mapping[str, Any] | None = None) -> Torchvision:
     """As handful.detection.contract.Proposals. Without state, the first of NETS whose weights are here."""
     if state is None or about is None:
-        name = next((name for name in NETS if fetch.here(name)), NAME)
+        name = next((name for name in NETS if fetch.available(name)), NAME)
         held, found = fetch.load(name)
         state, about = {key: torch.from_numpy(value) for key, value in held.items()}, {**found, "weights_of": name}
     network = build(str(about["weights_of"]))
@@ -65,7 +65,7 @@ class Torchvision:
         network.backbone.register_forward_hook(lambda *said: self._held.update(maps=said[2]))
         self.dim = self.look(np.zeros((64, 64, 3), np.uint8)).features(np.array([[0, 0, 64, 64.0]])).shape[1]
 
-    def look(self, rgb_u8: np.ndarray, most: int = 100) -> Seen:
+    def look(self, rgb_u8: np.ndarray, most: int = 100) -> Proposals:
         """As Eye."""
         height, width = rgb_u8.shape[:2]
         added = (max(0, SIDE_PX - height), max(0, SIDE_PX - width))
@@ -84,4 +84,4 @@ class Torchvision:
         def features(wanted: np.ndarray) -> np.ndarray:
             return pooled(maps, np.asarray(wanted, np.float64).reshape(-1, 4) * ratio, strides)
 
-        return Seen(whole[stays], quality[stays], np.zeros(len(stays), np.int64), features)
+        return Proposals(whole[stays], quality[stays], np.zeros(len(stays), np.int64), features)

@@ -16,8 +16,8 @@ import numpy as np
 from handful.detection.background import Background
 from handful.detection.evaluate import MATCH, Truth, taken
 from handful.detection.fusion import Fusion, iou
-from handful.detection.irene import Asked, Detections, Irene, told
-from handful.detection.scoring import TOLD, VIGILANCE, nats_of
+from handful.detection.irene import Detections, Irene, ScoredProposals, told
+from handful.detection.scoring import DEFAULT_SCORE_THRESHOLD, VIGILANCE, logits_of
 from handful.fewshot.nemo import Nemo, Solution
 
 GRID = np.round(np.arange(0.2, 0.81, 0.05), 2)
@@ -41,7 +41,7 @@ class Trial:
     truth: Truth
 
 
-def told_from(
+def calibrate(
     trials: Sequence[Trial], without: Callable[[frozenset[Hashable]], Known | None], *, fusion: Fusion | None = None,
     vigilance: float = VIGILANCE,
 ) -> float:  # fmt: skip
@@ -89,9 +89,9 @@ def without(irene: Irene, photos: frozenset[Hashable]) -> Known | None:
 def _best(score: np.ndarray, hit: np.ndarray, things: int) -> float:
     """hit: 1 right, 0 wrong, -1 counts neither way."""
     if not things:
-        return TOLD
+        return DEFAULT_SCORE_THRESHOLD
     f1 = np.array([2 * (hit[score >= t] == 1).sum() / (things + (hit[score >= t] >= 0).sum()) for t in GRID])
-    worth = f1 - (ALWAYS + OF_ONE / np.sqrt(things)) * np.abs(GRID - TOLD)
+    worth = f1 - (ALWAYS + OF_ONE / np.sqrt(things)) * np.abs(GRID - DEFAULT_SCORE_THRESHOLD)
     return float(GRID[worth.argmax()])
 
 
@@ -103,8 +103,8 @@ def _marked(one: Trial, known: Known, fusion: Fusion, vigilance: float) -> tuple
     """
     solution, background = known
     below = background.none(solution, one.vectors) if background is not None else None
-    about = Asked(one.boxes, one.quality, one.scale, one.vectors, nats_of(solution, one.vectors), below)
-    found: Detections = told(about, solution, fusion, vigilance, least=float(GRID[0]))
+    about = ScoredProposals(one.boxes, one.quality, one.scale, one.vectors, logits_of(solution, one.vectors), below)
+    found: Detections = told(about, solution, fusion, vigilance, score_threshold=float(GRID[0]))
     names, hit, things = np.array(one.truth.names, object), np.zeros(len(found), np.int64), 0
     gone = ~np.isin(names, list(solution.classes))
     for k, name in enumerate(solution.classes):

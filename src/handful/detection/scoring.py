@@ -24,15 +24,15 @@ from handful.errors import DataError
 from handful.fewshot.nemo import GAIN, Solution, none_below
 
 VIGILANCE = 2.4  # the most careful of those as good as the best, on coco-mini's train (benchmarks/heatmap.py)
-TOLD = 0.5  # score from which an answer is told
-LEAST_SCORE = 0.02  # for measures of ranking
+DEFAULT_SCORE_THRESHOLD = 0.5  # score from which an answer is told
+MIN_SCORE = 0.02  # for measures of ranking
 CLASSES_A_BOX = 5
 LINEAR = 2.0  # of 0 to 16, the most that costs AP no more than seeds do; F1 rises on (benchmarks/naming.py)
 RIVALS = ("null", "none")
 SURE = 1e3  # nats, for a class that has no rival at all
 
 
-def nats_of(solution: Solution, vectors: np.ndarray, linear: float = LINEAR) -> np.ndarray:
+def logits_of(solution: Solution, vectors: np.ndarray, linear: float = LINEAR) -> np.ndarray:
     """(n, dim) -> (n, k) float64: how much speaks for each class; see the module's text."""
     if not len(vectors):
         return np.zeros((0, len(solution.classes)))
@@ -54,7 +54,7 @@ def linear_nats(solution: Solution, linear: float = LINEAR) -> float:
 
 
 def chances(
-    solution: Solution, nats: np.ndarray, vigilance: float, *, below: np.ndarray | None = None, rival: str = "null"
+    solution: Solution, logits: np.ndarray, vigilance: float, *, below: np.ndarray | None = None, rival: str = "null"
 ) -> tuple[np.ndarray, np.ndarray]:
     """(n, k) -> the chance of each class, "none of these" last, (n, k + 1), rows of sum 1; and by how many nats each
     class beats "none of these", (n, k).
@@ -65,16 +65,16 @@ def chances(
     """
     if rival not in RIVALS:
         raise DataError(f"rival is {rival!r}; wanted null (there is a 'none of these') or none (there is not)")
-    none = np.full((len(nats), 1), GAIN * none_below(solution.expected, vigilance))
+    none = np.full((len(logits), 1), GAIN * none_below(solution.expected, vigilance))
     if below is not None:
         none = np.maximum(none, GAIN * below[:, None])
     if rival == "none":
         none = np.full_like(none, -np.inf)
-    whole = np.concatenate([nats, none], axis=1)
+    whole = np.concatenate([logits, none], axis=1)
     chance = np.exp(whole - whole.max(axis=1, keepdims=True))
     chance /= chance.sum(axis=1, keepdims=True)
     if rival == "null":
-        return chance, nats - none
+        return chance, logits - none
     own = chance[:, :-1]
     with np.errstate(divide="ignore"):
         return chance, np.clip(np.log(own) - np.log1p(-own), -SURE, SURE)
@@ -92,25 +92,27 @@ class Said:
 
 
 def answered(
-    solution: Solution, nats: np.ndarray, quality: np.ndarray, vigilance: float, *, below: np.ndarray | None = None,
-    rival: str = "null", unknown: bool = False, careful: bool = True, least: float | None = None,
+    solution: Solution, logits: np.ndarray, quality: np.ndarray, vigilance: float, *, below: np.ndarray | None = None,
+    rival: str = "null", unknown: bool = False, careful: bool = True, score_threshold: float | None = None,
 ) -> Said:  # fmt: skip
     """All that is told of boxes; see Irene.tell. nats: (n, k); quality: (n,) 0 to 1."""
-    least = (TOLD if careful else LEAST_SCORE) if least is None else least
-    chance, margin = chances(solution, nats, vigilance, below=below, rival=rival)
+    score_threshold = (
+        (DEFAULT_SCORE_THRESHOLD if careful else MIN_SCORE) if score_threshold is None else score_threshold
+    )
+    chance, margin = chances(solution, logits, vigilance, below=below, rival=rival)
     none = margin.shape[1]  # the column of "none of these"
     score = np.sqrt(quality[:, None] * chance)
-    if least**2 * (CLASSES_A_BOX + 1) > 1:  # chances sum to 1, so no more classes than that can reach it
-        box, label = np.nonzero(score[:, :none] >= least)
+    if score_threshold**2 * (CLASSES_A_BOX + 1) > 1:  # chances sum to 1, so no more classes than that can reach it
+        box, label = np.nonzero(score[:, :none] >= score_threshold)
     else:
         count = min(CLASSES_A_BOX, none)
         label = np.argsort(-score[:, :none], axis=1, kind="stable")[:, :count].ravel()
-        box = np.repeat(np.arange(len(nats)), count)
+        box = np.repeat(np.arange(len(logits)), count)
     stays = (margin[box, label] > 0) | (not careful)
     box, label = box[stays], label[stays]
     if unknown:
         strange = np.flatnonzero((margin <= 0).all(axis=1))
         box, label = np.append(box, strange), np.append(label, np.full(len(strange), none))
-    stays = score[box, label] >= least
+    stays = score[box, label] >= score_threshold
     box, label = box[stays], label[stays]
     return Said(box, label, score[box, label], margin)

@@ -15,7 +15,7 @@ import numpy as np
 from handful.data import formats
 from handful.data.shapes import box_of
 from handful.detection import score_threshold
-from handful.detection.embedder import Look
+from handful.detection.embedder import CropSettings
 from handful.detection.evaluate import Truth, truth_of
 from handful.detection.fusion import Fusion
 from handful.detection.irene import LOOKED_AT, Irene
@@ -97,8 +97,8 @@ def teach(
     *,
     most: int = MOST,
     classes: Sequence[str] | None = None,
-    proposals: str | None = None,
-    look: Look | None = None,
+    proposer: str | None = None,
+    look: CropSettings | None = None,
     fusion: Fusion | None = None,
     vigilance: float = VIGILANCE,
     scales: Scales | int | None = None,
@@ -134,20 +134,20 @@ def teach(
         scales = fitting([(one.sample.size_wh or photo_of(one.sample).size_wh, one.boxes) for one in picked])
     elif isinstance(scales, int):
         scales = Scales(scales, "focus" if scales > 1 else "whole")
-    detector = Irene.new(proposals, look=look, fusion=fusion, vigilance=vigilance, scales=scales)
+    detector = Irene.new(proposer, look=look, fusion=fusion, vigilance=vigilance, scales=scales)
     # where labels are partial, an answer about nothing that is marked need not be wrong
     order = score_threshold.chosen(len(picked), seed) if exhaustive else []
     trials: dict[int, score_threshold.Trial] = {}
     for i, one in enumerate(track(picked, "learning", len(picked))):
         rgb, name = photo_of(one.sample).rgb_u8, one.sample.name or one.sample.path.name
-        seen = detector.eye.look(rgb, LOOKED_AT) if exhaustive else None
+        seen = detector.proposer.look(rgb, LOOKED_AT) if exhaustive else None
         try:
             detector.learn(rgb, one.boxes, one.labels, name, known=one.known, exhaustive=exhaustive, seen=seen)
         except DataError as error:
             raise DataError(f"{one.sample.path}: {error}") from error
         if seen is not None and i in order:
             trials[i] = score_threshold.Trial(name, *detector.looked_at(rgb, seen), _truth(one.sample, rgb, wanted))
-    detector.told_from = score_threshold.told_from(
+    detector.score_threshold = score_threshold.calibrate(
         [trials[i] for i in order],
         partial(score_threshold.without, detector),
         fusion=detector.fusion,
@@ -165,7 +165,8 @@ def teach(
     return {
         "schema_version": 1, "model": str(out), "classes": list(detector.classes), "samples": detector.nemo.counts,
         "photos": len(picked), "split": split, "seed": seed, "vigilance": vigilance,
-        "told_from": detector.told_from, "proposals": detector.eye.about.get("name"), "eye": detector.eye.about,
+        "score_threshold": detector.score_threshold, "proposer": detector.proposer.about.get("name"), "proposer_card":
+        detector.proposer.about,
         "look": meta["look"], "scales": meta["scales"],
         "seconds": seconds, "warnings": warnings,
     }  # fmt: skip

@@ -42,7 +42,7 @@ class Plan:
     warmup: int = 40
     dice: float = 1.0
     jitter: float = 0.06
-    colour: float = 0.8
+    color: float = 0.8
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +107,7 @@ def batch(things: Sequence[Thing], plan: Plan, seed: int, step: int) -> tuple[np
         crop, given, target = sampled(thing.rgb_u8, window, SIDE_PX), box_map(window, box), target_of(thing, window)
         if rng.random() < 0.5:
             crop, given, target = crop[:, ::-1], given[:, ::-1], target[:, ::-1]
-        rows.append((recoloured(crop, rng) if rng.random() < plan.colour else crop, given[None], target))
+        rows.append((recoloured(crop, rng) if rng.random() < plan.color else crop, given[None], target))
     crops, given, target = (np.stack(part) for part in zip(*rows, strict=True))
     return crops, given, target
 

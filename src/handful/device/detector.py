@@ -12,10 +12,10 @@ import numpy as np
 
 import handful.device.runtimes
 from handful.detection import graphs
-from handful.detection.contract import Seen
+from handful.detection.contract import Proposals
 from handful.detection.embedder import crops
 from handful.detection.fusion import Fusion
-from handful.detection.irene import Asked, Detections, told
+from handful.detection.irene import Detections, ScoredProposals, told
 from handful.detection.letterbox import best_boxes, letterbox, on_frame, on_photo
 from handful.device.runtimes.contract import PLAN, Session
 from handful.errors import DataError
@@ -39,7 +39,7 @@ class OnDevice:
             self.side, self.boxes, self.crops = int(plan["frame"]["side_px"]), plan["boxes"], plan["crops"]
             answer, self.fusion = plan["answer"], Fusion(**plan["fusion"])
             self.classes, self.vigilance, self.gain = tuple(plan["classes"]), answer["vigilance"], answer["gain"]
-            expected, self.told_from = float(answer["expected"]), float(answer["least"])
+            expected, self.score_threshold = float(answer["expected"]), float(answer["score_threshold"])
             self.batch = int(self.boxes["most"])
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"{PLAN} is not what was written there ({error!r}); compile the detector again") from error
@@ -67,7 +67,7 @@ class OnDevice:
         names = [str(one["name"]) for one in plan.get("graphs", [])]
         return cls(plan, {name: runtime.load(folder / name, threads=threads) for name in names})
 
-    def look(self, rgb_u8: np.ndarray, most: int | None = None) -> Seen:
+    def look(self, rgb_u8: np.ndarray, most: int | None = None) -> Proposals:
         """At most `most` boxes of a photo (h, w, 3) uint8 RGB, and no more than the graphs take; so with features."""
         self.ms.clear()
         size_wh = rgb_u8.shape[1], rgb_u8.shape[0]
@@ -95,14 +95,14 @@ class OnDevice:
                 given = padded(on_frame(wanted, factor, left_top), self.batch)
                 return self.sessions["features"].run({**maps, "boxes": given})["of_eye"][: len(wanted)]
 
-        return Seen(boxes, quality, np.zeros(len(boxes), np.int64), features)
+        return Proposals(boxes, quality, np.zeros(len(boxes), np.int64), features)
 
-    def ask(self, rgb_u8: np.ndarray, seen: Seen | None = None) -> Asked:
+    def ask(self, rgb_u8: np.ndarray, seen: Proposals | None = None) -> ScoredProposals:
         """As Irene.ask; seen: what look gave."""
         seen = seen or self.look(rgb_u8)
         boxes = seen.xyxy_px
         if not len(boxes):
-            return Asked(boxes, seen.quality, seen.scale, np.zeros((0, 0)), np.zeros((0, len(self.classes))))
+            return ScoredProposals(boxes, seen.quality, seen.scale, np.zeros((0, 0)), np.zeros((0, len(self.classes))))
         feed: dict[str, np.ndarray] = {}
         if self.plan["features"]:
             feed["of_eye"] = padded(seen.features(boxes), self.batch)
@@ -110,18 +110,21 @@ class OnDevice:
             feed["of_crop"] = padded(self._of_crops(rgb_u8, boxes), self.batch)
         with self._timed("head"):
             out = self.sessions["head"].run(feed)
-        vectors, nats, below = (out[name][: len(boxes)].astype(np.float64) for name in ("vectors", "nats", "below"))
-        return Asked(boxes, seen.quality, seen.scale, vectors, nats, below[:, 0])
+        vectors, logits, below = (out[name][: len(boxes)].astype(np.float64) for name in ("vectors", "logits", "below"))
+        return ScoredProposals(boxes, seen.quality, seen.scale, vectors, logits, below[:, 0])
 
     def tell(
-        self, about: Asked, *, vigilance: float | None = None, careful: bool = True, least: float | None = None,
+        self, about: ScoredProposals, *, vigilance: float | None = None, careful: bool = True, score_threshold: float |
+        None = None,
         **how: Any,
     ) -> Detections:  # fmt: skip
         """As Irene.tell."""
         with self._timed("tell"):
             careful_at = self.vigilance if vigilance is None else vigilance
-            least = self.told_from if least is None and careful else least
-            return told(about, self._solved, self.fusion, careful_at, careful=careful, least=least, **how)
+            score_threshold = self.score_threshold if score_threshold is None and careful else score_threshold
+            return told(
+                about, self._solved, self.fusion, careful_at, careful=careful, score_threshold=score_threshold, **how
+            )
 
     def detect(self, rgb_u8: np.ndarray, **how: Any) -> Detections:
         """What is in a photo (h, w, 3) uint8 RGB of any size; `how` as in tell."""

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from handful.data.images import fit
 from handful.device.compile import Artefact
 from handful.errors import DataError
+from handful.image import fit
 from handful.types import Image
 
 

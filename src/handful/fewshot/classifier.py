@@ -13,11 +13,11 @@ import numpy as np
 from handful.curate.check import ensure
 from handful.data import format_folder
 from handful.data.finding import Finding, stop
-from handful.data.images import fit, read_photo
 from handful.errors import DataError
 from handful.fewshot.embeddings import Embedder, FrontEnd, default_cache, standard_front_end
 from handful.fewshot.nemo import GAIN, VIGILANCE, Nemo, Solution, labels_of
 from handful.files import cache_home, sha256
+from handful.image import fit, read_image
 from handful.models import folder as folders
 from handful.models import net_taught
 from handful.models.card import Card
@@ -48,7 +48,7 @@ class Answer:
     scores: np.ndarray
 
 
-class Taught:
+class FewShotClassifier:
     """A model in memory: the network that goes to the phone, and the NEMO that made its head."""
 
     def __init__(self, network: Any, nemo: Nemo, embedder: Embedder, about: dict[str, Any] | None = None) -> None:
@@ -65,7 +65,7 @@ class Taught:
         weights: Path | None = None,
         cache: Path | None = None,
         front_end: FrontEnd | None = None,
-    ) -> Taught:
+    ) -> FewShotClassifier:
         """An untaught model. backbone: lite0, lite1, lite2 or timm:NAME; frame_hw: the frame the phone will give."""
         from handful.models import backbone as backbones
 
@@ -77,7 +77,7 @@ class Taught:
         return cls(network, nemo, embedder, {"backbone": backbone})
 
     @classmethod
-    def load(cls, folder: Path, *, cache: Path | None = None) -> Taught:
+    def load(cls, folder: Path, *, cache: Path | None = None) -> FewShotClassifier:
         """From a model folder. Raises DataError, naming the file, if anything in it is missing or not as saved."""
         model = folders.from_folder(folder)
         if model.meta["network"]["kind"] != "taught":
@@ -106,7 +106,7 @@ class Taught:
         for sample in track(samples, "learning", len(samples)):
             if sample.label is None:
                 raise DataError(f"{sample.path} has no label; wanted one to learn it as")
-            vectors.append(self.embedder.teach_vector(read_photo(sample.path)))
+            vectors.append(self.embedder.teach_vector(read_image(sample.path)))
             labels.append(sample.label)
         self.nemo.learn_many(np.stack(vectors), labels)
         self.refresh()
@@ -147,7 +147,7 @@ class Taught:
             out = self.network(torch.from_numpy(np.ascontiguousarray(frame[None])))
         return np.asarray(out.numpy()[0])
 
-    def recognise(self, image: Image) -> Answer:
+    def recognize(self, image: Image) -> Answer:
         """The answer for one photo."""
         return answer(self.scores(image), self.classes)
 
@@ -168,7 +168,7 @@ class Taught:
             classes=list(self.classes),
             preprocessing={
                 "frame_hw": [height, width],
-                "colour_order": "RGB",
+                "color_order": "RGB",
                 "dtype": "uint8",
                 "layout": "NHWC",
                 "before_the_graph": "squash the photo to frame_hw: bilinear, antialiased, aspect not kept",
@@ -233,11 +233,11 @@ def teach(
         warn(text)
     began = time.monotonic()
     if add:
-        model = Taught.load(out, cache=cache)
+        model = FewShotClassifier.load(out, cache=cache)
         if vigilance is not None:
             model.nemo.vigilance = vigilance
     else:
-        model = Taught.new(
+        model = FewShotClassifier.new(
             backbone,
             vigilance=VIGILANCE if vigilance is None else vigilance,
             frame_hw=frame_hw,
@@ -276,12 +276,12 @@ def checked_photos(
     allow: codes of errors to go on with; what they concern is left out. Raises DataError on any other error.
     """
 
-    def tell(finding: Finding) -> None:
+    def on_finding(finding: Finding) -> None:
         if finding.code not in allow:
             stop(finding)
 
     told = ensure(photos, format="folder", allow=allow, quiet=quiet, cache=cache_home() if keep else None, flat=flat)
-    return list(format_folder.read(photos, tell=tell, classes=classes, flat=flat)), told
+    return list(format_folder.read(photos, on_finding=on_finding, classes=classes, flat=flat)), told
 
 
 def cache_folder(use: bool = True) -> Path | None:

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from handful.data.images import fit
 from handful.errors import DataError
 from handful.files import cache_home, read_tensors, replacing
+from handful.image import fit
 from handful.models.card import Card
 from handful.types import Image
 

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from handful.data import format_folder
-from handful.data.images import read_photo
 from handful.errors import DataError
-from handful.fewshot.classifier import Taught, checked_photos
+from handful.fewshot.classifier import FewShotClassifier, checked_photos
 from handful.fewshot.nemo import labels_of
+from handful.image import read_image
 from handful.progress import track, warn
 
 RULE = {
@@ -77,14 +77,14 @@ def evaluate(
     Returns the JSON object that `handful evaluate --json` prints.
     """
     began = time.monotonic()
-    taught = Taught.load(model, cache=cache)
+    taught = FewShotClassifier.load(model, cache=cache)
     if vigilance is not None:
         taught.nemo.vigilance = vigilance
         taught.refresh()
     samples, warnings = checked_photos(photos, flat=flat, quiet=["one_photo"])
     for text in warnings:
         warn(text)
-    scores = np.stack([taught.scores(read_photo(s.path)) for s in track(samples, "asking", len(samples))])
+    scores = np.stack([taught.scores(read_image(s.path)) for s in track(samples, "asking", len(samples))])
     labels = [s.label or "" for s in samples]
     numbers = measure(scores, labels, taught.classes)
     said = labels_of(scores, taught.classes)
@@ -97,7 +97,8 @@ def evaluate(
         "model": str(model),
         "data_sha256": format_folder.digest(samples),
         "answers": [
-            {"photo": str(s.path), "is": s.label, "said": answer} for s, answer in zip(samples, said, strict=True)
+            {"photo": str(s.path), "truth": s.label, "predicted": answer}
+            for s, answer in zip(samples, said, strict=True)
         ],
         "seconds": round(time.monotonic() - began, 2),
     }

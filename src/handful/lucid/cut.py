@@ -67,8 +67,8 @@ def cut(rgb_u8: np.ndarray, ids: np.ndarray, part: np.ndarray, background_u8: np
             view[-after:] = 0
     photo, behind = crop(rgb_u8), crop(background_u8)
     alpha = matte(photo, mask)
-    colour = uncontaminated(photo, behind, mask, alpha)
-    return Cutout(premultiplied(colour, alpha), mask, _continued(crop(ids), mask), (l - ring[2], t - ring[0]), touches)
+    color = uncontaminated(photo, behind, mask, alpha)
+    return Cutout(premultiplied(color, alpha), mask, _continued(crop(ids), mask), (l - ring[2], t - ring[0]), touches)
 
 
 def premultiplied(rgb_u8: np.ndarray, alpha_u8: np.ndarray) -> np.ndarray:

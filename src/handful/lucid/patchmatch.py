@@ -100,8 +100,8 @@ def shrunk(picture_u8: np.ndarray, hole: np.ndarray, hw: tuple[int, int]) -> tup
     known = (~hole).astype(np.float32)
     share = cv2.resize(known, hw[::-1], interpolation=cv2.INTER_AREA)
     sums = cv2.resize(picture_u8 * known[..., None], hw[::-1], interpolation=cv2.INTER_AREA)
-    colour = np.rint(sums / np.maximum(share, 1e-6)[..., None])
-    return np.clip(colour, 0, 255).astype(np.uint8), np.asarray(share < 0.999)
+    color = np.rint(sums / np.maximum(share, 1e-6)[..., None])
+    return np.clip(color, 0, 255).astype(np.uint8), np.asarray(share < 0.999)
 
 
 def telea(picture_u8: np.ndarray, hole: np.ndarray, radius_px: float) -> np.ndarray:

@@ -12,11 +12,11 @@ import numpy as np
 
 from handful.data import formats
 from handful.data.finding import stop
-from handful.data.images import read_photo
 from handful.data.masks import open_values, voc_palette
 from handful.data.writing import image_of
 from handful.errors import DataError
 from handful.files import replacing, write_json
+from handful.image import read_image
 from handful.lucid.clip import Dream
 from handful.lucid.encode import jpeg
 from handful.lucid.gates import measured, summary
@@ -114,7 +114,7 @@ def preview(dream: Dream, folder: Path) -> dict[str, Any]:
 
 def seed_of(photo: Path, mask: Path | None, box_px: tuple[float, float, float, float] | None = None) -> Seed:
     """A photo and a mask file of its size, or a mask guessed from a box (outline.py). Raises DataError."""
-    rgb = read_photo(Path(photo)).rgb_u8
+    rgb = read_image(Path(photo)).rgb_u8
     name = Path(photo).name
     if mask is None:
         if box_px is None:

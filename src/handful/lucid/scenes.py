@@ -165,8 +165,8 @@ def _paste(
     # premultiplied colours are darker at the border, where their light would be changed as a shadow's
     solid = np.maximum(alpha, 1)[..., None].astype(np.float32) / 255
     plain = np.clip(layer[..., :3] / solid, 0, 255).astype(np.uint8)
-    colour = light.relit(plain, curve)
-    layer = premultiplied(colour, alpha)
+    color = light.relit(plain, curve)
+    layer = premultiplied(color, alpha)
     sigma = float(rng.uniform(0, blur_px)) if rng.uniform() < 0.5 else 0.0
     if sigma > 0.3:
         layer = cv2.GaussianBlur(layer, (0, 0), sigma, borderType=cv2.BORDER_CONSTANT)

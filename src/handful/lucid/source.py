@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from handful.data import formats
-from handful.data.finding import Tell
+from handful.data.finding import OnFinding
 from handful.errors import DataError
 from handful.types import Dataset
 
@@ -26,7 +26,7 @@ def is_store(place: str | Path) -> bool:
 
 @contextmanager
 def opened(
-    place: str | Path, tell: Tell, *, format: str | None = None, **options: Any
+    place: str | Path, on_finding: OnFinding, *, format: str | None = None, **options: Any
 ) -> Iterator[tuple[Dataset, dict[str, str]]]:
     """The samples of a place, and what to write down about it: its path or address (without password) and its format.
 
@@ -34,7 +34,7 @@ def opened(
     """
     if not is_store(place):
         found = formats.one(Path(place), format=format, **options)
-        yield found.read(tell), {"path": str(Path(place).absolute()), "format": found.title}
+        yield found.read(on_finding), {"path": str(Path(place).absolute()), "format": found.title}
         return
     if format or options:
         raise DataError(f"{place} is a labelling store; leave out the format and what goes with it")

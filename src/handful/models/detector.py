@@ -17,7 +17,7 @@ from torch import nn
 
 from handful.errors import DataError
 from handful.models.encoder import Lite, Timm, pretrained_encoder
-from handful.models.preprocessing import Normalise, check_frame, pad, padding, said_of_padded_frame
+from handful.models.preprocessing import Normalize, check_frame, pad, padding, said_of_padded_frame
 from handful.pick import need
 
 Targets = list[dict[str, torch.Tensor]]
@@ -65,7 +65,8 @@ class Pyramid(nn.Module):
 class BoxPredictor(nn.Module):
     """(r, channels) of r regions -> torchvision's logits (r, 1 + k) and deltas (r, 4 * (1 + k)), background first.
 
-    The background has a layer of its own, and every other a row for each class in order, so that handful.training.transfer
+    The background has a layer of its own, and every other a row for each class in order, so that
+    handful.training.transfer
     takes the classes that two models share by name. Background needs no box, so its deltas are zeros.
     """
 
@@ -176,14 +177,14 @@ class Detector(nn.Module):
         self.padded_px = padding(self.frame_hw, core.stride)
         self.task = "instance" if core.masks else "detect"
         self.output_names = ("boxes", "scores", "labels", *(("masks",) if core.masks else ()))
-        self.normalise = Normalise(self.mean, self.std)
+        self.normalize = Normalize(self.mean, self.std)
         self.core = core
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """As the class says."""
         if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined]
             raise DataError(f"a network that finds things {ON_PHONES[0]['reason']}; {ON_PHONES[0]['advice']}")
-        (found,), _ = self.core(pad(self.normalise(image.permute(0, 3, 1, 2).float()), self.padded_px))
+        (found,), _ = self.core(pad(self.normalize(image.permute(0, 3, 1, 2).float()), self.padded_px))
         height, width = self.frame_hw
         boxes = torch.minimum(found["boxes"], found["boxes"].new_tensor([width, height, width, height]))
         # what was found in the rows and columns that were added is nowhere in the frame
@@ -210,7 +211,7 @@ class Detector(nn.Module):
             kept = {key: value[own] for key, value in target.items()} if not own.all() else target
             # 0 is torchvision's background
             shifted.append({**kept, "labels": kept["labels"] + 1, "ignored": target["boxes"][~own]})
-        losses: dict[str, torch.Tensor] = self.core(pad(self.normalise(rgb), extra), shifted)[1]
+        losses: dict[str, torch.Tensor] = self.core(pad(self.normalize(rgb), extra), shifted)[1]
         return losses
 
     def counted(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -219,7 +220,7 @@ class Detector(nn.Module):
         For handful.models.count, which runs shapes only and knows no number that depends on a photo.
         """
         core = self.core
-        x = pad(self.normalise(image.permute(0, 3, 1, 2).float()), self.padded_px)
+        x = pad(self.normalize(image.permute(0, 3, 1, 2).float()), self.padded_px)
         features = core.backbone(x)
         core.rpn.head(list(features.values()))
         channels, n = core.backbone.out_channels, core.detections

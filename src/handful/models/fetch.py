@@ -104,11 +104,11 @@ def home() -> Path:
 
 def listed() -> list[dict[str, Any]]:
     """What there is to fetch: name, what it is, licence, and whether it is here."""
-    return [{"name": name, "what": s.what, "licence": s.licence, "trained_on": s.trained_on, "here": here(name)}
+    return [{"name": name, "what": s.what, "licence": s.licence, "trained_on": s.trained_on, "here": available(name)}
             for name, s in SOURCES.items()]  # fmt: skip
 
 
-def here(name: str) -> bool:
+def available(name: str) -> bool:
     """Whether weights have been fetched."""
     source(name)
     cache = cache_home()

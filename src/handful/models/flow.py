@@ -26,8 +26,8 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from handful.data.images import fit
 from handful.errors import DataError
+from handful.image import fit
 from handful.models.folder import Model, from_folder
 from handful.models.segmenter import UNetCore
 
@@ -119,7 +119,7 @@ def trace(model: Path | Model | nn.Module, rgb_u8: np.ndarray, *, name: str | No
     """
     if not isinstance(rgb_u8, np.ndarray) or rgb_u8.dtype != np.uint8 or rgb_u8.ndim != 3 or rgb_u8.shape[2] != 3:
         found = f"{getattr(rgb_u8, 'dtype', type(rgb_u8).__name__)} {np.shape(rgb_u8)}"
-        raise DataError(f"the photo must be uint8 (h, w, 3), RGB, got {found}; read it with handful.data.images")
+        raise DataError(f"the photo must be uint8 (h, w, 3), RGB, got {found}; read it with handful.image")
     whole = from_folder(model) if isinstance(model, (str, Path)) else model if isinstance(model, Model) else None
     network: Any = whole.network if whole is not None else model
     if hasattr(network, "frame_hw"):

@@ -57,9 +57,9 @@ def draw(found: Flow, path: Path) -> None:
     low = min(low, answer.y - 3.4) if found.task == "segment" else low
     figure = figure_of.Figure(figsize=(right - left, high - low), facecolor="white")
     axes = figure.add_axes((0, 0, 1, 1))
-    for edge, points, colour in _routes(found, boxes, chain):
+    for edge, points, color in _routes(found, boxes, chain):
         # what the image fed again carries is said behind it
-        _ribbon(axes, edge, points, colour, said=boxes[edge.target].node.kind != "again")
+        _ribbon(axes, edge, points, color, said=boxes[edge.target].node.kind != "again")
     for box in boxes.values():
         _box(axes, box, found, chain)
     _answer(axes, answer, found, chain)
@@ -177,7 +177,7 @@ def _broad(edge: Edge) -> float:
     return max(THINNEST, edge.importance * TALL)
 
 
-def _ribbon(axes: Any, edge: Edge, corners: list[tuple[float, float]], colour: str, *, said: bool) -> None:
+def _ribbon(axes: Any, edge: Edge, corners: list[tuple[float, float]], color: str, *, said: bool) -> None:
     patches = need("matplotlib.patches", "report")
     broad = _broad(edge)
     middle = _rounded(np.array(corners, float), max(0.22, broad * 0.62))
@@ -185,7 +185,7 @@ def _ribbon(axes: Any, edge: Edge, corners: list[tuple[float, float]], colour: s
     length = np.maximum(np.hypot(along[:, 0], along[:, 1]), 1e-9)
     across = np.stack([-along[:, 1], along[:, 0]], axis=1) / length[:, None] * broad / 2
     outline = np.concatenate([middle + across, (middle - across)[::-1]])
-    axes.add_patch(patches.Polygon(outline, closed=True, facecolor=colour, alpha=0.62, lw=0, zorder=1))
+    axes.add_patch(patches.Polygon(outline, closed=True, facecolor=color, alpha=0.62, lw=0, zorder=1))
     if not said:
         return
     legs = np.diff(np.array(corners), axis=0)
@@ -282,8 +282,8 @@ def _answer(axes: Any, box: _Box, found: Flow, chain: bool) -> None:
         if found.scores.ndim == 3:
             if shares[i] < 0.005:
                 break
-            colour = palette[_shade(np.array(i))]
-            axes.add_patch(patches.Rectangle((x, y - 0.06), 0.14, 0.12, facecolor=colour, lw=0.5, edgecolor=INK,
+            color = palette[_shade(np.array(i))]
+            axes.add_patch(patches.Rectangle((x, y - 0.06), 0.14, 0.12, facecolor=color, lw=0.5, edgecolor=INK,
                                              zorder=6))  # fmt: skip
             axes.text(x + 0.2, y, f"{_short(found.classes[i], 14)}  {shares[i]:.0%}", fontsize=8.5, va="center",
                       color=INK, zorder=6)  # fmt: skip
@@ -304,9 +304,9 @@ def _legend(axes: Any, found: Flow, x: float, low: float, wide: float) -> None:
     kind = {node.name: node for node in found.nodes}
     used = {_colour(kind[edge.source], kind[edge.target]) for edge in found.edges}
     at = x
-    for key, colour in COLOURS.items():
-        if colour in used:
-            axes.add_patch(patches.Rectangle((at, low + 0.66), 0.3, 0.12, facecolor=colour, alpha=0.62, lw=0))
+    for key, color in COLOURS.items():
+        if color in used:
+            axes.add_patch(patches.Rectangle((at, low + 0.66), 0.3, 0.12, facecolor=color, alpha=0.62, lw=0))
             axes.text(at + 0.36, low + 0.72, MEANS[key], fontsize=8.5, va="center", color=INK)
             at += 0.62 + 0.072 * len(MEANS[key])
     said = f"Breadth and % of a path: {MEASURE}. In the boxes: mean |activation| over channels, height x width x "

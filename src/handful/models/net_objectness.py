@@ -261,7 +261,7 @@ class Objectness(Detector):
     def counted(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """As Detector."""
         core: Any = self.core
-        x = self.normalise(image.permute(0, 3, 1, 2).float())
+        x = self.normalize(image.permute(0, 3, 1, 2).float())
         for one in core.backbone(x):
             core.head(one)
         core.look(x.new_zeros((core.proposals, core.backbone.out_channels * ROI**2)))

@@ -8,7 +8,7 @@ from torch import nn
 
 from handful.errors import DataError
 from handful.models import backbone as backbones
-from handful.models.preprocessing import NetCard, Normalise, Resize
+from handful.models.preprocessing import NetCard, Normalize, Resize
 
 CARD = NetCard(
     task="classify",
@@ -37,7 +37,7 @@ class TaughtNet(nn.Module):
             raise DataError(f"the frame must be at least 32 px a side, got {frame_hw[0]}x{frame_hw[1]}")
         self.frame_hw = (int(frame_hw[0]), int(frame_hw[1]))
         self.resize = Resize(self.frame_hw, backbone.card.size_px)
-        self.normalise = Normalise(backbone.card.mean, backbone.card.std)
+        self.normalize = Normalize(backbone.card.mean, backbone.card.std)
         self.backbone = backbone
         self.head = Head(backbone.card.dim, rank, classes, signed=backbone.card.signed)
 
@@ -48,7 +48,7 @@ class TaughtNet(nn.Module):
 
     def features(self, image: torch.Tensor) -> torch.Tensor:
         """(n, h, w, 3) uint8 -> (n, d) float32: the backbone's features, which NEMO learns from."""
-        x = self.normalise(self.resize(image.permute(0, 3, 1, 2).float()))
+        x = self.normalize(self.resize(image.permute(0, 3, 1, 2).float()))
         features: torch.Tensor = self.backbone(x)
         return features
 

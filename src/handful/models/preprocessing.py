@@ -85,7 +85,7 @@ class Resize(nn.Module):
         return x
 
 
-class Normalise(nn.Module):
+class Normalize(nn.Module):
     """(x / 255 - mean) / std for each channel, as one multiplication and one addition."""
 
     scale: torch.Tensor
@@ -116,7 +116,7 @@ def said_of_frame(network: Any, in_the_graph: str, **more: Any) -> dict[str, Any
     """What a network with frame_hw, mean and std says of the frame it takes, for handful.models.folder.save_folder."""
     return {
         "frame_hw": list(network.frame_hw),
-        "colour_order": "RGB",
+        "color_order": "RGB",
         "dtype": "uint8",
         "layout": "NHWC",
         "before_the_graph": "squash the photo to frame_hw: bilinear, antialiased, aspect not kept",
@@ -158,12 +158,12 @@ class Classifier(nn.Module):
         self.frame_hw = check_frame(frame_hw)
         self.size_px, self.mean, self.std = size_px, mean, std
         self.resize = Resize(self.frame_hw, size_px)
-        self.normalise = Normalise(mean, std)
+        self.normalize = Normalize(mean, std)
         self.core = core
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """As the class says."""
-        scores: torch.Tensor = self.core(self.normalise(self.resize(image.permute(0, 3, 1, 2).float())))[0]
+        scores: torch.Tensor = self.core(self.normalize(self.resize(image.permute(0, 3, 1, 2).float())))[0]
         return scores
 
     def preprocessing(self) -> dict[str, Any]:

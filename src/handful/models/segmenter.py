@@ -13,7 +13,7 @@ from torch import nn
 from handful.errors import DataError
 from handful.models.blocks import block, convolution, initialise, width_of
 from handful.models.encoder import Lite, Refeed, Scratch, Timm, pretrained_encoder
-from handful.models.preprocessing import Normalise, check_frame, pad, padding, said_of_padded_frame
+from handful.models.preprocessing import Normalize, check_frame, pad, padding, said_of_padded_frame
 
 # what benchmarks/camvid.py found for batches of 8, all networks alike; a pre-trained path down learns a fifth as fast
 TRAINING: dict[str, Any] = {"lr": 0.008, "ema": 0.99, "balance": "enet^0.5", "loss": {"dice": 0.5}, "crop": 0.72}
@@ -50,12 +50,12 @@ class Segmenter(nn.Module):
         self.frame_hw = check_frame(frame_hw)
         self.mean, self.std, self.resize = mean, std, resize
         self.padded_px = padding(self.frame_hw, core.stride)
-        self.normalise = Normalise(mean, std)
+        self.normalize = Normalize(mean, std)
         self.core = core
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """As the class says."""
-        x = self.normalise(image.permute(0, 3, 1, 2).float())
+        x = self.normalize(image.permute(0, 3, 1, 2).float())
         height, width = self.frame_hw
         y: torch.Tensor = self.core(pad(x, self.padded_px))[0]
         if self.resize:

@@ -197,7 +197,7 @@ def describe(
         "args": network.args,
         "task": card.task,
         "classes": number,
-        "input": {"shape": [1, *network.frame_hw, 3], "dtype": "uint8", "colour_order": "RGB"},
+        "input": {"shape": [1, *network.frame_hw, 3], "dtype": "uint8", "color_order": "RGB"},
         "padded_px": list(getattr(network, "padded_px", (0, 0))),
         "parameters": counts.parameters,
         "training_only_parameters": counts.training_only,

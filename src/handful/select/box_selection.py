@@ -14,7 +14,7 @@ import numpy as np
 from handful.detection.background import AWAY
 from handful.detection.evaluate import MATCH
 from handful.detection.fusion import iou
-from handful.detection.scoring import nats_of
+from handful.detection.scoring import logits_of
 from handful.fewshot.sample_selection import densest_uncovered, nearest_boundary, poor_first, quotas, typical
 from handful.select.data_pool import Learned, Place, drawn, learned
 from handful.select.feature_cache import Kept
@@ -163,10 +163,10 @@ def _offered(
             if turn < for_missed:
                 place = bare.pop(densest_uncovered(run.vectors(bare), run.vectors(covered), reach))
             else:
-                nats = nats_of(known.solution, run.vectors([p for p, _ in near]))
+                logits = logits_of(known.solution, run.vectors([p for p, _ in near]))
                 number = {n: k for k, n in enumerate(known.solution.classes)}
-                rival = np.array([nats[i, number[r]] for i, (_, r) in enumerate(near)])
-                place = near.pop(nearest_boundary(nats[:, number[name]], rival))[0]
+                rival = np.array([logits[i, number[r]] for i, (_, r) in enumerate(near)])
+                place = near.pop(nearest_boundary(logits[:, number[name]], rival))[0]
             covered.append(place)
             found.append((name, place))
     return found

@@ -14,9 +14,9 @@ from handful.data import formats
 from handful.detection import score_threshold
 from handful.detection.background import Background, away
 from handful.detection.background import of as background_of
-from handful.detection.embedder import Look
+from handful.detection.embedder import CropSettings
 from handful.detection.irene import RIDGE, Irene
-from handful.detection.scoring import TOLD
+from handful.detection.scoring import DEFAULT_SCORE_THRESHOLD
 from handful.errors import DataError
 from handful.fewshot.nemo import Nemo, Solution
 from handful.progress import warn
@@ -74,18 +74,19 @@ class Pool:
 
 
 def read(
-    data: Path, *, proposals: str | None = None, look: Look | None = None, seed: int = 0, format: str | None = None,
+    data: Path, *, proposer: str | None = None, look: CropSettings | None = None, seed: int = 0, format: str | None =
+    None,
     allow: Sequence[str] = (), cache: Path | None = None, **options: Any,
 ) -> tuple[Pool, Irene]:  # fmt: skip
     """A data set looked at, or read from what was kept, and the detector that looked. All as in teaching.teach."""
     dataset, _ = checked(data, format=format or formats.with_boxes(data), allow=allow, main=True, **options)
     *parts, how = three(dataset, seed)
-    irene = Irene.new(proposals, look=look)
+    irene = Irene.new(proposer, look=look)
     names = ("the teach pool", "photos to tune by", "photos to report on")
-    teach, tune, report = (tuple(kept(part, irene.eye, irene.describer, cache, what=f"looking at {name}"))
+    teach, tune, report = (tuple(kept(part, irene.proposer, irene.embedder, cache, what=f"looking at {name}"))
                            for part, name in zip(parts, names, strict=True))  # fmt: skip
-    about = {"proposals": irene.eye.about, "look": str(irene.describer.how), "features": irene.describer.name}
-    return Pool(teach, tune, report, how, irene.describer.dim, irene.describer.name, about), irene
+    about = {"proposer": irene.proposer.about, "look": str(irene.embedder.how), "features": irene.embedder.name}
+    return Pool(teach, tune, report, how, irene.embedder.dim, irene.embedder.name, about), irene
 
 
 Place = tuple[int, int]  # which photo of a set, which thing in it
@@ -126,7 +127,7 @@ class Learned:
 
     solution: Solution
     background: Background | None = None
-    told_from: float = TOLD
+    score_threshold: float = DEFAULT_SCORE_THRESHOLD
 
 
 def learned(photos: Sequence[Kept], picked: Mapping[str, Sequence[Place]], *, exhaustive: bool = True) -> Learned:
@@ -142,12 +143,12 @@ def learned(photos: Sequence[Kept], picked: Mapping[str, Sequence[Place]], *, ex
     return Learned(solution, background_of(np.concatenate(rows)))
 
 
-def told_from(
+def calibrate(
     photos: Sequence[Kept], picked: Mapping[str, Sequence[Place]], *, seed: int = 0, exhaustive: bool = True
 ) -> float:  # fmt: skip
     """The score from which a detector that was taught these things would tell, as teaching.teach finds it."""
     if not exhaustive:
-        return TOLD
+        return DEFAULT_SCORE_THRESHOLD
     there, trials = sorted({i for own in picked.values() for i, _ in own}), []
     for at in score_threshold.chosen(len(there), seed):
         one = photos[there[at]]
@@ -161,7 +162,7 @@ def told_from(
         known = learned(photos, rest)
         return known.solution, known.background
 
-    return score_threshold.told_from(trials, without)
+    return score_threshold.calibrate(trials, without)
 
 
 def tell_short(there: Mapping[str, Sequence[Place]], most: int) -> None:

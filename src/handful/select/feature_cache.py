@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from handful.detection.contract import Eye
-from handful.detection.embedder import Describer
+from handful.detection.contract import Proposer
+from handful.detection.embedder import BoxEmbedder
 from handful.detection.evaluate import Truth, truth_of
 from handful.detection.irene import LOOKED_AT
 from handful.detection.teaching import SIDE_PX
@@ -58,7 +58,7 @@ class Kept:
         return np.asarray(~self.truth.crowd & (sides >= SIDE_PX).all(axis=1))
 
 
-def look(sample: Sample, eye: Eye, describer: Describer, folder: Path | None) -> Kept:
+def look(sample: Sample, proposer: Proposer, embedder: BoxEmbedder, folder: Path | None) -> Kept:
     """One photo, from the folder where it was kept, else looked at and then kept there.
 
     A photo is known by its pixels, so it may be renamed or moved; a file that is damaged, or whose boxes are not those
@@ -71,15 +71,15 @@ def look(sample: Sample, eye: Eye, describer: Describer, folder: Path | None) ->
     if folder is not None:
         known = hashlib.sha256(repr(rgb.shape).encode() + rgb.tobytes()).hexdigest()
         path = folder / f"{known}.safetensors"
-        held = _read(path, truth, describer.dim)
+        held = _read(path, truth, embedder.dim)
         if held is not None:
             return Kept(sample, size, truth, *(held[key] for key in KEYS if key != "things"))
-    seen = eye.look(rgb, LOOKED_AT)
+    seen = proposer.look(rgb, LOOKED_AT)
     boxes = seen.xyxy_px[:LOOKED_AT]
     made = {
         "boxes": boxes, "quality": seen.quality[:LOOKED_AT], "scale": seen.scale[:LOOKED_AT],
-        "vectors": describer.vectors(rgb, boxes, seen).astype(np.float32), "things": truth.boxes,
-        "taught": describer.both_ways(rgb, truth.boxes, seen),
+        "vectors": embedder.vectors(rgb, boxes, seen).astype(np.float32), "things": truth.boxes,
+        "taught": embedder.both_ways(rgb, truth.boxes, seen),
     }  # fmt: skip
     if path is not None:
         write_tensors(path, made)
@@ -98,22 +98,29 @@ def _read(path: Path, truth: Truth, dim: int) -> dict[str, np.ndarray] | None:
 
 
 def kept(
-    samples: Sequence[Sample], eye: Eye, describer: Describer, cache: Path | None = None, *, what: str = "looking"
+    samples: Sequence[Sample],
+    proposer: Proposer,
+    embedder: BoxEmbedder,
+    cache: Path | None = None,
+    *,
+    what: str = "looking",
 ) -> list[Kept]:
     """All photos, in order. cache: a folder; each photo is kept there as soon as it was looked at, so that what was
     stopped goes on. None for nowhere."""
-    return list(_each(samples, eye, describer, cache, what))
+    return list(_each(samples, proposer, embedder, cache, what))
 
 
-def _each(samples: Sequence[Sample], eye: Eye, describer: Describer, cache: Path | None, what: str) -> Iterator[Kept]:
-    folder = cache / folder_of(describer) if cache is not None else None
+def _each(
+    samples: Sequence[Sample], proposer: Proposer, embedder: BoxEmbedder, cache: Path | None, what: str
+) -> Iterator[Kept]:
+    folder = cache / folder_of(embedder) if cache is not None else None
     for sample in track(samples, what, len(samples)):
-        yield look(sample, eye, describer, folder)
+        yield look(sample, proposer, embedder, folder)
 
 
-def folder_of(describer: Describer) -> str:
+def folder_of(embedder: BoxEmbedder) -> str:
     """A folder's name for all that shapes what is seen."""
-    return hashlib.sha256(f"{describer.name} {LOOKED_AT} {VERSION}".encode()).hexdigest()[:16]
+    return hashlib.sha256(f"{embedder.name} {LOOKED_AT} {VERSION}".encode()).hexdigest()[:16]
 
 
 def default_cache() -> Path | None:

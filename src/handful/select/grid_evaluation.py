@@ -14,7 +14,7 @@ import numpy as np
 from handful.detection.background import BELOW
 from handful.detection.evaluate import MATCH
 from handful.detection.fusion import FLOOR, Fusion, apart, fuse, iou
-from handful.detection.scoring import TOLD, answered, nats_from
+from handful.detection.scoring import DEFAULT_SCORE_THRESHOLD, answered, nats_from
 from handful.errors import DataError
 from handful.fewshot.embeddings import unit
 from handful.select.data_pool import Learned
@@ -39,11 +39,13 @@ class Exam:
     """Kept photos, ready to be asked again and again. fusion: how a photo's boxes are made few; least: score from which
     an answer is told, and so sqrt(quality) below which a box need not be asked about."""
 
-    def __init__(self, photos: Sequence[Kept], fusion: Fusion | None = None, least: float = TOLD) -> None:
+    def __init__(
+        self, photos: Sequence[Kept], fusion: Fusion | None = None, score_threshold: float = DEFAULT_SCORE_THRESHOLD
+    ) -> None:
         if not photos:
             raise DataError("an exam without a photo says nothing; wanted at least one")
-        self.photos, self.fusion, self.least = tuple(photos), fusion or Fusion(), least
-        able = [p.quality >= least**2 for p in photos]
+        self.photos, self.fusion, self.score_threshold = tuple(photos), fusion or Fusion(), score_threshold
+        able = [p.quality >= score_threshold**2 for p in photos]
         self.boxes = [p.boxes[ok] for p, ok in zip(photos, able, strict=True)]
         self.scale = [p.scale[ok] for p, ok in zip(photos, able, strict=True)]
         self.vectors = np.concatenate([p.vectors[ok] for p, ok in zip(photos, able, strict=True)])
@@ -81,12 +83,12 @@ class Exam:
 
     def counts(self, learned: Learned, vigilances: Sequence[float], *, rival: str = "null") -> np.ndarray:
         """(vigilances, photos, 3) int64: right answers, wrong ones, things missed. rival: as in Irene.tell."""
-        nats, below = self.asked(learned)
+        logits, below = self.asked(learned)
         things = self.names_as(learned.solution.classes)
         wanted = ((things >= 0) & ~self.crowd).sum(axis=1)
         found = np.zeros((len(vigilances), len(self), 3), np.int64)
         for row, vigilance in zip(found, vigilances, strict=True):
-            given = self._given(learned, nats, below, vigilance, things, rival)
+            given = self._given(learned, logits, below, vigilance, things, rival)
             where = self.photo[given.box]
             row[:, TP] = np.bincount(where[given.on >= 0], minlength=len(self))
             row[:, FP] = np.bincount(where[given.on == -1], minlength=len(self))
@@ -127,10 +129,18 @@ class Exam:
         return self._given(learned, *self.asked(learned), vigilance, self.names_as(learned.solution.classes), rival)
 
     def _given(
-        self, learned: Learned, nats: np.ndarray, below: np.ndarray | None, vigilance: float, things: np.ndarray,
+        self, learned: Learned, logits: np.ndarray, below: np.ndarray | None, vigilance: float, things: np.ndarray,
         rival: str,
     ) -> Given:  # fmt: skip
-        said = answered(learned.solution, nats, self.quality, vigilance, below=below, rival=rival, least=self.least)
+        said = answered(
+            learned.solution,
+            logits,
+            self.quality,
+            vigilance,
+            below=below,
+            rival=rival,
+            score_threshold=self.score_threshold,
+        )
         if self.together:
             box, label, score = self._together(said.box, said.label, said.score)
             share = self.shared[self.photo[box], self.place[box]]

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from handful.detection.embedder import Look
+from handful.detection.embedder import CropSettings
 from handful.detection.scoring import VIGILANCE
 from handful.errors import DataError
 from handful.files import write_json
@@ -152,7 +152,8 @@ def class_study(
 
 
 def run(
-    data: Path, out: Path, *, proposals: str | None = None, look: Look | None = None, seeds: Sequence[int] = range(10),
+    data: Path, out: Path, *, proposer: str | None = None, look: CropSettings | None = None, seeds: Sequence[int] =
+    range(10),
     vigilances: Sequence[float] = VIGILANCES, samples: Sequence[int] = SAMPLES, classes: Sequence[int] = CLASSES,
     split_seed: int = 0, workers: int = 1, on: str | None = None, format: str | None = None,
     allow: Sequence[str] = (), cache: Path | None = None, **options: Any,
@@ -165,7 +166,7 @@ def run(
     seeds, samples, vigilances = tuple(seeds), tuple(samples), tuple(vigilances)
     if not seeds or not samples or not vigilances or min(samples) < 1:
         raise DataError("a map needs a seed, a vigilance and a number of samples of 1 or more at least")
-    pool, _ = read(data, proposals=proposals, look=look, seed=split_seed, format=format, allow=allow, cache=cache,
+    pool, _ = read(data, proposer=proposer, look=look, seed=split_seed, format=format, allow=allow, cache=cache,
                    **options)  # fmt: skip
     there = places(pool.teach)
     tell_short(there, max(samples))

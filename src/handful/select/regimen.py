@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from handful.detection.embedder import Look
+from handful.detection.embedder import CropSettings
 from handful.detection.scoring import VIGILANCE
 from handful.errors import DataError
 from handful.files import write_json
@@ -140,7 +140,8 @@ def table(
 
 
 def run(
-    data: Path, out: Path, *, proposals: str | None = None, look: Look | None = None, seeds: Sequence[int] = range(10),
+    data: Path, out: Path, *, proposer: str | None = None, look: CropSettings | None = None, seeds: Sequence[int] =
+    range(10),
     samples: Sequence[int] = SAMPLES, vigilance: float | None = None, split_seed: int = 0, workers: int = 1,
     on: str | None = None, format: str | None = None, allow: Sequence[str] = (), cache: Path | None = None,
     **options: Any,
@@ -154,7 +155,7 @@ def run(
     if not seeds or not samples or list(samples) != sorted(set(samples)) or samples[0] < 1:
         raise DataError(f"sizes must grow from 1 or more, and there must be a seed; got sizes {list(samples)}, "
                         f"{len(seeds)} seeds")  # fmt: skip
-    pool, _ = read(data, proposals=proposals, look=look, seed=split_seed, format=format, allow=allow, cache=cache,
+    pool, _ = read(data, proposer=proposer, look=look, seed=split_seed, format=format, allow=allow, cache=cache,
                    **options)  # fmt: skip
     there = places(pool.teach)
     tell_short(there, samples[-1])

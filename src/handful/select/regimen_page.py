@@ -47,9 +47,9 @@ def plot(result: Mapping[str, Any]) -> str:
         rows = [told["by_samples"][str(n)] for n in result["samples"]]
         f1 = 100 * np.array([row["f1"] for row in rows])
         spread = 100 * np.array([row["sd"] or 0.0 for row in rows])
-        colour = LINES.get(name, "#334155")
-        axes.fill_between(result["samples"], f1 - spread, f1 + spread, color=colour, alpha=0.13, lw=0)
-        axes.plot(result["samples"], f1, color=colour, marker="o", ms=3.5, lw=1.8, label=name)
+        color = LINES.get(name, "#334155")
+        axes.fill_between(result["samples"], f1 - spread, f1 + spread, color=color, alpha=0.13, lw=0)
+        axes.plot(result["samples"], f1, color=color, marker="o", ms=3.5, lw=1.8, label=name)
     axes.set_xlabel("boxes a class, at most")
     axes.set_ylabel("F1 on photos to report on, %")
     axes.set_xticks(result["samples"])

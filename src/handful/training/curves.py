@@ -47,10 +47,10 @@ def draw_curves(path: Path, history: Sequence[Mapping[str, Any]], *, title: str 
     rate.plot(epochs, [row["lr"] for row in history], color="#b0b0b0", lw=1)
     rate.set_ylabel("learning rate", color="#808080")
     upper.set_title(title, fontsize=10)
-    for key, colour in zip(measures, itertools.cycle(COLOURS), strict=False):
+    for key, color in zip(measures, itertools.cycle(COLOURS), strict=False):
         there = [(row["epoch"], row[key]) for row in history if row.get(key) is not None]
         if there:
-            lower.plot(*zip(*there, strict=True), color=colour, marker=".", label=key.replace("_", " "))
+            lower.plot(*zip(*there, strict=True), color=color, marker=".", label=key.replace("_", " "))
     lower.set_xlabel("epoch")
     if measures:
         lower.set_ylabel("on val")

@@ -63,7 +63,7 @@ def ready(network: Any, device: str) -> Any:
 
 
 @contextlib.contextmanager
-def settled(seed: int, device: torch.device, threads: int | None = None) -> Iterator[None]:
+def seed_everything(seed: int, device: torch.device, threads: int | None = None) -> Iterator[None]:
     """Everything random or that may be added up in another order is fixed inside, and as it was before after.
 
     threads: of torch, None for as many as it has.
@@ -100,7 +100,7 @@ def made_with(device: torch.device) -> dict[str, Any]:
             "machine": platform.machine()}  # fmt: skip
 
 
-class Crew:
+class Processes:
     """The processes that train together; alone unless started by `accelerate launch` (or torchrun).
 
     rank: which this is, of world. main: whether this one measures, writes and talks. device: this one's own.

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from handful.data import formats
-from handful.data.images import fit
 from handful.errors import DataError
+from handful.image import fit
 from handful.models.folder import from_folder
 from handful.progress import track
 from handful.training.evaluate_segment import chosen_split, not_counted
@@ -118,6 +118,6 @@ def add_wrong(
     for sample, is_, row, rgb in zip(samples, truth[: len(samples)].tolist(), chances, photos, strict=True):
         said = int(row.argmax())
         if said != is_:
-            about = {"photo": sample.name or str(sample.path), "truth": classes[is_], "said": classes[said],
+            about = {"photo": sample.name or str(sample.path), "truth": classes[is_], "predicted": classes[said],
                      "probability": float(row[said])}  # fmt: skip
             worst.add(-float(row[said]), about, functools.partial(dict, photo=rgb))

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 
 from handful.data import formats
-from handful.data.images import fit
 from handful.errors import DataError
+from handful.image import fit
 from handful.models.folder import from_folder
 from handful.progress import track, warn
 from handful.training.loader_segment import SPLITS, Photos, labels_of, photo_of, split_of
@@ -63,7 +63,8 @@ def measured(
     """Scores (see Confusion.scores, boundary_f besides) at the size of the labels.
 
     Each class also says how many photos show it. "worst" names the photos with the lowest mIoU over the classes that
-    are in them or were said to be. read: as handful.training.loader_segment.labels_of gives it. worst: collects those photos, for a
+    are in them or were said to be. read: as handful.training.loader_segment.labels_of gives it. worst: collects those
+    photos, for a
     page. Raises DataError when nothing is labelled.
     """
     worst = worst if worst is not None else Worst()

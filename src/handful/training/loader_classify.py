@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from handful.data.images import fit
 from handful.errors import DataError
+from handful.image import fit
 from handful.pick import unknown
 from handful.progress import track, warn
 from handful.training.augment_classify import Views, viewed
@@ -72,7 +72,8 @@ def gather(
 ) -> Labelled:  # fmt: skip
     """Decode a split, photos squashed to size_hw (bilinear, antialiased).
 
-    scratch, leave_out: as handful.training.loader_segment.gather. Photos of no class or of one that is not to be learned are left
+    scratch, leave_out: as handful.training.loader_segment.gather. Photos of no class or of one that is not to be
+    learned are left
     out and said. Raises DataError when no photo is left, or one cannot be read.
     """
     number = {name: i for i, name in enumerate(classes)}

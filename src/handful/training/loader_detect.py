@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from handful.data.images import fit
 from handful.data.shapes import bounds, box_of, painted
 from handful.errors import DataError
+from handful.image import fit
 from handful.pick import need, unknown
 from handful.progress import note, track, warn
 from handful.training.augment_segment import COLOURS, coloured
@@ -75,7 +75,8 @@ class Boxed:
     masks: k run lengths as pycocotools has them, of that size, where masks are learned. truth: what was said of each
     photo, as rows of COCO at the photo's own size sizes_wh, crowds and things too small to learn among them. images,
     things: photos and things of each class, crowds not among
-    them. dropped: {why: how many} things that are not learned. names, skipped, sha256: as handful.training.loader_segment.Photos.
+    them. dropped: {why: how many} things that are not learned. names, skipped, sha256: as
+    handful.training.loader_segment.Photos.
     """
 
     classes: tuple[str, ...]
@@ -135,7 +136,8 @@ def gather(
 ) -> Boxed:  # fmt: skip
     """Decode a split, photos squashed to size_hw (bilinear, antialiased), boxes with them, masks likewise (nearest).
 
-    masks: also the pixels of each thing. scratch, leave_out: as handful.training.loader_segment.gather. Photos that nobody looked at
+    masks: also the pixels of each thing. scratch, leave_out: as handful.training.loader_segment.gather. Photos that
+    nobody looked at
     are left out and said, and so are those with a thing that has no box, or no pixels where masks are wanted; photos
     in which nothing is are kept. Crowds, and things that would be less than a pixel, are not learned, and said; a crowd
     is a region to ignore where no masks are learned, for networks that know of such.

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from handful.data.images import fit, read_photo
 from handful.data.shapes import painted
 from handful.errors import DataError
+from handful.image import fit, read_image
 from handful.pick import unknown
 from handful.progress import note, track, warn
 from handful.training.augment_segment import Augment, augmented
@@ -140,7 +140,7 @@ def _drawn(sample: Sample, size_wh: tuple[int, int], number: dict[str, int]) -> 
 
 def photo_of(sample: Sample) -> Image:
     """The photo, upright; Image.rgb_u8 is (h, w, 3) uint8. Raises DataError naming the file."""
-    return sample.pixels() if sample.pixels is not None else read_photo(sample.path)
+    return sample.pixels() if sample.pixels is not None else read_image(sample.path)
 
 
 def split_of(dataset: Dataset, split: str) -> list[Sample]:

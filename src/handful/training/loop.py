@@ -23,7 +23,7 @@ from handful.progress import note, track
 from handful.training import checkpoint, weights
 from handful.training.config import Plan
 from handful.training.curves import write_csv
-from handful.training.distributed import Crew, dtype_of, made_with
+from handful.training.distributed import Processes, dtype_of, made_with
 from handful.training.schedule import Ema, factor
 
 CSV, LOCK, EVENTS = "metrics.csv", "lock", "events"
@@ -58,13 +58,13 @@ class Task:
     loss: Callable[[Any, Any], torch.Tensor]
     photos: Callable[[Any], list[str]]
     tensors: Callable[[Any], dict[str, np.ndarray]]
-    judge: Callable[[Any, int | None], tuple[Measures, float | None]] | None = None
+    evaluate_epoch: Callable[[Any, int | None], tuple[Measures, float | None]] | None = None
     judged: int = 0
     score: str = ""
 
 
 @contextlib.contextmanager
-def reserved(out: Path, *, resume: bool, overwrite: bool, crew: Crew) -> Iterator[Path]:
+def reserved(out: Path, *, resume: bool, overwrite: bool, processes: Processes) -> Iterator[Path]:
     """The folder of the run that makes `out`, held against a second one; what is to be replaced is removed.
 
     Raises DataError when the run may not write there.
@@ -79,8 +79,8 @@ def reserved(out: Path, *, resume: bool, overwrite: bool, crew: Crew) -> Iterato
         raise DataError(f"{there} exists; use --resume to go on, --overwrite to begin anew, or another --out")
     if resume and not checkpoint.checkpoints(place) and out.exists():
         raise DataError(f"{out} is finished and {place} has no checkpoint to go on from; use --overwrite to begin anew")
-    if not crew.main:
-        crew.wait()
+    if not processes.main:
+        processes.wait()
         yield place
         return
     filelock = need("filelock", "train")
@@ -97,7 +97,7 @@ def reserved(out: Path, *, resume: bool, overwrite: bool, crew: Crew) -> Iterato
                 shutil.rmtree(left, ignore_errors=True)
             elif left.name != LOCK:
                 left.unlink()
-        crew.wait()
+        processes.wait()
         yield place
     finally:
         lock.release()
@@ -109,7 +109,7 @@ def hash_of(model: Path | None) -> str | None:
 
 
 def train(
-    task: Task, network: Any, speed: Mapping[str, float], plan: Plan, crew: Crew, place: Path, *,
+    task: Task, network: Any, speed: Mapping[str, float], plan: Plan, processes: Processes, place: Path, *,
     config: dict[str, Any], data_sha256: str, freeze: Sequence[str] = (), resume: bool = False,
     clock: Callable[[], float],
 ) -> checkpoint.State:  # fmt: skip
@@ -120,9 +120,9 @@ def train(
     checkpoint cannot be written, or when a run is resumed otherwise than it was begun.
     """
     optimizer = plan.made(weights.groups(network, speed, plan.lr, plan.weight_decay, plan.lr_bias))
-    model = crew.shared(task.wrap(network))
+    model = processes.shared(task.wrap(network))
     mean = Ema(network.state_dict(), plan.ema) if plan.ema is not None else None
-    batches, now = task.batches, made_with(crew.device)
+    batches, now = task.batches, made_with(processes.device)
     if resume and checkpoint.checkpoints(place):
         last = checkpoint.load(place)
         at = last.state
@@ -130,25 +130,27 @@ def train(
         network.load_state_dict(last.weights)
         optimizer.load_state_dict(last.optimizer)
         if mean is not None and last.ema is not None:
-            mean.tensors = {key: value.to(crew.device) for key, value in last.ema.items()}
+            mean.tensors = {key: value.to(processes.device) for key, value in last.ema.items()}
             mean.updates = at.ema_updates
         checkpoint.set_random_state(last.random)
         note(f"going on from {last.folder}: epoch {at.epoch + 1} of {at.epochs}, batch {at.batch + 1}")
     else:
-        at = checkpoint.State(config, data_sha256, now, plan.epochs or _epochs_in(task, network, plan, crew, clock))
+        at = checkpoint.State(
+            config, data_sha256, now, plan.epochs or _epochs_in(task, network, plan, processes, clock)
+        )
     total = at.epochs * math.ceil(len(batches) / plan.accumulate)
     rising = min(round(plan.warmup * total), total - 1)
     began = clock() - at.seconds
 
     weights.train_mode(network, freeze)
     left = at.epochs * len(batches) - at.epoch * len(batches) - at.batch
-    with events(place / EVENTS, at, plan.tensorboard and crew.main) as tell:
+    with events(place / EVENTS, at, plan.tensorboard and processes.main) as tell:
         for batch in track(_from(batches, at), "training", left):
-            with autocast(plan.precision, crew), crew.together():
+            with autocast(plan.precision, processes), processes.together():
                 value = task.loss(model, batch)
             window = min(plan.accumulate, len(batches) - at.batch // plan.accumulate * plan.accumulate)
             (value / window).backward()
-            found = crew.total(float(value.detach())) / crew.world
+            found = processes.total(float(value.detach())) / processes.world
             at.batch += 1
             norm, rate = 0.0, factor(at.step, total, kind=plan.schedule, warmup=rising)
             if at.batch % plan.accumulate == 0 or at.batch == len(batches):
@@ -175,7 +177,11 @@ def train(
                 row: dict[str, Any] = {"epoch": at.epoch + 1, "step": at.step, "lr": plan.lr * rate,
                                        "seconds": at.seconds, "loss": at.sums["loss"] / at.sums["batches"]}  # fmt: skip
                 at.epoch, at.batch, at.sums = at.epoch + 1, 0, {}
-                if crew.main and task.judge is not None and (at.epoch % plan.every == 0 or at.epoch == at.epochs):
+                if (
+                    processes.main
+                    and task.evaluate_epoch is not None
+                    and (at.epoch % plan.every == 0 or at.epoch == at.epochs)
+                ):
                     kept = mean.tensors if mean is not None else network.state_dict()
                     measures, score = _judged(network, kept, task)
                     row |= measures
@@ -183,44 +189,46 @@ def train(
                         at.best = {"step": at.step, "epoch": at.epoch, "score": score}
                         checkpoint.save_best(place, at.step, kept)
                 at.history = [*at.history, row]
-                if crew.main:
+                if processes.main:
                     _say(at, row, task.score)
                     write_csv(place / CSV, at.history)
                     tell(row)
-            if crew.main and (ended or (plan.save_every and at.step % plan.save_every == 0)):
+            if processes.main and (ended or (plan.save_every and at.step % plan.save_every == 0)):
                 tensors = mean.tensors if mean is not None else None
                 checkpoint.save(place, at, network.state_dict(), tensors, optimizer.state_dict())
-            crew.wait()
+            processes.wait()
     kept = mean.tensors if mean is not None else network.state_dict()
-    network.load_state_dict(checkpoint.load_best(place, at) if crew.main and at.best is not None else kept)
+    network.load_state_dict(checkpoint.load_best(place, at) if processes.main and at.best is not None else kept)
     network.eval()
     return at
 
 
-def autocast(precision: str, crew: Crew) -> Any:
+def autocast(precision: str, processes: Processes) -> Any:
     """A context in which what may be computed in less than float32 is."""
     computed_in = dtype_of(precision)
-    return torch.autocast(crew.device.type, computed_in) if computed_in else nullcontext()
+    return torch.autocast(processes.device.type, computed_in) if computed_in else nullcontext()
 
 
-def _epochs_in(task: Task, network: Any, plan: Plan, crew: Crew, clock: Callable[[], float]) -> int:
+def _epochs_in(task: Task, network: Any, plan: Plan, processes: Processes, clock: Callable[[], float]) -> int:
     """How many epochs fit: a few batches are timed on a copy, so that all that follows depends on no clock."""
-    trial = copy.deepcopy(network).to(crew.device).train()
+    trial = copy.deepcopy(network).to(processes.device).train()
     model, seconds = task.wrap(trial), []
     with torch.random.fork_rng():
         for _, batch in zip(range(4), task.batches.epoch(0), strict=False):
             began = clock()
-            with autocast(plan.precision, crew):
+            with autocast(plan.precision, processes):
                 task.loss(model, batch).backward()
             seconds.append(clock() - began)
         began = clock()
-        if task.judge is not None:
-            task.judge(trial.eval(), 1)
+        if task.evaluate_epoch is not None:
+            task.evaluate_epoch(trial.eval(), 1)
     judging = (clock() - began) * task.judged / plan.every
     # the first one also pays for memory and caches; the optimiser and the mean of the weights cost some more
     batch_s = float(np.median(seconds[1:] or seconds)) * 1.1
     minutes = plan.minutes or 0.0
-    epochs = max(1, int(crew.total(minutes * 60 / max(1e-9, batch_s * len(task.batches) + judging)) / crew.world))
+    epochs = max(
+        1, int(processes.total(minutes * 60 / max(1e-9, batch_s * len(task.batches) + judging)) / processes.world)
+    )
     note(f"{epochs} epochs fit into about {minutes:g} minutes ({batch_s:.2f} s a batch of {task.batches.batch})")
     return epochs
 
@@ -232,10 +240,10 @@ def _from(batches: Batches, at: checkpoint.State) -> Iterator[Any]:
 
 def _judged(network: Any, tensors: Mapping[str, torch.Tensor], task: Task) -> tuple[Measures, float | None]:
     """Measures on val, by a copy with these weights: the network that is trained is left as it is."""
-    assert task.judge is not None
-    judge = copy.deepcopy(network)
-    judge.load_state_dict(tensors)
-    return task.judge(judge.eval(), None)
+    assert task.evaluate_epoch is not None
+    evaluate_epoch = copy.deepcopy(network)
+    evaluate_epoch.load_state_dict(tensors)
+    return task.evaluate_epoch(evaluate_epoch.eval(), None)
 
 
 def _stop_for_nan(

@@ -13,7 +13,7 @@ import torch
 
 from handful.models.count import count
 from handful.training import loader_detect, loop, transfer, tuned, weights
-from handful.training.distributed import Crew, settled
+from handful.training.distributed import Processes, seed_everything
 from handful.training.evaluate_detect import WATCHED, measured, rule_of
 from handful.training.finish import finished
 from handful.training.loader_detect import Zoom
@@ -31,7 +31,8 @@ def run(data: Path, out: Path, *, net: str = "faster_rcnn", **options: Any) -> d
     """Train on any data set whose things have boxes; write the model folder `out`, whole or not at all.
 
     options: as those of `run_boxes`, which says what each means. The best weights are those of the largest AP of val's
-    boxes (see handful.training.evaluate_detect). Returns a JSON object. Raises DataError, UnknownName or MissingPackage; an
+    boxes (see handful.training.evaluate_detect). Returns a JSON object. Raises DataError, UnknownName or
+    MissingPackage; an
     existing model is then as it was.
     """
     return run_boxes("detect", data, out, net=net, **options)
@@ -74,19 +75,19 @@ def run_boxes(
     own = module.CARD.trained_with(net, args)
     how_long, how = tuned.plan_of(own, plan), tuned.made(Zoom, own.get("zoom"), zoom)
     freeze, lr_of = tuned.parts(own, freeze, lr_of)
-    crew = Crew(how_long.device, how_long.batch)
+    processes = Processes(how_long.device, how_long.batch)
     with (
-        loop.reserved(out, resume=resume, overwrite=overwrite, crew=crew) as place,
-        settled(how_long.seed, crew.device, how_long.threads),
+        loop.reserved(out, resume=resume, overwrite=overwrite, processes=processes) as place,
+        seed_everything(how_long.seed, processes.device, how_long.threads),
     ):
         # the data: checked, then decoded once
-        dataset, warnings = checked(data, format=format, allow=allow, main=crew.main)
+        dataset, warnings = checked(data, format=format, allow=allow, main=processes.main)
         names = loader_detect.classes_of(dataset, classes)
         decode: dict[str, Any] = {"masks": masks, "scratch": place, "leave_out": bool(allow)}
         photos = loader_detect.gather(dataset, train_split, names, size_hw, **decode)
         val = loader_detect.gather(dataset, val_split, names, size_hw, **decode) if val_split else None
         batches = loader_detect.BoxedBatches(
-            photos, how_long.batch, how, how_long.seed, how_long.workers, crew.rank, crew.world
+            photos, how_long.batch, how, how_long.seed, how_long.workers, processes.rank, processes.world
         )
 
         # the network, on its way from weights of its own or another's
@@ -98,12 +99,12 @@ def run_boxes(
         counts = count(network, torch.zeros(1, *network.frame_hw, 3, dtype=torch.uint8))
 
         # what is learned, and by what it is judged
-        def wrong(model: Any, batch: loader_detect.Batch) -> torch.Tensor:
-            targets = [{key: value.to(crew.device) for key, value in one.items()} for one in batch[1]]
-            loss: torch.Tensor = model(torch.from_numpy(batch[0]).to(crew.device), targets)
+        def loss_fn(model: Any, batch: loader_detect.Batch) -> torch.Tensor:
+            targets = [{key: value.to(processes.device) for key, value in one.items()} for one in batch[1]]
+            loss: torch.Tensor = model(torch.from_numpy(batch[0]).to(processes.device), targets)
             return loss
 
-        def judge(judged: Any, most: int | None) -> tuple[loop.Measures, float | None]:
+        def evaluate_epoch(judged: Any, most: int | None) -> tuple[loop.Measures, float | None]:
             assert val is not None
             found = measured(judged, val, most)
             watched = (*WATCHED, *(f"mask_{key}" for key in WATCHED)) if masks else WATCHED
@@ -111,23 +112,23 @@ def run_boxes(
 
         config = {
             "task": work, "net": net, "args": own_args, "classes": list(names), "size_hw": list(size_hw),
-            "world": crew.world, "from": loop.hash_of(from_), "rename": dict(rename or {}), "freeze": list(freeze),
+            "world": processes.world, "from": loop.hash_of(from_), "rename": dict(rename or {}), "freeze": list(freeze),
             "lr_of": dict(lr_of), "zoom": asdict(how), "train_split": train_split, "val_split": val_split,
             **how_long.config(),
         }  # fmt: skip
         task = loop.Task(
-            batches, weights.Boxed, wrong, judge=judge if val is not None else None,
+            batches, weights.Boxed, loss_fn, evaluate_epoch=evaluate_epoch if val is not None else None,
             judged=len(val) if val is not None else 0, score=score,
             photos=lambda batch: [photos.names[i] for i in batch[2]], tensors=_tensors,
         )  # fmt: skip
         at = loop.train(
-            task, network, speed, how_long, crew, place, config=config, freeze=freeze, resume=resume, clock=clock,
+            task, network, speed, how_long, processes, place, config=config, freeze=freeze, resume=resume, clock=clock,
             data_sha256=f"{photos.sha256}{val.sha256 if val else ''}",
         )  # fmt: skip
 
         # the model folder: the weights to keep, measured at the photos' own size
-        if not crew.main:
-            return {"schema_version": 1, "model": str(out), "rank": crew.rank}
+        if not processes.main:
+            return {"schema_version": 1, "model": str(out), "rank": processes.rank}
         measures: dict[str, Any] = {}
         if val is not None:
             measures = {**measured(network, val), "rule": rule_of(masks), "photos": len(val),

@@ -12,7 +12,8 @@ def run(data: Path, out: Path, *, net: str = "mask_rcnn", **options: Any) -> dic
     """Train on any data set whose things have outlines or pixels; write the model folder `out`, whole or not at all.
 
     options: as those of handful.training.recipe_detect.run_boxes. The best weights are those of the largest AP of val's
-    masks (see handful.training.evaluate_detect). Returns a JSON object. Raises DataError, UnknownName or MissingPackage; an
+    masks (see handful.training.evaluate_detect). Returns a JSON object. Raises DataError, UnknownName or
+    MissingPackage; an
     existing model is then as it was.
     """
     return run_boxes("instance", data, out, net=net, **options)

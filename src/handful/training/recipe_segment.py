@@ -15,7 +15,7 @@ from handful.models.count import count
 from handful.pick import unknown
 from handful.training import loader_segment, loop, transfer, tuned, weights
 from handful.training.augment_segment import Augment
-from handful.training.distributed import Crew, settled
+from handful.training.distributed import Processes, seed_everything
 from handful.training.evaluate_segment import confusion_of, measured
 from handful.training.finish import finished
 from handful.training.loss import Loss, class_weights
@@ -80,14 +80,14 @@ def run(
     criterion, how = tuned.made(Loss, own.get("loss"), loss), tuned.made(Augment, own.get("augment"), augment)
     crop_hw, balance = tuned.crop_of(crop or own.get("crop"), size_hw), balance or own.get("balance", "enet")
     freeze, lr_of = tuned.parts(own, freeze, lr_of)
-    crew = Crew(how_long.device, how_long.batch)
+    processes = Processes(how_long.device, how_long.batch)
     with (
-        loop.reserved(out, resume=resume, overwrite=overwrite, crew=crew) as place,
-        settled(how_long.seed, crew.device, how_long.threads),
+        loop.reserved(out, resume=resume, overwrite=overwrite, processes=processes) as place,
+        seed_everything(how_long.seed, processes.device, how_long.threads),
     ):
         # the data: checked, then decoded once
         dataset, warnings = checked(
-            data, format=format, allow=allow, main=crew.main, **({"masks": masks} if masks else {})
+            data, format=format, allow=allow, main=processes.main, **({"masks": masks} if masks else {})
         )
         names = loader_segment.classes_of(dataset, classes)
         behind = background_of(names, background)
@@ -95,7 +95,7 @@ def run(
         photos = loader_segment.gather(dataset, train_split, names, size_hw, must_have_all=True, **decode)
         val = loader_segment.gather(dataset, val_split, names, size_hw, **decode) if val_split else None
         batches = loader_segment.Batches(
-            photos, how_long.batch, crop_hw, how, how_long.seed, how_long.workers, crew.rank, crew.world
+            photos, how_long.batch, crop_hw, how, how_long.seed, how_long.workers, processes.rank, processes.world
         )
         per_class = class_weights(photos.pixels, photos.images, photos.image_pixels, balance)
 
@@ -106,42 +106,42 @@ def run(
         speed = weights.rates(network, lr_of, freeze)
         rows = transfer.with_rates(rows, speed)
         counts = count(network, torch.zeros(1, *network.frame_hw, 3, dtype=torch.uint8))
-        tutor = weights.tutor(Path(teacher), names, crew.device) if teacher else None
-        class_weight = torch.tensor(per_class, device=crew.device)
+        tutor = weights.teacher_of(Path(teacher), names, processes.device) if teacher else None
+        class_weight = torch.tensor(per_class, device=processes.device)
 
         # what is learned, and by what it is judged
-        def wrong(model: Any, batch: loader_segment.Batch) -> torch.Tensor:
-            x = torch.from_numpy(batch[0]).to(crew.device)
-            y = torch.from_numpy(batch[1]).to(crew.device).long()
-            return criterion(model(x), y, class_weight, tutor(x) if tutor is not None else None, crew.average)
+        def loss_fn(model: Any, batch: loader_segment.Batch) -> torch.Tensor:
+            x = torch.from_numpy(batch[0]).to(processes.device)
+            y = torch.from_numpy(batch[1]).to(processes.device).long()
+            return criterion(model(x), y, class_weight, tutor(x) if tutor is not None else None, processes.average)
 
-        def judge(judged: Any, most: int | None) -> tuple[loop.Measures, float | None]:
+        def evaluate_epoch(judged: Any, most: int | None) -> tuple[loop.Measures, float | None]:
             assert val is not None
             scores = confusion_of(judged, val, most).scores(names, rule=rule, background=behind)
             return {k: v for k, v in scores.items() if isinstance(v, float)}, scores["miou_with_background"]
 
         config = {
             "task": "segment", "net": net, "args": own_args, "classes": list(names), "size_hw": list(size_hw),
-            "crop": list(crop_hw), "world": crew.world, "balance": balance, "from": loop.hash_of(from_),
+            "crop": list(crop_hw), "world": processes.world, "balance": balance, "from": loop.hash_of(from_),
             "rename": dict(rename or {}), "freeze": list(freeze), "lr_of": dict(lr_of),
             "teacher": loop.hash_of(teacher), "loss": asdict(criterion), "augment": asdict(how), "rule": rule,
             "background": None if behind is None else names[behind], "train_split": train_split,
             "val_split": val_split, **how_long.config(),
         }  # fmt: skip
         task = loop.Task(
-            batches, weights.Dense, wrong, judge=judge if val is not None else None,
+            batches, weights.Dense, loss_fn, evaluate_epoch=evaluate_epoch if val is not None else None,
             judged=len(val) if val is not None else 0, score="miou_with_background",
             photos=lambda batch: [photos.names[i] for i in batch[2]],
             tensors=lambda batch: {"rgb": np.ascontiguousarray(batch[0]), "labels": batch[1]},
         )  # fmt: skip
         at = loop.train(
-            task, network, speed, how_long, crew, place, config=config, freeze=freeze, resume=resume, clock=clock,
+            task, network, speed, how_long, processes, place, config=config, freeze=freeze, resume=resume, clock=clock,
             data_sha256=f"{photos.sha256}{val.sha256 if val else ''}",
         )  # fmt: skip
 
         # the model folder: the weights to keep, measured at the size of the labels
-        if not crew.main:
-            return {"schema_version": 1, "model": str(out), "rank": crew.rank}
+        if not processes.main:
+            return {"schema_version": 1, "model": str(out), "rank": processes.rank}
         measures: dict[str, Any] = {}
         worst = Worst(shown=True)
         if val is not None:

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from handful.data.images import data_uri
 from handful.files import replacing
+from handful.image import data_uri
 from handful.pick import need
 from handful.training.metrics import IGNORE
 
@@ -93,7 +93,7 @@ def render(result: Mapping[str, Any], worst: Worst, *, curves: Path | None = Non
         drawn = "data:image/png;base64," + base64.b64encode(curves.read_bytes()).decode()
     colours = ["#%02x%02x%02x" % rgb for rgb in palette(classes, result.get("background"))]  # noqa: UP031
     mixed = [
-        {"truth": classes[i], "said": classes[j], "share": float(shares[i, j])}
+        {"truth": classes[i], "predicted": classes[j], "share": float(shares[i, j])}
         for i, j in zip(*np.unravel_index(np.argsort(-(shares * (1 - np.eye(len(classes)))), axis=None),
                                           shares.shape), strict=True)
         if i != j and shares[i, j] > 0

@@ -28,8 +28,8 @@ def checked(
     for text in warnings:
         warn(text)
 
-    def tell(finding: Finding) -> None:
+    def on_finding(finding: Finding) -> None:
         if finding.code not in allow:
             stop(finding)
 
-    return formats.read(data, format=format, tell=tell, **options), warnings
+    return formats.read(data, format=format, on_finding=on_finding, **options), warnings

@@ -160,13 +160,13 @@ def draw(rows: Sequence[Row], path: Path, *, old: str = "old", new: str = "new")
     axes = figure.subplots()
     left = right = 0.0
     for row, height in zip(shown, heights, strict=True):
-        colour = COLOURS[row.what]
+        color = COLOURS[row.what]
         if row.old is not None:
-            axes.add_patch(patches.Rectangle((0, left), 0.06, height, color=colour))
+            axes.add_patch(patches.Rectangle((0, left), 0.06, height, color=color))
             axes.text(-0.01, left + height / 2, f"{row.name}  {_shape(row.old)}", ha="right", va="center", fontsize=6)
         if row.new is not None:
             lr = "" if row.lr is None else "  frozen" if row.lr == 0 else f"  lr x{row.lr:g}"
-            axes.add_patch(patches.Rectangle((0.94, right), 0.06, height, color=colour))
+            axes.add_patch(patches.Rectangle((0.94, right), 0.06, height, color=color))
             axes.text(1.01, right + height / 2, f"{row.name}  {_shape(row.new)}{lr}", va="center", fontsize=6)
         if row.old is not None and row.new is not None:
             a, b = left, right
@@ -174,7 +174,7 @@ def draw(rows: Sequence[Row], path: Path, *, old: str = "old", new: str = "new")
                       (0.5, a + height), (0.06, a + height), (0.06, a)]  # fmt: skip
             code = paths.Path
             codes = [code.MOVETO, *[code.CURVE4] * 3, code.LINETO, *[code.CURVE4] * 3, code.CLOSEPOLY]
-            axes.add_patch(patches.PathPatch(code(points, codes), facecolor=colour, alpha=0.35, lw=0))
+            axes.add_patch(patches.PathPatch(code(points, codes), facecolor=color, alpha=0.35, lw=0))
         left += (height + 0.06) * (row.old is not None)
         right += (height + 0.06) * (row.new is not None)
     total = counts(rows)

@@ -121,7 +121,7 @@ class Dense(nn.Module):
     def forward(self, rgb_u8: torch.Tensor) -> list[torch.Tensor]:
         """As the class says."""
         logits: list[torch.Tensor] = self.network.dense(
-            self.network.normalise(rgb_u8.float().contiguous(memory_format=torch.channels_last))
+            self.network.normalize(rgb_u8.float().contiguous(memory_format=torch.channels_last))
         )
         return logits
 
@@ -136,7 +136,7 @@ class Whole(nn.Module):
     def forward(self, rgb_u8: torch.Tensor) -> list[torch.Tensor]:
         """As the class says."""
         x = rgb_u8.float().contiguous(memory_format=torch.channels_last)
-        logits: list[torch.Tensor] = self.network.core(self.network.normalise(self.network.resize(x)))
+        logits: list[torch.Tensor] = self.network.core(self.network.normalize(self.network.resize(x)))
         return logits
 
 
@@ -156,7 +156,7 @@ class Boxed(nn.Module):
         return torch.stack(list(self.network.losses(rgb, targets).values())).sum()
 
 
-def tutor(
+def teacher_of(
     folder: Path, classes: Sequence[str], device: torch.device, task: str = "segment"
 ) -> Callable[[torch.Tensor], torch.Tensor]:  # fmt: skip
     """A call (n, 3, h, w) uint8 RGB -> the logits of a model to learn from, of `classes` in their order.

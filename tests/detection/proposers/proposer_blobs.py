@@ -10,9 +10,9 @@ import torch
 from scipy import ndimage
 from torch import nn
 
-from handful.detection.contract import Seen
+from handful.detection.contract import Proposals
 
-WHAT = "bright patches"
+DESCRIPTION = "bright patches"
 
 
 class Gain(nn.Module):
@@ -30,7 +30,7 @@ class Blobs:
             self.network.load_state_dict(dict(state))
         self.about = {"name": "blobs", "licence": "none", "trained_on": "nothing", "params": 1, "sha256": "0"}
 
-    def look(self, rgb_u8: np.ndarray, most: int = 100) -> Seen:
+    def look(self, rgb_u8: np.ndarray, most: int = 100) -> Proposals:
         groups, _ = ndimage.label(rgb_u8.max(axis=2) > 100)
         found = [(x.start, y.start, x.stop, y.stop) for y, x in ndimage.find_objects(groups)]
         boxes = np.array(found, np.float64).reshape(-1, 4)
@@ -44,10 +44,10 @@ class Blobs:
             mean = np.array(rows, np.float32).reshape(-1, 3)
             return np.concatenate([mean, mean**2 / 128 - 40], axis=1) * self.network.weight.item()
 
-        return Seen(boxes[order], quality[order], np.zeros(len(order), np.int64), features)
+        return Proposals(boxes[order], quality[order], np.zeros(len(order), np.int64), features)
 
 
-def here() -> bool:
+def available() -> bool:
     return True
 
 

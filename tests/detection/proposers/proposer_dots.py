@@ -11,11 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from handful.detection.contract import EyeGraph, Seen
+from handful.detection.contract import Proposals, ProposerGraph
 from handful.detection.graphs import RoiMeans
 from handful.detection.letterbox import best_boxes, letterbox, on_frame, on_photo
 
-WHAT = "bright cells"
+DESCRIPTION = "bright cells"
 SIDE_PX, STRIDES, FIRST, OVERLAP = 64, (4, 8), 64, 0.5
 
 
@@ -56,7 +56,7 @@ class Smaller(nn.Module):
         return self.means(small, boxes).mean(1).sigmoid(), inner
 
 
-class Eye:
+class Proposer:
     dim = 14
     twice = False
 
@@ -68,7 +68,7 @@ class Eye:
         self.about = {"name": "dots", "licence": "none", "trained_on": "nothing", "params": 1, "sha256": "0",
                       "twice": self.twice}  # fmt: skip
 
-    def look(self, rgb_u8: np.ndarray, most: int = 100) -> Seen:
+    def look(self, rgb_u8: np.ndarray, most: int = 100) -> Proposals:
         frame, factor, left_top = letterbox(rgb_u8, SIDE_PX)
         size_wh = rgb_u8.shape[1], rgb_u8.shape[0]
         means = RoiMeans([SIDE_PX // s for s in STRIDES], STRIDES, 6)
@@ -88,18 +88,18 @@ class Eye:
                 given = torch.from_numpy(on_frame(wanted, factor, left_top)).float()
                 return np.asarray(means(*maps, given).numpy())
 
-        return Seen(boxes, best, np.zeros(len(boxes), np.int64), features)
+        return Proposals(boxes, best, np.zeros(len(boxes), np.int64), features)
 
-    def graph(self) -> EyeGraph:
+    def graph(self) -> ProposerGraph:
         means = RoiMeans([SIDE_PX // s for s in STRIDES], STRIDES, 6)
         if self.twice:
-            return EyeGraph(SIDE_PX, self.network, means, FIRST, OVERLAP, again=Smaller(), again_most=10)
-        return EyeGraph(SIDE_PX, self.network, means, FIRST, OVERLAP)
+            return ProposerGraph(SIDE_PX, self.network, means, FIRST, OVERLAP, again=Smaller(), again_most=10)
+        return ProposerGraph(SIDE_PX, self.network, means, FIRST, OVERLAP)
 
 
-def here() -> bool:
+def available() -> bool:
     return False  # best_here() looks for others
 
 
-def load(state: Mapping[str, Any] | None = None, about: Mapping[str, Any] | None = None) -> Eye:
-    return Eye(state, about)
+def load(state: Mapping[str, Any] | None = None, about: Mapping[str, Any] | None = None) -> Proposer:
+    return Proposer(state, about)

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from handful.detection.contract import Seen
+from handful.detection.contract import Proposals
 from tests.detection.proposers.proposer_blobs import Blobs
 
-WHAT = "bright patches, doubted"
+DESCRIPTION = "bright patches, doubted"
 
 
 class Doubtful(Blobs):
@@ -19,12 +19,12 @@ class Doubtful(Blobs):
         super().__init__(state)
         self.about = {**self.about, "name": "doubtful"}
 
-    def look(self, rgb_u8: np.ndarray, most: int = 100) -> Seen:
+    def look(self, rgb_u8: np.ndarray, most: int = 100) -> Proposals:
         seen = super().look(rgb_u8, most)
         return replace(seen, quality=seen.quality * 0.12)
 
 
-def here() -> bool:
+def available() -> bool:
     return True
 
 

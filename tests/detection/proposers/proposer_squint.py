@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from handful.detection.contract import Seen
+from handful.detection.contract import Proposals
 from handful.detection.proposer_nanodet import letterbox
 from tests.detection.proposers.proposer_blobs import Gain
 
-WHAT = "bright patches that are large enough"
+DESCRIPTION = "bright patches that are large enough"
 SIDE_PX, LEAST_PX = 128, 4
 
 
@@ -26,7 +26,7 @@ class Squint:
         self.about = {"name": "squint", "licence": "none", "trained_on": "nothing", "params": 1, "sha256": "0"}
         self.shown: list[np.ndarray] = []
 
-    def look(self, rgb_u8: np.ndarray, most: int = 100) -> Seen:
+    def look(self, rgb_u8: np.ndarray, most: int = 100) -> Proposals:
         self.shown.append(rgb_u8)
         frame, factor, (left, top) = letterbox(rgb_u8, SIDE_PX)
         groups, _ = ndimage.label(frame.max(axis=2) > 60)
@@ -53,10 +53,10 @@ class Squint:
                 rows.append([*part.mean(axis=0), np.sqrt(max(box[2] - box[0], 0) * max(box[3] - box[1], 0))])
             return np.array(rows, np.float32).reshape(-1, 4)
 
-        return Seen(boxes, quality[order], np.zeros(len(order), np.int64), features, chance)
+        return Proposals(boxes, quality[order], np.zeros(len(order), np.int64), features, chance)
 
 
-def here() -> bool:
+def available() -> bool:
     return True
 
 

@@ -43,11 +43,11 @@ def layer_plot(rows: dict[str, Any]) -> str:
         figure, axes = plt.subplots(figsize=(9, 3.4), layout="constrained")
         for row in drawn.values():
             layers = row["layers"]
-            colour = COLOURS.get(row["runtime"], "#334155")
+            color = COLOURS.get(row["runtime"], "#334155")
             # ExecuTorch and LiteRT share their kernels (XNNPACK), so one line is drawn wide to show under the other
             wide = row["runtime"] == "executorch"
             y = [layer["psnr_db"] for layer in layers]
-            axes.plot(y, color=colour, lw=5 if wide else 1.6, alpha=0.45 if wide else 0.95, label=row["runtime"])
+            axes.plot(y, color=color, lw=5 if wide else 1.6, alpha=0.45 if wide else 0.95, label=row["runtime"])
         gate = next(iter(drawn.values()))["gates"]["layer_psnr_db"]
         axes.axhline(gate, color="#b91c1c", ls="--", lw=1)
         axes.text(0, gate + 1.5, f"wanted: {gate:g} dB or more", color="#b91c1c", fontsize=8)

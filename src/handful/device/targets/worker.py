@@ -330,7 +330,7 @@ def _detect(job: Job, frames: Any) -> Results:
     import torch
 
     from handful.detection.irene import Irene
-    from handful.detection.scoring import LEAST_SCORE
+    from handful.detection.scoring import MIN_SCORE
     from handful.device.detector import OnDevice
     from handful.device.lab.agreement import packed
 
@@ -338,7 +338,7 @@ def _detect(job: Job, frames: Any) -> Results:
     compiled = bool(job.artefact)
     detector: Any = OnDevice.load(Path(job.artefact), threads=job.threads) if compiled else Irene.load(Path(job.model))
     # also what is too doubtful to be told: the more boxes, the more a comparison sees
-    return {}, packed([detector.detect(rgb, unknown=True, least=LEAST_SCORE) for rgb in frames])
+    return {}, packed([detector.detect(rgb, unknown=True, score_threshold=MIN_SCORE) for rgb in frames])
 
 
 def _graphs(job: Job, frames: Any) -> Results:

@@ -1,9 +1,10 @@
-"""Open any photograph a phone, a scanner or the web hands over, as upright RGB, or say why not."""
+"""The Image, and any photograph that a phone, a scanner or the web hands over read into one: upright RGB, or why not."""
 
 from __future__ import annotations
 
 import base64
 import io
+import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,6 @@ import numpy as np
 
 from handful.errors import DataError
 from handful.pick import need
-from handful.types import Image
 
 MIN_SIDE_PX = 8
 SUFFIXES = frozenset(
@@ -38,7 +38,47 @@ SUFFIXES = frozenset(
 HEIC_SUFFIXES = frozenset((".heic", ".heif"))
 
 
-def read_photo(path: Path) -> Image:
+def described(value: object) -> str:
+    """What an array is, for a message: "ndarray of shape (4, 4) and dtype uint8"."""
+    shape, dtype = getattr(value, "shape", "unknown"), getattr(value, "dtype", "unknown")
+    return f"{type(value).__name__} of shape {shape} and dtype {dtype}"
+
+
+@dataclass(frozen=True, eq=False)
+class Image:
+    """A still image.
+
+    rgb_u8: (h, w, 3) uint8, red first, 0..255. path: where it came from, if from a file.
+    notes: what had to be done to read it as such ("rotated as its EXIF tag says"), one short clause each.
+    Raises DataError for any other array.
+    """
+
+    rgb_u8: np.ndarray
+    path: Path | None = None
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        a = self.rgb_u8
+        if not isinstance(a, np.ndarray) or a.dtype != np.uint8 or a.ndim != 3 or a.shape[2] != 3 or not a.size:
+            raise DataError(f"an image must be uint8 (h, w, 3) in RGB order, got {described(a)}")
+
+    @property
+    def size_wh(self) -> tuple[int, int]:
+        """(width, height) in pixels."""
+        return self.rgb_u8.shape[1], self.rgb_u8.shape[0]
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> Image:
+        """Read one still photograph from a file: upright, RGB, 8 bits.
+
+        Grey, palette, CMYK and 16-bit photographs are converted, transparent ones laid on white; `notes` says so.
+        Raises DataError, naming the file, for one that is missing, no image, truncated, animated, or smaller than 8 px
+        a side.
+        """
+        return look(Path(path)).image
+
+
+def read_image(path: Path) -> Image:
     """Read one still photograph.
 
     Returns an Image: RGB uint8 (h, w, 3), turned as its EXIF orientation says. Grey, palette, CMYK and 16-bit
@@ -67,7 +107,7 @@ class TooManyPixels(DataError):
 
 
 def look(path: Path, *, data: bytes | None = None, small_px: int | None = None) -> Look:
-    """Read one still photograph with what its file says; the rules and errors are those of read_photo.
+    """Read one still photograph with what its file says; the rules and errors are those of read_image.
 
     data: the file's bytes, when they are already here. small_px: a JPEG may come out smaller, its sides at least
     this, which is several times quicker and still reads every byte.
