@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from handful.errors import DataError
-from handful.image import Image, described
+from handful.image import Image as Image
+from handful.image import described
 
 
 @dataclass(frozen=True, eq=False)
