@@ -1,4 +1,4 @@
-"""The Image, and how any photograph of a phone, a scanner or the web becomes one: upright RGB, or the reason why not."""
+"""The Image, and how a photograph of a phone, a scanner or the web becomes one: upright RGB, or the reason why not."""
 
 from __future__ import annotations
 
