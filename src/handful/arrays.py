@@ -17,5 +17,5 @@ Bool: TypeAlias = np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
 StrPath: TypeAlias = Union[str, "os.PathLike[str]"]
 
 # what json.loads gives and json.dumps takes
-JSON: TypeAlias = None | bool | int | float | str | Sequence["JSON"] | Mapping[str, "JSON"]
+JSON: TypeAlias = bool | int | float | str | Sequence["JSON"] | Mapping[str, "JSON"] | None
 JSONObject: TypeAlias = dict[str, JSON]
