@@ -13,6 +13,10 @@ class UnknownName(HandfulError):
     """A backbone, runtime, format or class that does not exist; the message lists what does."""
 
 
+class UsageError(HandfulError):
+    """Something that this kind of model, or this place, cannot do; the message says which verb or place can."""
+
+
 class MissingPackage(HandfulError):
     """An optional package is absent; the message holds the exact pip line."""
 

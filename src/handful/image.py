@@ -8,12 +8,15 @@ import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from handful.errors import DataError
 from handful.pick import need
+
+if TYPE_CHECKING:
+    import PIL.Image
 
 MIN_SIDE_PX = 8
 SUFFIXES = frozenset(
@@ -155,6 +158,24 @@ def look(path: Path, *, data: bytes | None = None, small_px: int | None = None) 
         notes = ("turned as its EXIF orientation says", *notes)
     image = Image(np.ascontiguousarray(rgb), path, notes)
     return Look(image, (width, height), stored, orientation, kind, mode)
+
+
+def from_pillow(picture: PIL.Image.Image) -> Image:
+    """A Pillow image of any mode as an Image, turned as its EXIF orientation says; `notes` tells what was done.
+
+    Raises DataError for floating-point values, an animation, and a picture below 8 px a side.
+    """
+    ImageOps = need("PIL.ImageOps", "teach")
+    name = str(getattr(picture, "filename", "") or "the Pillow image")
+    if getattr(picture, "n_frames", 1) > 1 and picture.format != "MPO":
+        raise DataError(f"{name} is animated; wanted a still image; pass one frame: image.copy()")
+    tag = picture.getexif().get(0x0112, 1)
+    upright = ImageOps.exif_transpose(picture) if tag != 1 else picture
+    rgb, notes = _to_rgb(upright, Path(name))
+    if min(rgb.shape[:2]) < MIN_SIDE_PX:
+        raise DataError(f"{name} is {rgb.shape[1]}x{rgb.shape[0]} px; wanted at least {MIN_SIDE_PX} px a side")
+    turned = ("turned as its EXIF orientation says",) if tag in range(2, 9) else ()
+    return Image(np.ascontiguousarray(rgb), None, (*turned, *notes))
 
 
 def _to_rgb(picture, path: Path) -> tuple[np.ndarray, tuple[str, ...]]:  # type: ignore[no-untyped-def]

@@ -1,0 +1,139 @@
+"""Whatever a user hands over to be asked about, as images: a path, a folder, a video, a Pillow image, an array, a list."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias, Union
+
+import numpy as np
+
+from handful.arrays import U8, StrPath
+from handful.data.video import SUFFIXES as VIDEOS
+from handful.data.video import Video
+from handful.errors import DataError, HandfulError
+from handful.image import Image, described, from_pillow, photos_below, read_image
+from handful.results import Origin
+
+if TYPE_CHECKING:
+    import PIL.Image
+
+Source: TypeAlias = Union[StrPath, Image, U8, "PIL.Image.Image", Sequence[Union[StrPath, Image, U8, "PIL.Image.Image"]]]
+OnError: TypeAlias = Callable[[str, HandfulError], None]
+
+RGB_NOTE = "array, taken as RGB"
+
+
+def images_of(source: Source, on_error: OnError | None = None) -> Iterator[tuple[Image, Origin]]:
+    """Each image and what it is called, in order; read one at a time.
+
+    on_error: called with an image's name and the reason where one cannot be read, and the next follows; without it the
+    first one raises. Raises DataError, naming the image, or the folder that holds none; and for what is no image, with
+    what to pass instead.
+    """
+    for name, read in _named(source):
+        try:
+            image = read()
+        except HandfulError as error:
+            if on_error is None:
+                raise
+            on_error(name, error)
+            continue
+        if isinstance(image, Image):
+            yield image, _origin(name, image)
+            continue
+        for number, (time_s, rgb) in enumerate(image):
+            frame = Image(rgb)
+            yield frame, Origin(name, frame.size_wh, None, number, time_s, rgb)
+        if image.why:
+            broken = DataError(image.why)
+            if on_error is None:
+                raise broken
+            on_error(name, broken)
+
+
+def _origin(name: str, image: Image) -> Origin:
+    return Origin(name, image.size_wh, image.path, None, None, None if image.path else image.rgb_u8, image.notes)
+
+
+def _named(source: Source) -> Iterator[tuple[str, Callable[[], Image | Video]]]:
+    """The name of each image or video, and how it is read."""
+    if isinstance(source, (str, os.PathLike)):
+        yield from _of_path(Path(source))
+    elif isinstance(source, Image):
+        yield str(source.path or "image"), lambda: source
+    elif isinstance(source, np.ndarray):
+        yield from _of_array(source, "array")
+    elif _is_pillow(source):
+        yield _name_of(source, "image"), lambda: from_pillow(source)
+    elif isinstance(source, Sequence) and not isinstance(source, (bytes, bytearray)):
+        if not len(source):
+            raise DataError("got an empty list; wanted at least one image")
+        for i, one in enumerate(source):
+            if isinstance(one, np.ndarray):
+                yield from _of_array(one, f"array {i}")
+            elif isinstance(one, Image):
+                yield str(one.path or f"image {i}"), lambda one=one: one  # type: ignore[misc]
+            elif _is_pillow(one):
+                yield _name_of(one, f"image {i}"), lambda one=one: from_pillow(one)  # type: ignore[misc]
+            elif isinstance(one, (str, os.PathLike)):
+                yield from _of_path(Path(one))
+            else:
+                raise DataError(f"item {i} of the list is a {type(one).__name__}; {WANTED}")
+    else:
+        raise DataError(f"got {described(source) if hasattr(source, 'shape') else type(source).__name__}; {WANTED}")
+
+
+WANTED = (
+    "wanted a path to an image, a folder or a video, a Pillow image, a uint8 RGB array (h, w, 3), or a list of these"
+)
+
+
+def _of_path(path: Path) -> Iterator[tuple[str, Callable[[], Image | Video]]]:
+    if path.suffix.lower() in VIDEOS and not path.is_dir():
+        yield str(path), lambda: Video(path)
+    elif path.is_dir():
+        for file in photos_below(path):
+            yield str(file), lambda file=file: read_image(file)  # type: ignore[misc]
+    else:
+        yield str(path), lambda: read_image(path)
+
+
+def _of_array(array: np.ndarray, name: str) -> Iterator[tuple[str, Callable[[], Image]]]:
+    """One image, or the images of a batch."""
+    if array.ndim == 4:
+        for i, one in enumerate(array):
+            yield f"{name}[{i}]", lambda one=one: from_array(one)  # type: ignore[misc]
+    else:
+        yield name, lambda: from_array(array)
+
+
+def from_array(array: np.ndarray) -> Image:
+    """An array (h, w, 3) uint8 as an Image; its notes say that it was taken as RGB. Raises DataError, with the cure, for
+    gray, float, channels-first, four-channel and any other arrays."""
+    got = described(array)
+    if array.ndim == 3 and array.shape[2] == 3 and array.dtype == np.uint8:
+        return Image(np.ascontiguousarray(array), None, (RGB_NOTE,))
+    if array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 1):
+        raise DataError(
+            f"got a gray {got}; wanted RGB (h, w, 3); pass np.repeat(a.reshape(*a.shape[:2], 1), 3, axis=2)"
+        )
+    if array.ndim == 3 and array.shape[0] == 3:
+        raise DataError(f"got channels first, {got}; wanted (h, w, 3); pass a.transpose(1, 2, 0)")
+    if array.ndim == 3 and array.shape[2] == 4:
+        raise DataError(f"got four channels, {got}; pass PIL.Image.fromarray(a), which is laid on white")
+    if array.ndim == 3 and array.shape[2] == 3 and np.issubdtype(array.dtype, np.floating):
+        finite = array[np.isfinite(array)]
+        unit = bool(finite.size) and float(finite.min()) >= 0 and float(finite.max()) <= 1
+        cure = "(a * 255).round().astype(np.uint8)" if unit else "a.round().clip(0, 255).astype(np.uint8)"
+        raise DataError(f"got {got}; wanted uint8, 0 to 255; pass {cure}, without any normalization")
+    raise DataError(f"got {got}; wanted uint8 RGB (h, w, 3), or a batch (n, h, w, 3)")
+
+
+def _is_pillow(value: object) -> bool:
+    return any(c.__module__ == "PIL.Image" and c.__name__ == "Image" for c in type(value).__mro__)
+
+
+def _name_of(picture: object, otherwise: str) -> str:
+    return str(getattr(picture, "filename", "") or otherwise)

@@ -1,0 +1,84 @@
+"""A video file, frame by frame: upright RGB, and told apart whether it ended or broke off. Written again as H.264."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from handful.arrays import U8
+from handful.errors import DataError
+from handful.pick import need
+
+SUFFIXES = frozenset((".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".3gp", ".wmv", ".ts", ".mts"))
+FPS = Fraction(25)  # of a video that does not say
+
+
+@dataclass
+class Video:
+    """A video file that is being read. count: frames the file promises, 0 if it does not say. why: what ended it early,
+    "" while nothing has. Raises DataError for what is no video, MissingPackage without PyAV."""
+
+    path: Path
+    fps: Fraction = FPS
+    count: int = 0
+    why: str = ""
+
+    def __post_init__(self) -> None:
+        av = need("av", "video")
+        try:
+            with av.open(str(self.path)) as held:
+                stream = held.streams.video[0]
+                self.fps, self.count = Fraction(stream.average_rate or FPS), int(stream.frames)
+        except FileNotFoundError:
+            raise DataError(f"{self.path} does not exist; wanted a video there") from None
+        except (av.error.FFmpegError, OSError, IndexError) as error:
+            raise DataError(f"{self.path} cannot be read as a video ({error}); replace it, or have its frames written "
+                            "as images") from error  # fmt: skip
+
+    def __iter__(self) -> Iterator[tuple[float, U8]]:
+        """Seconds from the start, and the frame (h, w, 3) uint8 RGB, upright; until it ends or breaks off."""
+        av, number = need("av", "video"), 0
+        try:
+            with av.open(str(self.path)) as held:
+                for frame in held.decode(video=0):
+                    if frame.is_corrupt:  # a decoder makes up what is missing, which is nobody's image
+                        self.why = f"{self.path} is damaged in frame {number}; the {number} frames before are answered"
+                        return
+                    turns = round(getattr(frame, "rotation", 0) / 90) % 4
+                    rgb = np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), turns))
+                    yield float(frame.time if frame.time is not None else number / self.fps), rgb
+                    number += 1
+        except av.error.FFmpegError as error:
+            self.why = f"{self.path} breaks off after {number} frames ({error.strerror}); these are answered"
+            return
+        if not number:
+            self.why = self.why or f"{self.path} has no frame; wanted a video"
+        elif number < self.count:
+            self.why = f"{self.path} breaks off after {number} of its {self.count} frames; these are answered"
+
+
+@contextmanager
+def patient() -> Iterator[threading.Event]:
+    """Ctrl-C sets the event instead of interrupting; pressed again it interrupts. Only in the main thread."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+
+    def heard(number: int, frame: Any) -> None:
+        asked.set()
+        signal.signal(signal.SIGINT, before)
+
+    before = signal.signal(signal.SIGINT, heard)
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGINT, before)
