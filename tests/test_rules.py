@@ -109,19 +109,6 @@ def test_help_does_not_even_load_numpy() -> None:
     assert out.split()[-1] == "False"
 
 
-def test_the_map_in_the_docs_is_the_house() -> None:
-    text = (ROOT / "docs" / "architecture.md").read_text()
-    drawn = text.split("```text")[1].split("```")[0]
-    for path in SOURCE.rglob("*.py"):
-        if path.name not in ("__init__.py", "__main__.py"):
-            kind, _, _ = path.stem.partition("_")
-            assert path.name in drawn or f"{kind}_*.py" in drawn, f"docs/architecture.md does not show {path.name}"
-    shown = [word for line in drawn.splitlines() for word in line.split()[:1]]
-    for name in shown:
-        if name.endswith(".py") and "*" not in name:
-            assert list(SOURCE.rglob(name)), f"docs/architecture.md shows {name}, which does not exist"
-
-
 def test_files_stay_readable() -> None:
     long = {str(p.relative_to(ROOT)): n for p in SOURCE.rglob("*.py") if (n := len(p.read_text().splitlines())) > 400}
     assert long == {}
