@@ -33,6 +33,7 @@ from handful.image import photos_below, read_image
 from handful.progress import track
 from handful.types import Image
 
+SEED = 0  # of the edits and of the crops
 OFFICE = ("backpack", "bike", "calculator", "headphones", "keyboard")  # the half of the classes that was tuned on
 OTHERS = ("laptop", "monitor", "mouse", "mug", "projector")
 TUNE = {
@@ -156,7 +157,7 @@ class Part:
     """One part's photos: fingerprints and plain hashes of each original, its edits and its mirror image."""
 
     def __init__(self, data: Path, name: str, places: list[str]) -> None:
-        rng = np.random.default_rng(0)
+        rng = np.random.default_rng(SEED)
         self.name, self.names = name, []
         self.prints: list[list[near_duplicates.Fingerprint]] = []
         self.plain: dict[str, list[list[int]]] = {"phash": [], "dhash": []}
@@ -232,7 +233,7 @@ def hundred_thousand(data: Path) -> tuple[list[near_duplicates.Fingerprint], str
                     rgb = np.asarray(PIL_Image.open(packed.extractfile(member)).convert("RGB"))
                     prints.append(near_duplicates.fingerprint(Image(rgb)))
     small = len(prints)
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(SEED)
     places = ["coco-mini/images", "msrc-seg/images", "camvid/images", "grocery", "fewshot-det/raccoon/images"]
     paths = [p for place in places for p in photos_below(data / place)]
     each = -(-(100_000 - small) // len(paths))
@@ -334,7 +335,7 @@ def main() -> None:
         "colour": near_duplicates.COLOUR,
         "light": near_duplicates.LIGHT,
     }
-    rest = {"films": films(data), "hundred_thousand": large(data), "seed": 0, "same": sorted(map(sorted, SAME))}
+    rest = {"films": films(data), "hundred_thousand": large(data), "seed": SEED, "same": sorted(map(sorted, SAME))}
     save(args.out, {"rule": rule, "limits": limits, "pairs": pairs, "report": rows, "parts": each, **rest})
 
 

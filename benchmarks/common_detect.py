@@ -70,13 +70,19 @@ def right(photos: Sequence[Kept], found: Sequence[Detections]) -> float:
     return float(np.mean(hits))
 
 
-def spread(rows: Sequence[dict[str, Any]], keys: Sequence[str]) -> dict[str, dict[str, float] | None]:
-    """{key: mean, sd, least, most} over seeds; None where no row has it."""
-    found: dict[str, dict[str, float] | None] = {}
+def spread(rows: Sequence[dict[str, Any]], keys: Sequence[str]) -> dict[str, dict[str, Any] | None]:
+    """{key: mean, sd (None of one value), least, most} over seeds; None where no row has it."""
+    found: dict[str, dict[str, Any] | None] = {}
     for key in keys:
         values = [row[key] for row in rows if row.get(key) is not None]
         found[key] = None if not values else {
-            "mean": statistics.fmean(values), "sd": statistics.stdev(values) if len(values) > 1 else 0.0,
+            "mean": statistics.fmean(values), "sd": statistics.stdev(values) if len(values) > 1 else None,
             "least": min(values), "most": max(values),
         }  # fmt: skip
     return found
+
+
+def percents(found: dict[str, Any], digits: int = 1) -> str:
+    """ "62.1 +- 0.4", or "62.1 (once)", of one of `spread`."""
+    sd = found["sd"]
+    return f"{100 * found['mean']:.{digits}f} " + ("(once)" if sd is None else f"+- {100 * sd:.{digits}f}")

@@ -21,6 +21,8 @@ from handful.device.lab.measure import measure_model
 from handful.fewshot.classifier import cache_folder, teach
 from handful.image import read_image
 
+SEED = 0  # of which photographs
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -34,7 +36,7 @@ def main() -> None:
         model = Path(place) / "model"
         teach(data / "grocery/train", model, backbone=args.backbone, cache=cache_folder())
         samples = format_folder.read(data / "grocery/test")
-        chosen = np.random.default_rng(0).permutation(len(samples))[: args.photos]
+        chosen = np.random.default_rng(SEED).permutation(len(samples))[: args.photos]
         photos = [read_image(samples[i].path) for i in chosen]
         rows, kept = [], {}
         for runtime in args.runtime or ("onnxruntime", "litert", "executorch", "ncnn"):
@@ -48,7 +50,7 @@ def main() -> None:
                     f"{timing.median_ms:6.1f} ms (p90 {timing.p90_ms:.1f})  compiled in {got['compile_seconds']:.0f} s",
                     flush=True,
                 )
-    save(args.out, {"rows": rows, "photos": len(photos), "backbone": args.backbone, "seed": 0})
+    save(args.out, {"rows": rows, "photos": len(photos), "backbone": args.backbone, "seed": SEED})
 
 
 if __name__ == "__main__":

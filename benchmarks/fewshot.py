@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 from common import data_folder, save
-from common_detect import cache_of, spread, table, told
+from common_detect import cache_of, percents, spread, table, told
 
 from handful.data import formats
 from handful.detection.irene import Irene
@@ -73,7 +73,7 @@ def main() -> None:
                     rows.append({**row, "score_threshold": score_threshold, "f1_usual": plain})
                 found = spread(rows, KEYS)
                 result["rows"][f"{source}, {name}, {shots}"] = found
-                said = " ".join(f"{k} {100 * v['mean']:.1f} +- {100 * v['sd']:.1f}" for k, v in found.items() if v)
+                said = " ".join(f"{k} {percents(v)}" for k, v in found.items() if v)
                 print(f"{source + ', ' + name:<22} {shots:>2} shots: {said}", flush=True)
     if options.json:
         print(to_json(result))

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from common import data_folder, save
-from common_detect import cache_of, named, right, spread, table, told
+from common_detect import cache_of, named, percents, right, spread, table, told
 
 from handful.files import to_json
 from handful.progress import track
@@ -60,7 +60,7 @@ def main() -> None:
             own = [r for r in rows if (r["samples"], r["linear"]) == (count, weight)]
             line = {"samples": count, "linear": weight, **spread(own, KEYS)}
             table_.append(line)
-            cells = ", ".join(f"{key} {100 * line[key]['mean']:.2f} +- {100 * line[key]['sd']:.2f}" for key in KEYS)
+            cells = ", ".join(f"{key} {percents(line[key], 2)}" for key in KEYS)
             print(f"{count} a class, linear {weight:g}: {cells} %", flush=True)
     result = {"photos": [len(seen.teach), len(seen.tune)], "how": seen.how, "seeds": list(seeds), "table": table_}
     if options.json:

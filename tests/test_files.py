@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -51,19 +51,103 @@ def test_a_failed_folder_leaves_the_old_folder(
     assert [p.name for p in tmp_path.iterdir()] == ["model"]
 
 
-def test_the_file_is_there_or_not_after_kill(tmp_path: Path) -> None:
-    """A writer killed at random moments: every file found is whole."""
-    code = (
-        "import sys; from pathlib import Path; from handful.files import write_json\n"
-        "for i in range(10**6): write_json(Path(sys.argv[1]), {'i': i, 'filler': 'x' * 200000})"
-    )
-    for wait in (0.25, 0.35, 0.45):
-        child = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "a.json")])
-        time.sleep(wait)
-        child.kill()
-        child.wait()
-        if (tmp_path / "a.json").exists():
-            assert len(files.read_json(tmp_path / "a.json")["filler"]) == 200000
+KILLER = """
+import json, os, resource, signal, sys
+from pathlib import Path
+
+import handful.files as files
+
+OLD, NEW = ({"text": letter * 200_000} for letter in "on")
+place = Path(sys.argv[1]) / "a.json"
+
+
+def direct(path, value):
+    path.write_text(files.to_json(value))
+
+
+def moved(path, value):
+    path.with_suffix(".new").write_text(files.to_json(value))
+    path.unlink()
+    path.with_suffix(".new").rename(path)
+
+
+write = {"ours": files.write_json, "direct": direct, "moved": moved}[sys.argv[2]]
+
+
+def state():
+    try:
+        return {"o": "old", "n": "new"}[json.loads(place.read_text())["text"][0]]
+    except FileNotFoundError:
+        return "absent"
+    except ValueError:
+        return "torn"
+
+
+def after_kill(prepare):
+    for path in place.parent.iterdir():
+        path.unlink()
+    place.write_text(json.dumps(OLD))
+    if not (child := os.fork()):
+        prepare()
+        write(place, NEW)
+        os._exit(0)
+    return os.waitpid(child, 0)[1], state()
+
+
+def at_event(number):
+    seen = 0
+
+    def count(event, given):
+        nonlocal seen
+        if event == "open" or event.startswith("os."):
+            seen += 1
+            if seen > number:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(count)
+
+
+def at_byte(number):
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # Python ignores it; now the kernel kills in the middle of write()
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (number, number))
+
+
+found, number = {"killed": [], "survived": []}, 0
+while True:
+    status, seen = after_kill(lambda: at_event(number))
+    found["killed" if status else "survived"].append(seen)
+    number += 1
+    if not status:
+        break
+for size in (0, 1, 4096, 150_000):
+    status, seen = after_kill(lambda: at_byte(size))
+    found["killed" if status else "survived"].append(seen)
+print(json.dumps(found))
+"""
+
+
+def after_kills(folder: Path, how: str) -> dict[str, list[str]]:
+    """What an old file is after a writer of a new one was killed before each of its steps, and after so many bytes:
+    {"killed", "survived"}: "old", "new", "absent" or "torn" each."""
+    done = subprocess.run([sys.executable, "-c", KILLER, str(folder), how], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, list[str]] = json.loads(done.stdout)
+    return found
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="forks, and needs a file size limit")
+def test_the_file_is_old_or_new_after_any_kill(tmp_path: Path) -> None:
+    """kill -9 before every system call of a write that Python tells of, and in the middle of the bytes."""
+    found = after_kills(tmp_path, "ours")
+    assert set(found["killed"]) == {"old", "new"} and found["survived"] == ["new"]
+    assert len(found["killed"]) >= 8
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="forks, and needs a file size limit")
+@pytest.mark.parametrize(("how", "seen"), [("direct", "torn"), ("moved", "absent")])
+def test_a_writer_that_is_not_atomic_is_caught(tmp_path: Path, how: str, seen: str) -> None:
+    assert seen in after_kills(tmp_path, how)["killed"]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a file size limit")

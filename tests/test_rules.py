@@ -122,11 +122,8 @@ def test_no_unpickling() -> None:
             assert text.count("torch.load(") == text.count("weights_only=True"), name
 
 
-def test_license_and_version() -> None:
-    import handful
-
+def test_license_and_ci() -> None:
     assert "Apache License" in (ROOT / "LICENSE").read_text()
-    assert handful.__version__ in (ROOT / "CHANGELOG.md").read_text()
     assert Path(ROOT / ".ci" / "run").read_text().rstrip().endswith("make test")
 
 

@@ -92,7 +92,6 @@ def evaluate(
         "schema_version": 1,
         **numbers,
         "vigilance": taught.nemo.vigilance,
-        "seed": 0,
         "rule": RULE,
         "model": str(model),
         "data_sha256": format_folder.digest(samples),
