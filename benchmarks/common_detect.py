@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from handful.detection import irene
-from handful.detection.evaluate import Answers, coco_table
+from handful.detection.evaluate import Answers, box_table
 from handful.detection.fusion import Fusion
 from handful.detection.irene import Detections, ScoredProposals
 from handful.detection.scoring import LINEAR, VIGILANCE, chances, logits_of
@@ -54,7 +54,7 @@ def table(
     answers = Answers(classes)
     for one, found in zip(photos, careful, strict=True):
         answers.add(one.truth, found)
-    stats, _ = coco_table([p.truth for p in photos], ranked, [p.size_wh for p in photos], classes)
+    stats, _ = box_table([p.truth for p in photos], ranked, [p.size_wh for p in photos], classes)
     return {**stats, **answers.told()}
 
 

@@ -29,7 +29,7 @@ from common import data_folder, save
 from handful.data import formats
 from handful.detection import teaching
 from handful.detection.embedder import CropSettings
-from handful.detection.evaluate import Recall, Truth, coco_table, truth_of
+from handful.detection.evaluate import Recall, Truth, box_table, truth_of
 from handful.detection.fusion import Fusion
 from handful.detection.irene import LOOKED_AT, Irene, ScoredProposals, logits_of
 from handful.detection.multiscale import Scales
@@ -149,7 +149,7 @@ class Bench:
         recall, truth = Recall(), self.truth()
         for (own, _), one in zip(truth, asked, strict=True):
             recall.add(own, one.xyxy_px)
-        found, _ = coco_table([own for own, _ in truth], told, [size for _, size in truth], irene.classes)
+        found, _ = box_table([own for own, _ in truth], told, [size for _, size in truth], irene.classes)
         return {**found, "ar_agnostic_100": recall.told()["100"]}
 
 

@@ -26,8 +26,7 @@ from common import data_folder, save
 from common_detect import cache_of, named, right, spread, table, told
 
 from handful.data import formats
-from handful.detection.coco_table import STATS
-from handful.detection.evaluate import coco_table
+from handful.detection.evaluate import box_table
 from handful.detection.fusion import fuse
 from handful.detection.irene import Detections, Irene
 from handful.detection.letterbox import letterbox
@@ -36,6 +35,7 @@ from handful.files import to_json
 from handful.models.nanodet import MEAN_BGR, SIDE_PX, STD_BGR
 from handful.select import data_pool
 from handful.select.feature_cache import Kept, kept
+from handful.training.coco_table import STATS
 from handful.training.loader_segment import photo_of, split_of
 
 SOURCES = ("nanodet", "objectness", "torchvision")
@@ -62,7 +62,7 @@ def supervised(photos: Sequence[Kept], irene: Irene, classes: Sequence[str]) -> 
         kept_ = fuse(whole, scores[0].numpy()[box, label], label)
         zero = np.zeros((len(kept_), 0))
         found.append(Detections(tuple(classes), kept_.xyxy_px, kept_.score, kept_.label, np.ones(len(kept_)), zero))
-    return coco_table([p.truth for p in photos], found, [p.size_wh for p in photos], classes)[0]
+    return box_table([p.truth for p in photos], found, [p.size_wh for p in photos], classes)[0]
 
 
 def rows_of(train: Sequence[Kept], val: Sequence[Kept], most: int, seed: int) -> dict[str, dict[str, Any]]:

@@ -98,29 +98,28 @@ def detected(folder: Path, shots: int) -> dict[str, Any]:
         teach(data, folder, most=shots, proposer="nanodet", seed=0)
     kept = Irene.load(folder)
     detector = Irene(kept.proposer, kept.embedder, kept.nemo, kept.fusion)  # with the head of now
-    segm = {way: evaluate_masks.Segm(detector, way) for way in ("head", "grabcut", "none")}
+    tables = {way: evaluate_masks.MaskTable(detector, way) for way in ("head", "grabcut", "none")}
     truth, answers, sizes, cut = [], [], [], 0
     for sample in split_of(formats.read(data, format="coco"), "val"):
         rgb = photo_of(sample).rgb_u8
         size_wh = (rgb.shape[1], rgb.shape[0])
-        if evaluate_masks.truth_of(sample, size_wh) is None:
+        if evaluate_masks.truth_of(sample, size_wh, {}) is None:
             cut += 1
             continue
         found = detector.tell(detector.ask(rgb), careful=False, score_threshold=LEAST)
-        for one in segm.values():
+        for one in tables.values():
             one.add(sample, rgb, found)
         truth.append(evaluate.truth_of(sample, size_wh))
         answers.append(found)
         sizes.append(size_wh)
-    boxes = evaluate.coco_table(truth, answers, sizes, detector.classes)[0]
+    boxes = evaluate.box_table(truth, answers, sizes, detector.classes)[0]
     out: dict[str, Any] = {"shots": shots, "photos": len(sizes), "left_out": cut, "answers": sum(map(len, answers)),
                            "box": boxes}  # fmt: skip
     print(f"boxes of {len(sizes)} photos ({cut} left out): AP {100 * (boxes['AP'] or 0):.1f}", flush=True)
-    for way, one in segm.items():
-        told = one.told()
-        out[way] = {key: value for key, value in told.items() if key != "per_class"}
-        print(f"masks by {way}: AP {100 * told['AP']:.1f}, AP50 {100 * told['AP50']:.1f}, AP75 {100 * told['AP75']:.1f}"
-              f", {1000 * told['seconds_per_mask']:.1f} ms a mask", flush=True)  # fmt: skip
+    for way, one in tables.items():
+        told = one.result()
+        out[way] = {key: value for key, value in told.items() if key != "mask_per_class"}
+        print(evaluate_masks.text_of(told), flush=True)
     return out
 
 

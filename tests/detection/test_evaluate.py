@@ -12,7 +12,7 @@ import pytest
 import handful.detection
 from handful.data import formats
 from handful.detection.embedder import CropSettings
-from handful.detection.evaluate import Answers, Recall, Truth, coco_table, evaluate, taken, truth_of, unknowns
+from handful.detection.evaluate import Answers, Recall, Truth, box_table, evaluate, taken, truth_of, unknowns
 from handful.detection.irene import Detections, Irene
 from handful.detection.teaching import chosen, teach
 from handful.errors import DataError, UnknownName
@@ -62,11 +62,11 @@ def test_taught_then_measured(data: Path, tmp_path: Path) -> None:
     found = evaluate(tmp_path / "d", data, split="val")
     assert found["AP"] == pytest.approx(1.0) and found["AR100"] == pytest.approx(1.0) and found["APl"] is None
     assert found["f1"] == found["f1_macro"] == found["accuracy"] == 1.0
-    assert found["ar_agnostic"]["100"] == pytest.approx(1.0) and found["things"] == 9
+    assert found["ar_agnostic"]["100"] == pytest.approx(1.0) and found["objects"] == 9
     keys = {"AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl", "ar_agnostic", "f1",
             "vigilance", "proposer", "seconds_per_image", "subset"}  # fmt: skip
     assert keys <= found.keys() and found["subset"] is True and found["proposer"] == "blobs"
-    assert found["per_class"]["leaf"] == {"AP": pytest.approx(1.0), "things": 3} and json.dumps(found)
+    assert found["per_class"]["leaf"] == {"AP": pytest.approx(1.0), "objects": 3} and json.dumps(found)
     true = evaluate(tmp_path / "d", data, split="val", proposer="boxes")
     assert true["AP"] == pytest.approx(1.0) and true["proposer"] == "boxes" and true["ar_agnostic"]["10"] is None
     careful = evaluate(tmp_path / "d", data, split="val", vigilance=30.0)
@@ -80,7 +80,7 @@ def test_untaught_classes_are_strangers(data: Path, tmp_path: Path, capsys: pyte
     assert (
         "1 classes" in capsys.readouterr().err and found["unknown"]["known"] == 6 and found["unknown"]["unknown"] == 3
     )
-    assert found["unknown"]["auroc"] == 1.0 and found["unknown"]["fpr95"] == 0.0 and found["things"] == 6
+    assert found["unknown"]["auroc"] == 1.0 and found["unknown"]["fpr95"] == 0.0 and found["objects"] == 6
 
 
 def test_the_draw_hangs_on_the_class_and_the_seed_alone(data: Path) -> None:
@@ -182,7 +182,7 @@ def test_the_table_is_pycocotools_own() -> None:
         moved = own + rng.normal(0, 4, own.shape)
         rows = [(b.tolist(), float(rng.random()), "ab".index(n)) for b, n in zip(moved, names, strict=True)]
         found.append(answers([*rows, *[(b.tolist(), float(rng.random()), int(rng.integers(2))) for b in some(5)]]))
-    stats, each = coco_table(truth, found, sizes, ("a", "b"))
+    stats, each = box_table(truth, found, sizes, ("a", "b"))
     notes = [{"id": i + 1, "image_id": p, "category_id": "ab".index(n), "bbox": [*b[:2], b[2] - b[0], b[3] - b[1]],
               "area": s, "iscrowd": int(c)} for i, (p, b, n, c, s) in enumerate(
                   (p, b.tolist(), n, c, float(s)) for p, t in enumerate(truth)
@@ -205,9 +205,9 @@ def test_the_table_is_pycocotools_own() -> None:
 
 
 def test_nothing_found_and_nothing_there() -> None:
-    stats, each = coco_table([things([(A, "a")])], [answers([])], [(400, 400)], ("a", "b"))
+    stats, each = box_table([things([(A, "a")])], [answers([])], [(400, 400)], ("a", "b"))
     assert stats["AP"] == 0 and each == {"a": 0.0, "b": None}
-    stats, _ = coco_table([things([])], [answers([(A, 0.5, 0)])], [(400, 400)], ("a", "b"))
+    stats, _ = box_table([things([])], [answers([(A, 0.5, 0)])], [(400, 400)], ("a", "b"))
     assert stats["AP"] is None
 
 

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pycocotools import mask as mask_api
 
 import handful.detection
 from handful.data.shapes import rle_of
 from handful.detection import masks_head, train_mask_head
 from handful.detection.evaluate import evaluate
-from handful.detection.evaluate_masks import Segm, text_of, truth_of
+from handful.detection.evaluate_masks import MaskTable, text_of, truth_of
 from handful.detection.irene import Detections
 from handful.detection.masking import Patch, patch
 from handful.detection.teaching import teach
@@ -67,17 +68,19 @@ def model(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_table_of_masks(data: Path, model: Path) -> None:
-    assert "segm" not in evaluate(model, data, split="val")
+    assert not {"mask_AP", "masks"} & evaluate(model, data, split="val").keys()
     found = evaluate(model, data, split="val", masks="none")
-    segm = found["segm"]
-    assert segm["AP"] == segm["AP50"] == pytest.approx(1.0) and segm["way"] == "none"
-    assert segm["photos"] == 2 and segm["left_out"] == 1 and segm["things"] == 4 and "segm" in found["rule"]
-    assert segm["per_class"] == {"apple": pytest.approx(1.0), "leaf": pytest.approx(1.0)}
-    assert json.loads(json.dumps(segm)) == segm
-    assert "AP 100.0" in text_of(segm) and "1 left out, whose things have no masks" in text_of(segm)
-    none = evaluate(model, data, split="train", masks="none")["segm"]
-    assert none["AP"] is None and none["photos"] == 0 and none["left_out"] == 6
-    assert "AP -" in text_of(none) and none["seconds_per_mask"] is None
+    assert found["mask_AP"] == found["mask_AP50"] == pytest.approx(1.0)
+    seconds = found["masks"].pop("seconds_per_mask")
+    assert seconds > 0 and found["masks"] == {"method": "none", "images": 2, "left_out": 1, "objects": 4}
+    for name in ("apple", "leaf"):
+        assert found["per_class"][name] == {"AP": pytest.approx(1.0), "mask_AP": pytest.approx(1.0), "objects": 3}
+    assert {"masks", "mask_..."} <= found["rule"].keys() and json.loads(json.dumps(found)) == found
+    found["masks"]["seconds_per_mask"] = seconds
+    assert "AP 100.0" in text_of(found) and "1 left out, whose things have no masks" in text_of(found)
+    none = evaluate(model, data, split="train", masks="none")
+    assert none["mask_AP"] is None and none["masks"]["images"] == 0 and none["masks"]["left_out"] == 6
+    assert "AP -" in text_of(none) and none["masks"]["seconds_per_mask"] is None
 
 
 def test_masks_count_by_their_pixels_not_by_their_boxes() -> None:
@@ -87,16 +90,16 @@ def test_masks_count_by_their_pixels_not_by_their_boxes() -> None:
     found = Detections(("apple",), np.array([box]), np.ones(1), np.zeros(1, np.int64), np.ones(1), np.zeros((1, 6)))
 
     def judged(thing: Object) -> Any:
-        segm = Segm(irene)
-        segm.add(Sample(Path("x.png"), objects=(thing,)), rgb, found)
-        return segm.told()
+        table = MaskTable(irene)
+        table.add(Sample(Path("x.png"), objects=(thing,)), rgb, found)
+        return table.result()
 
     # the whole box against a disc in it: IoU pi / 4, which counts at .50 to .75, six of ten
     told = judged(Object("apple", box_px=box, rle=rle_of(there)))
-    assert told["AP"] == pytest.approx(0.6) and told["AP75"] == pytest.approx(1.0)
-    assert told["seconds_per_mask"] > 0
-    assert judged(Object("pear", box_px=box, rle=rle_of(there)))["AP"] is None
-    assert judged(Object("apple", box_px=box))["left_out"] == 1
+    assert told["mask_AP"] == pytest.approx(0.6) and told["mask_AP75"] == pytest.approx(1.0)
+    assert told["masks"]["seconds_per_mask"] > 0
+    assert judged(Object("pear", box_px=box, rle=rle_of(there)))["mask_AP"] is None
+    assert judged(Object("apple", box_px=box))["masks"]["left_out"] == 1
 
 
 def test_which_photos_have_masks() -> None:
@@ -105,12 +108,15 @@ def test_which_photos_have_masks() -> None:
     bare, crowd = Object("b", box_px=(0, 0, 5, 5)), Object("b", box_px=(0, 0, 5, 5), crowd=True)
 
     def rows(*things: Object) -> Any:
-        return truth_of(Sample(Path("x"), objects=things), (80, 60))
+        return truth_of(Sample(Path("x"), objects=things), (80, 60), {"a": 0, "b": 1})
 
     assert rows(thing, bare) is None and rows() == []
     told = rows(thing, crowd)
-    assert len(told) == 1 and told[0]["area"] == there.sum() and told[0]["bbox"] == [20, 10, 40, 40]
+    assert told[0]["area"] == there.sum() and told[0]["bbox"] == [20, 10, 40, 40]
+    # a crowd that is only a box is all of its box
+    assert told[1]["iscrowd"] == 1 and mask_api.decode(told[1]["segmentation"])[:5, :5].sum() == 25 == told[1]["area"]
     assert rows(Object("a", rle=rle_of(there), crowd=True))[0]["iscrowd"] == 1
+    assert rows(thing, Object("c", box_px=(0, 0, 5, 5), rle=rle_of(there))) == told[:1]  # a class that is not measured
 
 
 def test_typed(data: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -66,7 +66,7 @@ def test_photos_without_a_thing_are_taught_from_and_measured(tmp_path: Path) -> 
     said = teach(data, tmp_path / "d", proposer="blobs", look=BARE)
     assert said["photos"] == 3 and said["samples"] == {"apple": 3, "leaf": 3}
     found = evaluate(tmp_path / "d", data)
-    assert found["photos"] == 5 and found["AP"] == pytest.approx(1.0) and found["f1"] == 1.0
+    assert found["images"] == 5 and found["AP"] == pytest.approx(1.0) and found["f1"] == 1.0
     nothing = coco(tmp_path / "y", empty, ["apple"])
     with pytest.raises(DataError, match="no photo has a box"):
         teach(nothing, tmp_path / "e", proposer="blobs", look=BARE)
@@ -78,7 +78,7 @@ def test_a_class_that_is_never_shown_does_not_count(tmp_path: Path) -> None:
     model = learned(tmp_path)
     other = coco(tmp_path / "other", [((120, 90), [("apple", (10, 10, 40, 50))])], ["apple", "leaf"], "val")
     found = evaluate(model, other)
-    assert found["AP"] == pytest.approx(1.0) and found["per_class"]["leaf"] == {"AP": None, "things": 0}
+    assert found["AP"] == pytest.approx(1.0) and found["per_class"]["leaf"] == {"AP": None, "objects": 0}
     assert found["f1_macro"] == 1.0
 
 
@@ -111,7 +111,7 @@ def test_a_thousand_things(tmp_path: Path) -> None:
     data = coco(tmp_path / "x", [((800, 500), rows)], ["apple", "leaf"])
     model = learned(tmp_path)
     found = evaluate(model, data)
-    assert found["things"] == 1000 and found["AR100"] == pytest.approx(0.1, abs=0.01)  # a photo has 100 answers
+    assert found["objects"] == 1000 and found["AR100"] == pytest.approx(0.1, abs=0.01)  # a photo has 100 answers
     assert found["ar_agnostic"]["300"] == pytest.approx(0.3, abs=0.01)
     said = teach(data, tmp_path / "many", proposer="blobs", look=BARE, most=2000)
     assert said["samples"] == {"apple": 500, "leaf": 500}

@@ -35,7 +35,7 @@ def test_train_then_evaluate(task: str, tmp_path: Path, capsys: pytest.CaptureFi
     assert config["zoom"]["scale"] == [0.9, 1.1] and config["task"] == task
     code, shown, _ = typed(capsys, "evaluate", out, data, "--split", "val", "--json")
     found = json.loads(shown)
-    assert code == 0 and found["task"] == task and {"ap", "ap50", "ar100", "per_class"} <= found.keys()
+    assert code == 0 and found["task"] == task and {"AP", "AP50", "AR100", "per_class"} <= found.keys()
     code, _, err = typed(capsys, "evaluate", out, data, "--masks", "m")
     assert code == 2 and "is for segmentation" in err
     with pytest.raises(DataError, match=f"is a model to {task}.*no phone runtime"):

@@ -165,5 +165,5 @@ def test_two_processes_train_one_detector(tmp_path: Path) -> None:
     words = ["train", "detect", shop(tmp_path / "shop"), "--size", "64x96", "--epochs", 1, "--batch", 4, "--threads", 1]
     args = [word for key, value in TINY.items() for word in ("--arg", f"{key}={json.dumps(value)}")]
     said = two([*words, *args, "--out", tmp_path / "m"])[0]
-    assert said["epochs"] == 1 and 0 <= said["ap"] <= 1
+    assert said["epochs"] == 1 and 0 <= said["AP"] <= 1
     assert all(abs(v).max() < 1e6 for v in read_tensors(tmp_path / "m" / "model.safetensors").values())

@@ -200,7 +200,7 @@ def _measured_text(r: dict[str, Any]) -> str:
         return "  -  " if value is None else f"{100 * value:5.1f}"
 
     subset = ", a small set: not to be held against figures on COCO's 5,000" if r["subset"] else ""
-    lines = [f"{r['photos']} photos, {r['things']} things of {len(r['per_class'])} taught classes{subset}"]
+    lines = [f"{r['images']} photos, {r['objects']} things of {len(r['per_class'])} taught classes{subset}"]
     lines.append("AP    AP50  AP75  small medium large | AR1   AR10  AR100 small medium large")
     lines.append(" ".join(told(r[k]) for k in ("AP", "AP50", "AP75", "APs", "APm", "APl")) + " | "
                  + " ".join(told(r[k]) for k in ("AR1", "AR10", "AR100", "ARs", "ARm", "ARl")))  # fmt: skip
@@ -210,10 +210,10 @@ def _measured_text(r: dict[str, Any]) -> str:
                  f"class "
                  f"of true boxes right {told(r['accuracy']).strip()} %; "
                  f"{r['seconds_per_image']:.2f} s a photo")  # fmt: skip
-    if "segm" in r:
+    if "masks" in r:
         from handful.detection.evaluate_masks import text_of
 
-        lines.append(text_of(r["segm"]))
+        lines.append(text_of(r))
     if r["unknown"]["auroc"] is not None:
         lines.append(f"{r['unknown']['unknown']} things of untaught classes: AUROC {r['unknown']['auroc']:.3f}, "
                      f"FPR95 {r['unknown']['fpr95']:.3f}")  # fmt: skip

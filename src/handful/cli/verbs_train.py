@@ -210,18 +210,15 @@ def trained(r: dict[str, Any]) -> str:
 
 def detected(r: dict[str, Any]) -> str:
     """COCO's table of a detector, for people."""
+    from handful.training.coco_table import STATS
 
     def percent(value: float | None) -> str:
         return "   -  " if value is None else f"{100 * value:6.2f}"
 
-    kinds = {"boxes": "", **({"masks": "mask_"} if "mask_ap" in r else {})}
-    words = {"ap": "AP  .50:.95", "ap50": "AP50", "ap75": "AP75", "ap_small": "AP small", "ap_medium": "AP medium",
-             "ap_large": "AP large", "ar1": "AR @1", "ar10": "AR @10", "ar100": "AR @100", "ar_small": "AR small",
-             "ar_medium": "AR medium", "ar_large": "AR large"}  # fmt: skip
+    kinds = {"boxes": "", **({"masks": "mask_"} if "mask_AP" in r else {})}
     lines = [f"{'%':<14}" + "".join(f"{kind:>9}" for kind in kinds)]
-    lines += [f"{name:<14}" + "".join(f"   {percent(r[before + key])}" for before in kinds.values())
-              for key, name in words.items()]  # fmt: skip
-    return "\n".join([*lines, f"{r['rule']['ap']}; {r['photos']} photos, {r['objects']} things"])
+    lines += [f"{name:<14}" + "".join(f"   {percent(r[before + name])}" for before in kinds.values()) for name in STATS]
+    return "\n".join([*lines, f"{r['rule']['AP']}; {r['photos']} photos, {r['objects']} things"])
 
 
 def classified(r: dict[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,31 +14,27 @@ import numpy as np
 from handful.data import formats
 from handful.data.shapes import box_of
 from handful.detection import evaluate_masks
-from handful.detection.coco_table import OVERLAPS, coco_stats
 from handful.detection.contract import inside_photo
-from handful.detection.fusion import area, iou
+from handful.detection.fusion import iou
 from handful.detection.irene import Detections, Irene
 from handful.detection.multiscale import ManyScales
 from handful.errors import DataError
 from handful.fewshot.evaluate import auroc
 from handful.pick import unknown
 from handful.progress import track, warn
+from handful.training.coco_table import IOUS, area_px, coco_table, predicted_row, rule_of, xywh
 from handful.training.loader_segment import photo_of, split_of
 from handful.types import Sample
 
 COUNTS = (10, 30, 100, 300)
 MATCH = 0.5
 RULE = {
-    "AP, AR": "COCO's, of boxes: mean over classes and IoU .50 to .95, at most 100 answers a photo; classes without a "
-    "thing do not count; answers of every class that scores at all, whatever the vigilance",
-    "small, medium, large": "things of less than 32 x 32 px, less than 96 x 96, and the others, by the area the labels "
-    "say, or else of the box",
+    "score": "predictions of every class that scores at all count for AP and AR, whatever the vigilance",
     "ar_agnostic": "share of all things, their classes set aside, that one of the first 10, 30, 100, 300 proposed "
     "boxes lies on, each box on one thing, mean over IoU .50 to .95",
     "f1": "2 TP / (2 TP + FP + FN) of the answers at the detector's vigilance, from the score it tells from; TP, an "
     "answer of the right class that shares IoU .50 with a thing no better answer took; crowds neither",
     "f1_macro": "the same for each class with a thing or an answer, and then the mean",
-    "segm": evaluate_masks.RULE,
     "accuracy": "share of things given their class when their true boxes are asked about, 'none of these' set aside",
     "unknown": "things of untaught classes against things of taught ones, by how far the best class beats none: chance "
     "that a taught one has the larger margin (auroc), share of untaught ones above the margin that 95 % of the taught "
@@ -67,34 +64,26 @@ def truth_of(sample: Sample, size_wh: tuple[int, int]) -> Truth:
     boxes, there = inside_photo(np.array([box for _, box in rows], np.float64).reshape(-1, 4), size_wh)
     kept = [(thing, box) for (thing, _), box, ok in zip(rows, boxes, there, strict=True) if ok]
     boxes = np.array([box for _, box in kept], np.float64).reshape(-1, 4)
-    own = area(boxes)
-    said = [thing.attributes.get("area") for thing, _ in kept]
-    areas = np.array([float(a) if isinstance(a, int | float) and a > 0 else o for a, o in zip(said, own, strict=True)])
+    areas = np.array([area_px(thing, box, size_wh) for thing, box in kept])
     return Truth(boxes, tuple(t.label for t, _ in kept), np.array([t.crowd for t, _ in kept], bool), areas)
 
 
-def coco_table(
+def box_table(
     truth: Sequence[Truth], found: Sequence[Detections], sizes_wh: Sequence[tuple[int, int]], classes: Sequence[str]
 ) -> tuple[dict[str, float | None], dict[str, float | None]]:
-    """STATS, and the AP of each class (None without a thing), by faster-coco-eval."""
+    """coco_table of boxes; things of classes that are not among `classes` do not count."""
     number = {name: i for i, name in enumerate(classes)}
-    things: list[dict[str, Any]] = []
-    answers: list[dict[str, Any]] = []
-    for photo, (own, told) in enumerate(zip(truth, found, strict=True)):
-        for box, name, crowd, size in zip(own.boxes, own.names, own.crowd, own.area, strict=True):
-            if name in number:
-                things.append({"id": len(things) + 1, "image_id": photo, "category_id": number[name],
-                               "bbox": _xywh(box), "area": float(size), "iscrowd": int(crowd)})  # fmt: skip
-        for box, score, label in zip(told.xyxy_px, told.score, told.label, strict=True):
-            wide = _xywh(box)
-            answers.append({"id": len(answers) + 1, "image_id": photo, "category_id": number[told.classes[label]],
-                            "bbox": wide, "area": wide[2] * wide[3], "score": float(score), "iscrowd": 0})  # fmt: skip
-    return coco_stats(things, answers, sizes_wh, classes, "bbox")
-
-
-def _xywh(box: np.ndarray) -> list[float]:
-    left, top, right, bottom = (float(v) for v in box)
-    return [left, top, right - left, bottom - top]
+    labeled = [
+        [{"category_id": number[name], "bbox": xywh(box), "area": float(size), "iscrowd": int(crowd)}
+         for box, name, crowd, size in zip(own.boxes, own.names, own.crowd, own.area, strict=True) if name in number]
+        for own in truth
+    ]  # fmt: skip
+    predicted = [
+        [predicted_row(number[one.classes[label]], score, box)
+         for box, score, label in zip(one.xyxy_px, one.score, one.label, strict=True)]
+        for one in found
+    ]  # fmt: skip
+    return coco_table(labeled, predicted, sizes_wh, classes)
 
 
 def taken(over: np.ndarray, least: float) -> np.ndarray:
@@ -113,13 +102,13 @@ class Recall:
     """Recall without classes: see RULE["ar_agnostic"]."""
 
     def __init__(self) -> None:
-        self.things, self.hits = 0, {n: np.zeros(len(OVERLAPS)) for n in COUNTS}
+        self.things, self.hits = 0, {n: np.zeros(len(IOUS)) for n in COUNTS}
 
     def add(self, truth: Truth, boxes: np.ndarray) -> None:
         """One photo; boxes (n, 4) best first."""
         over = iou(truth.boxes[~truth.crowd], boxes[: COUNTS[-1]])
         self.things += over.shape[0]
-        for j, least in enumerate(OVERLAPS):
+        for j, least in enumerate(IOUS):
             hit = taken(over, least - 1e-9) >= 0
             for n in COUNTS:
                 self.hits[n][j] += hit[:n].sum()
@@ -188,7 +177,7 @@ def measured(
     told: list[Detections] = []
     sizes: list[tuple[int, int]] = []
     recall, answers, seconds = Recall(), Answers(classes), 0.0
-    segm = evaluate_masks.Segm(detector, masks) if masks else None
+    pixels = evaluate_masks.MaskTable(detector, masks) if masks else None
     right, margins = [], {True: [np.zeros(0)], False: [np.zeros(0)]}
     for sample in track(samples, "asking", len(samples)):
         rgb = photo_of(sample).rgb_u8
@@ -207,8 +196,8 @@ def measured(
             every = careful = asked
             seconds += time.perf_counter() - began
         told.append(every)
-        if segm is not None:
-            segm.add(sample, rgb, every)
+        if pixels is not None:
+            pixels.add(sample, rgb, every)
         answers.add(own, careful)
         names = [name for name, crowd in zip(own.names, own.crowd, strict=True) if not crowd]
         knows = np.array([name in classes for name in names], bool)
@@ -218,20 +207,24 @@ def measured(
         truth.append(own)
     if not right:
         raise DataError(f"no photo shows a class the detector was taught ({', '.join(classes[:8])})")
-    stats, per_class = coco_table(truth, told, sizes, classes)
-    count = {
-        name: sum(n == name for t in truth for n, c in zip(t.names, t.crowd, strict=True) if not c) for name in classes
-    }
+    stats, ap = box_table(truth, told, sizes, classes)
+    objects = Counter(n for t in truth for n, crowd in zip(t.names, t.crowd, strict=True) if not crowd)
+    per_class: dict[str, dict[str, Any]] = {name: {"AP": ap[name], "objects": objects[name]} for name in classes}
+    of_masks = pixels.result() if pixels is not None else {}
+    for name, value in of_masks.pop("mask_per_class", {}).items():
+        per_class[name]["mask_AP"] = value
     return {
         **stats,
+        **of_masks,
         "ar_agnostic": recall.told(),
         **answers.told(),
-        **({"segm": segm.told()} if segm is not None else {}),
         "accuracy": float(np.mean(right)),
         "unknown": unknowns(np.concatenate(margins[True]), np.concatenate(margins[False])),
-        "per_class": {name: {"AP": per_class[name], "things": count[name]} for name in classes},
-        "photos": len(samples), "things": sum(count.values()), "seconds_per_image": seconds / len(samples),
-    }  # fmt: skip
+        "per_class": per_class,
+        "images": len(samples),
+        "objects": sum(objects[name] for name in classes),
+        "seconds_per_image": seconds / len(samples),
+    }
 
 
 def evaluate(
@@ -262,5 +255,6 @@ def evaluate(
         "look": asdict(detector.proposer.scales) if isinstance(detector.proposer, ManyScales) else None,
         "vigilance": detector.nemo.vigilance if vigilance is None else vigilance,
         "score_threshold": detector.score_threshold, "seed": about.get("seed"),
-        "samples": detector.nemo.counts, "split": split, "subset": len(samples) < 5000, "rule": RULE,
+        "samples": detector.nemo.counts, "split": split, "subset": len(samples) < 5000,
+        "rule": {**rule_of(bool(masks)), **RULE, **({"masks": evaluate_masks.RULE} if masks else {})},
     }  # fmt: skip

@@ -14,15 +14,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from handful.data.shapes import bounds, box_of, painted
+from handful.data.shapes import bounds, box_of
 from handful.errors import DataError
 from handful.image import fit
 from handful.pick import need, unknown
 from handful.progress import note, track, warn
 from handful.training.augment_segment import COLOURS, coloured
 from handful.training.batches import Shuffled
+from handful.training.coco_table import mask_of, run_lengths, truth_row
 from handful.training.loader_segment import RAM_BYTES, nearest, photo_of, room, say_skipped, split_of
-from handful.types import Boxes, Dataset, Object, Sample
+from handful.types import Boxes, Dataset, Sample
 
 Target = dict[str, torch.Tensor]
 Batch = tuple[np.ndarray, list[Target], np.ndarray]  # see BoxedBatches
@@ -229,22 +230,18 @@ def _things(
         box = box_of(thing)
         if box is None:
             return "a thing in them has no box"
-        pixels = painted(thing, size_wh) if masks else None
-        if masks and pixels is None and not thing.crowd:
-            return "a thing in them has neither outline nor pixels"
-        if pixels is not None and pixels.shape != size_wh[::-1]:
-            raise DataError(f"{sample.path} is {size_wh[0]}x{size_wh[1]} px, the pixels of a {thing.label} in it are "
-                            f"for {pixels.shape[1]}x{pixels.shape[0]}; see `handful data check`")  # fmt: skip
         inside = np.clip(np.array(box, dtype=np.float64), 0, [*size_wh, *size_wh])
         try:
             Boxes(np.array([inside]), np.array([number[thing.label]]))
         except DataError as error:
             raise DataError(f"{sample.path}: a {thing.label} has the box {list(box)}: {error}") from error
-        if masks and pixels is None:  # a crowd that is only a box
-            pixels = np.zeros(size_wh[::-1], dtype=bool)
-            left, top, right, bottom = np.rint(inside).astype(int)
-            pixels[top:bottom, left:right] = True
-        found.truth.append(_row(thing, box, number[thing.label], pixels))
+        pixels = mask_of(thing, inside.tolist(), size_wh) if masks else None
+        if masks and pixels is None:
+            return "a thing in them has neither outline nor pixels"
+        if pixels is not None and pixels.shape != size_wh[::-1]:
+            raise DataError(f"{sample.path} is {size_wh[0]}x{size_wh[1]} px, the pixels of a {thing.label} in it are "
+                            f"for {pixels.shape[1]}x{pixels.shape[0]}; see `handful data check`")  # fmt: skip
+        found.truth.append(truth_row(thing, number[thing.label], inside.tolist(), size_wh, pixels))
         scaled = inside * ratio
         small = nearest(pixels.astype(np.uint8), size_hw) if pixels is not None else None
         if thing.crowd:
@@ -258,29 +255,10 @@ def _things(
             boxes.append(scaled.astype(np.float32))
             labels.append(number[thing.label])
             if small is not None:
-                found.masks.append(need("pycocotools.mask", "data").encode(np.asfortranarray(small)))
+                found.masks.append(run_lengths(small))
     if not boxes:
         return found
     return _Things(np.stack(boxes), np.array(labels, np.int64), found.masks, found.truth, size_wh, found.dropped)
-
-
-def _row(
-    thing: Object, box: tuple[float, float, float, float], label: int, pixels: np.ndarray | None
-) -> dict[str, Any]:
-    """An annotation of COCO, at the photo's own size; its area is the one said, or else the pixels', or else the box's.
-
-    A crowd without pixels is all of its box.
-    """
-    left, top, right, bottom = box
-    said = thing.attributes.get("area")
-    row: dict[str, Any] = {"category_id": label, "bbox": [left, top, right - left, bottom - top],
-                           "iscrowd": int(thing.crowd), "area": (right - left) * (bottom - top)}  # fmt: skip
-    if pixels is not None:
-        row["segmentation"] = need("pycocotools.mask", "data").encode(np.asfortranarray(pixels, dtype=np.uint8))
-        row["area"] = int(pixels.sum())
-    if isinstance(said, int | float) and not isinstance(said, bool) and said > 0:
-        row["area"] = said
-    return row
 
 
 def changed(

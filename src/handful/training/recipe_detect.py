@@ -14,7 +14,7 @@ import torch
 from handful.models.count import count
 from handful.training import loader_detect, loop, transfer, tuned, weights
 from handful.training.distributed import Processes, seed_everything
-from handful.training.evaluate_detect import WATCHED, measured, rule_of
+from handful.training.evaluate_detect import WATCHED, measured
 from handful.training.finish import finished
 from handful.training.loader_detect import Zoom
 from handful.training.source import checked
@@ -68,7 +68,7 @@ def run_boxes(
     whole or only what is to be otherwise. All else as in handful.training.recipe_segment.run.
     """
     data, out = Path(data), Path(out)
-    masks, score = work == "instance", "mask_ap" if work == "instance" else "ap"
+    masks, score = work == "instance", "mask_AP" if work == "instance" else "AP"
     name, module, preset = weights.network_card(net, work)
     args = {**preset, **(args or {})}
     size_hw = size_hw or weights.frame_of(module, args)
@@ -131,8 +131,7 @@ def run_boxes(
             return {"schema_version": 1, "model": str(out), "rank": processes.rank}
         measures: dict[str, Any] = {}
         if val is not None:
-            measures = {**measured(network, val), "rule": rule_of(masks), "photos": len(val),
-                        "objects": sum(val.things)}  # fmt: skip
+            measures = {**measured(network, val), "photos": len(val), "objects": sum(val.things)}
         return finished(
             place, out, network, at, kind=name, card=module.CARD, measures=measures, counts=counts, rows=rows,
             outputs={key: OUTPUTS[key] for key in network.output_names},
