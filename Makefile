@@ -34,7 +34,7 @@ $(VENV)/demo.stamp: pyproject.toml constraints.txt tools/install.sh
 	@touch $@
 
 $(VENV)/dev.stamp: $(VENV)/demo.stamp pyproject.toml constraints.txt
-	PYTHON="$(PYTHON)" TORCH_INDEX="$(TORCH_INDEX)" sh tools/install.sh $(VENV) ".[all,postgres,mysql,ray,supervision,docs]" faster-coco-eval hypothesis mypy pre-commit pytest pytest-timeout ruff
+	PYTHON="$(PYTHON)" TORCH_INDEX="$(TORCH_INDEX)" sh tools/install.sh $(VENV) ".[all,postgres,mysql,ray,tensorboard,supervision,docs]" faster-coco-eval hypothesis mypy pre-commit pytest pytest-timeout ruff
 	@touch $@
 
 clean:

@@ -13,19 +13,21 @@ from PIL import Image as PIL_Image
 from handful.data.sample_images import sample_photo
 from handful.demo import view
 from handful.types import Image
+from tests import skips
 
 ROOT = Path(__file__).parent.parent
 os.environ.setdefault("HANDFUL_CACHE", "")  # no test reads what an earlier one kept
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(skips)  # in CI a test that is skipped is told
+
+
 @pytest.fixture(scope="session")
 def data() -> Path:
-    """The folder of shared photographs; never in CI."""
+    """The folder of shared photographs; what needs it is skipped without it."""
     folder = Path(os.environ.get("HANDFUL_DATA", ROOT.parent / "shared" / "data"))
-    if os.environ.get("CI"):
-        pytest.skip("the shared photographs are not used in CI")
-    if not folder.is_dir():
-        pytest.skip(f"no photographs at {folder}; set HANDFUL_DATA to the folder that has them")
+    skips.need(folder.is_dir(), "data", f"no photographs at {folder}; set HANDFUL_DATA to the folder that has them")
     return folder
 
 

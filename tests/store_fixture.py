@@ -18,6 +18,8 @@ from typing import Any
 
 import pytest
 
+from tests.skips import need
+
 _count = itertools.count()
 
 
@@ -56,7 +58,7 @@ class Kind:
 
     def missing(self, why: str) -> None:
         """Skip; fail when HANDFUL_REQUIRE lists it."""
-        (pytest.fail if self.name in os.environ.get("HANDFUL_REQUIRE", "").split(",") else pytest.skip)(why)
+        need(False, self.name, why)
 
 
 POSTGRES = Kind("postgres", "PostgreSQL", "postgresql", "initdb", "usr/lib/postgresql/*/bin", "postgres")

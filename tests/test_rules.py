@@ -5,17 +5,19 @@ from __future__ import annotations
 import ast
 import importlib
 import importlib.util
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import tomllib
 
 from tests.conftest import ROOT
 
 SOURCE = ROOT / "src" / "handful"
-LAYERS = ["arrays", "errors", "pick", "image", "types", "progress", "files", "plotting", "results", "parallel", "bundle",
-          "data", "store", "curate", "lucid", "models", "training", "fewshot", "detection", "select", "video", "device",
+LAYERS = ["arrays", "errors", "pick", "image", "types", "progress", "files", "plotting", "results", "parallel",
+          "bundle", "data", "store", "curate", "lucid", "models", "training", "fewshot", "detection", "select", "video", "device",
           "kinds", "api", "studio", "demo", "cli", "__main__"]  # fmt: skip
 HEAVY = {"torch", "timm", "torchvision", "PIL", "scipy", "matplotlib", "jinja2", "onnx", "onnxruntime", "safetensors",
          "sklearn", "skimage", "msgspec", "pycocotools", "defusedxml", "yaml", "sqlalchemy", "alembic",
@@ -125,6 +127,17 @@ def test_no_unpickling() -> None:
 def test_license_and_ci() -> None:
     assert "Apache License" in (ROOT / "LICENSE").read_text()
     assert Path(ROOT / ".ci" / "run").read_text().rstrip().endswith("make test")
+
+
+def test_make_test_installs_what_developers_need() -> None:
+    """The dev group of pyproject.toml and the line of the Makefile are one list: TensorBoard was in the first alone, so
+    that its test was skipped wherever it could have run."""
+    group = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]["dev"]
+    extras = {e for name in group for e in re.findall(r"\[(.*)\]", name) for e in e.split(",")}
+    line = next(row for row in (ROOT / "Makefile").read_text().splitlines() if '".[all,' in row)
+    installed = re.search(r"""\.\[(.*?)\]" (.*)""", line)
+    assert installed and extras | {"all"} == set(installed[1].split(","))
+    assert set(installed[2].split()) == {name for name in group if "[" not in name}
 
 
 def absent_names(text: str, beside: Path) -> list[str]:

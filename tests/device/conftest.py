@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,8 +14,8 @@ from handful.data.sample_images import sample_photo
 from handful.device.compile import Artefact, compile_model
 from handful.device.targets import worker
 from handful.image import list_photos, read_image
-from handful.pick import pick, present
 from handful.types import Image
+from tests.skips import need, need_runtime
 
 HERE = Path(__file__).parent
 FRAME_HW = (256, 256)
@@ -50,15 +49,6 @@ def model(tmp_path_factory: pytest.TempPathFactory, photos: list[np.ndarray]) ->
     return folder
 
 
-def need_runtime(name: str) -> None:
-    """Skip when a runtime's packages are absent; fail when HANDFUL_REQUIRE lists it."""
-    runtime = pick(handful.device.runtimes, "runtime", name)
-    absent = [module for module in runtime.MODULES if not present(module)]
-    if absent:
-        say = pytest.fail if name in os.environ.get("HANDFUL_REQUIRE", "").split(",") else pytest.skip
-        say(f"{name} needs {', '.join(absent)}; run: pip install 'handful[{runtime.EXTRA}]'")
-
-
 @pytest.fixture(scope="session")
 def compiled(model: Path) -> Callable[[str, str], Artefact]:
     """compiled(runtime, precision) -> the artefact, made once a session."""
@@ -85,6 +75,5 @@ def planted(monkeypatch: pytest.MonkeyPatch) -> None:
 def real_photos(data: Path) -> list[np.ndarray]:
     """Photographs of products on shelves, from the data folder; skips without it, and in CI."""
     found = [path for part in sorted(data.glob("grocery/**/")) for path in list_photos(part)[0]][:24]
-    if not found:
-        pytest.skip(f"no photographs under {data}/grocery; set HANDFUL_DATA")
+    need(bool(found), "data", f"no photographs at {data}/grocery; set HANDFUL_DATA")
     return [read_image(path).rgb_u8 for path in found]

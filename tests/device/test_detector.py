@@ -27,6 +27,7 @@ from handful.device.lab.compare_detector import GATES, compare_detector, reasons
 from handful.errors import CompileError, DataError, MissingPackage
 from handful.pick import pick
 from tests.conftest import ROOT, save
+from tests.skips import need_runtime
 
 torch = pytest.importorskip("torch")
 EYES = str(ROOT / "tests" / "detection" / "proposers")
@@ -316,19 +317,8 @@ def test_others_agree(jobs: None, small: Path, pictures: Photos, runtime: str, n
 
 @pytest.fixture
 def need() -> Callable[[str], None]:
-    """As conftest.need_runtime, for a runtime by name."""
-    import os
-
-    from handful.pick import present
-
-    def check(name: str) -> None:
-        runtime = pick(handful.device.runtimes, "runtime", name)
-        absent = [module for module in runtime.MODULES if not present(module)]
-        if absent:
-            say = pytest.fail if name in os.environ.get("HANDFUL_REQUIRE", "").split(",") else pytest.skip
-            say(f"{name} needs {', '.join(absent)}; run: pip install 'handful[{runtime.EXTRA}]'")
-
-    return check
+    """tests.skips.need_runtime, for a runtime by name."""
+    return need_runtime
 
 
 def test_a_fault_in_the_runtime_fails_the_comparison(

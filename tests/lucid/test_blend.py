@@ -13,6 +13,7 @@ from handful.errors import DataError
 from handful.lucid import blend
 from handful.lucid.blend import feather, poisson, ring
 from handful.lucid.membrane import membrane, screened
+from tests.skips import need
 
 FILMS = ("camel", "horsejump-high", "paragliding-launch", "scooter-black")
 
@@ -45,8 +46,7 @@ def pictures() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def crop_of(data: Path, film: str) -> tuple[np.ndarray, np.ndarray]:
     """The first frame of a DAVIS film around its object, at most 300 px a side, and the mask."""
     folder = data / "davis2016"
-    if not folder.is_dir():
-        pytest.skip(f"no DAVIS in {data}")
+    need(folder.is_dir(), "data", f"no photographs at {folder}; set HANDFUL_DATA")
     rgb = np.asarray(PIL_Image.open(folder / "JPEGImages/480p" / film / "00000.jpg"))
     mask = np.asarray(PIL_Image.open(folder / "Annotations/480p" / film / "00000.png").convert("L"))
     ys, xs = np.nonzero(mask)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 
 from handful.cli import main
 from handful.data import formats
-from handful.errors import DataError, UnknownName
+from handful.errors import DataError, MissingPackage, UnknownName
 from handful.files import read_tensors
 from handful.image import read_image
 from handful.models.folder import from_folder, read_meta
@@ -250,7 +251,6 @@ def test_as_typed(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 def test_tensorboard_is_written_when_it_is_asked_for(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("tensorboard", reason="tensorboard is not installed: pip install 'handful[tensorboard]'")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     run(data, tmp_path / "m", **FAST, tensorboard=True)
@@ -259,6 +259,13 @@ def test_tensorboard_is_written_when_it_is_asked_for(
     history = json.loads((tmp_path / "m" / "train.json").read_text())["history"]
     assert [e.step for e in events.Scalars("loss")] == [1, 2, 3]
     assert [e.value for e in events.Scalars("accuracy")] == pytest.approx([r["accuracy"] for r in history])
+
+
+def test_tensorboard_that_is_not_there_is_told(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    with pytest.raises(MissingPackage, match=r"handful\[tensorboard\]"):
+        run(data, tmp_path / "m", **FAST, tensorboard=True)
+    assert not (tmp_path / "m").exists()
 
 
 def test_the_page_shows_what_was_got_wrong(model: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from PIL import Image as PIL_Image
 
 from handful.errors import DataError
 from handful.video.score import boundary, f_of, j_of, mean_over, score_clip, score_of
+from tests.skips import need
 
 # Per film: what STM scored (J, F) as published by the makers of DAVIS (github.com/davisvideochallenge/
 # davisvideochallenge.github.io, json_data/raw_eval/2016, mean over frames), and what the functions of
@@ -264,8 +265,7 @@ def test_wrong_arrays_are_named() -> None:
 
 
 def _film(folder: Path) -> list[np.ndarray]:
-    if not folder.is_dir():
-        pytest.skip(f"no masks at {folder}")
+    need(folder.is_dir(), "data", f"no photographs at {folder}; set HANDFUL_DATA")
     return [np.asarray(PIL_Image.open(path)) for path in sorted(folder.glob("*.png"))]
 
 
