@@ -1,11 +1,12 @@
-"""Whatever a user hands over to be asked about, as images: a path, a folder, a video, a Pillow image, an array, a list."""
+"""Whatever a user hands over, as images: a path, a folder, a video, a Pillow image, an array, a list of these."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias, Union
+from typing import TYPE_CHECKING, TypeAlias, TypeGuard, Union
 
 import numpy as np
 
@@ -62,11 +63,11 @@ def _named(source: Source) -> Iterator[tuple[str, Callable[[], Image | Video]]]:
     if isinstance(source, (str, os.PathLike)):
         yield from _of_path(Path(source))
     elif isinstance(source, Image):
-        yield str(source.path or "image"), lambda: source
+        yield str(source.path or "image"), partial(_itself, source)
     elif isinstance(source, np.ndarray):
         yield from _of_array(source, "array")
     elif _is_pillow(source):
-        yield _name_of(source, "image"), lambda: from_pillow(source)
+        yield _name_of(source, "image"), partial(from_pillow, source)
     elif isinstance(source, Sequence) and not isinstance(source, (bytes, bytearray)):
         if not len(source):
             raise DataError("got an empty list; wanted at least one image")
@@ -74,9 +75,9 @@ def _named(source: Source) -> Iterator[tuple[str, Callable[[], Image | Video]]]:
             if isinstance(one, np.ndarray):
                 yield from _of_array(one, f"array {i}")
             elif isinstance(one, Image):
-                yield str(one.path or f"image {i}"), lambda one=one: one  # type: ignore[misc]
+                yield str(one.path or f"image {i}"), partial(_itself, one)
             elif _is_pillow(one):
-                yield _name_of(one, f"image {i}"), lambda one=one: from_pillow(one)  # type: ignore[misc]
+                yield _name_of(one, f"image {i}"), partial(from_pillow, one)
             elif isinstance(one, (str, os.PathLike)):
                 yield from _of_path(Path(one))
             else:
@@ -92,26 +93,28 @@ WANTED = (
 
 def _of_path(path: Path) -> Iterator[tuple[str, Callable[[], Image | Video]]]:
     if path.suffix.lower() in VIDEOS and not path.is_dir():
-        yield str(path), lambda: Video(path)
+        yield str(path), partial(Video, path)
     elif path.is_dir():
         for file in photos_below(path):
-            yield str(file), lambda file=file: read_image(file)  # type: ignore[misc]
+            yield str(file), partial(read_image, file)
     else:
-        yield str(path), lambda: read_image(path)
+        yield str(path), partial(read_image, path)
 
 
 def _of_array(array: np.ndarray, name: str) -> Iterator[tuple[str, Callable[[], Image]]]:
     """One image, or the images of a batch."""
     if array.ndim == 4:
         for i, one in enumerate(array):
-            yield f"{name}[{i}]", lambda one=one: from_array(one)  # type: ignore[misc]
+            yield f"{name}[{i}]", partial(from_array, one)
     else:
-        yield name, lambda: from_array(array)
+        yield name, partial(from_array, array)
 
 
 def from_array(array: np.ndarray) -> Image:
-    """An array (h, w, 3) uint8 as an Image; its notes say that it was taken as RGB. Raises DataError, with the cure, for
-    gray, float, channels-first, four-channel and any other arrays."""
+    """An array (h, w, 3) uint8 as an Image; its notes say that it was taken as RGB.
+
+    Raises DataError, with the cure, for gray, float, channels-first, four-channel and any other arrays.
+    """
     got = described(array)
     if array.ndim == 3 and array.shape[2] == 3 and array.dtype == np.uint8:
         return Image(np.ascontiguousarray(array), None, (RGB_NOTE,))
@@ -131,7 +134,11 @@ def from_array(array: np.ndarray) -> Image:
     raise DataError(f"got {got}; wanted uint8 RGB (h, w, 3), or a batch (n, h, w, 3)")
 
 
-def _is_pillow(value: object) -> bool:
+def _itself(image: Image) -> Image:
+    return image
+
+
+def _is_pillow(value: object) -> TypeGuard[PIL.Image.Image]:
     return any(c.__module__ == "PIL.Image" and c.__name__ == "Image" for c in type(value).__mro__)
 
 

@@ -229,14 +229,15 @@ def measured(
 
 def evaluate(
     model: Path, data: Path, *, split: str | None = None, format: str | None = None, proposer: str | None = None,
-    vigilance: float | None = None, masks: bool | str = False, look: str | None = None, **options: Any,
+    vigilance: float | None = None, masks: bool | str = False, look: str | None = None, detector: Irene | None = None,
+    **options: Any,
 ) -> dict[str, Any]:  # fmt: skip
     """Measure a taught detector on any data set with boxes; classes it was not taught count as unknown.
 
     proposals: "boxes" to be asked about the true ones; None for the detector's own. masks: as in measured; look: as
     Irene.load. Returns the JSON object that `handful evaluate-detect --json` prints. Raises DataError or UnknownName.
     """
-    detector = Irene.load(model, look)
+    detector = detector or Irene.load(model, look)
     own = str(detector.proposer.about.get("name"))
     if proposer not in (None, "boxes", own):
         raise unknown("proposer", str(proposer), [own, "boxes"])

@@ -204,6 +204,13 @@ class Irene:
             self.examples.drop(at)
         self._solved = self._held = None
 
+    def forget(self, label: str) -> None:
+        """Take a whole class back, without its images at hand; see Nemo.forget."""
+        self.nemo.forget(label)
+        for at in reversed([i for i, held in enumerate(self.examples.labels) if held == label]):
+            self.examples.drop(at)
+        self._solved = self._held = None
+
     def solution(self) -> Solution:
         """NEMO's constants as of now."""
         if self._solved is None:

@@ -15,13 +15,14 @@ from handful.data import format_folder
 from handful.data.finding import Finding, stop
 from handful.errors import DataError
 from handful.fewshot.embeddings import Embedder, FrontEnd, default_cache, standard_front_end
-from handful.fewshot.nemo import GAIN, VIGILANCE, Nemo, Solution, labels_of
+from handful.fewshot.nemo import GAIN, VIGILANCE, Nemo, Solution, check_vigilance, labels_of, none_below
 from handful.files import cache_home, sha256
 from handful.image import fit, read_image
 from handful.models import folder as folders
 from handful.models import net_taught
 from handful.models.card import Card
 from handful.progress import track, warn
+from handful.training.loader_segment import split_of
 from handful.types import Image, Sample
 
 BACKBONE = "lite2"
@@ -54,6 +55,7 @@ class FewShotClassifier:
     def __init__(self, network: Any, nemo: Nemo, embedder: Embedder, about: dict[str, Any] | None = None) -> None:
         self.network, self.nemo, self.embedder = network, nemo, embedder
         self.about = about or {}
+        self._solution: Solution | None = None
 
     @classmethod
     def new(
@@ -114,6 +116,16 @@ class FewShotClassifier:
     def unlearn(self, image: Image, label: str) -> None:
         """Take one photo back, as if it had never been learned; a class without photos is gone."""
         self.nemo.unlearn(self.embedder.teach_vector(image), label)
+        self.changed()
+
+    def forget(self, label: str) -> None:
+        """Take a whole class back, without its images at hand; see Nemo.forget."""
+        self.nemo.forget(label)
+        self.changed()
+
+    def changed(self) -> None:
+        """Follow what was done to NEMO; one that knows nothing any more leaves the head as it is."""
+        self._solution = None
         if len(self.nemo):
             self.refresh()
 
@@ -123,6 +135,7 @@ class FewShotClassifier:
         from torch import nn
 
         solution, front = self.nemo.solve(), self.embedder.front_end
+        self._solution = solution
         head, classes = self.network.head, len(solution.classes)
         whiten = solution.whiten @ front.projection.T.astype(np.float64)
         # the cosine does not see how long the vector is, so the whole map may be scaled to sit well inside float16
@@ -138,14 +151,32 @@ class FewShotClassifier:
             head.classify.bias.copy_(torch.from_numpy(bias))
         return solution
 
-    def scores(self, image: Image) -> np.ndarray:
-        """(k + 1,) float32: what the network itself says of a photo of any size."""
+    def scores(self, image: Image, vigilance: float | None = None) -> np.ndarray:
+        """(k + 1,) float32: what the network itself says of an image of any size, "none of these" last.
+
+        vigilance: for this call, instead of the model's own, which stays as it is. Raises DataError for a model that
+        was taught nothing.
+        """
         import torch
 
+        if not len(self.nemo):
+            raise DataError(
+                "the model was taught nothing yet; learn at least one image: handful teach PHOTOS --out DIR"
+            )
         frame = fit(image.rgb_u8, self.network.frame_hw)
         with torch.inference_mode():
             out = self.network(torch.from_numpy(np.ascontiguousarray(frame[None])))
-        return np.asarray(out.numpy()[0])
+        row = np.array(out.numpy()[0])
+        if vigilance is not None:
+            row[-1] = GAIN * none_below(self.expected, check_vigilance(vigilance))
+        return row
+
+    @property
+    def expected(self) -> float:
+        """The cosine that taught samples have to their own class, from which vigilance is counted down."""
+        if self._solution is None:
+            self._solution = self.nemo.solve()
+        return self._solution.expected
 
     def recognize(self, image: Image) -> Answer:
         """The answer for one photo."""
@@ -210,11 +241,13 @@ def teach(
     weights: Path | None = None,
     allow: Sequence[str] = (),
     cache: Path | None = None,
+    split: str | None = None,
 ) -> dict[str, Any]:
     """Teach a model from photos: a folder a class (or, flat, one photo a class named after it).
 
     Every photo is checked before the first is learned (data.check); allow: codes of errors to go on with. add: teach
-    an existing model more. overwrite: replace an existing one. vigilance: None keeps the model's own.
+    an existing model more. overwrite: replace an existing one. vigilance: None keeps the model's own. split:
+    which, of images that are split.
     Returns a JSON object. Raises DataError or UnknownName; an existing model is then as it was.
     """
     out = Path(out)
@@ -224,10 +257,13 @@ def teach(
         raise DataError(f"{out} exists; use --add to teach it more, --overwrite to replace it, or another --out")
     if overwrite and out.exists() and not (out / folders.META).exists():
         raise DataError(f"{out} exists and is not a model folder, so it is not overwritten; choose another --out")
-    samples, warnings = checked_photos(photos, classes=classes, flat=flat, allow=allow, keep=cache is not None)
-    if any(sample.split for sample in samples):
+    if vigilance is not None:
+        check_vigilance(vigilance)
+    keep = cache is not None
+    samples, warnings = checked_photos(photos, classes=classes, flat=flat, allow=allow, keep=keep, split=split)
+    if split is None and any(sample.split for sample in samples):
         raise DataError(
-            f"{photos} is split into {', '.join(sorted({s.split or '' for s in samples}))}; name one of them"
+            f"{photos} is split into {', '.join(sorted({s.split or '' for s in samples}))}; name one of them: --split"
         )
     for text in warnings:
         warn(text)
@@ -270,10 +306,12 @@ def checked_photos(
     allow: Sequence[str] = (),
     quiet: Sequence[str] = (),
     keep: bool = True,
+    split: str | None = None,
 ) -> tuple[list[Sample], list[str]]:
-    """The photos of a folder per class after a check of all of them, and its warnings.
+    """The images of a folder per class after a check of all of them, and its warnings.
 
-    allow: codes of errors to go on with; what they concern is left out. Raises DataError on any other error.
+    allow: codes of errors to go on with; what they concern is left out. split: only this one. Raises DataError on any
+    other error, or for a split that there is not.
     """
 
     def on_finding(finding: Finding) -> None:
@@ -281,7 +319,8 @@ def checked_photos(
             stop(finding)
 
     told = ensure(photos, format="folder", allow=allow, quiet=quiet, cache=cache_home() if keep else None, flat=flat)
-    return list(format_folder.read(photos, on_finding=on_finding, classes=classes, flat=flat)), told
+    samples = format_folder.read(photos, on_finding=on_finding, classes=classes, flat=flat)
+    return (list(samples) if split is None else split_of(samples, split)), told
 
 
 def cache_folder(use: bool = True) -> Path | None:

@@ -15,6 +15,8 @@ from handful.fewshot.classifier import FewShotClassifier, checked_photos
 from handful.fewshot.nemo import labels_of
 from handful.image import read_image
 from handful.progress import track, warn
+from handful.results import NONE_OF_THESE
+from handful.types import Sample
 
 RULE = {
     "accuracy": "share of photos of taught classes whose best class, 'none of these' set aside, is right",
@@ -70,34 +72,81 @@ def auroc(high: np.ndarray, low: np.ndarray) -> float:
 
 
 def evaluate(
-    model: Path, photos: Path, *, vigilance: float | None = None, flat: bool = False, cache: Path | None = None
-) -> dict[str, Any]:
-    """Ask a model about a folder of photos per class. Classes it was not taught count as unknown.
+    model: Path, data: Path, *, vigilance: float | None = None, flat: bool = False, split: str | None = None,
+    format: str | None = None, report: Path | None = None, cache: Path | None = None,
+    loaded: FewShotClassifier | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Ask a taught classifier about a folder of images per class. Classes that it was not taught count as unknown.
 
-    Returns the JSON object that `handful evaluate --json` prints.
+    split: only this one. report: also an HTML page. loaded: the model of the folder `model`, when it is here already.
+    Returns the JSON object that `handful evaluate --json` prints. Raises DataError.
     """
     began = time.monotonic()
-    taught = FewShotClassifier.load(model, cache=cache)
-    if vigilance is not None:
-        taught.nemo.vigilance = vigilance
-        taught.refresh()
-    samples, warnings = checked_photos(photos, flat=flat, quiet=["one_photo"])
+    if format not in (None, "folder"):
+        raise DataError(f"{data}: format {format!r} has no taught classes to ask about; wanted a folder a class")
+    taught = loaded or FewShotClassifier.load(model, cache=cache)
+    samples, warnings = checked_photos(data, flat=flat, quiet=["one_photo"], split=split)
     for text in warnings:
         warn(text)
-    scores = np.stack([taught.scores(read_image(s.path)) for s in track(samples, "asking", len(samples))])
+    own = taught.nemo.vigilance if vigilance is None else vigilance
+    scores = np.stack([taught.scores(read_image(s.path), vigilance) for s in track(samples, "asking", len(samples))])
     labels = [s.label or "" for s in samples]
     numbers = measure(scores, labels, taught.classes)
-    said = labels_of(scores, taught.classes)
-    return {
+    predicted = labels_of(scores, taught.classes)
+    result = {
         "schema_version": 1,
+        "task": "classify",
         **numbers,
-        "vigilance": taught.nemo.vigilance,
+        "photos": len(samples),
+        "vigilance": own,
+        "split": split,
         "rule": RULE,
         "model": str(model),
+        "data": str(data),
         "data_sha256": format_folder.digest(samples),
         "answers": [
             {"photo": str(s.path), "truth": s.label, "predicted": answer}
-            for s, answer in zip(samples, said, strict=True)
+            for s, answer in zip(samples, predicted, strict=True)
         ],
         "seconds": round(time.monotonic() - began, 2),
     }
+    if report is not None:
+        _page(Path(report), result, scores, samples, taught.classes)
+        result["report"] = str(report)
+    return result
+
+
+def _page(
+    path: Path, result: dict[str, Any], scores: np.ndarray, samples: Sequence[Sample], classes: Sequence[str]
+) -> None:  # fmt: skip
+    """The page of a measurement, with "none of these" as one more class, and the images answered worst."""
+    from handful.training.report_page import Worst, write
+
+    names = [*classes, NONE_OF_THESE]
+    number = {name: i for i, name in enumerate(classes)}
+    counts = np.zeros((len(names), len(names)), np.int64)
+    worst = Worst(shown=True)
+    for row, sample, one in zip(scores, samples, result["answers"], strict=True):
+        truth = number.get(str(sample.label), len(classes))
+        said = len(classes) if one["predicted"] is None else number[one["predicted"]]
+        counts[truth, said] += 1
+        if truth != said:
+            chance = np.exp(row.astype(np.float64) - row.max())
+            share = float(chance[said] / chance.sum())
+            about = {"photo": sample.name or str(sample.path), "truth": sample.label, "predicted": names[said]}
+            worst.add(-share, {**about, "probability": share}, lambda path=sample.path: {"": read_image(path).rgb_u8})  # type: ignore[misc]
+    photos = counts.sum(axis=1)
+    right = [float(counts[i, i] / n) if n else None for i, n in enumerate(photos.tolist())]
+    there = [v for v in right if v is not None]
+    rule = {
+        **RULE,
+        "name": "open set",
+        "accuracy": "share of images given their class, or none of these where they are of no taught class",
+        "mean_accuracy": "the same for each class, mean over the classes that have images",
+    }
+    page = {
+        **result, "accuracy": float(np.trace(counts) / max(1, counts.sum())), "mean_accuracy": float(np.mean(there)),
+        "per_class": {n: {"accuracy": a, "photos": int(p)} for n, a, p in zip(names, right, photos, strict=True)},
+        "confusion": counts.tolist(), "rule": rule,
+    }  # fmt: skip
+    write(path, page, worst)

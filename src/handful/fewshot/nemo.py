@@ -39,6 +39,7 @@ from handful.pick import need, unknown
 SCHEMA_VERSION = 1
 VIGILANCE = 3.0
 VIGILANCE_RANGE = (1.2, 4.1)
+VIGILANCE_LIMITS = (0.0, 10.0)  # beyond, every answer is the same
 RIDGE = 0.25
 GAIN = 20.0  # nats per unit of cosine: turns scores into probabilities; the answer itself does not depend on it
 EXPECTED_OF_ONE = 0.6  # the expected score while no class has two samples to compare
@@ -84,6 +85,7 @@ class Nemo:
         # the lower triangle; integers held in float64: exact below 2^53, and BLAS adds a batch in one product
         self._gram = np.zeros((dim, dim), order="F")
         self._seen: Counter[bytes] = Counter()
+        self._class_of: dict[bytes, str] = {}  # of each key in it, where that is known
         self._unread: list[tuple[np.ndarray, Sequence[str]]] = []
 
     @property
@@ -135,6 +137,23 @@ class Nemo:
             raise DataError(f"this sample was never learned as {label!r}, so it cannot be unlearned")
         self._add(q, [label], -1)
 
+    def forget(self, label: str) -> None:
+        """Take a whole class back, without its samples at hand. Raises DataError for a class that was never taught.
+
+        Its mean and its count are gone, and so it can be taught anew. How its samples scattered around that mean stays
+        in the whitening, which pools this over all classes; to undo that, too, unlearn each sample.
+        """
+        if label not in self._n:
+            raise unknown("class", label, self.classes)
+        n, total = self._n.pop(label), self._sum.pop(label)
+        ledger = self._ledger()
+        for key in [key for key in ledger if self._class_of.get(key) == label]:
+            del ledger[key], self._class_of[key]
+        # rounded, since the sums are whole numbers wherever they are kept
+        self._gram -= np.tril(np.rint(np.outer(total, total) / n))
+        if not self._n:
+            self._gram[:] = 0.0
+
     def merge(self, other: Nemo) -> Nemo:
         """A new NEMO that knows what both know; the same bits as if one had learned everything."""
         if (self.dim, self.features, self.ridge) != (other.dim, other.features, other.ridge):
@@ -149,6 +168,7 @@ class Nemo:
                 both._sum[name] = both._sum.get(name, 0) + one._sum[name]
             both._gram += one._gram
             both._seen.update(one._ledger())
+            both._class_of.update(one._class_of)
         return both
 
     def shared_samples(self, other: Nemo) -> int:
@@ -195,7 +215,9 @@ class Nemo:
     def _ledger(self) -> Counter[bytes]:
         """How often each sample was learned. Kept up only when asked for, since classifying does not need it."""
         for q, labels in self._unread:
-            self._seen.update(_key(row, label) for row, label in zip(q, labels, strict=True))
+            keys = [_key(row, label) for row, label in zip(q, labels, strict=True)]
+            self._seen.update(keys)
+            self._class_of.update(zip(keys, labels, strict=True))
         self._unread.clear()
         return self._seen
 
@@ -231,7 +253,7 @@ class Nemo:
         folder = Path(folder)
         names = self.classes
         seen = self._ledger()
-        keys = sorted(seen)
+        keys, of = sorted(seen), {name: i for i, name in enumerate(names)}
         write_tensors(
             folder / STATE,
             {
@@ -240,6 +262,7 @@ class Nemo:
                 "gram": self._gram.astype(np.int64),
                 "seen": np.frombuffer(b"".join(keys), np.uint8).reshape(len(keys), 16),
                 "seen_times": np.array([seen[key] for key in keys], np.int64),
+                "seen_class": np.array([of.get(self._class_of.get(key, ""), -1) for key in keys], np.int64),
             },
         )
         about = {
@@ -286,7 +309,22 @@ class Nemo:
         nemo._gram = np.asfortranarray(tensors["gram"].astype(np.float64))
         times = tensors["seen_times"]
         nemo._seen = Counter({bytes(key): int(t) for key, t in zip(tensors["seen"], times, strict=True)})
+        known = tensors.get("seen_class", np.full(len(times), -1))  # folders of 0.3 do not say
+        pairs = zip(tensors["seen"], known.tolist(), strict=True)
+        nemo._class_of = {bytes(key): names[i] for key, i in pairs if 0 <= i < len(names)}
         return nemo
+
+
+def check_vigilance(value: float) -> float:
+    """A vigilance that somebody gave. Raises DataError, telling the range, for one that no model can use."""
+    low, high = VIGILANCE_LIMITS
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:  # NaN is in no range
+        working = f"{VIGILANCE_RANGE[0]:g} to {VIGILANCE_RANGE[1]:g}"
+        raise DataError(
+            f"vigilance is {value!r}; wanted a number from {low:g} to {high:g} (the working range is {working}; higher "
+            "says 'none of these' more often)"
+        )
+    return float(value)
 
 
 def none_below(expected: float, vigilance: float) -> float:

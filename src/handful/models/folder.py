@@ -76,8 +76,11 @@ def save_folder(
     return meta
 
 
-def read_meta(folder: Path) -> dict[str, Any]:
-    """handful.json of a model folder, after checking that this version can read it and that its files are whole."""
+def read_meta(folder: Path, *, whole: bool = True) -> dict[str, Any]:
+    """handful.json of a model folder, after checking that this version can read it and that its files are whole.
+
+    whole: False leaves the files alone, where only what the folder says of itself is wanted.
+    """
     folder = Path(folder)
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder; wanted a model folder, as `handful teach PHOTOS --out DIR` makes")
@@ -101,6 +104,8 @@ def read_meta(folder: Path) -> dict[str, Any]:
         file = folder / name
         if Path(name).name != name:
             raise DataError(f"{folder / META} names a file outside its folder: {name!r}; do not use this model")
+        if not whole:
+            continue
         if not file.exists():
             raise DataError(f"{file} is missing; restore it or teach the model again")
         found = sha256(file)

@@ -1,0 +1,255 @@
+"""The functions of the package: load, teach, train, predict, evaluate, dream. Each imports what it needs when
+called."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+from handful.arrays import JSON, JSONObject, StrPath
+from handful.errors import DataError
+from handful.kinds import registry
+from handful.kinds.contract import Classifier, Detector, Segmenter
+from handful.pick import unknown
+from handful.results import Classification, Detections, Evaluation, Result, Segmentation
+
+if TYPE_CHECKING:
+    from handful.data.sources import Source
+
+AnyModel = Classifier | Segmenter | Detector
+Task = Literal["segment", "classify", "detect", "instance"]
+TASKS: tuple[Task, ...] = ("segment", "classify", "detect", "instance")
+CLASSES: dict[str, type] = {"classifier": Classifier, "segmenter": Segmenter, "detector": Detector}
+
+
+@overload
+def load(folder: StrPath) -> AnyModel: ...
+@overload
+def load(folder: StrPath, kind: Literal["classifier"]) -> Classifier: ...
+@overload
+def load(folder: StrPath, kind: Literal["segmenter"]) -> Segmenter: ...
+@overload
+def load(folder: StrPath, kind: Literal["detector"]) -> Detector: ...
+
+
+def load(folder: StrPath, kind: Literal["classifier", "segmenter", "detector"] | None = None) -> AnyModel:
+    """The model in a folder: taught, trained, or compiled (a bundle, which needs no torch).
+
+    kind: what it must be, so that a type checker knows what it answers. Raises DataError, naming the file, for a folder
+    that holds no model or a damaged one, or another kind of model; UnknownName for another `kind`.
+
+    >>> model = handful.load("shop-model", "classifier")
+    >>> model.predict("new.jpg")[0].label
+    """
+    if kind is not None and kind not in CLASSES:
+        raise unknown("kind", kind, CLASSES)
+    model: AnyModel = registry.load(folder)  # type: ignore[assignment]
+    if kind is not None and not isinstance(model, CLASSES[kind]):
+        raise DataError(f"{folder} is {registry.describe(folder)}; wanted a {kind}")
+    return model
+
+
+def teach(
+    data: StrPath,
+    out: StrPath,
+    *,
+    backbone: str | None = None,
+    vigilance: float | None = None,
+    classes: Sequence[str] | None = None,
+    frame_hw: tuple[int, int] | None = None,
+    flat: bool = False,
+    max_samples: int | None = None,
+    proposer: str | None = None,
+    scales: int | None = None,
+    seed: int = 0,
+    split: str | None = None,
+    format: str | None = None,
+    partial: bool = False,
+    images: StrPath | None = None,
+    add: bool = False,
+    overwrite: bool = False,
+    allow: Sequence[str] = (),
+    cache: bool = True,
+) -> AnyModel:
+    """Teach a model from a handful of images, and keep it in the folder `out`: in seconds, without gradients.
+
+    data: a folder of images for each class makes a classifier; images with boxes (COCO, VOC, YOLO) a detector.
+    backbone: lite0, lite1, lite2 or timm:NAME. vigilance: how careful, 1.2 to 4.1; higher says "none of these" more
+    often.
+    classes: only these. add: teach the model in `out` more; overwrite: replace it. allow: go on although the check of
+    the data finds errors of these codes. cache: keep what was computed for the next time.
+
+    Of a classifier: frame_hw, the frame the phone will give, (height, width) px; flat, images lie in the folder itself.
+    Of a detector: max_samples boxes a class; proposer, what finds things of any kind; scales, at how many an image is
+    looked at; seed, which boxes are learned; split, format, images (the folder of COCO's images), partial (not every
+    thing is marked).
+
+    Raises DataError, naming the file and the cure, or UnknownName; an existing model is then as it was.
+    """
+    from handful.data import formats
+
+    place = Path(data)
+    _no_model(place)
+    found = None if flat else formats.with_boxes(place, format)
+    if not found:
+        for_boxes = {"max_samples": max_samples, "proposer": proposer, "scales": scales, "images": images}
+        for name in (name for name, value in {**for_boxes, "partial": partial or None}.items() if value is not None):
+            raise DataError(f"{name} is for images with boxes; {data} has none")
+        from handful.fewshot import classifier
+
+        classifier.teach(
+            place, Path(out), backbone=backbone or classifier.BACKBONE, vigilance=vigilance,
+            frame_hw=frame_hw or classifier.FRAME_HW, classes=classes, flat=flat, add=add, overwrite=overwrite,
+            allow=allow, cache=classifier.cache_folder(cache), split=split,
+        )  # fmt: skip
+        return load(out)
+    if frame_hw is not None or add:
+        raise DataError(
+            f"{data} has boxes, so a detector is taught; frame_hw and add are for images with one class each"
+        )
+    from handful.detection import teaching
+    from handful.detection.embedder import CropSettings
+    from handful.detection.scoring import VIGILANCE
+
+    options: dict[str, Any] = {} if images is None else {"images": str(images)}
+    teaching.teach(
+        place, Path(out), most=max_samples or teaching.MOST, classes=classes, proposer=proposer,
+        look=CropSettings(backbone=backbone) if backbone else None,
+        vigilance=VIGILANCE if vigilance is None else vigilance, scales=scales, seed=seed, exhaustive=not partial,
+        split=split, format=format or found, allow=allow, overwrite=overwrite, **options,
+    )  # fmt: skip
+    return load(out)
+
+
+def train(
+    task: Task,
+    data: StrPath,
+    out: StrPath,
+    *,
+    net: str | None = None,
+    epochs: int | None = None,
+    minutes: float | None = None,
+    batch: int | None = None,
+    lr: float | None = None,
+    classes: Sequence[str] | None = None,
+    size_hw: tuple[int, int] | None = None,
+    from_: StrPath | None = None,
+    format: str | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    resume: bool = False,
+    overwrite: bool = False,
+    settings: dict[str, JSON] | None = None,
+) -> AnyModel:
+    """Train a compact network, and keep it in the folder `out`; resume=True goes on from the checkpoints in OUT.run.
+
+    task: "segment", "classify", "detect" or "instance". net: NAME or NAME:PRESET of `handful models list`. epochs, or
+    minutes from which the epochs are reckoned. What is None is as the network was tuned. classes: names to learn, in
+    order. size_hw: the frame the phone will give, (height, width) px. from_: a model folder whose fitting weights are
+    taken. settings: any other keyword of handful.training.recipe_TASK.run.
+
+    Raises DataError, UnknownName or MissingPackage, naming the file and the cure; an existing model is then as it was.
+    """
+    import importlib
+
+    if task not in TASKS:
+        raise unknown("task", task, TASKS)
+    _no_model(Path(data))
+    given: dict[str, Any] = {
+        "net": net, "epochs": epochs, "minutes": minutes, "batch": batch, "lr": lr, "classes": classes,
+        "size_hw": size_hw, "from_": None if from_ is None else Path(from_), "format": format,
+    }  # fmt: skip
+    given = {name: value for name, value in given.items() if value is not None} | (settings or {})
+    run = importlib.import_module(f"handful.training.recipe_{task}").run
+    run(Path(data), Path(out), seed=seed, device=device, resume=resume, overwrite=overwrite, **given)
+    return load(out)
+
+
+@overload
+def predict(model: Classifier, source: Source) -> list[Classification]: ...
+@overload
+def predict(model: Segmenter, source: Source) -> list[Segmentation]: ...
+@overload
+def predict(model: Detector, source: Source) -> list[Detections]: ...
+@overload
+def predict(model: StrPath, source: Source) -> list[Classification] | list[Segmentation] | list[Detections]: ...
+
+
+def predict(model: AnyModel | StrPath, source: Source) -> Sequence[Result]:
+    """What a model, or the model in a folder, says of images: one result each, in order. See Model.predict.
+
+    source: a path to an image, a folder or a video; a Pillow image; an array (h, w, 3) uint8 RGB; or a list of these.
+    """
+    return _model(model).predict(source)
+
+
+def evaluate(
+    model: AnyModel | StrPath, data: StrPath, *, split: str | None = None, report: StrPath | None = None
+) -> Evaluation:
+    """Measure a model, or the model in a folder, on labelled images it has not seen. See Model.evaluate.
+
+    split: which; test or else val where there is one, else all images. report: also write an HTML page there.
+    """
+    return _model(model).evaluate(data, split=split, report=report)
+
+
+@dataclass(frozen=True)
+class Dreams:
+    """What was dreamed.
+
+    out: the folder of shards, which every data verb reads. frames, seeds: how many. refused: the seeds that could not
+    be
+    used, and why. details: the whole JSON object of `handful dream`.
+    """
+
+    out: Path
+    frames: int
+    seeds: int
+    refused: tuple[tuple[str, str], ...]
+    details: JSONObject = field(repr=False)
+
+    def to_json(self) -> JSONObject:
+        """The whole JSON object."""
+        return self.details
+
+
+def dream(
+    seeds: StrPath,
+    out: StrPath,
+    *,
+    frames: int | None = None,
+    seed: int = 0,
+    limit: int | None = None,
+    workers: int | None = None,
+    ray: str | None = None,
+    resume: bool = False,
+    format: str | None = None,
+) -> Dreams:
+    """Lucid Data Dreaming (Khoreva et al. 2017): from each image and its mask a clip of new frames with exact masks.
+
+    seeds: images with masks or outlines, in any format, or a labelling store. out: a folder for the shards. frames: of
+    each clip. limit: the first so many seeds only. workers: processes, one a processor unless told; ray: a Ray cluster
+    instead, "auto", "local" or HOST:PORT. resume: go on where a run with the same seeds and settings was stopped.
+    Raises DataError, naming what is wrong; what is finished stays.
+    """
+    from handful.lucid.farm import dream_folder
+    from handful.lucid.settings import Settings
+
+    how = Settings(seed=seed) if frames is None else Settings(seed=seed, frames=frames)
+    made = dream_folder(
+        str(seeds), Path(out), how, workers=workers, ray=ray, resume=resume, limit=limit, format=format
+    )  # fmt: skip
+    refused = tuple((str(row["seed"]), str(row["why"])) for row in made["refused"])
+    return Dreams(Path(made["out"]), made["frames"], made["seeds"], refused, made)
+
+
+def _model(model: AnyModel | StrPath) -> AnyModel:
+    return model if isinstance(model, (Classifier, Segmenter, Detector)) else load(model)
+
+
+def _no_model(data: Path) -> None:
+    """Raises DataError where a model folder was given for data."""
+    if (data / "handful.json").exists() or (data / "bundle.json").exists():
+        raise DataError(f"{data} is {registry.describe(data)}, not images; `handful predict MODEL IMAGES` takes it")

@@ -1,0 +1,83 @@
+"""A trained classifier: what an image shows, always one of its own classes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from handful.arrays import StrPath
+from handful.bundle import Bundle
+from handful.data.sources import Source, images_of
+from handful.errors import HandfulError
+from handful.image import fit
+from handful.kinds import shared
+from handful.kinds.contract import Classifier, Export, Session, Verbs
+from handful.kinds.trained import Trained
+from handful.results import Classification, Evaluation
+
+DESCRIPTION = "a trained classifier"
+TASKS = ("classify",)
+MADE_BY = "handful train classify DATA --out MODEL"
+VERBS = Verbs(shared.TRAINED_LACKS)
+
+
+def owns(meta: Mapping[str, Any]) -> bool:
+    """See handful.kinds.contract.Kind."""
+    return meta.get("task") == "classify"
+
+
+class TrainedClassifier(Trained, Classifier):
+    """As Classifier; it has no "none of these"."""
+
+    kind, task = "classifier", "classify"
+
+    def stream(
+        self, source: Source, *, on_error: Callable[[str, HandfulError], None] | None = None
+    ) -> Iterator[Classification]:
+        """As Model.stream."""
+        import torch
+
+        for image, origin in images_of(source, on_error):
+            frame = np.array(
+                fit(image.rgb_u8, self.network.frame_hw)[None]
+            )  # a copy: torch wants to be allowed to write
+            with torch.inference_mode():
+                scores = self.network(torch.from_numpy(frame))[0].float().numpy().copy()
+            yield Classification.of(scores, self.classes, origin)
+
+    def evaluate(
+        self, data: StrPath, *, split: str | None = None, report: StrPath | None = None, format: str | None = None,
+        device: str = "cpu",
+    ) -> Evaluation:  # fmt: skip
+        """As Model.evaluate, on any data set whose images have one class each."""
+        from handful.training.evaluate_classify import evaluate
+
+        result = evaluate(
+            self.on_disk("evaluate"), Path(data), split=split, report=None if report is None else Path(report),
+            format=format, device=device,
+        )  # fmt: skip
+        return shared.evaluation("classify", result, ("accuracy", "mean_accuracy", "accuracy_mirrored"))
+
+
+def load(folder: Path) -> TrainedClassifier:
+    """See handful.kinds.contract.Kind."""
+    return TrainedClassifier.read(folder)
+
+
+def export(folder: Path) -> Export:
+    """See handful.kinds.contract.Kind."""
+    from handful.kinds.exports import classifier
+
+    found: Export = classifier(folder)
+    return found
+
+
+def from_bundle(bundle: Bundle, sessions: Mapping[str, Session]) -> Classifier:
+    """See handful.kinds.contract.Kind."""
+    from handful.kinds.bundled import BundledClassifier
+
+    found: Classifier = BundledClassifier(bundle, sessions)
+    return found

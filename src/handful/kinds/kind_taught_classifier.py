@@ -1,0 +1,159 @@
+"""A taught classifier: NEMO on a pre-trained backbone, taught from a handful of images; it can say "none of these"."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from handful.arrays import JSONObject, StrPath
+from handful.bundle import Bundle
+from handful.data.sources import Source, images_of
+from handful.errors import HandfulError
+from handful.kinds import shared
+from handful.kinds.contract import Classifier, Export, Session, Verbs
+from handful.results import Classification, Evaluation
+
+DESCRIPTION = "a taught classifier"
+TASKS = ("classify",)
+MADE_BY = "handful teach PHOTOS --out MODEL"
+VERBS = Verbs()
+
+
+def owns(meta: Mapping[str, Any]) -> bool:
+    """See handful.kinds.contract.Kind."""
+    return bool(meta["network"].get("kind") == "taught")
+
+
+class TaughtClassifier(Classifier):
+    """As Classifier; it learns and unlearns images, and says None, "none of these", as its vigilance asks."""
+
+    kind, task = "taught_classifier", "classify"
+
+    def __init__(self, inner: Any, folder: Path | None = None) -> None:
+        """inner: a handful.fewshot.classifier.FewShotClassifier."""
+        self.inner, self.folder = inner, folder
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Taught classes in order of name."""
+        classes: tuple[str, ...] = self.inner.classes
+        return classes
+
+    @property
+    def vigilance(self) -> float:
+        """How careful it is unless a call says otherwise; 1.2 to 4.1, higher says "none of these" more often."""
+        return float(self.inner.nemo.vigilance)
+
+    @property
+    def samples(self) -> dict[str, int]:
+        """How many images of each class it has learned."""
+        return dict(self.inner.nemo.counts)
+
+    @property
+    def card(self) -> JSONObject:
+        """See Model.card."""
+        return {
+            "kind": self.kind, "task": self.task, "classes": list(self.classes), "samples": dict(self.samples),
+            "vigilance": self.vigilance, "backbone": self.inner.network.backbone.card.to_json(), **self.inner.about,
+        }  # fmt: skip
+
+    def predict(self, source: Source, *, vigilance: float | None = None) -> list[Classification]:
+        """As Model.predict. vigilance: for this call, instead of the model's own."""
+        return list(self.stream(source, vigilance=vigilance))
+
+    def stream(
+        self, source: Source, *, on_error: Callable[[str, HandfulError], None] | None = None,
+        vigilance: float | None = None,
+    ) -> Iterator[Classification]:  # fmt: skip
+        """As Model.stream. vigilance: for this call, instead of the model's own."""
+        shared.check(vigilance)
+        for image, origin in images_of(source, on_error):
+            scores = np.asarray(self.inner.scores(image, vigilance), np.float32)
+            yield Classification.of(scores, self.classes, origin)
+
+    def learn(self, source: Source, label: str) -> int:
+        """Learn images of one class, all or none of them; how many. Takes effect at once; `save` keeps it."""
+        images = [image for image, _ in images_of(source)]
+        vectors = np.stack([self.inner.embedder.teach_vector(image) for image in images])
+        self.inner.nemo.learn_many(vectors, [label] * len(images))
+        self.inner.refresh()
+        return len(images)
+
+    def unlearn(self, source: Source, label: str) -> int:
+        """Take images back, as if they had never been learned; how many. Raises DataError, naming the first that never
+        was; those before it are then learned again, so that nothing has changed."""
+        done: list[Any] = []
+        try:
+            for image, _ in images_of(source):
+                vector = self.inner.embedder.teach_vector(image)
+                self.inner.nemo.unlearn(vector, label)
+                done.append(vector)
+        except HandfulError:
+            for vector in done:
+                self.inner.nemo.learn(vector, label)
+            raise
+        self.inner.changed()
+        return len(done)
+
+    def forget(self, label: str) -> None:
+        """Take a whole class back, without its images at hand; what stays of it is said in Nemo.forget."""
+        self.inner.forget(label)
+
+    def set_vigilance(self, vigilance: float) -> None:
+        """The model's own vigilance from now on; `save` keeps it. Raises DataError, telling the range."""
+        self.inner.nemo.vigilance = shared.check(vigilance)
+        self.inner.changed()
+
+    def evaluate(
+        self, data: StrPath, *, split: str | None = None, report: StrPath | None = None, format: str | None = None,
+        vigilance: float | None = None, flat: bool = False,
+    ) -> Evaluation:  # fmt: skip
+        """As Model.evaluate, on images with one class each. Classes that it was not taught count as unknown.
+
+        vigilance: for this call. flat: images lie in the folder itself, a file's name is its class.
+        """
+        from handful.fewshot.evaluate import evaluate
+
+        shared.check(vigilance)
+        folder = self.folder if self.folder is not None else Path("the model")
+        result = evaluate(
+            folder, Path(data), vigilance=vigilance, flat=flat, split=split, format=format,
+            report=None if report is None else Path(report), loaded=self.inner,
+        )  # fmt: skip
+        return shared.evaluation("classify", result, ("accuracy", "open_f1", "unknown_auroc"))
+
+    def compile(self, runtime: str, precision: str = "fp32") -> Bundle:
+        """As Model.compile."""
+        return shared.compiled(self.folder, runtime, precision)
+
+    def save(self, folder: StrPath) -> Path:
+        """As Model.save."""
+        self.inner.save(Path(folder))
+        self.folder = Path(folder)
+        return self.folder
+
+
+def load(folder: Path) -> TaughtClassifier:
+    """See handful.kinds.contract.Kind."""
+    from handful.fewshot.classifier import FewShotClassifier
+
+    return TaughtClassifier(FewShotClassifier.load(folder), folder)
+
+
+def export(folder: Path) -> Export:
+    """See handful.kinds.contract.Kind."""
+    from handful.kinds.exports import taught_classifier
+
+    found: Export = taught_classifier(folder)
+    return found
+
+
+def from_bundle(bundle: Bundle, sessions: Mapping[str, Session]) -> Classifier:
+    """See handful.kinds.contract.Kind."""
+    from handful.kinds.bundled import BundledClassifier
+
+    found: Classifier = BundledClassifier(bundle, sessions)
+    return found

@@ -1,0 +1,177 @@
+"""A taught detector, Irene: a proposer finds things of any kind, NEMO says which taught class each is, or none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from handful.arrays import JSONObject, StrPath
+from handful.bundle import Bundle
+from handful.data.sources import Source, images_of
+from handful.errors import HandfulError
+from handful.image import Image
+from handful.kinds import shared
+from handful.kinds.contract import Detector, Export, Session, Verbs
+from handful.results import Detections, Evaluation, Patch
+
+DESCRIPTION = "a taught detector"
+TASKS = ("detect",)
+MADE_BY = "handful teach BOXES --out MODEL, BOXES a COCO, VOC or YOLO data set"
+VERBS = Verbs({"flow": "a detector is several networks, and the flow is drawn through one; give a trained one"})
+
+
+def owns(meta: Mapping[str, Any]) -> bool:
+    """See handful.kinds.contract.Kind."""
+    return bool(meta["network"].get("kind") == "irene")
+
+
+class TaughtDetector(Detector):
+    """As Detector; it learns and unlearns boxes, and can tell of things that are none of its classes."""
+
+    kind, task = "taught_detector", "detect"
+
+    def __init__(self, inner: Any, folder: Path | None = None) -> None:
+        """inner: a handful.detection.irene.Irene."""
+        self.inner, self.folder = inner, folder
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Taught classes in order of name."""
+        classes: tuple[str, ...] = self.inner.classes
+        return classes
+
+    @property
+    def vigilance(self) -> float:
+        """How careful it is unless a call says otherwise; higher says "none of these" more often."""
+        return float(self.inner.nemo.vigilance)
+
+    @property
+    def score_threshold(self) -> float:
+        """Score below which a box is left out unless a call says otherwise; calibrated on the taught images."""
+        return float(self.inner.score_threshold)
+
+    @property
+    def samples(self) -> dict[str, int]:
+        """How many boxes of each class it has learned."""
+        return dict(self.inner.nemo.counts)
+
+    @property
+    def card(self) -> JSONObject:
+        """See Model.card."""
+        return {
+            "kind": self.kind, "task": self.task, "classes": list(self.classes), "samples": dict(self.samples),
+            "vigilance": self.vigilance, "score_threshold": self.score_threshold,
+            "proposer": self.inner.proposer.about, **self.inner.about,
+        }  # fmt: skip
+
+    def predict(
+        self, source: Source, *, vigilance: float | None = None, score_threshold: float | None = None,
+        unknown: bool = False, masks: bool | str = False,
+    ) -> list[Detections]:  # fmt: skip
+        """As Model.predict; options as in `stream`."""
+        return list(
+            self.stream(source, vigilance=vigilance, score_threshold=score_threshold, unknown=unknown, masks=masks)
+        )
+
+    def stream(
+        self, source: Source, *, on_error: Callable[[str, HandfulError], None] | None = None,
+        vigilance: float | None = None, score_threshold: float | None = None, unknown: bool = False,
+        masks: bool | str = False,
+    ) -> Iterator[Detections]:  # fmt: skip
+        """As Model.stream.
+
+        vigilance, score_threshold: for this call, instead of the model's own. unknown: also boxes that are none of the
+        classes. masks: True for the pixels of each, in the detector's own way; "head", "grabcut" or "none" for another.
+        """
+        shared.check(vigilance)
+        threshold = None if score_threshold is None else shared.check_score(score_threshold, 0.0)
+        for image, origin in images_of(source, on_error):
+            found = self.inner.detect(
+                image.rgb_u8, vigilance=vigilance, score_threshold=threshold, unknown=unknown, masks=masks
+            )
+            own = None if found.masks is None else tuple(Patch(m.left_top, m.pixels) for m in found.masks)
+            yield Detections(
+                found.classes, found.xyxy_px, found.score, found.label, found.margin, found.vectors, own,
+                origin.size_wh, origin,
+            )  # fmt: skip
+
+    def explain(self, found: Detections, at: int, n: int = 5) -> list[JSONObject]:
+        """The n taught boxes most like detection `at`, nearest first: class, photo, box_px, cosine."""
+        rows: list[JSONObject] = self.inner.explain(found, at, n)
+        return rows
+
+    def learn(self, image: Image | StrPath, boxes: np.ndarray, labels: list[str], *, name: str = "") -> None:
+        """Learn boxes (n, 4) px of one image, all or none of them; a class name each. Takes effect at once."""
+        (one, origin), *_ = images_of(image)
+        self.inner.learn(one.rgb_u8, np.asarray(boxes, np.float64), labels, name or origin.name)
+
+    def unlearn(
+        self, image: Image | StrPath, box: tuple[float, float, float, float], label: str, *, name: str = ""
+    ) -> None:
+        """Take one box back, as if it had never been learned. Raises DataError if it never was."""
+        (one, origin), *_ = images_of(image)
+        self.inner.unlearn(one.rgb_u8, box, label, name or origin.name)
+
+    def forget(self, label: str) -> None:
+        """Take a whole class back, without its images at hand; what stays of it is said in Nemo.forget."""
+        self.inner.forget(label)
+
+    def set_vigilance(self, vigilance: float) -> None:
+        """The model's own vigilance from now on; `save` keeps it. Raises DataError, telling the range."""
+        self.inner.nemo.vigilance = shared.check(vigilance)
+
+    def evaluate(
+        self, data: StrPath, *, split: str | None = None, report: StrPath | None = None, format: str | None = None,
+        proposer: str | None = None, vigilance: float | None = None, masks: bool | str = False,
+        images: StrPath | None = None,
+    ) -> Evaluation:  # fmt: skip
+        """As Model.evaluate, on any data set with boxes. Classes that it was not taught count as unknown.
+
+        proposer: "boxes" to be asked about the true boxes. masks: also COCO's table of masks. images: the folder of
+        COCO's images, where they do not lie beside the JSON.
+        """
+        from handful.detection.evaluate import evaluate
+
+        shared.check(vigilance)
+        options = {} if images is None else {"images": str(images)}
+        result = evaluate(
+            shared.on_disk(self.folder, "evaluate"), Path(data), split=split, format=format, proposer=proposer,
+            vigilance=vigilance, masks=masks, detector=self.inner, **options,
+        )  # fmt: skip
+        return shared.evaluation("detect", result, (*shared.COCO, "f1", "accuracy"))
+
+    def compile(self, runtime: str, precision: str = "fp32") -> Bundle:
+        """As Model.compile."""
+        return shared.compiled(self.folder, runtime, precision)
+
+    def save(self, folder: StrPath) -> Path:
+        """As Model.save."""
+        self.inner.save(Path(folder))
+        self.folder = Path(folder)
+        return self.folder
+
+
+def load(folder: Path) -> TaughtDetector:
+    """See handful.kinds.contract.Kind."""
+    from handful.detection.irene import Irene
+
+    return TaughtDetector(Irene.load(folder), folder)
+
+
+def export(folder: Path) -> Export:
+    """See handful.kinds.contract.Kind."""
+    from handful.kinds.exports import taught_detector
+
+    found: Export = taught_detector(folder)
+    return found
+
+
+def from_bundle(bundle: Bundle, sessions: Mapping[str, Session]) -> Detector:
+    """See handful.kinds.contract.Kind."""
+    from handful.kinds.bundled import BundledDetector
+
+    found: Detector = BundledDetector(bundle, sessions)
+    return found
