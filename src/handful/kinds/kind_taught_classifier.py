@@ -57,7 +57,7 @@ class TaughtClassifier(Classifier):
         """See Model.card."""
         return {
             "kind": self.kind, "task": self.task, "classes": list(self.classes), "samples": dict(self.samples),
-            "vigilance": self.vigilance, "backbone": self.inner.network.backbone.card.to_json(), **self.inner.about,
+            "vigilance": self.vigilance, **self.inner.about, "backbone": self.inner.network.backbone.card.to_json(),
         }  # fmt: skip
 
     def predict(self, source: Source, *, vigilance: float | None = None) -> list[Classification]:
