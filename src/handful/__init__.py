@@ -18,7 +18,7 @@ __version__ = "0.3.0"
 _HOME = {
     "load": "api", "teach": "api", "train": "api", "predict": "api", "evaluate": "api", "dream": "api", "Dreams": "api",
     "Image": "image",
-    "Classification": "results", "Detections": "results", "Segmentation": "results", "Evaluation": "results",
+    "Classification": "results", "Detections": "results", "Segmentation": "results", "Evaluation": "evaluation",
     "Patch": "results",
     "Model": "kinds.contract", "Classifier": "kinds.contract", "Segmenter": "kinds.contract",
     "Detector": "kinds.contract",
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from handful.errors import MissingPackage as MissingPackage
     from handful.errors import UnknownName as UnknownName
     from handful.errors import UsageError as UsageError
+    from handful.evaluation import Evaluation as Evaluation
     from handful.image import Image as Image
     from handful.kinds.contract import Classifier as Classifier
     from handful.kinds.contract import Detector as Detector
@@ -52,7 +53,6 @@ if TYPE_CHECKING:
     from handful.kinds.contract import Segmenter as Segmenter
     from handful.results import Classification as Classification
     from handful.results import Detections as Detections
-    from handful.results import Evaluation as Evaluation
     from handful.results import Patch as Patch
     from handful.results import Segmentation as Segmentation
 

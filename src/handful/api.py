@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from handful.arrays import JSON, JSONObject, StrPath
 from handful.errors import DataError
+from handful.evaluation import Evaluation
 from handful.kinds import registry
 from handful.kinds.contract import Classifier, Detector, Segmenter
 from handful.pick import unknown
-from handful.results import Classification, Detections, Evaluation, Result, Segmentation
+from handful.results import Classification, Detections, Result, Segmentation
 
 if TYPE_CHECKING:
     from handful.data.sources import Source

@@ -137,7 +137,7 @@ def teach(
     )
 
 
-@click.command()
+@click.command("recognise")
 @click.argument("model", type=FOLDER)
 @click.argument("images", type=FOLDER, nargs=-1, required=True)
 @click.option("--vigilance", type=float, default=None, help="Ask with this vigilance instead of the model's own.")

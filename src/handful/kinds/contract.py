@@ -18,7 +18,8 @@ from handful.arrays import JSONObject, StrPath
 from handful.bundle import Bundle
 from handful.data.sources import Source
 from handful.errors import HandfulError, UsageError
-from handful.results import Classification, Detections, Evaluation, Result, Segmentation
+from handful.evaluation import Evaluation
+from handful.results import Classification, Detections, Result, Segmentation
 
 if TYPE_CHECKING:
     from torch import nn

@@ -12,12 +12,13 @@ from handful.arrays import StrPath
 from handful.bundle import Bundle
 from handful.data.sources import Source, images_of
 from handful.errors import HandfulError, UsageError
+from handful.evaluation import Evaluation
 from handful.image import fit
 from handful.kinds import shared
 from handful.kinds.contract import Detector, Export, Session, Verbs
 from handful.kinds.trained import Trained
 from handful.pick import need
-from handful.results import Detections, Evaluation, Origin, Patch
+from handful.results import Detections, Origin, Patch
 
 DESCRIPTION = "a trained detector"
 TASKS = ("detect", "instance")

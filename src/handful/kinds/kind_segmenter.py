@@ -10,10 +10,11 @@ from handful.arrays import StrPath
 from handful.bundle import Bundle
 from handful.data.sources import Source, images_of
 from handful.errors import HandfulError
+from handful.evaluation import Evaluation
 from handful.kinds import shared
 from handful.kinds.contract import Export, Segmenter, Session, Verbs
 from handful.kinds.trained import Trained
-from handful.results import Evaluation, Segmentation
+from handful.results import Segmentation
 
 DESCRIPTION = "a trained segmentation model"
 TASKS = ("segment",)

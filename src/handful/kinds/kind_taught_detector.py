@@ -12,10 +12,11 @@ from handful.arrays import JSONObject, StrPath
 from handful.bundle import Bundle
 from handful.data.sources import Source, images_of
 from handful.errors import HandfulError
+from handful.evaluation import Evaluation
 from handful.image import Image
 from handful.kinds import shared
 from handful.kinds.contract import Detector, Export, Session, Verbs
-from handful.results import Detections, Evaluation, Patch
+from handful.results import Detections, Patch
 
 DESCRIPTION = "a taught detector"
 TASKS = ("detect",)
