@@ -20,6 +20,7 @@ from handful.training.evaluate_segment import chosen_split, not_counted
 from handful.training.loader_segment import photo_of, split_of
 from handful.training.metrics import Confusion, mean
 from handful.training.report_page import Worst, write
+from handful.training.source import held
 from handful.training.weights import Whole
 from handful.types import Sample
 
@@ -73,7 +74,7 @@ def evaluate(
         raise DataError(f"{model} is no classifier that `handful train classify` made")
     classes = tuple(loaded.classes)
     number = {name: i for i, name in enumerate(classes)}
-    dataset = formats.read(data, format=format, **options)
+    dataset = held(formats.read(data, format=format, **options))
     split = chosen_split(dataset, split)
     there = [s for s in split_of(dataset, split) if s.label in number]
     if not there:

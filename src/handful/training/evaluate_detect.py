@@ -18,6 +18,7 @@ from handful.pick import need
 from handful.training.coco_table import coco_table, predicted_row, rule_of
 from handful.training.evaluate_segment import chosen_split, not_counted
 from handful.training.loader_detect import Boxed, gather
+from handful.training.source import held
 
 TASKS = ("detect", "instance")
 WATCHED = ("AP", "AP50", "AP75", "AR100")
@@ -93,7 +94,7 @@ def evaluate(
     if task not in TASKS:
         raise DataError(f"{model} is no detector that `handful train detect` or `handful train instance` made")
     classes = tuple(loaded.classes)
-    dataset = formats.read(data, format=format, **options)
+    dataset = held(formats.read(data, format=format, **options))
     other = not_counted(dataset, data, classes)
     chosen = chosen_split(dataset, split)
     network = ready(loaded.network, device)

@@ -20,6 +20,7 @@ from handful.progress import track, warn
 from handful.training.loader_segment import SPLITS, Photos, labels_of, photo_of, split_of
 from handful.training.metrics import RULES, Confusion, Contours, background_of, mean
 from handful.training.report_page import Worst, painted, palette, write
+from handful.training.source import held
 from handful.types import Dataset, Sample
 
 SIZE_RULE = (
@@ -160,7 +161,7 @@ def evaluate(
         raise DataError(f"{model} is no segmentation model; `handful evaluate` asks it about photos, a folder a class")
     classes = tuple(loaded.classes)
     which = background_of(classes, background)
-    dataset = formats.read(data, format=format, **options)
+    dataset = held(formats.read(data, format=format, **options))
     other = not_counted(dataset, data, classes)
     chosen = chosen_split(dataset, split)
     samples = split_of(dataset, chosen)
