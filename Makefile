@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.t
 ARGS ?=
 OUT ?= demo-report
 
-.PHONY: demo test lint bench clean help
+.PHONY: demo test lint docs bench clean help
 
 help:
 	@echo "make demo   set up, teach from real photographs, prove it on four phone runtimes, open the report"
@@ -26,6 +26,10 @@ test: $(VENV)/dev.stamp
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
+docs: $(VENV)/dev.stamp
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "open build/site/index.html"
+
 bench: $(VENV)/dev.stamp
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
 
@@ -38,4 +42,4 @@ $(VENV)/dev.stamp: $(VENV)/demo.stamp pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(OUT) bench-results
+	rm -rf $(VENV) $(OUT) bench-results build/site
