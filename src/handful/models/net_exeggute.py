@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from functools import partial
 
 from handful.models.preprocessing import NetCard
-from handful.models.segmenter import TRAINING, TRAINING_PRETRAINED, Segmenter, image_refed_unet
+from handful.models.segmenter import TRAINING, TRAINING_PRETRAINED, image_refed_unet
 
 CARD = NetCard(
     task="segment",
@@ -17,59 +17,11 @@ CARD = NetCard(
     presets={"lite0": {"encoder": "lite0"}},
     training={"": TRAINING, "lite0": TRAINING_PRETRAINED},
 )
-# channels at strides 2, 4, 8, 16, 32; under EfficientNet-Lite0 the decoder's at 2, 4, 8 and the bottom's at 16. So
-# chosen that model.safetensors stays under 3.3 MB for eleven classes, with most weights where the map is small
+# so chosen that model.safetensors stays under 3.3 MB for eleven classes, with most weights where the map is small
 CHANNELS = (16, 32, 56, 88, 128)
 # the bottom must carry what each pixel is: with all of Lite0's blocks only 24 channels were left for it, too few
 LITE_CHANNELS = (16, 32, 48, 80)
 LESS = 1
 
-
-def build(
-    classes: int,
-    *,
-    frame_hw: tuple[int, int] = (360, 480),
-    encoder: str = "scratch",
-    width: float = 1.0,
-    block: str = "plain",
-    separable: bool = False,
-    refeed: int = 8,
-    first_stride: int = 2,
-    output_stride: int = 2,
-    deep_supervision: bool = True,
-    init: str = "he",
-    resize: bool = True,
-    pretrained: bool = True,
-    weights: Path | None = None,
-) -> Segmenter:
-    """Exeggute, for 2 classes or more.
-
-    frame_hw: height and width in pixels of the uint8 RGB frame. encoder: "scratch", "lite0" ("lite1", "lite2":
-    ImageNet weights unless pretrained=False) or "timm:NAME", all but the first cut at stride 16. width: times all
-    channels but a pre-trained encoder's. block: plain, residual, squeeze_excite, dense, aggregation or factorised
-    (1x9 + 9x1). separable: depthwise-separable convolutions, or plain ones. refeed: channels made of the image at each
-    scale, 0 for none; under a pre-trained encoder, whose own path stays as it was trained, they join its features on
-    the way to the decoder. first_stride: 1 or 2, where the path down starts. output_stride: of the logits.
-    deep_supervision: auxiliary logits in training mode. init: he, xavier or default, for all that is not pre-trained.
-    resize: False leaves off the last resize layer. weights: a safetensors file for encoder="timm:NAME".
-    Raises DataError, UnknownName or MissingPackage.
-    """
-    return image_refed_unet(
-        classes,
-        frame_hw=frame_hw,
-        encoder=encoder,
-        channels=CHANNELS,
-        lite_channels=LITE_CHANNELS,
-        separable=separable,
-        width=width,
-        block=block,
-        refeed=refeed,
-        first_stride=first_stride,
-        output_stride=output_stride,
-        deep_supervision=deep_supervision,
-        init=init,
-        resize=resize,
-        pretrained=pretrained,
-        weights=weights,
-        less=LESS,
-    )
+# build(classes, *, frame_hw, encoder, width, ...): what each means is said there
+build = partial(image_refed_unet, CHANNELS, LITE_CHANNELS, separable=False, less=LESS)

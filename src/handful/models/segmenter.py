@@ -161,28 +161,37 @@ class UNetCore(nn.Module):
 
 
 def image_refed_unet(
-    classes: int,
-    *,
-    frame_hw: tuple[int, int],
-    encoder: str,
     channels: Sequence[int],
     lite_channels: Sequence[int],
-    separable: bool,
-    width: float,
-    block: str,
-    refeed: int,
-    first_stride: int,
-    output_stride: int,
-    deep_supervision: bool,
-    init: str,
-    resize: bool,
-    pretrained: bool,
-    weights: Path | None,
+    classes: int,
+    *,
+    frame_hw: tuple[int, int] = (360, 480),
+    encoder: str = "scratch",
     less: int = 0,
+    width: float = 1.0,
+    block: str = "plain",
+    separable: bool = True,
+    refeed: int = 8,
+    first_stride: int = 2,
+    output_stride: int = 2,
+    deep_supervision: bool = True,
+    init: str = "he",
+    resize: bool = True,
+    pretrained: bool = True,
+    weights: Path | None = None,
 ) -> Segmenter:
-    """What Exeggute and Exeggutor share; their files give the arguments and say what they mean.
+    """Exeggute or Exeggutor, for 2 classes or more: a U-Net that is fed the image again at every scale.
 
-    less: see handful.models.encoder.Lite.
+    channels: at strides 2, 4, 8, 16, 32; lite_channels: under EfficientNet-Lite, the decoder's at 2, 4, 8 and the
+    bottom's at 16. frame_hw: height and width in pixels of the uint8 RGB frame. encoder: "scratch", "lite0" ("lite1",
+    "lite2": ImageNet weights unless pretrained=False) or "timm:NAME", all but the first cut at stride 16; less: blocks
+    left off an EfficientNet-Lite's end. width: times all channels but a pre-trained encoder's. block: plain, residual,
+    squeeze_excite, dense, aggregation or factorised (1x9 + 9x1). separable: depthwise-separable convolutions, or plain
+    ones. refeed: channels made of the image at each scale, 0 for none; under a pre-trained encoder, whose own path
+    stays as it was trained, they join its features on the way to the decoder. first_stride: 1 or 2, where the path down
+    starts. output_stride: of the logits. deep_supervision: auxiliary logits in training mode. init: he, xavier or
+    default, for all that is not pre-trained. resize: False leaves off the last resize layer. weights: a safetensors
+    file for encoder="timm:NAME". Raises DataError, UnknownName or MissingPackage.
     """
     if isinstance(refeed, bool) or not isinstance(refeed, int) or not 0 <= refeed <= 64:
         raise DataError(f"refeed must be a number of channels from 0 (off) to 64, got {refeed!r}")
