@@ -19,7 +19,7 @@ _HOME = {
     "load": "api", "teach": "api", "train": "api", "predict": "api", "evaluate": "api", "dream": "api", "Dreams": "api",
     "Image": "image",
     "Classification": "results", "Detections": "results", "Segmentation": "results", "Evaluation": "evaluation",
-    "Patch": "results",
+    "Detection": "results", "Patch": "results",
     "Model": "kinds.contract", "Classifier": "kinds.contract", "Segmenter": "kinds.contract",
     "Detector": "kinds.contract",
     "Bundle": "bundle",
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from handful.kinds.contract import Model as Model
     from handful.kinds.contract import Segmenter as Segmenter
     from handful.results import Classification as Classification
+    from handful.results import Detection as Detection
     from handful.results import Detections as Detections
     from handful.results import Patch as Patch
     from handful.results import Segmentation as Segmentation

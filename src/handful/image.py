@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from handful.arrays import U8
 from handful.errors import DataError
 from handful.pick import need
 
@@ -56,7 +57,7 @@ class Image:
     Raises DataError for any other array.
     """
 
-    rgb_u8: np.ndarray
+    rgb_u8: U8
     path: Path | None = None
     notes: tuple[str, ...] = ()
 

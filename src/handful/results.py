@@ -8,6 +8,7 @@ else only its path, from which `plot` reads it again.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -186,6 +187,21 @@ class Patch:
 
 
 @dataclass(frozen=True, eq=False)
+class Detection:
+    """One thing that was found.
+
+    name: its class, or "none of these"; nearest: the closest class all the same. score: 0 to 1. box_px: left, top,
+    right, bottom in px of the image. mask: its pixels, where they were asked for.
+    """
+
+    name: str
+    nearest: str
+    score: float
+    box_px: tuple[float, float, float, float]
+    mask: Patch | None = None
+
+
+@dataclass(frozen=True, eq=False)
 class Detections:
     """What was found in one image, best first.
 
@@ -211,6 +227,14 @@ class Detections:
 
     def __len__(self) -> int:
         return len(self.score)
+
+    def __iter__(self) -> Iterator[Detection]:
+        """One thing after another, best first."""
+        masks: tuple[Patch | None, ...] = self.masks if self.masks is not None else (None,) * len(self)
+        rows = zip(self.names, self.label, self.score, self.xyxy_px, masks, strict=True)
+        for name, k, score, box, mask in rows:
+            left, top, right, bottom = (float(v) for v in box)
+            yield Detection(name, self.classes[k], float(score), (left, top, right, bottom), mask)
 
     @property
     def unknown(self) -> Bool:

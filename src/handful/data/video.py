@@ -19,16 +19,19 @@ from handful.pick import need
 
 SUFFIXES = frozenset((".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".3gp", ".wmv", ".ts", ".mts"))
 FPS = Fraction(25)  # of a video that does not say
+SLACK_S = 1.0  # sound may go on for a moment after the last frame
 
 
 @dataclass
 class Video:
-    """A video file that is being read. count: frames the file promises, 0 if it does not say. why: what ended it early,
+    """A video file that is being read. count: frames the file promises, duration_s: how long it says it is; 0 if
+    it does not say. why: what ended it early,
     "" while nothing has. Raises DataError for what is no video, MissingPackage without PyAV."""
 
     path: Path
     fps: Fraction = FPS
     count: int = 0
+    duration_s: float = 0.0
     why: str = ""
 
     def __post_init__(self) -> None:
@@ -37,6 +40,7 @@ class Video:
             with av.open(str(self.path)) as held:
                 stream = held.streams.video[0]
                 self.fps, self.count = Fraction(stream.average_rate or FPS), int(stream.frames)
+                self.duration_s = float(held.duration or 0) / av.time_base
         except FileNotFoundError:
             raise DataError(f"{self.path} does not exist; wanted a video there") from None
         except (av.error.FFmpegError, OSError, IndexError) as error:
@@ -45,7 +49,7 @@ class Video:
 
     def __iter__(self) -> Iterator[tuple[float, U8]]:
         """Seconds from the start, and the frame (h, w, 3) uint8 RGB, upright; until it ends or breaks off."""
-        av, number = need("av", "video"), 0
+        av, number, last_s = need("av", "video"), 0, 0.0
         try:
             with av.open(str(self.path)) as held:
                 for frame in held.decode(video=0):
@@ -54,7 +58,8 @@ class Video:
                         return
                     turns = round(getattr(frame, "rotation", 0) / 90) % 4
                     rgb = np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), turns))
-                    yield float(frame.time if frame.time is not None else number / self.fps), rgb
+                    last_s = float(frame.time if frame.time is not None else number / self.fps)
+                    yield last_s, rgb
                     number += 1
         except av.error.FFmpegError as error:
             self.why = f"{self.path} breaks off after {number} frames ({error.strerror}); these are answered"
@@ -63,6 +68,9 @@ class Video:
             self.why = self.why or f"{self.path} has no frame; wanted a video"
         elif number < self.count:
             self.why = f"{self.path} breaks off after {number} of its {self.count} frames; these are answered"
+        elif not self.count and last_s + SLACK_S < self.duration_s:  # Matroska and WebM do not count frames
+            lengths = f"{last_s:.1f} of its {self.duration_s:.1f} s"
+            self.why = f"{self.path} breaks off after {lengths}; its first {number} frames are answered"
 
 
 @contextmanager

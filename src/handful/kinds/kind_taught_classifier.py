@@ -132,7 +132,7 @@ class TaughtClassifier(Classifier):
 
     def save(self, folder: StrPath) -> Path:
         """As Model.save."""
-        self.inner.save(Path(folder))
+        self.inner.save(shared.free(Path(folder)))
         self.folder = Path(folder)
         return self.folder
 

@@ -150,7 +150,7 @@ class TaughtDetector(Detector):
 
     def save(self, folder: StrPath) -> Path:
         """As Model.save."""
-        self.inner.save(Path(folder))
+        self.inner.save(shared.free(Path(folder)))
         self.folder = Path(folder)
         return self.folder
 

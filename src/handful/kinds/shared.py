@@ -10,6 +10,7 @@ from handful.bundle import Bundle
 from handful.errors import DataError, UsageError
 from handful.evaluation import Evaluation
 from handful.fewshot.nemo import check_vigilance
+from handful.models.folder import META
 
 _TAUGHT = "a trained model is not taught image by image; train it on more data: handful train TASK DATA --from MODEL"
 TRAINED_LACKS = {"learn": _TAUGHT, "unlearn": _TAUGHT, "set": "vigilance belongs to taught models; it has none to set"}
@@ -38,10 +39,17 @@ def on_disk(folder: Path | None, verb: str) -> Path:
     return folder
 
 
+def free(folder: Path) -> Path:
+    """A folder that a model may be written to. Raises DataError where something else lies there, which stays."""
+    if folder.exists() and not (folder / META).exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise DataError(f"{folder} exists and is not a model folder, so it is not overwritten; choose another place")
+    return folder
+
+
 def evaluation(task: str, result: dict[str, Any], headline: Sequence[str]) -> Evaluation:
     """The JSON object of a measurement as an Evaluation; headline: which of its figures are told first."""
     rule = result["rule"] if isinstance(result["rule"], dict) else {"rule": str(result["rule"])}
-    images = result.get("photos", result.get("n", 0) + result.get("n_unknown", 0))
+    images = result.get("images", result.get("photos", 0))
     return Evaluation(
         task, {name: result[name] for name in headline if name in result}, result["per_class"],
         {k: str(v) for k, v in rule.items()}, int(images), result,

@@ -8,7 +8,6 @@ from typing import Any, Self
 
 from handful.arrays import JSONObject, StrPath
 from handful.bundle import Bundle
-from handful.errors import DataError
 from handful.files import replacing_folder
 from handful.kinds import shared
 
@@ -51,9 +50,7 @@ class Trained:
 
     def save(self, folder: StrPath) -> Path:
         """A copy of the model folder, without what was compiled. Raises DataError where something else lies there."""
-        own, to = self.on_disk("copy"), Path(folder)
-        if to.exists() and not (to / "handful.json").exists():
-            raise DataError(f"{to} exists and is not a model folder, so it is not overwritten; choose another place")
+        own, to = self.on_disk("copy"), shared.free(Path(folder))
         if to.resolve() != own.resolve():
             with replacing_folder(to) as part:
                 shutil.copytree(own, part, dirs_exist_ok=True, ignore=shutil.ignore_patterns("compiled"))

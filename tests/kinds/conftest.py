@@ -1,0 +1,34 @@
+"""The models of all kinds, made once a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.kinds.worlds import MAKERS, World, planted
+
+
+@pytest.fixture(scope="session")
+def _planted() -> Iterator[None]:
+    with planted():
+        yield
+
+
+@pytest.fixture(scope="session")
+def world_of(tmp_path_factory: pytest.TempPathFactory, _planted: None) -> Callable[[str], World]:
+    """The world of a kind; copy its model before changing it."""
+    held: dict[str, World] = {}
+
+    def get(kind: str) -> World:
+        if kind not in held:
+            held[kind] = MAKERS[kind](tmp_path_factory.mktemp(kind))
+        return held[kind]
+
+    return get
+
+
+@pytest.fixture(params=sorted(MAKERS))
+def world(request: pytest.FixtureRequest, world_of: Callable[[str], World]) -> World:
+    """Each kind in turn."""
+    return world_of(request.param)
