@@ -14,6 +14,7 @@ from handful.data.sample_images import sample_photo
 from handful.demo import view
 from handful.types import Image
 from tests import skips
+from tests.bounds import SEED
 
 ROOT = Path(__file__).parent.parent
 os.environ.setdefault("HANDFUL_CACHE", "")  # no test reads what an earlier one kept
@@ -59,7 +60,7 @@ def taught_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from handful.fewshot.classifier import teach
 
     place = tmp_path_factory.mktemp("taught")
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(SEED)
     for label in ("cat", "coffee", "rocket"):
         for i in range(2):
             save(view(sample_photo(label), rng), place / "photos" / label / f"{i}.png")

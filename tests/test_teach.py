@@ -16,6 +16,7 @@ from handful.errors import DataError
 from handful.fewshot.classifier import FewShotClassifier, teach
 from handful.fewshot.evaluate import auroc, measure
 from handful.models.folder import from_folder
+from tests.bounds import bound
 from tests.conftest import save
 
 
@@ -36,12 +37,15 @@ def test_the_network_says_what_nemo_says(taught_model: Path) -> None:
 
 def test_it_knows_its_classes_and_nothing_else(taught_model: Path) -> None:
     taught = FewShotClassifier.load(taught_model)
-    assert {name: taught.recognize(sample_photo(name)).label for name in ("cat", "coffee", "rocket")} == {
-        "cat": "cat",
-        "coffee": "coffee",
-        "rocket": "rocket",
-    }
-    assert [taught.recognize(sample_photo(name)).label for name in ("retina", "galaxies", "officer")] == [None] * 3
+    asked = {"cat": "cat", "coffee": "coffee", "rocket": "rocket", "retina": None, "galaxies": None, "officer": None}
+    assert {name: taught.recognize(sample_photo(name)).label for name in asked} == asked
+    order = [*taught.classes, None]
+    leads = []  # of the right answer before the next, in nats
+    for name, label in asked.items():
+        scores = taught.scores(sample_photo(name))
+        leads.append(scores[order.index(label)] - np.delete(scores, order.index(label)).max())
+    bound("teach: lead of a taught class", min(leads[:3]), at_least=1.0)
+    bound("teach: lead of none of these", min(leads[3:]), at_least=1.0)
 
 
 def test_the_folder_is_one_ordinary_network(taught_model: Path) -> None:

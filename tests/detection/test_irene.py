@@ -14,6 +14,7 @@ from handful.detection.embedder import CropSettings
 from handful.detection.fusion import iou
 from handful.detection.irene import Irene, ScoredProposals, best_here
 from handful.errors import DataError, UnknownName
+from tests.bounds import SEED
 
 EYES = str(Path(__file__).parent / "proposers")
 BARE = CropSettings(backbone=None, share=1)
@@ -27,7 +28,7 @@ def known(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def scene(names: list[str], seed: int, size_wh: tuple[int, int] = (120, 90)) -> tuple[np.ndarray, np.ndarray]:
     """A photo with a patch of each colour, and the patches' boxes."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(1000 * SEED + seed)
     rgb = rng.integers(0, 30, (size_wh[1], size_wh[0], 3)).astype(np.uint8)
     boxes, step = [], size_wh[0] // max(1, len(names))
     for i, name in enumerate(names):

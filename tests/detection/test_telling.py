@@ -21,6 +21,7 @@ from handful.device.detector import OnDevice
 from handful.files import read_json, write_json
 from handful.select import data_pool
 from handful.select.feature_cache import kept
+from tests.bounds import bound
 from tests.detection.test_evaluate import data_set
 from tests.detection.test_graphs import taught
 from tests.detection.test_irene import BARE, EYES, scene
@@ -41,7 +42,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_source_that_doubts_is_told_from_a_lower_score(data: Path, tmp_path: Path) -> None:
     made = teach(data, tmp_path / "d", proposer="doubtful", look=BARE)
     assert 0.2 <= made["score_threshold"] <= 0.3
-    assert evaluate(tmp_path / "d", data, split="val")["f1"] > 0.9
+    bound("detector: F1 of a source that doubts", evaluate(tmp_path / "d", data, split="val")["f1"], at_least=0.9)
     irene = Irene.load(tmp_path / "d")
     assert irene.score_threshold == made["score_threshold"]
     irene.score_threshold = DEFAULT_SCORE_THRESHOLD  # what it was before: nothing is ever told

@@ -46,9 +46,8 @@ def photo_of(ids: np.ndarray, seed: int) -> np.ndarray:
     return (colours[ids] + rng.normal(0, 20, (*ids.shape, 3))).clip(0, 255).astype(np.uint8)
 
 
-def small(root: Path, splits: dict[str, int] | None = None, names: dict[int, str] | None = None) -> Path:
-    """images/ and masks/ with splits; photo i of a split is SPLIT/i.png."""
-    seed = 0
+def small(root: Path, splits: dict[str, int] | None = None, names: dict[int, str] | None = None, seed: int = 0) -> Path:
+    """images/ and masks/ with splits; photo i of a split is SPLIT/i.png, the first of all made with seed + 1."""
     for split, n in (splits or {"train": 10, "val": 3}).items():
         for i in range(n):
             seed += 1

@@ -20,6 +20,7 @@ from handful.models.folder import from_folder, read_meta
 from handful.training import checkpoint, loader_detect, recipe_detect, recipe_instance
 from handful.training.evaluate_detect import answers, evaluate, measured
 from handful.training.loader_detect import NOTHING, BoxedBatches, Zoom, changed, gather
+from tests.bounds import SEED, bound
 from tests.training.made import write
 
 SIZE_HW = (96, 128)  # of the photos
@@ -60,9 +61,14 @@ def runs_of(mask: np.ndarray) -> dict[str, Any]:
     return {"size": list(mask.shape), "counts": [0, *runs] if flat[0] else runs}
 
 
-def small(root: Path, splits: dict[str, int] | None = None, names: tuple[str, ...] = NAMES, masks: bool = True) -> Path:
+def small(
+    root: Path,
+    splits: dict[str, int] | None = None,
+    names: tuple[str, ...] = NAMES,
+    masks: bool = True,
+    seed: int = 1000 * SEED,
+) -> Path:
     """A COCO data set; photo i of a split is SPLIT/i.png, the last one of each shows nothing."""
-    seed = 0
     for split, n in (splits or {"train": 8, "val": 4}).items():
         images: list[dict[str, Any]] = []
         labels: list[dict[str, Any]] = []
@@ -101,12 +107,16 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def model(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     """A model folder with boxes and masks, and what run() said of it; copy it before changing it."""
     out = tmp_path_factory.mktemp("trained") / "model"
-    return out, recipe_instance.run(data, out, **{**FAST, "epochs": 12}, zoom=NOTHING, every=4)
+    # from ImageNet's weights: from scratch it learned as much in twice the time, on some processors
+    plan = {**FAST, "args": {**TINY, "pretrained": True}, "epochs": 9, "lr": 1.5e-3}
+    return out, recipe_instance.run(data, out, **plan, zoom=NOTHING, every=3, seed=SEED)
 
 
 def test_it_learns_boxes_and_masks(model: tuple[Path, dict[str, Any]], data: Path) -> None:
     out, said = model
-    assert said["AP50"] > 0.5 and said["mask_AP50"] > 0.5 and said["task"] == "instance"
+    bound("detect: AP50 of boxes", said["AP50"], at_least=0.5)
+    bound("detect: AP50 of masks", said["mask_AP50"], at_least=0.5)
+    assert said["task"] == "instance"
     assert said["APl"] is None and said["photos"] == 5 and said["objects"] == 8
     loaded = from_folder(out)
     torch.manual_seed(0)
@@ -115,26 +125,28 @@ def test_it_learns_boxes_and_masks(model: tuple[Path, dict[str, Any]], data: Pat
         recipe_detect.weights.network_card("mask_rcnn", "instance")[1], 2, {**TINY, "frame_hw": FRAME_HW}
     )
     untrained = measured(new, photos)
-    assert (untrained["AP50"] or 0) < 0.1 and (untrained["mask_AP50"] or 0) < 0.1
+    bound("detect: AP50 untrained", max(untrained["AP50"] or 0, untrained["mask_AP50"] or 0), at_most=0.1)
     meta = read_meta(out)
     assert meta["task"] == "instance" and meta["classes"] == list(NAMES) and list(meta["outputs"])[-1] == "masks"
     assert meta["metrics"]["mask_AP"] == said["mask_AP"] and "IoU" in meta["rule"]["AP"] and meta["macs"] > 1e6
     rgb = read_image(data / "images" / "val" / "0.png").rgb_u8
     boxes, scores, labels, masks = answers(loaded.network, photos.photo(0), SIZE_HW[::-1])
     assert (np.diff(scores) <= 0).all() and len(masks) == len(boxes)
-    truth = {label: (box, pixels) for label, box, pixels in things_of(17)}
+    truth = {label: (box, pixels) for label, box, pixels in things_of(1000 * SEED + 17)}
     from pycocotools import mask as mask_api
 
     for label, (box, pixels) in truth.items():
         best = int(np.flatnonzero(labels == label)[0])
         found = mask_api.decode(masks[best]).astype(bool)
-        assert found.shape == rgb.shape[:2] and (found & pixels).sum() / (found | pixels).sum() > 0.4
+        assert found.shape == rgb.shape[:2]
+        bound("detect: IoU of one thing's pixels", (found & pixels).sum() / (found | pixels).sum(), at_least=0.4)
         both = np.minimum(boxes[best][2:], box[2:]) - np.maximum(boxes[best][:2], box[:2])
-        assert both.min() > 0 and both.prod() > 0.5 * np.prod(np.subtract(box[2:], box[:2]))
+        share = both.clip(min=0).prod() / np.prod(np.subtract(box[2:], box[:2]))
+        bound("detect: share of one thing in its box", share, at_least=0.5)
     record = json.loads((out / "train.json").read_text())
     assert record["data"]["train"]["things"] == {"box": 15, "disc": 15} and record["config"]["zoom"]["flip"] == 0
     scores_of = {row["epoch"]: row["mask_AP"] for row in record["history"] if "mask_AP" in row}
-    assert list(scores_of) == [4, 8, 12] and said["best"]["score"] == max(scores_of.values()) == said["mask_AP"]
+    assert list(scores_of) == [3, 6, 9] and said["best"]["score"] == max(scores_of.values()) == said["mask_AP"]
 
 
 def test_evaluate_finds_what_the_recipe_found(
