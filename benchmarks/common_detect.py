@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from handful.detection import irene
-from handful.detection.evaluate import Answers, box_table
+from handful.detection.evaluate import DetectionCounts, box_table
 from handful.detection.fusion import Fusion
-from handful.detection.irene import Detections, ScoredProposals
-from handful.detection.scoring import LINEAR, VIGILANCE, chances, logits_of
+from handful.detection.scored import ScoredProposals, select_detections
+from handful.detection.scoring import LINEAR, VIGILANCE, class_probabilities, logits_of
 from handful.files import cache_home
+from handful.results import Detections
 from handful.select.data_pool import Learned
 from handful.select.feature_cache import Kept
 
@@ -25,23 +25,23 @@ def cache_of(work: Path | None) -> Path:
 
 
 def told(
-    learned: Learned, one: Kept, *, vigilance: float = VIGILANCE, careful: bool = True, linear: float = LINEAR
+    learned: Learned, one: Kept, *, vigilance: float = VIGILANCE, ranking: bool = False, linear: float = LINEAR
 ) -> Detections:  # fmt: skip
-    """What Irene would tell of a photo."""
+    """Irene's detections in an image."""
     logits = logits_of(learned.solution, one.vectors, linear)
-    below = learned.background.none(learned.solution, one.vectors) if learned.background is not None else None
-    about = ScoredProposals(one.boxes, one.quality, one.scale, one.vectors, logits, below)
-    score_threshold = learned.score_threshold if careful else 1e-3
-    return irene.told(about, learned.solution, Fusion(), vigilance, careful=careful, score_threshold=score_threshold)
+    floor = learned.background.cosine_floor(learned.solution, one.vectors) if learned.background is not None else None
+    scored = ScoredProposals(one.boxes, one.quality, one.scale, one.vectors, logits, floor)
+    threshold = 1e-3 if ranking else learned.score_threshold
+    return select_detections(scored, learned.solution, Fusion(), vigilance, ranking=ranking, score_threshold=threshold)
 
 
 def named(learned: Learned, one: Kept, *, vigilance: float = VIGILANCE, linear: float = LINEAR) -> Detections:
-    """What Irene would say of a photo's true boxes: one answer each."""
+    """The class of each of an image's true boxes, as Irene.classify_boxes gives it."""
     own = ~one.truth.crowd
     vectors = one.taught[own]
     logits = logits_of(learned.solution, vectors, linear)
-    below = learned.background.none(learned.solution, vectors) if learned.background is not None else None
-    chance, margin = chances(learned.solution, logits, vigilance, below=below)
+    floor = learned.background.cosine_floor(learned.solution, vectors) if learned.background is not None else None
+    chance, margin = class_probabilities(learned.solution, logits, vigilance, cosine_floor=floor)
     label, row = margin.argmax(axis=1), np.arange(len(vectors))
     return Detections(learned.solution.classes, one.truth.boxes[own], chance[row, label], label, margin[row, label],
                       vectors)  # fmt: skip
@@ -51,11 +51,11 @@ def table(
     photos: Sequence[Kept], ranked: Sequence[Detections], careful: Sequence[Detections], classes: Sequence[str]
 ) -> dict[str, Any]:
     """COCO's twelve figures, and F1 of what is told."""
-    answers = Answers(classes)
+    answers = DetectionCounts(classes)
     for one, found in zip(photos, careful, strict=True):
         answers.add(one.truth, found)
     stats, _ = box_table([p.truth for p in photos], ranked, [p.size_wh for p in photos], classes)
-    return {**stats, **answers.told()}
+    return {**stats, **answers.summary()}
 
 
 def right(photos: Sequence[Kept], found: Sequence[Detections]) -> float:

@@ -8,8 +8,8 @@ classes, drawn by the seed; --detector takes another one instead. The photos are
 name. Agreement: as `handful device compare` (every box, those told as unknown too; same class, IoU 0.9), all in one
 process and thread. Time: the last `--timed` photos, each asked of PyTorch and of every runtime in turn, after one photo
 that is not counted, one thread; median, 10th and 90th percentile over photos; ratios to PyTorch are of the same photo.
-PyTorch is the detector as `handful detect` runs it: "look" is letterbox, network and boxes, "ask" crops, features and
-head, "tell" what is made of the answers.
+PyTorch is the detector as `handful detect` runs it: "propose" is letterbox, network and boxes, "score" crops, features
+and head, "select" the threshold and the fusion of boxes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import torch
 from common import data_folder, save
 
 from handful.detection import teaching
-from handful.detection.irene import Detections, Irene
+from handful.detection.irene import Irene
 from handful.detection.scoring import MIN_SCORE
 from handful.device.compile import compile_model
 from handful.device.detector import OnDevice
@@ -32,8 +32,9 @@ from handful.device.lab.agreement import agreement
 from handful.files import cache_home, to_json
 from handful.image import photos_below, read_image
 from handful.progress import track
+from handful.results import Detections
 
-STAGES = ("look", "ask", "tell")
+STAGES = ("propose", "score", "select")
 
 
 def detector_of(work: Path, shots: int, seed: int) -> Path:
@@ -41,7 +42,7 @@ def detector_of(work: Path, shots: int, seed: int) -> Path:
     folder = work / f"detector-{shots}-{seed}"
     if not folder.exists():
         coco = data_folder() / "coco-mini"
-        teaching.teach(coco / "instances_train.json", folder, most=shots, seed=seed, proposer="nanodet",
+        teaching.teach(coco / "instances_train.json", folder, max_samples=shots, seed=seed, proposer="nanodet",
                        scales=1, images=str(coco / "images" / "train"))  # fmt: skip
     return folder
 
@@ -49,11 +50,11 @@ def detector_of(work: Path, shots: int, seed: int) -> Path:
 def asked(detector: Any, rgb: np.ndarray) -> tuple[Detections, dict[str, float]]:
     """What is in a photo, and milliseconds of each of STAGES."""
     marks = [time.perf_counter()]
-    seen = detector.look(rgb) if isinstance(detector, OnDevice) else detector.proposer.look(rgb)
+    seen = detector.propose(rgb) if isinstance(detector, OnDevice) else detector.proposer.propose(rgb)
     marks.append(time.perf_counter())
-    about = detector.ask(rgb, seen)
+    about = detector.score(rgb, seen)
     marks.append(time.perf_counter())
-    found: Detections = detector.tell(about, unknown=True, score_threshold=MIN_SCORE)
+    found: Detections = detector.select(about, unknown=True, score_threshold=MIN_SCORE)
     marks.append(time.perf_counter())
     return found, dict(zip(STAGES, (1000 * np.diff(marks)).tolist(), strict=True))
 

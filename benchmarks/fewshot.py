@@ -65,7 +65,7 @@ def main() -> None:
                     learned = replace(data_pool.learned(photos, picked), score_threshold=score_threshold)
                     seen = {i for own in picked.values() for i, _ in own}
                     rest = [one for i, one in enumerate(photos) if i not in seen]
-                    ranked = [told(learned, one, careful=False) for one in rest]
+                    ranked = [told(learned, one, ranking=True) for one in rest]
                     careful = [told(learned, one) for one in rest]
                     usual = [told(replace(learned, score_threshold=DEFAULT_SCORE_THRESHOLD), one) for one in rest]
                     plain = table(rest, ranked, usual, learned.solution.classes)["f1"]

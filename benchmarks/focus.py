@@ -29,10 +29,12 @@ from common import data_folder, save
 from handful.data import formats
 from handful.detection import teaching
 from handful.detection.embedder import CropSettings
-from handful.detection.evaluate import Recall, Truth, box_table, truth_of
+from handful.detection.evaluate import AgnosticRecall, GroundTruth, box_table, ground_truth_of
 from handful.detection.fusion import Fusion
-from handful.detection.irene import LOOKED_AT, Irene, ScoredProposals, logits_of
+from handful.detection.irene import MAX_PROPOSALS, Irene
 from handful.detection.multiscale import Scales
+from handful.detection.scored import ScoredProposals
+from handful.detection.scoring import logits_of
 from handful.fewshot.nemo import Nemo
 from handful.files import cache_home, read_tensors, to_json, write_tensors
 from handful.progress import track
@@ -42,7 +44,7 @@ from handful.types import Sample
 WANTED = {"pixels": 3.0, "relative_loss": 0.03}
 SHOWN = ("AP", "AP50", "APs", "APm", "APl", "AR100", "ar_agnostic_100")
 TUNED = (0.15, 0.2, 0.25, 0.3)
-CHOSEN = (Scales().threshold, 0.3)  # of those, on train: for AP, and for a third of the px
+CHOSEN = (Scales().focus_threshold, 0.3)  # of those, on train: for AP, and for a third of the px
 
 
 class Bench:
@@ -58,11 +60,11 @@ class Bench:
         if quick:
             self.train, self.val = self.train[:24], self.val[:6]
         self._crops: dict[tuple[int, bytes], np.ndarray] = {}
-        self._truth: list[tuple[Truth, tuple[int, int]]] = []
+        self._truth: list[tuple[GroundTruth, tuple[int, int]]] = []
 
     def detector(self, scales: Scales) -> Irene:
         """Untaught; a crop that was described once is not described again for another arm."""
-        irene = Irene.new("nanodet", look=self.how, scales=scales)
+        irene = Irene.new("nanodet", crop=self.how, scales=scales)
         plain = irene.embedder._crop_features
 
         def remembered(rgb_u8: np.ndarray, boxes: np.ndarray) -> np.ndarray:
@@ -75,12 +77,12 @@ class Bench:
         irene.embedder._crop_features = remembered  # type: ignore[method-assign]
         return irene
 
-    def truth(self) -> list[tuple[Truth, tuple[int, int]]]:
+    def truth(self) -> list[tuple[GroundTruth, tuple[int, int]]]:
         """Of the photos that are asked about, with their sizes."""
         if not self._truth:
             for sample in self.val:
                 size_wh = photo_of(sample).size_wh
-                self._truth.append((truth_of(sample, size_wh), size_wh))
+                self._truth.append((ground_truth_of(sample, size_wh), size_wh))
         return self._truth
 
     def taught(self, count: int) -> dict[str, np.ndarray]:
@@ -88,9 +90,9 @@ class Bench:
         path = self.work / f"{self.name}-taught-{count}.safetensors"
         if not path.exists():
             irene, rows = self.detector(Scales(count)), []
-            picked = teaching.chosen(self.train, most=1 << 20)
+            picked = teaching.sample_boxes(self.train, max_samples=1 << 20)
             for one in track(picked, f"train photos, features of {count} scales", len(picked)):
-                vectors = irene.embedder.both_ways(photo_of(one.sample).rgb_u8, one.boxes)
+                vectors = irene.embedder.embed_flip_averaged(photo_of(one.sample).rgb_u8, one.boxes)
                 rows += [(one.sample.name, label, box, v)
                          for label, box, v in zip(one.labels, one.boxes, vectors, strict=True)]  # fmt: skip
             write_tensors(path, {"vectors": np.stack([r[3] for r in rows]), "boxes": np.stack([r[2] for r in rows]),
@@ -98,21 +100,23 @@ class Bench:
                                     for i, k in enumerate(("photos", "labels"))}})  # fmt: skip
         return read_tensors(path)
 
-    def seen(self, arm: str, scales: Scales, most: int = LOOKED_AT) -> tuple[list[ScoredProposals], float]:
+    def seen(self, arm: str, scales: Scales, most: int = MAX_PROPOSALS) -> tuple[list[ScoredProposals], float]:
         """What an arm sees in each photo, without NEMO's scores, and the px of input it looked at, a photo."""
-        told = f"{scales.count}-{scales.look}" + (f"-{scales.threshold}-{scales.least}" if arm == "focus" else "")
+        told = f"{scales.count}-{scales.mode}"
+        if arm == "focus":
+            told += f"-{scales.focus_threshold}-{scales.min_cells}"
         path = self.work / f"{self.name}-{told}-{most}.safetensors"
         if not path.exists():
             irene, rows = self.detector(scales), []
             for sample in track(self.val, f"{arm}, {scales.count} scales", len(self.val)):
                 rgb = photo_of(sample).rgb_u8
-                seen = irene.proposer.look(rgb, most)
-                rows.append((seen, irene.embedder.vectors(rgb, seen.xyxy_px, seen)))
+                seen = irene.proposer.propose(rgb, most)
+                rows.append((seen, irene.embedder.embed(rgb, seen.xyxy_px, seen)))
             write_tensors(path, {
                 "boxes": np.concatenate([s.xyxy_px for s, _ in rows]), "vectors": np.concatenate([v for _, v in rows]),
                 "quality": np.concatenate([s.quality for s, _ in rows]),
                 "scale": np.concatenate([s.scale for s, _ in rows]), "count": np.array([len(s) for s, _ in rows]),
-                "px": np.array([irene.proposer.px / irene.proposer.photos]),
+                "px": np.array([irene.proposer.px / irene.proposer.images]),
             })  # fmt: skip
         held = read_tensors(path)
         ends = np.cumsum(held["count"])
@@ -129,7 +133,7 @@ class Bench:
         photos, labels = (held[k].tobytes().decode().split("\n") for k in ("photos", "labels"))
         named = zip(photos, labels, map(tuple, held["boxes"].tolist()), strict=True)
         at = {key: i for i, key in enumerate(named)}
-        picked = teaching.chosen(self.train, most=samples, seed=seed)
+        picked = teaching.sample_boxes(self.train, max_samples=samples, seed=seed)
         rows = [at[one.sample.name, label, tuple(box)]
                 for one in picked for label, box in zip(one.labels, one.boxes.tolist(), strict=True)]  # fmt: skip
         irene = self.detector(Scales(count))
@@ -145,12 +149,12 @@ class Bench:
     ) -> dict[str, float | None]:
         """COCO's figures, and recall without classes."""
         irene.fusion = fusion or irene.fusion
-        told = [irene.tell(one, careful=False, least=1e-3) for one in asked]
-        recall, truth = Recall(), self.truth()
+        told = [irene.select(one, ranking=True, score_threshold=1e-3) for one in asked]
+        recall, truth = AgnosticRecall(), self.truth()
         for (own, _), one in zip(truth, asked, strict=True):
             recall.add(own, one.xyxy_px)
         found, _ = box_table([own for own, _ in truth], told, [size for _, size in truth], irene.classes)
-        return {**found, "ar_agnostic_100": recall.told()["100"]}
+        return {**found, "ar_agnostic_100": recall.summary()["100"]}
 
 
 def spread(rows: Sequence[dict[str, float | None]]) -> dict[str, dict[str, float]]:
@@ -177,9 +181,9 @@ def timed(bench: Bench, arms: dict[str, Scales], samples: list[Sample]) -> dict[
         for name, irene in irenes.items():
             bench._crops.clear()
             began = time.perf_counter()
-            seen = irene.proposer.look(rgb, LOOKED_AT)
+            seen = irene.proposer.propose(rgb, MAX_PROPOSALS)
             looked = time.perf_counter()
-            irene.tell(irene.ask(rgb, seen))
+            irene.select(irene.score(rgb, seen))
             if number:
                 taken[name]["proposals"].append(looked - began)
                 taken[name]["all"].append(time.perf_counter() - began)
@@ -224,10 +228,10 @@ def main() -> None:
                               "backbone": options.backbone, "tune": options.tune}  # fmt: skip
     if options.part != "time":
         for name, scales in arms.items():
-            seen, px = bench.seen(scales.look, scales)
+            seen, px = bench.seen(scales.mode, scales)
             rows = [bench.table(*bench.asked(scales.count, seen, seed, options.samples)) for seed in options.seeds]
             row: dict[str, Any] = {**spread(rows), "px": px, "megapixels": px / 1e6}
-            if scales.look == "focus":
+            if scales.mode == "focus":
                 whole = result["arms"][f"pyramid of {scales.count}"]
                 row["pixels_of_pyramid"] = whole["px"] / px
                 once = sum(0.75 * 4**i for i in range(scales.count)) * 416**2

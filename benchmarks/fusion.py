@@ -21,9 +21,9 @@ import torch
 from common import save
 from focus import Bench, spread
 
-from handful.detection.evaluate import Answers
+from handful.detection.evaluate import DetectionCounts
 from handful.detection.fusion import Fusion
-from handful.detection.multiscale import LOOKS, Scales
+from handful.detection.multiscale import MODES, Scales
 from handful.files import cache_home, to_json
 
 WAYS: dict[str, Fusion] = {
@@ -31,20 +31,20 @@ WAYS: dict[str, Fusion] = {
     "NMS within": Fusion("hard", "none"),
     "NMS within, NMS across": Fusion("hard", "hard"),
     "NMS over all scales at once": Fusion("none", "hard"),
-    "linear Soft-NMS within": Fusion("soft_linear", "none", overlap=0.3),
+    "linear Soft-NMS within": Fusion("soft_linear", "none", nms_iou=0.3),
     "Gaussian Soft-NMS within": Fusion("soft_gaussian", "none"),
-    "strongest suppressor within": Fusion("strongest", "none"),
-    "linear Soft-NMS over all scales at once": Fusion("none", "soft_linear", overlap=0.3),
+    "strongest suppressor within": Fusion("matrix", "none"),
+    "linear Soft-NMS over all scales at once": Fusion("none", "soft_linear", nms_iou=0.3),
     "Gaussian Soft-NMS over all scales at once (SNIPER)": Fusion("none", "soft_gaussian", sigma=0.55),
-    "strongest suppressor over all scales at once": Fusion("none", "strongest"),
+    "strongest suppressor over all scales at once": Fusion("none", "matrix"),
     "NMS within, Gaussian Soft-NMS across": Fusion("hard", "soft_gaussian", sigma=0.55),
-    "NMS within, strongest suppressor across": Fusion("hard", "strongest"),
-    "NMS within, merged across": Fusion("hard", "merged"),
-    "NMS within, merged across by vote": Fusion("hard", "merged_vote"),
-    "Gaussian Soft-NMS within, merged across": Fusion("soft_gaussian", "merged"),
-    "strongest suppressor within, merged across": Fusion("strongest", "merged"),
-    "NMS within, merged across, part in whole": Fusion("hard", "merged", part=0.5),
-    "strongest suppressor within, merged across, part in whole": Fusion("strongest", "merged", part=0.5),
+    "NMS within, strongest suppressor across": Fusion("hard", "matrix"),
+    "NMS within, merged across": Fusion("hard", "wbf"),
+    "NMS within, merged across by vote": Fusion("hard", "wbf_vote"),
+    "Gaussian Soft-NMS within, merged across": Fusion("soft_gaussian", "wbf"),
+    "strongest suppressor within, merged across": Fusion("matrix", "wbf"),
+    "NMS within, merged across, part in whole": Fusion("hard", "wbf", containment_power=0.5),
+    "strongest suppressor within, merged across, part in whole": Fusion("matrix", "wbf", containment_power=0.5),
 }
 SNIPER, OURS = "Gaussian Soft-NMS over all scales at once (SNIPER)", "NMS within, merged across"
 SHOWN = ("AP", "AP50", "APs", "APm", "APl", "AR100")
@@ -54,7 +54,7 @@ def main() -> None:
     """Run it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=2, help="of scales")
-    parser.add_argument("--look", choices=LOOKS, default="pyramid")
+    parser.add_argument("--look", choices=MODES, default="pyramid")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--samples", type=int, default=20)
     parser.add_argument("--backbone", default="lite0", help="of the crops, or none")
@@ -82,10 +82,10 @@ def main() -> None:
     for overlap in (1.0, 0.9, 0.8, 0.7, 0.6):
         found = []
         for irene, about in asked:
-            irene.fusion, answers = Fusion(one_name=overlap), Answers(irene.classes)
+            irene.fusion, answers = Fusion(cross_class_iou=overlap), DetectionCounts(irene.classes)
             for (truth, _), one in zip(bench.truth(), about, strict=True):
-                answers.add(truth, irene.tell(one))
-            found.append(answers.told())
+                answers.add(truth, irene.select(one))
+            found.append(answers.summary())
         named[str(overlap)] = spread(found)
         f1 = named[str(overlap)]["f1"]
         print(f"one name above IoU {overlap}: F1 {100 * f1['mean']:.1f} ({100 * f1['least']:.1f} to "

@@ -28,11 +28,12 @@ from common_detect import cache_of, named, right, spread, table, told
 from handful.data import formats
 from handful.detection.evaluate import box_table
 from handful.detection.fusion import fuse
-from handful.detection.irene import Detections, Irene
+from handful.detection.irene import Irene
 from handful.detection.letterbox import letterbox
 from handful.errors import HandfulError
 from handful.files import to_json
 from handful.models.nanodet import MEAN_BGR, SIDE_PX, STD_BGR
+from handful.results import Detections
 from handful.select import data_pool
 from handful.select.feature_cache import Kept, kept
 from handful.training.coco_table import STATS
@@ -79,7 +80,7 @@ def rows_of(train: Sequence[Kept], val: Sequence[Kept], most: int, seed: int) ->
         classes = learned.solution.classes
         answers = [named(learned, one) for one in val]
         found[f"boxes{what}"] = {**table(val, answers, answers, classes), "accuracy": right(val, answers)}
-        ranked = [told(learned, one, careful=False) for one in val]
+        ranked = [told(learned, one, ranking=True) for one in val]
         careful = [told(replace(learned, score_threshold=score_threshold), one) for one in val]
         found[f"proposed{what}"] = {**table(val, ranked, careful, classes), "score_threshold": score_threshold}
     return found

@@ -33,11 +33,12 @@ import handful.detection
 from handful.data import formats
 from handful.detection import evaluate, evaluate_masks, masks_head
 from handful.detection.irene import Irene
-from handful.detection.masking import Patch, filled, inside, patch
+from handful.detection.masking import box_patch, clipped, tight_patch
 from handful.detection.teaching import teach
-from handful.detection.train_mask_head import Plan, Thing, quality, things_of
+from handful.detection.train_mask_head import MaskSample, Plan, mask_quality, mask_samples
 from handful.files import cache_home, to_json
 from handful.pick import pick
+from handful.results import Patch
 from handful.training.loader_segment import photo_of, split_of
 
 sys.path.insert(0, str(ROOT / "tools"))
@@ -53,25 +54,25 @@ def ellipse(rgb_u8: np.ndarray, boxes: np.ndarray) -> list[Patch]:
     """The largest ellipse in each box."""
     size_wh = (rgb_u8.shape[1], rgb_u8.shape[0])
     found = []
-    for box in inside(boxes, size_wh):
-        whole = filled(box, size_wh)
+    for box in clipped(boxes, size_wh):
+        whole = box_patch(box, size_wh)
         high, wide = whole.pixels.shape
         y, x = (np.arange(high) + 0.5) / high * 2 - 1, (np.arange(wide) + 0.5) / wide * 2 - 1
-        found.append(patch(y[:, None] ** 2 + x[None] ** 2 <= 1, whole.left_top) if min(high, wide) > 2 else whole)
+        found.append(tight_patch(y[:, None] ** 2 + x[None] ** 2 <= 1, whole.left_top) if min(high, wide) > 2 else whole)
     return found
 
 
-def by_size(cut: Cut, things: list[Thing]) -> dict[str, Any]:
+def by_size(cut: Cut, things: list[MaskSample]) -> dict[str, Any]:
     """Mean IoU in true and in jittered boxes, in all and by size."""
     out: dict[str, Any] = {}
     for kind, jitter in (("true", 0.0), ("jittered", JITTER)):
-        overlap, size = quality(cut, things, jitter=jitter)
+        overlap, size = mask_quality(cut, things, jitter=jitter)
         out[kind] = {name: float(overlap[(size >= low) & (size < high)].mean()) if ((size >= low) & (size < high)).any()
                      else None for name, (low, high) in SIZES.items()}  # fmt: skip
     return out
 
 
-def timed(ways: dict[str, Cut], things: list[Thing], count: int) -> dict[str, Any]:
+def timed(ways: dict[str, Cut], things: list[MaskSample], count: int) -> dict[str, Any]:
     """Milliseconds a box: median and quartiles, and how many times the head's, box by box."""
     taken: dict[str, list[float]] = {name: [] for name in ways}
     chosen = np.random.default_rng(0).permutation(len(things))[: count + 3].tolist()
@@ -95,7 +96,7 @@ def detected(folder: Path, shots: int) -> dict[str, Any]:
     a score of LEAST or more, for every way."""
     data = data_folder() / "coco-mini"
     if not (folder / "handful.json").exists():
-        teach(data, folder, most=shots, proposer="nanodet", seed=0)
+        teach(data, folder, max_samples=shots, proposer="nanodet", seed=0)
     kept = Irene.load(folder)
     detector = Irene(kept.proposer, kept.embedder, kept.nemo, kept.fusion)  # with the head of now
     tables = {way: evaluate_masks.MaskTable(detector, way) for way in ("head", "grabcut", "none")}
@@ -103,13 +104,13 @@ def detected(folder: Path, shots: int) -> dict[str, Any]:
     for sample in split_of(formats.read(data, format="coco"), "val"):
         rgb = photo_of(sample).rgb_u8
         size_wh = (rgb.shape[1], rgb.shape[0])
-        if evaluate_masks.truth_of(sample, size_wh, {}) is None:
+        if evaluate_masks.ground_truth_of(sample, size_wh, {}) is None:
             cut += 1
             continue
-        found = detector.tell(detector.ask(rgb), careful=False, score_threshold=LEAST)
+        found = detector.select(detector.score(rgb), ranking=True, score_threshold=LEAST)
         for one in tables.values():
             one.add(sample, rgb, found)
-        truth.append(evaluate.truth_of(sample, size_wh))
+        truth.append(evaluate.ground_truth_of(sample, size_wh))
         answers.append(found)
         sizes.append(size_wh)
     boxes = evaluate.box_table(truth, answers, sizes, detector.classes)[0]
@@ -144,7 +145,7 @@ def main() -> None:
     if options.tune:
         things = make_masks.things(data, "other")[0]
     else:
-        things = things_of(split_of(formats.read(data / "coco-mini", format="coco"), "val"))
+        things = mask_samples(split_of(formats.read(data / "coco-mini", format="coco"), "val"))
     things = things[:12] if options.quick else things
     result: dict[str, Any] = {"things": len(things), "split": "train, not seen" if options.tune else "val", "ways": {}}
 
@@ -155,8 +156,8 @@ def main() -> None:
         print(f"{name}: mean IoU in {text}", flush=True)
 
     shipped = {name: pick(handful.detection, "masks", name).load() for name in ("head", "grabcut", "none")}
-    ways: dict[str, Cut] = {"head": shipped["head"].cut, "grabcut": shipped["grabcut"].cut,
-                            "ellipse": ellipse, "box": shipped["none"].cut}  # fmt: skip
+    ways: dict[str, Cut] = {"head": shipped["head"].segment, "grabcut": shipped["grabcut"].segment,
+                            "ellipse": ellipse, "box": shipped["none"].segment}  # fmt: skip
     result["ms"] = timed(ways, things, 8 if options.quick else 60)
     for name, row in result["ms"].items():
         low, high = row["times_head_quartiles"]
@@ -170,7 +171,7 @@ def main() -> None:
         if not (out / "masks.json").exists():
             run = work / f"run-{photos}-{steps}-{seed}"
             make_masks.made(data, out, run, photos=photos, plan=Plan(steps=steps), seed=seed)
-        found = by_size(masks_head.from_file(out / "masks.safetensors", out / "masks.json").cut, things)
+        found = by_size(masks_head.from_file(out / "masks.safetensors", out / "masks.json").segment, things)
         told(f"{photos} {seed}", found)
         for kind in runs if photos == "free" else ():
             runs[kind].append(found[kind]["all"])

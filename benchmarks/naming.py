@@ -29,7 +29,7 @@ def measured(seen: data_pool.Pool, samples: int, seed: int, linear: float) -> di
     learned = data_pool.learned(seen.teach, data_pool.drawn(data_pool.places(seen.teach), samples, seed))
     ranked, careful, names = [], [], []
     for one in seen.tune:
-        ranked.append(told(learned, one, careful=False, linear=linear))
+        ranked.append(told(learned, one, ranking=True, linear=linear))
         careful.append(told(learned, one, linear=linear))
         names.append(named(learned, one, linear=linear))
     found = table(seen.tune, ranked, careful, learned.solution.classes)

@@ -32,7 +32,7 @@ import handful.detection
 from handful.data import formats
 from handful.data.sample_images import sample_photo
 from handful.detection.embedder import CropSettings
-from handful.detection.evaluate import COUNTS, Recall, Truth, truth_of
+from handful.detection.evaluate import PROPOSAL_COUNTS, AgnosticRecall, GroundTruth, ground_truth_of
 from handful.detection.irene import Irene
 from handful.device.compile import compile_model
 from handful.device.detector import OnDevice
@@ -96,7 +96,7 @@ class Own:
     def boxes(self, rgb: np.ndarray) -> tuple[np.ndarray, float]:
         """As Selective."""
         began = time.perf_counter()
-        seen = self.proposer.look(rgb, COUNTS[-1])
+        seen = self.proposer.propose(rgb, PROPOSAL_COUNTS[-1])
         return seen.xyxy_px, 1000 * (time.perf_counter() - began)
 
 
@@ -105,7 +105,7 @@ class Compiled:
 
     def __init__(self, name: str, work: Path) -> None:
         folder = work / f"detector-{name}"
-        irene = Irene.new(name, look=CropSettings(backbone=None, share=1))
+        irene = Irene.new(name, crop=CropSettings(backbone=None, share=1))
         irene.learn(sample_photo("astronaut").rgb_u8, np.array([[20.0, 20, 200, 200]]), ["thing"], exhaustive=False)
         if folder.exists():
             shutil.rmtree(folder)
@@ -115,11 +115,11 @@ class Compiled:
     def boxes(self, rgb: np.ndarray) -> tuple[np.ndarray, float]:
         """As Selective."""
         began = time.perf_counter()
-        seen = self.proposer.look(rgb)
+        seen = self.proposer.propose(rgb)
         return seen.xyxy_px, 1000 * (time.perf_counter() - began)
 
 
-def part(truth: Truth, least: float, most: float) -> Truth:
+def part(truth: GroundTruth, least: float, most: float) -> GroundTruth:
     """Only the things of a size."""
     return truth.only((truth.area >= least) & (truth.area < most))
 
@@ -141,17 +141,17 @@ def main() -> None:
     for name in options.sources:
         try:
             sources[name] = Selective(work) if name == SELECTIVE else Own(name)
-            if hasattr(getattr(sources[name], "eye", None), "graph"):
+            if hasattr(getattr(sources[name], "proposer", None), "graph"):
                 sources[f"{name}{ON}"] = Compiled(name, work)
         except HandfulError as error:
             print(f"{name} is left out: {error}", flush=True)
     samples = split_of(formats.read(data_folder() / "coco-mini", format="coco"), "val")[: options.photos]
-    whole = {name: Recall() for name in sources}
-    sized = {name: {size: Recall() for size in SIZES} for name in sources}
+    whole = {name: AgnosticRecall() for name in sources}
+    sized = {name: {size: AgnosticRecall() for size in SIZES} for name in sources}
     took: dict[str, list[float]] = {name: [] for name in sources}
     for sample in samples:
         rgb = photo_of(sample).rgb_u8
-        truth = truth_of(sample, (rgb.shape[1], rgb.shape[0]))
+        truth = ground_truth_of(sample, (rgb.shape[1], rgb.shape[0]))
         ms: dict[str, list[float]] = {name: [] for name in sources}
         for _ in range(options.rounds):
             for name, source in sources.items():
@@ -164,13 +164,17 @@ def main() -> None:
         for name, spent in ms.items():
             took[name].append(min(spent))
     table: dict[str, Any] = {}
-    print(f"{'':<26}" + "".join(f"{f'AR@{n}':>8}" for n in COUNTS) + f"{'small':>8}{'medium':>8}{'large':>8}{'ms':>8}")
+    print(
+        f"{'':<26}"
+        + "".join(f"{f'AR@{n}':>8}" for n in PROPOSAL_COUNTS)
+        + f"{'small':>8}{'medium':>8}{'large':>8}{'ms':>8}"
+    )
     for name in sources:
-        told = whole[name].told()
-        of = {size: recall.told()["100"] for size, recall in sized[name].items()}
+        told = whole[name].summary()
+        of = {size: recall.summary()["100"] for size, recall in sized[name].items()}
         quarters = statistics.quantiles(took[name], n=4)
         table[name] = {"ar": told, "ar_100_of": of, "ms": quarters[1], "ms_quartiles": [quarters[0], quarters[2]],
-                       "about": getattr(getattr(sources[name], "eye", None), "about", None)}  # fmt: skip
+                       "about": getattr(getattr(sources[name], "proposer", None), "about", None)}  # fmt: skip
         print(f"{name:<26}" + "".join(f"{v or 0:8.3f}" for v in (*told.values(), *of.values())) + f"{quarters[1]:8.1f}")
     result = {"photos": len(samples), "things": whole[next(iter(sources))].things, "rounds": options.rounds,
               "threads": 1, "wanted": WANTED, "sources": table}  # fmt: skip

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 import handful.detection
-from handful.detection.embedder import BASE as EYES_BASE
+from handful.detection.embedder import BASE as PROPOSER_BASE
 from handful.fewshot.classifier import FRAME_HW
 from handful.fewshot.embeddings import BASE, RANK
 from handful.files import read_json, sha256, write_json, write_tensors
@@ -31,7 +31,7 @@ from handful.models.backbone import LITE, imagenet_classifier
 from handful.pick import pick
 
 FREE = (4, 5, 7, 8)  # COCO's numbers of the licences without NC or ND
-EYES = ("nanodet", "objectness")
+PROPOSERS = ("nanodet", "objectness")
 EYE_RANK, BOXES = 256, 30
 
 
@@ -62,7 +62,7 @@ def proposer(name: str, data: Path, out: Path) -> dict[str, object]:
     rows = []
     for file in sorted(free):
         rgb = read_image(data / "coco-mini/images/train" / file).rgb_u8
-        seen = seer.look(rgb, BOXES)
+        seen = seer.propose(rgb, BOXES)
         rows.append(seen.features(seen.xyxy_px))
     features = np.concatenate(rows).astype(np.float64)
     root = np.sign(features) * np.sqrt(np.abs(features))
@@ -87,16 +87,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("--without", action="append", default=[], choices=["coco", "grocery", "product-iconic"])
-    parser.add_argument("--only", action="append", default=[], choices=[*LITE, *EYES])
+    parser.add_argument("--only", action="append", default=[], choices=[*LITE, *PROPOSERS])
     parser.add_argument("--out", type=Path, default=BASE)
-    parser.add_argument("--eyes-out", type=Path, default=EYES_BASE)
+    parser.add_argument("--proposers-out", type=Path, default=PROPOSER_BASE)
     args = parser.parse_args()
     eyes = {}
-    for name in [one for one in args.only or EYES if one in EYES]:
-        eyes[name] = proposer(name, args.data, args.eyes_out)
+    for name in [one for one in args.only or PROPOSERS if one in PROPOSERS]:
+        eyes[name] = proposer(name, args.data, args.proposers_out)
         print(name, eyes[name], flush=True)
     if eyes:
-        path = args.eyes_out / "base.json"
+        path = args.proposers_out / "base.json"
         others = read_json(path)["bases"] if path.exists() else {}
         write_json(path, {"made_by": "tools/make_base.py", "bases": {**others, **eyes}})
     about = {}

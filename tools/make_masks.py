@@ -18,7 +18,7 @@ import torch
 
 from handful.data import formats
 from handful.detection.masks_head import BASE, LAST, MARGIN, OUT_PX, SIDE_PX
-from handful.detection.train_mask_head import Plan, Thing, things_of, train, weights_of
+from handful.detection.train_mask_head import MaskSample, Plan, mask_samples, train, weights_of
 from handful.files import sha256, write_json, write_tensors
 from handful.models.backbone import LITE
 from handful.training.loader_segment import split_of
@@ -32,16 +32,16 @@ def licences(data: Path) -> dict[str, int]:
     return {image["file_name"]: int(image.get("license") or 0) for image in held["images"]}
 
 
-def things(data: Path, photos: str) -> tuple[list[Thing], list[str]]:
+def things(data: Path, photos: str) -> tuple[list[MaskSample], list[str]]:
     """What is learned from, and the names of its photos. photos: free, all, or other: those that are not free."""
     said = licences(data)
     samples = split_of(formats.read(data / "coco-mini", format="coco"), "train")
     samples = [s for s in samples if photos == "all" or (said[s.path.name] in FREE) == (photos == "free")]
     samples = [s for s in samples if any(not o.crowd and (o.polygons_px or o.rle) for o in s.objects or ())]
-    return things_of(samples), sorted(sample.path.name for sample in samples)
+    return mask_samples(samples), sorted(sample.path.name for sample in samples)
 
 
-def card(learned: list[Thing], photos: list[str], data: Path, plan: Plan, seed: int) -> dict[str, Any]:
+def card(learned: list[MaskSample], photos: list[str], data: Path, plan: Plan, seed: int) -> dict[str, Any]:
     """What is to be known of the weights."""
     from dataclasses import asdict
 

@@ -29,7 +29,7 @@ from PIL import Image
 import handful.detection
 from handful.data import formats
 from handful.data.shapes import box_of
-from handful.detection.fusion import hard
+from handful.detection.fusion import hard_nms
 from handful.detection.proposer_objectness import WEIGHTS as SHIPPED
 from handful.files import read_json, read_tensors, replacing_folder, sha256, write_json, write_tensors
 from handful.image import read_image
@@ -113,10 +113,10 @@ def make(root: Path, data: Path, count: int, seed: int, photos: str = "all") -> 
     for name, step in others:
         every = sorted((data / name / "images" / "train").iterdir())[::step]
         for photo in track(every, f"boxes of {name}", len(every)):
-            seen = proposer.look(read_image(photo).rgb_u8, 100)
+            seen = proposer.propose(read_image(photo).rgb_u8, 100)
             sure = seen.quality >= SURE
             boxes = seen.xyxy_px[sure]
-            kept = hard(boxes, seen.quality[sure], overlap=ALIKE) > 0
+            kept = hard_nms(boxes, seen.quality[sure], nms_iou=ALIKE) > 0
             if kept.any():
                 things.put("train", f"{name}-{photo.stem}", photo, boxes[kept].tolist())
                 counts[name] = counts.get(name, 0) + 1

@@ -116,8 +116,8 @@ def teach(
 
     options: dict[str, Any] = {} if images is None else {"images": str(images)}
     teaching.teach(
-        place, Path(out), most=max_samples or teaching.MOST, classes=classes, proposer=proposer,
-        look=CropSettings(backbone=backbone) if backbone else None,
+        place, Path(out), max_samples=max_samples or teaching.MAX_SAMPLES, classes=classes, proposer=proposer,
+        crop=CropSettings(backbone=backbone) if backbone else None,
         vigilance=VIGILANCE if vigilance is None else vigilance, scales=scales, seed=seed, exhaustive=not partial,
         split=split, format=format or found, allow=allow, overwrite=overwrite, **options,
     )  # fmt: skip

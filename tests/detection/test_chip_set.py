@@ -20,17 +20,17 @@ from handful.image import read_image
 from handful.models import net_objectness
 from handful.training.loader_detect import IGNORED, gather
 from tests.detection.test_evaluate import data_set
-from tests.detection.test_irene import EYES
+from tests.detection.test_irene import PROPOSERS
 
 
 @pytest.fixture(autouse=True)
 def known(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(handful.detection, "__path__", [*handful.detection.__path__, EYES])
+    monkeypatch.setattr(handful.detection, "__path__", [*handful.detection.__path__, PROPOSERS])
 
 
 @pytest.fixture(scope="module")
 def large_and_small(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One photo of 400 x 300 px: a large red square, a small green one, and twelve grey spots that nobody marked."""
+    """One image of 400 x 300 px: a large red square, a small green one, and twelve gray spots that nobody marked."""
     root = tmp_path_factory.mktemp("data")
     rgb = np.zeros((300, 400, 3), np.uint8)
     rgb[40:240, 20:220] = (220, 40, 40)
@@ -54,7 +54,7 @@ def large_and_small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_each_thing_is_learned_at_the_scale_that_fits_it(large_and_small: Path, tmp_path: Path) -> None:
     made = chip_set(large_and_small, tmp_path / "c", side_px=100, proposer="blobs", seed=1)
     assert made["by_scale"][0] >= 1 and len(made["by_scale"]) == 2 and made["negative"] >= 1
-    assert made["things"] == 2 == made["things_in_photos"]
+    assert made["objects"] == 2 == made["objects_in_images"]
     learned: dict[str, list[tuple[int, float]]] = {}
     for sample in formats.read(tmp_path / "c"):
         rgb = read_image(sample.path).rgb_u8
@@ -64,7 +64,7 @@ def test_each_thing_is_learned_at_the_scale_that_fits_it(large_and_small: Path, 
             assert 0 <= left < right <= 100 and 0 <= top < bottom <= 100
             inner = rgb[round(top + 1) : round(bottom - 1), round(left + 1) : round(right - 1)]
             channel = {"large": 0, "small": 1}[thing.label]
-            if inner.size:  # the box lies on its thing, at this scale too
+            if inner.size:  # the box lies on its object, at this scale too
                 assert inner[..., channel].min() > 120 and inner[..., 1 - channel].max() < 120
             if not thing.crowd:
                 learned.setdefault(thing.label, []).append((int(sample.attributes["scale"]), right - left))
@@ -79,7 +79,7 @@ def test_the_same_seed_the_same_chips_and_splits_are_kept(tmp_path: Path) -> Non
     names = []
     for out, seed, draws in (("a", 0, 1), ("b", 0, 1), ("c", 0, 2)):
         made = chip_set(data, tmp_path / out, side_px=64, proposer="none", seed=seed, draws=draws, one="thing")
-        assert made["copied"] == 2 and made["negative"] == 0 and made["things"] >= 9 * draws
+        assert made["copied"] == 2 and made["negative"] == 0 and made["objects"] >= 9 * draws
         found = formats.read(tmp_path / out)
         assert [c.name for c in found.categories] == ["thing"]
         assert {o.label for s in found for o in s.objects or ()} == {"thing"}
@@ -109,7 +109,7 @@ def test_a_region_to_ignore_is_neither_thing_nor_background() -> None:
         torch.manual_seed(1)
         target = {"boxes": box[: len(labels)], "labels": torch.tensor(labels)}
         lost[name] = {k: v.item() for k, v in model.losses(rgb, [target, target]).items()}
-    # what lies around the thing no longer counts as background, and is not sought either
+    # what lies around the object no longer counts as background, and is not sought either
     assert lost["ignored"]["quality"] < lost["thing"]["quality"] - 1e-3
     assert lost["ignored"]["sides"] == pytest.approx(lost["thing"]["sides"], rel=1e-5)
     assert lost["two"]["sides"] != pytest.approx(lost["thing"]["sides"], rel=1e-3)
@@ -123,7 +123,7 @@ def test_crowds_are_fed_as_regions_to_ignore(large_and_small: Path, tmp_path: Pa
     made = chip_set(large_and_small, tmp_path / "c", side_px=100, proposer="blobs", one="thing")
     feed = gather(formats.read(tmp_path / "c"), "train", ["thing"], (96, 96))
     labels = np.concatenate(feed.labels)
-    assert (labels == 0).sum() == made["things"] == sum(feed.things) == 2 and (labels == IGNORED).sum() >= 1
+    assert (labels == 0).sum() == made["objects"] == sum(feed.things) == 2 and (labels == IGNORED).sum() >= 1
     assert feed.images == (2,)
 
 
@@ -135,9 +135,9 @@ def test_a_proposer_is_trained_on_chips(tmp_path: Path) -> None:
     assert made.exit_code == 0, made.output
     told = json.loads(made.stdout)
     assert told["chips"] > 0 and CliRunner().invoke(cli, words).exit_code != 0  # never written over
-    trained = CliRunner().invoke(cli, [
+    train_range = CliRunner().invoke(cli, [
         "train", "detect", str(tmp_path / "chips"), "--net", "objectness", "--out", str(tmp_path / "eye"), "--epochs",
         "1", "--size", "64x64", "--batch", "2", "--arg", "pretrained=false", "--arg", "channels=16", "--threads", "1",
         "--allow", "alike", "--allow", "tiny_box", "--json"])  # fmt: skip
-    assert trained.exit_code == 0, trained.output
+    assert train_range.exit_code == 0, train_range.output
     assert (tmp_path / "eye" / "model.safetensors").exists()

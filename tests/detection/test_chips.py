@@ -10,8 +10,8 @@ import pytest
 
 from handful.detection.chips import (
     Scale,
-    chosen,
     focus_rectangles,
+    greedy_cover,
     negative_chips,
     packed,
     positive_chips,
@@ -47,12 +47,15 @@ def test_windows_reach_every_edge() -> None:
 def test_the_greedy_cover_takes_the_fullest_first_and_holds_all() -> None:
     holds = np.array([[1, 1, 0, 0], [0, 1, 1, 1], [0, 0, 0, 1], [1, 0, 0, 0]], bool)
     for seed in range(5):
-        found = chosen(holds, np.random.default_rng(seed))
+        found = greedy_cover(holds, np.random.default_rng(seed))
         assert found[0] == 1 and found[1] in (0, 3) and len(found) == 2
-    assert chosen(holds, np.random.default_rng(0), most=1) == [1]
-    assert chosen(holds[:, :0], np.random.default_rng(0)) == [] and chosen(holds[:0], np.random.default_rng(0)) == []
+    assert greedy_cover(holds, np.random.default_rng(0), max_windows=1) == [1]
+    assert (
+        greedy_cover(holds[:, :0], np.random.default_rng(0)) == []
+        and greedy_cover(holds[:0], np.random.default_rng(0)) == []
+    )
     nobody = np.zeros((3, 2), bool)
-    assert chosen(nobody, np.random.default_rng(0)) == []
+    assert greedy_cover(nobody, np.random.default_rng(0)) == []
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -62,7 +65,7 @@ def test_positive_chips_hold_every_valid_box_whole(seed: int) -> None:
     scale = Scale(1.25, (10, 100), (8, 120))
     chips = positive_chips(boxes, size_wh, scale, side, np.random.default_rng(seed))
     assert np.allclose(chips[:, 2:] - chips[:, :2], side / 1.25)
-    for box in boxes[valid(boxes, scale.trained)]:
+    for box in boxes[valid(boxes, scale.train_range)]:
         whole = (chips[:, :2] <= box[:2] + 1e-6).all(axis=1) & (chips[:, 2:] >= box[2:] - 1e-6).all(axis=1)
         assert whole.any()
     again = positive_chips(boxes, size_wh, scale, side, np.random.default_rng(seed))
@@ -79,21 +82,21 @@ def test_negative_chips_lie_where_only_false_boxes_are() -> None:
     )
     found = negative_chips(crowd, positive, size_wh, ANY, 300, rng)
     assert 1 <= len(found) <= 2 and (found[:, 0] > 300).all()
-    assert len(negative_chips(crowd, positive, size_wh, ANY, 300, rng, least=31)) == 0
+    assert len(negative_chips(crowd, positive, size_wh, ANY, 300, rng, min_proposals=31)) == 0
     assert len(negative_chips(np.zeros((0, 4)), positive, size_wh, ANY, 300, rng)) == 0
 
 
 def test_a_pyramid_fits_what_is_in_the_data() -> None:
     large = pyramid(np.full(50, 200.0), np.full(50, 640.0), 320)
-    assert [s.factor for s in large] == [None] and large[0].trained == (0, math.inf)
+    assert [s.factor for s in large] == [None] and large[0].train_range == (0, math.inf)
     small = pyramid(np.full(50, 12.0), np.full(50, 640.0), 320)
     assert [s.factor for s in small] == [None, 1.0, 2.0]
     assert small[0].of((640, 480), 320) == 0.5 and small[0].of((1000, 480), 320) == 0.32
-    assert small[-1].trained[0] == 0 and small[0].trained[1] == math.inf
+    assert small[-1].train_range[0] == 0 and small[0].train_range[1] == math.inf
     for coarse, fine in itertools.pairwise(small):
-        assert coarse.trained[0] < fine.trained[1], "nothing falls between two scales"
+        assert coarse.train_range[0] < fine.train_range[1], "nothing falls between two scales"
     for one in small:
-        assert one.kept[0] <= one.trained[0] and one.kept[1] >= one.trained[1]
+        assert one.valid_range[0] <= one.train_range[0] and one.valid_range[1] >= one.train_range[1]
     with pytest.raises(DataError, match="0 px or less"):
         pyramid(np.array([0.0]), np.array([10.0]), 320)
     with pytest.raises(DataError, match="got 0 sizes"):
@@ -104,7 +107,7 @@ def test_focus_rectangles_do_not_touch_and_hold_every_hot_cell() -> None:
     rng = np.random.default_rng(0)
     for _ in range(20):
         chance = rng.random((30, 40)) ** 8
-        found = focus_rectangles(chance, threshold=0.7, least=6)
+        found = focus_rectangles(chance, threshold=0.7, min_cells=6)
         for y, x in np.argwhere(chance >= 0.7):
             assert ((found[:, 0] <= x) & (found[:, 2] > x) & (found[:, 1] <= y) & (found[:, 3] > y)).any()
         assert (found[:, 2] - found[:, 0] >= 6).all() and (found[:, 3] - found[:, 1] >= 6).all()
@@ -112,14 +115,14 @@ def test_focus_rectangles_do_not_touch_and_hold_every_hot_cell() -> None:
         assert (np.triu(iou(found, found), 1) == 0).all()
     spot = np.zeros((30, 40))
     spot[10, 20] = 1
-    assert focus_rectangles(spot, threshold=0.5, least=4, stride_px=16).tolist() == [[304, 144, 368, 208]]
-    assert focus_rectangles(np.zeros((3, 3)), threshold=0.5, least=2).shape == (0, 4)
-    assert focus_rectangles(np.ones((3, 3)), threshold=0.5, least=8).tolist() == [[0, 0, 3, 3]]
+    assert focus_rectangles(spot, threshold=0.5, min_cells=4, stride_px=16).tolist() == [[304, 144, 368, 208]]
+    assert focus_rectangles(np.zeros((3, 3)), threshold=0.5, min_cells=2).shape == (0, 4)
+    assert focus_rectangles(np.ones((3, 3)), threshold=0.5, min_cells=8).tolist() == [[0, 0, 3, 3]]
 
 
 def test_what_a_window_cuts_is_not_believed() -> None:
     boxes = np.array([[0, 0, 50, 50], [95, 20, 140, 60], [150, 20, 199, 60], [195, 20, 240, 60]], np.float64)
-    # a window inside the photo: the right side of the second window is the photo's own
+    # a window inside the image: the right side of the second window is the image's own
     assert uncut(boxes, (90, 0, 200, 100), (400, 100), 10).tolist() == [False, False, False, False]
     assert uncut(boxes, (90, 0, 200, 100), (200, 100), 10).tolist() == [False, False, True, True]
     assert uncut(boxes, (0, 0, 145, 100), (400, 100), 10).tolist() == [True, False, False, False]

@@ -12,22 +12,32 @@ import pytest
 import handful.detection
 from handful.data import formats
 from handful.detection.embedder import CropSettings
-from handful.detection.evaluate import Answers, Recall, Truth, box_table, evaluate, taken, truth_of, unknowns
-from handful.detection.irene import Detections, Irene
-from handful.detection.teaching import chosen, teach
+from handful.detection.evaluate import (
+    AgnosticRecall,
+    DetectionCounts,
+    GroundTruth,
+    box_table,
+    evaluate,
+    ground_truth_of,
+    match_boxes,
+    unknowns,
+)
+from handful.detection.irene import Irene
+from handful.detection.teaching import sample_boxes, teach
 from handful.errors import DataError, UnknownName
-from tests.detection.test_irene import BARE, EYES, scene
+from handful.results import Detections
+from tests.detection.test_irene import BARE, PROPOSERS, scene
 from tests.training.made import write
 from tests.training.test_verbs import typed
 
 
 @pytest.fixture(autouse=True)
 def known(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(handful.detection, "__path__", [*handful.detection.__path__, EYES])
+    monkeypatch.setattr(handful.detection, "__path__", [*handful.detection.__path__, PROPOSERS])
 
 
 def data_set(root: Path, names: list[str], splits: dict[str, int] | None = None) -> Path:
-    """COCO: each photo shows a patch of each class."""
+    """COCO: each image shows a patch of each class."""
     for number, (split, count) in enumerate((splits or {"train": 6, "val": 3}).items()):
         images: list[dict[str, Any]] = []
         notes: list[dict[str, Any]] = []
@@ -52,12 +62,12 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def model(data: Path, tmp_path: Path) -> Path:
-    teach(data, tmp_path / "d", proposer="blobs", look=BARE, most=4)
+    teach(data, tmp_path / "d", proposer="blobs", crop=BARE, max_samples=4)
     return tmp_path / "d"
 
 
 def test_taught_then_measured(data: Path, tmp_path: Path) -> None:
-    said = teach(data, tmp_path / "d", proposer="blobs", look=BARE, most=4, seed=3)
+    said = teach(data, tmp_path / "d", proposer="blobs", crop=BARE, max_samples=4, seed=3)
     assert said["samples"] == {"apple": 4, "leaf": 4, "sky": 4} and said["split"] == "train" and said["seed"] == 3
     found = evaluate(tmp_path / "d", data, split="val")
     assert found["AP"] == pytest.approx(1.0) and found["AR100"] == pytest.approx(1.0) and found["APl"] is None
@@ -74,7 +84,7 @@ def test_taught_then_measured(data: Path, tmp_path: Path) -> None:
 
 
 def test_untaught_classes_are_strangers(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    said = teach(data, tmp_path / "d", proposer="blobs", look=BARE, classes=["apple", "leaf"])
+    said = teach(data, tmp_path / "d", proposer="blobs", crop=BARE, classes=["apple", "leaf"])
     assert said["classes"] == ["apple", "leaf"]
     found = evaluate(tmp_path / "d", data, split="val")
     assert (
@@ -88,7 +98,7 @@ def test_the_draw_hangs_on_the_class_and_the_seed_alone(data: Path) -> None:
 
     def drawn(most: int, seed: int, classes: list[str] | None = None) -> dict[str, set[tuple[str, tuple[float, ...]]]]:
         found: dict[str, set[tuple[str, tuple[float, ...]]]] = {}
-        for one in chosen(samples, most=most, seed=seed, classes=classes):
+        for one in sample_boxes(samples, max_samples=most, seed=seed, classes=classes):
             for box, label in zip(one.boxes.tolist(), one.labels, strict=True):
                 found.setdefault(label, set()).add((one.sample.name, tuple(box)))
         return found
@@ -97,23 +107,23 @@ def test_the_draw_hangs_on_the_class_and_the_seed_alone(data: Path) -> None:
     assert all(len(two[k]) == 2 and two[k] < four[k] for k in ("apple", "leaf", "sky"))
     assert drawn(2, 0, ["leaf"]) == {"leaf": two["leaf"]} and any(drawn(2, s) != two for s in (1, 2, 3))
     with pytest.raises(UnknownName, match="did you mean 'leaf'"):
-        chosen(samples, classes=["laef"])
-    with pytest.raises(DataError, match="most is 0"):
-        chosen(samples, most=0)
-    with pytest.raises(DataError, match="no photo has a box"):
-        chosen([])
+        sample_boxes(samples, classes=["laef"])
+    with pytest.raises(DataError, match="max_samples is 0"):
+        sample_boxes(samples, max_samples=0)
+    with pytest.raises(DataError, match="no image has a box"):
+        sample_boxes([])
 
 
 def test_an_older_detector_stays_unless_asked(data: Path, model: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="use --overwrite"):
-        teach(data, model, proposer="blobs", look=BARE)
+        teach(data, model, proposer="blobs", crop=BARE)
     with pytest.raises(UnknownName):
-        teach(data, model, proposer="blobs", look=BARE, classes=["pear"], overwrite=True)
+        teach(data, model, proposer="blobs", crop=BARE, classes=["pear"], overwrite=True)
     assert Irene.load(model).nemo.counts["apple"] == 4
     (tmp_path / "mine").mkdir()
     with pytest.raises(DataError, match="is not a model folder, so it is not overwritten"):
-        teach(data, tmp_path / "mine", proposer="blobs", look=BARE, overwrite=True)
-    teach(data, model, proposer="blobs", look=BARE, most=1, overwrite=True)
+        teach(data, tmp_path / "mine", proposer="blobs", crop=BARE, overwrite=True)
+    teach(data, model, proposer="blobs", crop=BARE, max_samples=1, overwrite=True)
     assert Irene.load(model).nemo.counts["apple"] == 1
 
 
@@ -121,7 +131,7 @@ def test_wrong_questions(data: Path, model: Path, tmp_path: Path) -> None:
     with pytest.raises(UnknownName, match="there is blobs, boxes"):
         evaluate(model, data, proposer="nanodet")
     other = data_set(tmp_path / "other", ["lemon"], {"val": 1})
-    with pytest.raises(DataError, match="no photo shows a class the detector was taught"):
+    with pytest.raises(DataError, match="no image shows a class the detector was taught"):
         evaluate(model, other)
 
 
@@ -131,37 +141,37 @@ def answers(rows: list[tuple[list[float], float, int]], margin: float = 1.0) -> 
                       np.full(len(rows), margin), np.zeros((len(rows), 3)))  # fmt: skip
 
 
-def things(rows: list[tuple[list[float], str]], crowd: list[bool] | None = None) -> Truth:
+def things(rows: list[tuple[list[float], str]], crowd: list[bool] | None = None) -> GroundTruth:
     boxes = np.array([r[0] for r in rows], np.float64).reshape(-1, 4)
     size = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    return Truth(boxes, tuple(r[1] for r in rows), np.array(crowd or [False] * len(rows), bool), size)
+    return GroundTruth(boxes, tuple(r[1] for r in rows), np.array(crowd or [False] * len(rows), bool), size)
 
 
 A, B, FAR = [0, 0, 40, 40.0], [100, 0, 140, 40.0], [300, 300, 340, 340.0]
 
 
 def test_f1_by_hand() -> None:
-    told = Answers(("a", "b"))
+    told = DetectionCounts(("a", "b"))
     told.add(things([(A, "a"), (B, "b")]), answers([(A, 0.9, 0), (A, 0.8, 0), (B, 0.7, 0)]))
-    found = told.told()  # a: 1 right, 2 wrong; b: 1 missed
+    found = told.summary()  # a: 1 right, 2 wrong; b: 1 missed
     assert found["f1"] == pytest.approx(2 / (2 + 2 + 1)) and found["f1_macro"] == pytest.approx((2 / 4 + 0) / 2)
     assert found["precision"] == pytest.approx(1 / 3) and found["recall"] == pytest.approx(1 / 2)
-    crowd = Answers(("a", "b"))
+    crowd = DetectionCounts(("a", "b"))
     crowd.add(things([(A, "a"), (B, "b")], [True, False]), answers([(A, 0.9, 0), (B, 0.5, 1)]))
-    assert crowd.told()["f1"] == 1.0
-    silent = Answers(("a", "b"))
+    assert crowd.summary()["f1"] == 1.0
+    silent = DetectionCounts(("a", "b"))
     silent.add(things([(A, "a")]), answers([(A, 0.9, 0)], margin=-1.0))
-    assert silent.told()["f1"] == 0 and Answers(("a",)).told()["f1"] is None
+    assert silent.summary()["f1"] == 0 and DetectionCounts(("a",)).summary()["f1"] is None
 
 
 def test_recall_without_classes_by_hand() -> None:
-    recall = Recall()
+    recall = AgnosticRecall()
     near = [0, 0, 40, 28.0]  # shares .7 with A: counts at .50, .55, .60, .65 and .70
     recall.add(things([(A, "a"), (B, "b")]), np.array([FAR] * 9 + [near, B]))
-    assert recall.told() == {"10": pytest.approx(0.25), "30": pytest.approx(0.75), "100": pytest.approx(0.75),
+    assert recall.summary() == {"10": pytest.approx(0.25), "30": pytest.approx(0.75), "100": pytest.approx(0.75),
                              "300": pytest.approx(0.75)}  # fmt: skip
-    assert Recall().told()["10"] is None
-    assert taken(np.array([[0.9, 0.8], [0.6, 0.1]]), 0.5).tolist() == [0, -1]
+    assert AgnosticRecall().summary()["10"] is None
+    assert match_boxes(np.array([[0.9, 0.8], [0.6, 0.1]]), 0.5).tolist() == [0, -1]
 
 
 def test_the_table_is_pycocotools_own() -> None:
@@ -220,10 +230,10 @@ def test_strangers_by_hand() -> None:
 
 def test_labels_become_truth(data: Path) -> None:
     sample = next(iter(formats.read(data)))
-    found = truth_of(sample, (120, 90))
+    found = ground_truth_of(sample, (120, 90))
     assert found.names == ("apple", "leaf", "sky") and not found.crowd.any()
     assert found.area.tolist() == [o.attributes["area"] for o in sample.objects or ()]
-    assert len(truth_of(sample, (1, 1)).names) == 0
+    assert len(ground_truth_of(sample, (1, 1)).names) == 0
     assert CropSettings(backbone=None, share=1) == BARE
 
 
@@ -233,7 +243,7 @@ def bare(monkeypatch: pytest.MonkeyPatch) -> None:
     from handful.detection import embedder, irene
 
     monkeypatch.setattr(embedder.BoxEmbedder, "__init__", _bare(embedder.BoxEmbedder.__init__))
-    monkeypatch.setattr(irene, "best_here", lambda: "blobs")
+    monkeypatch.setattr(irene, "best_proposer", lambda: "blobs")
 
 
 def _bare(plain: Any) -> Any:
@@ -250,7 +260,7 @@ def test_the_verbs(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
     code, said, _ = typed(capsys, "evaluate-detect", out, data / "instances_val.json", "--json")
     assert code == 0 and json.loads(said)["AP"] == pytest.approx(1.0) and json.loads(said)["seed"] == 5
     code, said, _ = typed(capsys, "evaluate-detect", out, data, "--split", "val", "--proposer", "boxes")
-    assert code == 0 and "3 photos, 9 things of 3 taught classes, a small set" in said and "100.0" in said
+    assert code == 0 and "3 images, 9 objects of 3 taught classes, a small set" in said and "100.0" in said
     photo = data / "images" / "val" / "0.png"
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8no")
     code, said, err = typed(capsys, "detect", out, photo, tmp_path / "broken.jpg", "--out", tmp_path / "seen", "--json",
@@ -272,7 +282,7 @@ def test_photos_that_lie_elsewhere(data: Path, tmp_path: Path, capsys: pytest.Ca
     labels.write_text((data / "instances_train.json").read_text())
     where = ("--images", data / "images" / "train")
     code, said, _ = typed(capsys, "teach", labels, "--out", tmp_path / "d", *where, "--json")
-    assert code == 0 and json.loads(said)["photos"] == 6
+    assert code == 0 and json.loads(said)["images"] == 6
     code, said, _ = typed(capsys, "evaluate-detect", tmp_path / "d", labels, *where, "--json")
     assert code == 0 and json.loads(said)["AP"] == pytest.approx(1.0)
     code, _, err = typed(capsys, "teach", labels, "--out", tmp_path / "e", "--images", tmp_path / "gone")

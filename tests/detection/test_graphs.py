@@ -17,27 +17,27 @@ from handful.detection import irene as of
 from handful.detection.background import Background
 from handful.detection.contract import ProposerGraph
 from handful.detection.embedder import CropSettings
-from handful.detection.irene import Irene, logits_of
-from handful.detection.letterbox import best_boxes, letterbox, on_frame, on_photo
+from handful.detection.irene import Irene
+from handful.detection.letterbox import frame_to_image, image_to_frame, letterbox, top_boxes
 from handful.detection.multiscale import Scales
-from handful.detection.proposer_nanodet import Nanodet, pooled
-from handful.detection.scoring import CLASSES_A_BOX, DEFAULT_SCORE_THRESHOLD
+from handful.detection.proposer_nanodet import Nanodet, roi_means
+from handful.detection.scoring import DEFAULT_SCORE_THRESHOLD, MAX_CLASSES_PER_BOX, logits_of
 from handful.errors import DataError
 from handful.fewshot.embeddings import FrontEnd, unit
 from handful.fewshot.nemo import GAIN
 from handful.models.nanodet import NanoDet
 
-EYES = str(Path(__file__).parent / "proposers")
+PROPOSERS = str(Path(__file__).parent / "proposers")
 BOXES = [[0, 0, 64, 64.0], [3.3, 40.1, 4.4, 63.9], [60, 0, 64, 1], [10, 10, 10.5, 10.5], [7, 21, 50, 33]]
 
 
 @pytest.fixture(autouse=True)
 def known(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(handful.detection, "__path__", [*handful.detection.__path__, EYES])
+    monkeypatch.setattr(handful.detection, "__path__", [*handful.detection.__path__, PROPOSERS])
 
 
 def taught(proposer: str = "dots", **look: Any) -> Irene:
-    irene = Irene.new(proposer, look=CropSettings(**{"backbone": None, "share": 1, **look}))
+    irene = Irene.new(proposer, crop=CropSettings(**{"backbone": None, "share": 1, **look}))
     for name in ("cat", "coffee", "rocket"):
         rgb = sample_photo(name).rgb_u8
         high, wide = rgb.shape[:2]
@@ -57,7 +57,7 @@ def test_roi_means_are_roi_aligns(points: int, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("handful.detection.roi.GRID", points)
     maps = [torch.randn(1, c, side, side, generator=torch.manual_seed(c)) for c, side in ((5, 16), (3, 8), (4, 2))]
     boxes = np.concatenate([np.array(BOXES), boxes_of(0, 64)])
-    want = pooled(maps, boxes, [4, 8, 32])
+    want = roi_means(maps, boxes, [4, 8, 32])
     given = torch.from_numpy(boxes).float()
     got = graphs.RoiMeans([16, 8, 2], [4, 8, 32], points)(*maps, given).numpy()
     assert got.shape == want.shape == (len(boxes), 12) and np.abs(want).max() > 1
@@ -88,11 +88,11 @@ def test_the_head_says_what_nemo_says() -> None:
     solution, rng = irene.solution(), np.random.default_rng(1)
     part = unit(rng.normal(size=(7, irene.nemo.dim)))
     background = Background(unit(rng.normal(size=(3, irene.nemo.dim))))
-    plain = graphs.Head(solution, {"of_eye": irene.nemo.dim}, {"of_eye": 1.0}, 7)
+    plain = graphs.Head(solution, {"proposer_features": irene.nemo.dim}, {"proposer_features": 1.0}, 7)
     assert (plain(torch.from_numpy(part).float())[2] == -1).all()
-    head = graphs.Head(solution, {"of_eye": irene.nemo.dim}, {"of_eye": 1.0}, 7, background)
+    head = graphs.Head(solution, {"proposer_features": irene.nemo.dim}, {"proposer_features": 1.0}, 7, background)
     vectors, logits, below = (out.detach().numpy() for out in head(torch.from_numpy(part).float()))
-    np.testing.assert_allclose(below[:, 0], background.none(solution, part), atol=1e-5)
+    np.testing.assert_allclose(below[:, 0], background.cosine_floor(solution, part), atol=1e-5)
     np.testing.assert_allclose(vectors, part, atol=1e-6)
     np.testing.assert_allclose(logits, logits_of(solution, part), atol=1e-4)
     assert np.abs(logits).max() > 1
@@ -108,12 +108,12 @@ def test_the_head_says_what_nemo_says() -> None:
 )
 def test_which_graphs_a_detector_has(look: dict[str, Any], names: list[str]) -> None:
     irene = taught(**look)
-    found = graphs.parts(irene, at_once=3)
+    found = graphs.parts(irene, batch=3)
     assert list(found) == names and all(not part.training for part in found.values())
-    told = graphs.plan(irene, at_once=3)
+    told = graphs.plan(irene, batch=3)
     assert (told["crops"] is None) == ("crops" not in names) and told["features"] == ("features" in names)
     if "crops" in names:
-        assert told["crops"]["at_once"] == 3 and found["crops"].examples()[0].shape == (3, 32, 32, 3)
+        assert told["crops"]["batch"] == 3 and found["crops"].examples()[0].shape == (3, 32, 32, 3)
 
 
 def test_the_plan_holds_every_constant() -> None:
@@ -121,11 +121,11 @@ def test_the_plan_holds_every_constant() -> None:
     told = graphs.plan(irene)
     assert json.loads(json.dumps(told)) == told
     assert told["classes"] == ["cat", "coffee", "rocket"] and told["frame"]["side_px"] == 64
-    assert told["boxes"] == {"first": 64, "overlap": 0.5, "most": of.LOOKED_AT, "again": None}
+    assert told["boxes"] == {"pre_nms_top_k": 64, "nms_iou": 0.5, "max_boxes": of.MAX_PROPOSALS, "refine": None}
     answer = told["answer"]
-    assert (answer["gain"], answer["classes_a_box"], answer["score_threshold"]) == (
+    assert (answer["gain"], answer["max_classes_per_box"], answer["score_threshold"]) == (
         GAIN,
-        CLASSES_A_BOX,
+        MAX_CLASSES_PER_BOX,
         DEFAULT_SCORE_THRESHOLD,
     )
     assert answer["expected"] == irene.solution().expected and answer["vigilance"] == irene.nemo.vigilance
@@ -135,13 +135,13 @@ def test_the_plan_holds_every_constant() -> None:
 def test_a_second_look_is_a_graph_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     from handful.pick import pick
 
-    monkeypatch.setattr(pick(handful.detection, "proposer", "dots").Proposer, "twice", True)
+    monkeypatch.setattr(pick(handful.detection, "proposer", "dots").Proposer, "refined", True)
     irene = taught()
     found = graphs.parts(irene)
-    assert list(found) == ["propose", "again", "features", "head"]
+    assert list(found) == ["propose", "refine", "features", "head"]
     for part in found.values():  # ONNX has one name space for what goes in and what comes out
         assert not set(part.input_names) & set(part.output_names)
-    assert graphs.plan(irene)["boxes"]["again"] == {"most": 10}
+    assert graphs.plan(irene)["boxes"]["refine"] == {"max_boxes": 10}
 
 
 def test_nanodet_as_a_graph() -> None:
@@ -159,32 +159,32 @@ def test_nanodet_as_a_graph() -> None:
     with torch.inference_mode():
         quality, raw, *maps = graph.propose(torch.from_numpy(frame[None]))
         _, _, *wrong = graph.propose(torch.from_numpy(frame[None, ..., ::-1].copy()))
-    boxes = on_photo(raw[0].numpy(), factor, left_top)
+    boxes = frame_to_image(raw[0].numpy(), factor, left_top)
     size_wh = rgb.shape[1], rgb.shape[0]
-    how = {"first": graph.first, "overlap": graph.overlap, "most": 20}
-    boxes, best = best_boxes(boxes, quality[0].numpy(), size_wh, **how)
-    seen = proposer.look(rgb, 20)
+    how = {"pre_nms_top_k": graph.pre_nms_top_k, "nms_iou": graph.nms_iou, "max_boxes": 20}
+    boxes, best = top_boxes(boxes, quality[0].numpy(), size_wh, **how)
+    seen = proposer.propose(rgb, 20)
     np.testing.assert_allclose(best, seen.quality, atol=1e-4)
     np.testing.assert_allclose(boxes, seen.xyxy_px, atol=0.1)
     with torch.inference_mode():
-        given = torch.from_numpy(on_frame(boxes, factor, left_top)).float()
+        given = torch.from_numpy(image_to_frame(boxes, factor, left_top)).float()
         got = graph.features(*maps, given).numpy()
     np.testing.assert_allclose(got, seen.features(boxes), atol=1e-3, rtol=1e-3)
     assert best.max() < 0.999 and (wrong[0] - maps[0]).abs().max() > 0.1 * maps[0].abs().max()
 
 
 def test_what_cannot_be_compiled_says_so() -> None:
-    with pytest.raises(DataError, match=r"the proposals of 'blobs' cannot be compiled: it has no graph\(\)"):
+    with pytest.raises(DataError, match=r"the proposer 'blobs' cannot be compiled: it has no graph\(\)"):
         graphs.parts(taught("blobs"))
     with pytest.raises(DataError, match="nothing has been learned yet"):
-        graphs.parts(Irene.new("dots", look=CropSettings(backbone=None, share=1)))
+        graphs.parts(Irene.new("dots", crop=CropSettings(backbone=None, share=1)))
     irene = taught()
     whole = irene.proposer.proposer.graph()
     irene.proposer.proposer.graph = lambda: ProposerGraph(64, whole.propose, None, 10, 0.5)
     with pytest.raises(DataError, match="has features, but its graph"):
         graphs.parts(irene)
     irene.proposer.scales = Scales(2, "focus")
-    with pytest.raises(DataError, match="looks at 2 scales, and only one can be compiled: teach it with --scales 1"):
+    with pytest.raises(DataError, match="has 2 scales, and only one can be compiled: teach it with --scales 1"):
         graphs.parts(irene)
     irene.proposer.scales = Scales()
     irene.proposer.proposer.graph = lambda: ProposerGraph(
@@ -194,9 +194,9 @@ def test_what_cannot_be_compiled_says_so() -> None:
         graphs.parts(irene)
 
 
-@pytest.mark.parametrize("wrong", [{"side_px": 0}, {"first": 0}, {"overlap": 0.0}, {"again_most": 5}])
+@pytest.mark.parametrize("wrong", [{"side_px": 0}, {"pre_nms_top_k": 0}, {"nms_iou": 0.0}, {"refine_top_k": 5}])
 def test_an_eyes_graph_is_checked(wrong: dict[str, Any]) -> None:
-    good: dict[str, Any] = {"side_px": 64, "propose": None, "features": None, "first": 10, "overlap": 0.5}
+    good: dict[str, Any] = {"side_px": 64, "propose": None, "features": None, "pre_nms_top_k": 10, "nms_iou": 0.5}
     ProposerGraph(**good)
     with pytest.raises(DataError, match="wanted"):
         ProposerGraph(**{**good, **wrong})
@@ -204,10 +204,10 @@ def test_an_eyes_graph_is_checked(wrong: dict[str, Any]) -> None:
 
 def test_boxes_come_and_go() -> None:
     boxes = boxes_of(2, 300)
-    there = on_frame(boxes, 0.37, (0.0, 12.0))
-    np.testing.assert_allclose(on_photo(there, 0.37, (0.0, 12.0)), boxes)
-    told, best = best_boxes(
+    there = image_to_frame(boxes, 0.37, (0.0, 12.0))
+    np.testing.assert_allclose(frame_to_image(there, 0.37, (0.0, 12.0)), boxes)
+    told, best = top_boxes(
         np.array([[-5, 0, 10, 10], [-4, 0, 10, 10], [500, 0, 510, 9], [20, 20, 30, 30.0]]),
-        np.array([0.4, 0.5, 0.9, 0.3]), (100, 50), first=10, overlap=0.8, most=5,
+        np.array([0.4, 0.5, 0.9, 0.3]), (100, 50), pre_nms_top_k=10, nms_iou=0.8, max_boxes=5,
     )  # fmt: skip
     assert told.tolist() == [[0, 0, 10, 10], [20, 20, 30, 30]] and best.tolist() == [0.5, 0.3]

@@ -17,7 +17,7 @@ from handful.cli import main
 from handful.data.sample_images import sample_photo
 from handful.detection import graphs
 from handful.detection.embedder import CropSettings
-from handful.detection.irene import Detections, Irene
+from handful.detection.irene import Irene
 from handful.detection.scoring import MIN_SCORE
 from handful.device import detector as on
 from handful.device.compile import Artefact, compile_model, load_artefact, shipped
@@ -26,29 +26,30 @@ from handful.device.lab.agreement import agreement, graphs_beside, packed, unpac
 from handful.device.lab.compare_detector import GATES, compare_detector, reasons_of
 from handful.errors import CompileError, DataError, MissingPackage
 from handful.pick import pick
+from handful.results import Detections
 from tests.conftest import ROOT, save
 from tests.skips import need_runtime
 
 torch = pytest.importorskip("torch")
-EYES = str(ROOT / "tests" / "detection" / "proposers")
+PROPOSERS = str(ROOT / "tests" / "detection" / "proposers")
 NAMES = ("astronaut", "cat", "coffee", "flower")
 Photos = list[np.ndarray]
 
 
 @pytest.fixture(autouse=True)
 def known(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(handful.detection, "__path__", [*handful.detection.__path__, EYES])
+    monkeypatch.setattr(handful.detection, "__path__", [*handful.detection.__path__, PROPOSERS])
 
 
 @pytest.fixture(scope="module")
 def eyes() -> Any:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(handful.detection, "__path__", [*handful.detection.__path__, EYES])
+        patch.setattr(handful.detection, "__path__", [*handful.detection.__path__, PROPOSERS])
         yield
 
 
 def taught(proposer: str = "dots", **look: Any) -> Irene:
-    irene = Irene.new(proposer, look=CropSettings(**{"backbone": "lite0", "side_px": 32, **look}))
+    irene = Irene.new(proposer, crop=CropSettings(**{"backbone": "lite0", "side_px": 32, **look}))
     rng = np.random.default_rng(0)
     for name in NAMES:
         rgb = sample_photo(name).rgb_u8
@@ -99,7 +100,7 @@ def test_graphs_alone_find_the_same(irene: Irene, pictures: Photos, want: list[D
     found = agreement(got, want)
     assert found["matched_of_want"] == found["matched_of_got"] == 1 and found["boxes_want"] >= 40
     assert found["largest_score_difference"] < 1e-4
-    steps = ["letterbox", "propose", "boxes", "features", "cut", "crops", "head", "tell"]
+    steps = ["letterbox", "propose", "boxes", "features", "cut", "crops", "head", "select"]
     assert list(device.ms) == steps and min(device.ms.values()) >= 0
     assert np.abs(got[0].vectors - want[0].vectors).max() < 1e-5
     for vigilance in (2.0, 5.0):
@@ -121,7 +122,7 @@ def test_a_photo_in_which_nothing_is_proposed(irene: Irene, pictures: Photos) ->
 
 def test_a_second_look_finds_the_same(monkeypatch: pytest.MonkeyPatch, pictures: Photos) -> None:
     plain = [taught(backbone=None, share=1).detect(rgb, unknown=True, score_threshold=MIN_SCORE) for rgb in pictures]
-    monkeypatch.setattr(pick(handful.detection, "proposer", "dots").Proposer, "twice", True)
+    monkeypatch.setattr(pick(handful.detection, "proposer", "dots").Proposer, "refined", True)
     irene = taught(backbone=None, share=1)
     want = [irene.detect(rgb, unknown=True, score_threshold=MIN_SCORE) for rgb in pictures]
     got = [device_of(irene).detect(rgb, unknown=True, score_threshold=MIN_SCORE) for rgb in pictures]
@@ -133,7 +134,7 @@ def test_a_second_look_finds_the_same(monkeypatch: pytest.MonkeyPatch, pictures:
 def test_photos_with_few_boxes_and_many_crops(irene: Irene, pictures: Photos, want: list[Detections]) -> None:
     """How many crops go in at once changes nothing, nor what fills up the rest."""
     for at_once in (1, 7, 64):
-        parts, plan = graphs.parts(irene, at_once=at_once), graphs.plan(irene, at_once=at_once)
+        parts, plan = graphs.parts(irene, batch=at_once), graphs.plan(irene, batch=at_once)
         device = OnDevice(plan, {name: InTorch(part) for name, part in parts.items()})
         assert (
             agreement([device.detect(pictures[0], unknown=True, score_threshold=MIN_SCORE)], want[:1])[
@@ -173,7 +174,7 @@ FAULTS: dict[str, Callable[[Irene, pytest.MonkeyPatch], OnDevice]] = {
     "boxes on the wrong scale": lambda irene, patch: device_of(irene, features=halved(irene)),
     "boxes half a cell off": lambda irene, patch: device_of(irene, features=shifted(irene)),
     "another margin": lambda irene, patch: _changed(device_of(irene), "crops", margin=0.0),
-    "another overlap": lambda irene, patch: _changed(device_of(irene), "boxes", overlap=0.2),
+    "another overlap": lambda irene, patch: _changed(device_of(irene), "boxes", nms_iou=0.2),
 }
 
 
@@ -227,17 +228,17 @@ def test_what_agreement_means() -> None:
     for other in unlike:
         told = agreement([other], [one])
         assert told["matched"] == 0 and told["matched_of_want"] == told["matched_of_got"] == 0
-    twice = found([box, near], [0, 0], [0.8, 0.7])
-    told = agreement([twice], [one])
+    refined = found([box, near], [0, 0], [0.8, 0.7])
+    told = agreement([refined], [one])
     assert told["matched_of_want"] == 1 and told["matched_of_got"] == 0.5
-    told = agreement([one], [twice])
+    told = agreement([one], [refined])
     assert told["matched_of_want"] == 0.5 and told["matched_of_got"] == 1
     with pytest.raises(DataError, match="found nothing in 1 photos"):
         agreement([one], [found([], [], [])])
     with pytest.raises(DataError, match="1 and 2 photos"):
         agreement([one], [one, one])
-    again = unpacked(packed([twice, found([], [], []), one]), ("a", "b"))
-    assert [len(a) for a in again] == [2, 0, 1] and (again[0].xyxy_px == twice.xyxy_px).all()
+    again = unpacked(packed([refined, found([], [], []), one]), ("a", "b"))
+    assert [len(a) for a in again] == [2, 0, 1] and (again[0].xyxy_px == refined.xyxy_px).all()
     assert again[2].score.tolist() == [0.8] and again[0].label.tolist() == [0, 0]
 
 
@@ -278,7 +279,7 @@ def test_what_is_written(in_torch: Artefact, folder: Path) -> None:
     names = [one["name"] for one in told["graphs"]]
     assert names == ["propose", "features", "crops", "head"]
     assert told["graphs"][0]["inputs"] == [{"name": "image", "shape": [1, 64, 64, 3], "dtype": "uint8", "order": "RGB"}]
-    assert told["graphs"][2]["inputs"][0]["shape"] == [told["crops"]["at_once"], 32, 32, 3]
+    assert told["graphs"][2]["inputs"][0]["shape"] == [told["crops"]["batch"], 32, 32, 3]
     assert told["graphs"][3]["outputs"][1] == {"name": "logits", "shape": [100, 8], "dtype": "float32"}
     assert in_torch.meta["layers"] == [] and set(in_torch.meta["facts"]) == set(names)
     assert load_artefact(in_torch.folder).meta == in_torch.meta
@@ -370,7 +371,7 @@ def test_detect_asks_what_was_compiled(
         told.append(json.loads(capsys.readouterr().out)["images"][0]["found"])
     plain, compiled = told
     assert plain and [row["class"] for row in plain] == [row["class"] for row in compiled]
-    assert [row["like"][0]["photo"] for row in plain] == [row["like"][0]["photo"] for row in compiled]
+    assert [row["like"][0]["image"] for row in plain] == [row["like"][0]["image"] for row in compiled]
     monkeypatch.setattr(OnDevice, "detect", lambda self, rgb, **how: 1 / 0)
     main(["detect", str(in_torch.model), photo])
     with pytest.raises(ZeroDivisionError):
@@ -402,7 +403,7 @@ def test_what_cannot_be_compiled_says_so(
     taught("blobs", backbone=None, share=1).save(tmp_path / "blobs")
     with pytest.raises(SystemExit) as stop:
         main(["device", "compile", str(tmp_path / "blobs"), "--runtime", "torch"])
-    assert stop.value.code == 2 and "the proposals of 'blobs' cannot be compiled" in capsys.readouterr().err
+    assert stop.value.code == 2 and "the proposer 'blobs' cannot be compiled" in capsys.readouterr().err
     assert not list((tmp_path / "blobs").glob("compiled/*"))
     with pytest.raises(CompileError, match="ncnn here takes one frame and no other input"):
         compile_model(small, "ncnn")

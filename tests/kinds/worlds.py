@@ -13,7 +13,7 @@ import pytest
 import handful.detection
 from handful.kinds import registry
 from tests.detection.test_evaluate import data_set
-from tests.detection.test_irene import BARE, EYES
+from tests.detection.test_irene import BARE, PROPOSERS
 from tests.training import made, test_classify, test_detect
 
 
@@ -32,7 +32,7 @@ class World:
 def planted() -> Iterator[None]:
     """The tests' own networks and proposers are there."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(handful.detection, "__path__", [*handful.detection.__path__, EYES])
+        patch.setattr(handful.detection, "__path__", [*handful.detection.__path__, PROPOSERS])
         made.known()
         yield
 
@@ -73,7 +73,7 @@ def _taught_detector(root: Path) -> World:
     from handful.detection.teaching import teach
 
     data = data_set(root / "things", ["apple", "leaf", "sky"])
-    teach(data, root / "model", proposer="dots", look=BARE, most=4, scales=1)
+    teach(data, root / "model", proposer="dots", crop=BARE, max_samples=4, scales=1)
     return World("taught_detector", root / "model", data / "images" / "val", data, "val")
 
 

@@ -327,7 +327,8 @@ def chips(
     """Cut SOURCE's photos into chips that show each thing at a fitting size, to train a detector on (SNIPER)."""
     from handful.detection.chip_set import chip_set
 
-    result = chip_set(source, out, side_px=side, most=scales, format=format_, **options)
-    say(result, as_json, lambda r: f"{r['chips']} chips of {r['photos']} photos at {len(r['by_scale'])} scales "
-        f"({', '.join(map(str, r['by_scale']))}), {r['negative']} of them negative; {r['things']} things to learn from "
-        f"{r['things_in_photos']}: {r['folder']}")  # fmt: skip
+    result = chip_set(source, out, side_px=side, max_scales=scales, format=format_, **options)
+    say(result, as_json, lambda r: f"{r['chips']} chips of {r['images']} images at {len(r['by_scale'])} scales "
+        f"({', '.join(map(str, r['by_scale']))}), {r['negative']} of them negative; {r['objects']} objects to learn "
+        f"from "
+        f"{r['objects_in_images']}: {r['folder']}")  # fmt: skip

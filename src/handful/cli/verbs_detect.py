@@ -23,8 +23,8 @@ def teach_boxes(
 
     options: dict[str, Any] = {"images": str(given["images"])} if "images" in given else {}
     result = teaching.teach(
-        data, out, most=given.get("max_samples", teaching.MOST), classes=list(classes) or None,
-        proposer=given.get("proposer"), look=CropSettings(backbone=backbone) if backbone else None,
+        data, out, max_samples=given.get("max_samples", teaching.MAX_SAMPLES), classes=list(classes) or None,
+        proposer=given.get("proposer"), crop=CropSettings(backbone=backbone) if backbone else None,
         vigilance=VIGILANCE if vigilance is None else vigilance, seed=given.get("seed", 0), split=given.get("split"),
         exhaustive=not given.get("partial", False),
         scales=None if given.get("scales", "auto") == "auto" else int(given["scales"]), format=given.get("format"),
@@ -34,7 +34,7 @@ def teach_boxes(
         result,
         as_json,
         lambda r: (
-            f"learned {sum(r['samples'].values())} boxes in {r['photos']} photos; {r['model']} knows "
+            f"learned {sum(r['samples'].values())} boxes in {r['images']} images; {r['model']} knows "
             f"{len(r['classes'])} classes, finds things with {r['proposer']}, tells of them from a score of "
             f"{r['score_threshold']:.2f} on; {r['seconds']:.1f} s"
         ),
@@ -84,7 +84,7 @@ def detect(
         raise click.UsageError("--video goes without --runtime and --masks")
     if runtime is not None and look not in (None, "whole"):
         raise click.UsageError("a compiled detector looks at one scale: --runtime goes without --look")
-    from handful.detection.draw import drawn
+    from handful.detection.draw import write_drawn
     from handful.detection.irene import Irene
     from handful.files import write_json
 
@@ -113,13 +113,13 @@ def detect(
     for path, image in readable(images, failed):
         found = asked.detect(image.rgb_u8, vigilance=vigilance, unknown=unknown, score_threshold=score_threshold)
         if masks_by or masks:
-            found = irene.masked(image.rgb_u8, found, masks_by or True)
+            found = irene.add_masks(image.rgb_u8, found, masks_by or True)
         told = found.rows()
         for i, row in enumerate(told if explain else []):
             row["like"] = irene.explain(found, i, 3)
         rows.append({"image": str(path), "found": told, "notes": list(image.notes)})
         if out is not None:
-            drawn(image.rgb_u8, found, out / f"{path.stem}.jpg")
+            write_drawn(image.rgb_u8, found, out / f"{path.stem}.jpg")
     result = {"schema_version": 1, "model": str(detector), "vigilance": irene.nemo.vigilance if vigilance is None else
               vigilance, "score_threshold": irene.score_threshold if score_threshold is None else score_threshold,
               "images": rows,
@@ -165,7 +165,7 @@ def _found_text(result: dict[str, Any]) -> str:
         for one in row["found"]:
             name = f"unknown (nearest: {one['class']})" if one["unknown"] else one["class"]
             box = ", ".join(f"{v:.0f}" for v in one["box_px"])
-            like = "; like " + ", ".join(f"{e['class']} in {e['photo']}" for e in one["like"]) if "like" in one else ""
+            like = "; like " + ", ".join(f"{e['class']} in {e['image']}" for e in one["like"]) if "like" in one else ""
             lines.append(f"  {100 * one['score']:3.0f} % {name} at {box}{like}")
     return "\n".join(lines)
 
@@ -191,7 +191,7 @@ def evaluate_detect(
 
     options: dict[str, Any] = {"images": str(images)} if images is not None else {}
     result = evaluate(detector, data, split=split, format=format_, proposer=proposer, vigilance=vigilance,
-                      masks=masks_by or masks, look=look, **options)  # fmt: skip
+                      masks=masks_by or masks, scale_mode=look, **options)  # fmt: skip
     say(result, as_json, _measured_text)
 
 
@@ -200,7 +200,7 @@ def _measured_text(r: dict[str, Any]) -> str:
         return "  -  " if value is None else f"{100 * value:5.1f}"
 
     subset = ", a small set: not to be held against figures on COCO's 5,000" if r["subset"] else ""
-    lines = [f"{r['images']} photos, {r['objects']} things of {len(r['per_class'])} taught classes{subset}"]
+    lines = [f"{r['images']} images, {r['objects']} objects of {len(r['per_class'])} taught classes{subset}"]
     lines.append("AP    AP50  AP75  small medium large | AR1   AR10  AR100 small medium large")
     lines.append(" ".join(told(r[k]) for k in ("AP", "AP50", "AP75", "APs", "APm", "APl")) + " | "
                  + " ".join(told(r[k]) for k in ("AR1", "AR10", "AR100", "ARs", "ARm", "ARl")))  # fmt: skip

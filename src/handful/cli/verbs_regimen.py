@@ -39,7 +39,7 @@ def _asked(given: dict[str, Any]) -> dict[str, Any]:
 
     options: dict[str, Any] = {"images": str(given["images"])} if given["images"] is not None else {}
     return {
-        "proposer": given["proposer"], "look": CropSettings(backbone=given["backbone"]) if given["backbone"] else None,
+        "proposer": given["proposer"], "crop": CropSettings(backbone=given["backbone"]) if given["backbone"] else None,
         "seeds": range(given["seeds"]), "split_seed": given["split_seed"], "workers": given["workers"],
         "on": given["on"], "format": given["format_"], "allow": given["allow"],
         "cache": None if given["no_cache"] else default_cache(), **options,

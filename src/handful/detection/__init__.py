@@ -1,1 +1,1 @@
-"""Irene: things found in photos, of classes taught in seconds."""
+"""Irene: objects found in images, of classes taught in seconds."""

@@ -1,7 +1,7 @@
-"""What is none of the taught classes, learned for nothing: proposed boxes of taught photos that lie on no taught thing.
+"""Background: examples of "none of these", taken from the proposals of the taught images that lie on no taught object.
 
-Where every thing of the taught classes is marked, whatever else the proposer found there is not one of them. So "none
-of these" gets examples of its own, and one taught class has something to be told apart from, as several have.
+Where every object of the taught classes is labelled, whatever else the proposer found is none of them. So "none of
+these" has examples of its own, and even one taught class has something to be compared with.
 As the negatives of DE-ViT (Zhang 2023, arXiv:2309.12969), refreshed for each detector.
 """
 
@@ -20,82 +20,84 @@ from handful.fewshot.embeddings import unit
 from handful.fewshot.nemo import Solution
 from handful.pick import need
 
-AWAY = 0.3  # IoU with every taught or known box below which a proposed one shows none of them
-OF_A_PHOTO = 20  # the best so many; the proposer itself doubts the others
-MOST = 640  # vectors that the centres are found from
-CENTRES = 32
-BELOW = 0.05  # a class must come within so much cosine of the nearest centre
+BACKGROUND_IOU = 0.3  # IoU with every taught or known box below which a proposed one is background
+MAX_PER_IMAGE = 20  # the best so many; the proposer itself doubts the others
+MAX_VECTORS = 640  # that the centers are found from
+CENTERS = 32
+FLOOR_MARGIN = 0.05  # a class must come within so much cosine of the nearest center
 
 
 @dataclass(frozen=True, eq=False)
 class Background:
-    """Centres (c, dim) float64 of vectors of background."""
+    """Centers (c, dim) float64 of vectors of background."""
 
-    centres: np.ndarray
+    centers: np.ndarray
 
-    def none(self, solution: Solution, vectors: np.ndarray) -> np.ndarray:
-        """(n, dim) -> (n,) float64: the cosine, in NEMO's own space, below which the answer is "none of these", by the
-        background alone."""
-        near = unit(vectors @ solution.whiten.T) @ unit(self.centres @ solution.whiten.T).T
-        return np.asarray(near.max(axis=1, initial=-1.0) - BELOW)
+    def cosine_floor(self, solution: Solution, vectors: np.ndarray) -> np.ndarray:
+        """(n, dim) -> (n,) float64: the cosine, in NEMO's whitened space, below which a class is rejected, as far as
+        the background is concerned."""
+        near = unit(vectors @ solution.whiten.T) @ unit(self.centers @ solution.whiten.T).T
+        return np.asarray(near.max(axis=1, initial=-1.0) - FLOOR_MARGIN)
 
 
-def of(vectors: np.ndarray) -> Background | None:
-    """From (n, dim) vectors, at most CENTRES means by k-means, the same for the same rows in the same order; None from
+def cluster(vectors: np.ndarray) -> Background | None:
+    """From (n, dim) vectors, at most CENTERS means by k-means, the same for the same rows in the same order; None from
     none."""
     rows = np.asarray(vectors, np.float64)
     if not len(rows):
         return None
-    rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(MOST, len(rows))).astype(np.int64))]
-    if len(rows) <= CENTRES:
+    rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(MAX_VECTORS, len(rows))).astype(np.int64))]
+    if len(rows) <= CENTERS:
         return Background(rows)
     kmeans2 = need("scipy.cluster.vq", "teach").kmeans2
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of an empty cluster, which is left out
-        centres, which = kmeans2(rows, CENTRES, iter=10, minit="++", seed=np.random.default_rng(0))
-    return Background(centres[np.unique(which)])
+        centers, which = kmeans2(rows, CENTERS, iter=10, minit="++", seed=np.random.default_rng(0))
+    return Background(centers[np.unique(which)])
 
 
-def away(boxes: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Which boxes (n, 4), best first, show background: their numbers, at most OF_A_PHOTO. known: (m, 4)."""
-    return np.flatnonzero((iou(known, boxes) < AWAY).all(axis=0))[:OF_A_PHOTO]
+def background_boxes(boxes: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Which boxes (n, 4), best first, are background: their indices, at most MAX_PER_IMAGE. known: (m, 4)."""
+    return np.flatnonzero((iou(known, boxes) < BACKGROUND_IOU).all(axis=0))[:MAX_PER_IMAGE]
 
 
 @dataclass
-class Bank:
-    """Vectors of background by photo and box, as a detector keeps them: (photo, box) -> vector (dim,) float16."""
+class BackgroundBank:
+    """Vectors of background by image and box, as a detector keeps them: (image, box) -> vector (dim,) float16."""
 
     held: dict[tuple[str, tuple[float, ...]], np.ndarray] = field(default_factory=dict)
 
-    def add(self, photo: str, boxes: np.ndarray, vectors: np.ndarray) -> None:
-        """Of one photo, (n, 4) px and (n, dim); what is there already is not there twice."""
+    def add(self, image: str, boxes: np.ndarray, vectors: np.ndarray) -> None:
+        """Of one image, (n, 4) px and (n, dim); what is there already is not there twice."""
         for box, vector in zip(boxes.tolist(), vectors.astype(np.float16), strict=True):
-            self.held[photo, tuple(box)] = vector
+            self.held[image, tuple(box)] = vector
 
     def background(self, taught: Mapping[str, list[list[float]]]) -> Background | None:
-        """As of now. taught: {photo: its taught boxes}. A box that was taught after all, or of a photo of which nothing
-        is taught any more, does not count; so neither order nor taking back leaves a trace."""
+        """As of now. taught: {image: its taught boxes}. A box that was taught after all, or of an image of which
+        nothing is taught any more, does not count; so neither order nor unlearning leaves a trace."""
         rows = []
-        for photo in sorted({name for name, _ in self.held} & set(taught)):
-            boxes = sorted(box for name, box in self.held if name == photo)
-            free = np.atleast_1d((iou(np.array(taught[photo]).reshape(-1, 4), np.array(boxes)) < AWAY).all(axis=0))
-            rows += [self.held[photo, box] for box, ok in zip(boxes, free.tolist(), strict=True) if ok]
-        return of(np.stack(rows)) if rows else None
+        for image in sorted({name for name, _ in self.held} & set(taught)):
+            boxes = sorted(box for name, box in self.held if name == image)
+            overlap = iou(np.array(taught[image]).reshape(-1, 4), np.array(boxes))
+            free = np.atleast_1d((overlap < BACKGROUND_IOU).all(axis=0))
+            rows += [self.held[image, box] for box, ok in zip(boxes, free.tolist(), strict=True) if ok]
+        return cluster(np.stack(rows)) if rows else None
 
     def state(self, dim: int) -> tuple[dict[str, np.ndarray], list[str]]:
-        """Tensors and photos' names, to be kept."""
+        """Tensors and the images' names, to be saved."""
         keys = sorted(self.held)
         vectors = np.stack([self.held[key] for key in keys]) if keys else np.zeros((0, dim), np.float16)
         boxes = np.array([box for _, box in keys], np.float64).reshape(-1, 4)
-        return {"background": vectors, "background_boxes": boxes}, [photo for photo, _ in keys]
+        return {"background": vectors, "background_boxes": boxes}, [image for image, _ in keys]
 
     @classmethod
-    def from_state(cls, tensors: Mapping[str, np.ndarray], photos: Any) -> Bank:
+    def from_state(cls, tensors: Mapping[str, np.ndarray], images: Any) -> BackgroundBank:
         """What `state` gave; empty from a detector of an older handful. Raises DataError when it does not fit."""
         if "background" not in tensors:
             return cls()
         vectors, boxes = tensors["background"], tensors["background_boxes"].tolist()
-        if not len(vectors) == len(boxes) == len(photos):
-            raise DataError("the background has other numbers of vectors, boxes and photos; teach the detector again")
-        keys = [(str(photo), tuple(box)) for photo, box in zip(photos, boxes, strict=True)]
+        if not len(vectors) == len(boxes) == len(images):
+            raise DataError("the background has different numbers of vectors, boxes and images; teach the detector "
+                            "again")  # fmt: skip
+        keys = [(str(image), tuple(box)) for image, box in zip(images, boxes, strict=True)]
         return cls(dict(zip(keys, vectors, strict=True)))

@@ -1,7 +1,7 @@
-"""A data set cut into chips to train a detector on, so that it learns large and small things alike (SNIPER).
+"""A data set cut into chips to train a detector on, so that it learns large and small objects alike (SNIPER).
 
-Each photo is taken at several scales, and of each scale only the chips that hold things of a fitting size, and some in
-which a proposer sees things where nothing is: the rest teaches little (Singh 2018, arXiv:1805.09300). A thing whose
+Each image is taken at several scales, and of each scale only the chips that hold objects of a fitting size, and some in
+which a proposer sees objects where nothing is: the rest teaches little (Singh 2018, arXiv:1805.09300). An object whose
 size does not fit a chip's scale, or of which less than VISIBLE is in it, is a crowd there: neither right nor wrong.
 """
 
@@ -19,7 +19,7 @@ import handful.detection
 from handful.data import formats
 from handful.data.shapes import box_of
 from handful.detection.chips import Scale, negative_chips, positive_chips, pyramid, valid
-from handful.detection.contract import inside_photo
+from handful.detection.contract import clip_to_image
 from handful.detection.fusion import area
 from handful.errors import DataError
 from handful.files import replacing_folder
@@ -32,28 +32,29 @@ from handful.types import Category, Dataset, Image, Object, Sample
 
 SIDE_PX = 320
 VISIBLE = 0.5
-SEEN = 300  # boxes of a photo that the proposer is asked for
+MAX_PROPOSALS = 300  # boxes of an image that the proposer is asked for
 NOTHING = "none"
 
 
 def chip_set(
-    data: Path, out: Path, *, side_px: int = SIDE_PX, most: int = 3, proposer: str = "objectness", draws: int = 1,
+    data: Path, out: Path, *, side_px: int = SIDE_PX, max_scales: int = 3, proposer: str = "objectness", draws: int = 1,
     one: str | None = None, seed: int = 0, split: str = "train", format: str | None = None, allow: Sequence[str] = (),
     **options: Any,
 ) -> dict[str, Any]:  # fmt: skip
-    """Write a COCO data set of side_px x side_px chips of the photos of `split`; other splits are copied as they are.
+    """Write a COCO data set of side_px x side_px chips of the images of `split`; other splits are copied as they are.
 
     most: scales at most; how many, and which sizes belong to each, follows from the data (chips.pyramid). proposer:
     the source of boxes that says where negative chips are worth it, or "none" for no such chips. draws: how often each
-    photo's chips are drawn, each time from windows laid anew. one: a name for things of all classes, as a proposer is
+    image's chips are drawn, each time from windows laid anew. one: a name for objects of all classes, as a proposer is
     trained on them. format, allow, options: as in teaching.teach. Returns a
-    JSON object. Raises DataError, also when `out` exists or no thing has a box; UnknownName.
+    JSON object. Raises DataError, also when `out` exists or no object has a box; UnknownName.
     """
     out = Path(out)
     if out.exists():
         raise DataError(f"{out} exists; choose another place, or remove it")
-    if side_px < 32 or draws < 1 or most < 1:
-        raise DataError(f"chips of {side_px} px, drawn {draws} times, at most {most} scales; wanted 32 px or more, and "
+    if side_px < 32 or draws < 1 or max_scales < 1:
+        raise DataError(f"chips of {side_px} px, drawn {draws} times, at most {max_scales} scales; wanted 32 px or "
+                        f"more, and "
                         "1 or more of the others")  # fmt: skip
     source = pick(handful.detection, "proposer", proposer).load() if proposer != NOTHING else None
     dataset, warnings = checked(data, format=format or formats.with_boxes(data), allow=allow, main=True, **options)
@@ -66,7 +67,7 @@ def chip_set(
         boxes = _boxes(sample, wide_high)[0]
         sizes += np.sqrt(area(boxes)).tolist()
         longs += [max(wide_high)] * len(boxes)
-    levels = pyramid(np.array(sizes), np.array(longs), side_px, most=most)
+    levels = pyramid(np.array(sizes), np.array(longs), side_px, max_scales=max_scales)
     found: list[Sample] = []
     for number, sample in enumerate(track(photos, "cutting chips", len(photos))):
         found += list(_of_photo(sample, number, levels, side_px, source, draws, seed))
@@ -78,9 +79,9 @@ def chip_set(
     by_scale = [sum(s.attributes["scale"] == i for s in found) for i in range(len(levels))]
     things = sum(not thing.crowd for s in found for thing in s.objects or ())
     return {
-        "schema_version": 1, "folder": str(out), "photos": len(photos), "chips": len(found), "negative": negative,
-        "by_scale": by_scale, "things": things, "things_in_photos": len(sizes), "side_px": side_px, "seed": seed,
-        "sizes_px": [[low, None if high == float("inf") else high] for low, high in (s.trained for s in levels)],
+        "schema_version": 1, "folder": str(out), "images": len(photos), "chips": len(found), "negative": negative,
+        "by_scale": by_scale, "objects": things, "objects_in_images": len(sizes), "side_px": side_px, "seed": seed,
+        "sizes_px": [[low, None if high == float("inf") else high] for low, high in (s.train_range for s in levels)],
         "copied": len(others), "warnings": warnings,
     }  # fmt: skip
 
@@ -95,11 +96,11 @@ def _of_one_class(dataset: Dataset, name: str) -> Dataset:
 
 
 def _boxes(sample: Sample, size_wh: tuple[int, int]) -> tuple[np.ndarray, list[Object], np.ndarray, list[Object]]:
-    """Things with their boxes (n, 4) inside the photo, and crowds with theirs."""
+    """Objects with their boxes (n, 4) inside the image, and crowds with theirs."""
     parts: list[Any] = []
     for crowd in (False, True):
         rows = [(thing, box) for thing in sample.objects or () if thing.crowd == crowd and (box := box_of(thing))]
-        boxes, there = inside_photo(np.array([box for _, box in rows], np.float64).reshape(-1, 4), size_wh)
+        boxes, there = clip_to_image(np.array([box for _, box in rows], np.float64).reshape(-1, 4), size_wh)
         parts += [boxes[there], [thing for (thing, _), ok in zip(rows, there, strict=True) if ok]]
     return parts[0], parts[1], parts[2], parts[3]
 
@@ -110,17 +111,17 @@ def _of_photo(
     image = photo_of(sample)
     size_wh = image.size_wh
     boxes, things, crowds, masses = _boxes(sample, size_wh)
-    seen = proposer.look(image.rgb_u8, SEEN).xyxy_px if proposer is not None else np.zeros((0, 4))
+    proposals = proposer.propose(image.rgb_u8, MAX_PROPOSALS).xyxy_px if proposer is not None else np.zeros((0, 4))
     stem = Path(sample.name or sample.path.name).with_suffix("").as_posix()
     for draw in range(draws):
         for level, scale in enumerate(levels):
             rng = np.random.default_rng((seed, number, draw, level, 11))
             good = positive_chips(boxes, size_wh, scale, side_px, rng)
-            bad = negative_chips(seen, good, size_wh, scale, side_px, rng)
-            fits = valid(boxes, scale.trained)
+            bad = negative_chips(proposals, good, size_wh, scale, side_px, rng)
+            fits = valid(boxes, scale.train_range)
             for i, window in enumerate([*good, *bad]):
-                own = [_seen(thing, box, window, ok) for thing, box, ok in zip(things, boxes, fits, strict=True)]
-                own += [_seen(thing, box, window, False) for thing, box in zip(masses, crowds, strict=True)]
+                own = [_in_chip(thing, box, window, ok) for thing, box, ok in zip(things, boxes, fits, strict=True)]
+                own += [_in_chip(thing, box, window, False) for thing, box in zip(masses, crowds, strict=True)]
                 factor = scale.of(size_wh, side_px)
                 marked = tuple(_enlarged(one, window, factor) for one in own if one is not None)
                 at = tuple(float(v) for v in window)
@@ -133,8 +134,8 @@ def _of_photo(
                 )  # fmt: skip
 
 
-def _seen(thing: Object, box: np.ndarray, window: np.ndarray, fits: bool) -> Object | None:
-    """A thing as a chip shows it, box in px of the photo; a crowd where it is not to be learned, None where it is not
+def _in_chip(thing: Object, box: np.ndarray, window: np.ndarray, fits: bool) -> Object | None:
+    """An object as a chip shows it, box in px of the image; a crowd where it is not to be learned, None where it is not
     there."""
     cut = np.concatenate([np.maximum(box[:2], window[:2]), np.minimum(box[2:], window[2:])])
     if (cut[2:] - cut[:2] <= 0).any():
@@ -152,7 +153,7 @@ def _enlarged(thing: Object, window: np.ndarray, factor: float) -> Object:
 
 
 def _cut(sample: Sample, window: tuple[float, ...], factor: float, side_px: int) -> Image:
-    """A chip's pixels: the window at the scale, black where it reaches over the photo's edge."""
+    """A chip's pixels: the window at the scale, black where it reaches over the image's edge."""
     rgb = photo_of(sample).rgb_u8
     left, top = (round(v) for v in window[:2])
     right, bottom = min(rgb.shape[1], round(window[2])), min(rgb.shape[0], round(window[3]))

@@ -1,8 +1,8 @@
-"""Which parts of a photo are worth looking at larger: SNIPER's chips, AutoFocus's focus chips, and packing them.
+"""Chips: the parts of an image that are worth a finer scale. SNIPER's chips, AutoFocus's focus chips, and packing.
 
 SNIPER: Singh, Najibi, Davis 2018, arXiv:1805.09300. AutoFocus: Najibi, Singh, Davis 2019, arXiv:1812.01600.
-A scale is how many px of the network's input one px of the photo becomes. Boxes and windows are (n, 4) float64: left,
-top, right, bottom in px of the photo, whatever the scale. An object's size is the square root of its box's area.
+A scale is how many px of the network's input one px of the image becomes. Boxes and windows are (n, 4) float64: left,
+top, right, bottom in px of the image, whatever the scale. An object's size is the square root of its box's area.
 """
 
 from __future__ import annotations
@@ -19,49 +19,49 @@ from handful.errors import DataError
 from handful.pick import need
 
 COMFORT = (0.06, 0.75)  # sizes that a chip is good at, as shares of its side
-OVERLAP = 0.3  # of neighbouring windows in inference: what is as large as that is whole in one of them
-SMALL_PX, MEDIUM_PX = 5.0, 64.0  # AutoFocus: between them a thing is looked at closer
+OVERLAP = 0.3  # of neighboring windows in inference: what is as large as that is whole in one of them
+SMALL_PX, MEDIUM_PX = 5.0, 64.0  # AutoFocus: an object of a size between them is worth a finer scale
 GAP_PX = 8
 
 
 @dataclass(frozen=True)
 class Scale:
-    """One level of a pyramid. factor: px of input for one px of the photo, None to fit the photo's long side into the
-    chip. trained, kept: (least, most) size in px of the photo of what is learned from, and of what is believed, here;
-    the second is wider, so that nothing falls between two scales."""
+    """One level of a pyramid. factor: px of input for one px of the image, None to fit the image's long side into the
+    chip. train_range, valid_range: (least, most) size in px of the image of objects to train on here, and of detections
+    to keep here; the second is wider, so that nothing falls between two scales."""
 
     factor: float | None
-    trained: tuple[float, float]
-    kept: tuple[float, float]
+    train_range: tuple[float, float]
+    valid_range: tuple[float, float]
 
     def of(self, size_wh: tuple[int, int], side_px: int) -> float:
-        """The factor for a photo."""
+        """The factor for an image."""
         return side_px / max(size_wh) if self.factor is None else self.factor
 
 
-def pyramid(sizes_px: np.ndarray, long_px: np.ndarray, side_px: int, *, most: int = 3, spare: float = 0.05) -> tuple[
-    Scale, ...
-]:  # fmt: skip
+def pyramid(
+    sizes_px: np.ndarray, long_px: np.ndarray, side_px: int, *, max_scales: int = 3, spare: float = 0.05
+) -> tuple[Scale, ...]:
     """Scales and their valid ranges for a data set, coarsest first.
 
-    sizes_px: (n,) sizes of its objects; long_px: (n,) long side of the photo each is in, both in px of the photo;
-    side_px: of a chip. The first scale fits the photo into a chip; as long as more than `spare` of the objects are too
-    small for the finest one, one of twice its factor is added, at most `most` in all. Ranges follow COMFORT and tile:
-    the coarsest has no upper end, the finest no lower one. Raises DataError for no objects or sizes of 0 or less.
+    sizes_px: (n,) sizes of its objects; long_px: (n,) long side of the image each is in, both in px of the image;
+    side_px: of a chip. The first scale fits the image into a chip; as long as more than `spare` of the objects are too
+    small for the finest one, one of twice its factor is added, at most `max_scales` in all. Ranges follow COMFORT and
+    tile: the coarsest has no upper end, the finest no lower one. Raises DataError for no objects or sizes of 0 or less.
     """
     sizes_px, long_px = np.asarray(sizes_px, np.float64), np.asarray(long_px, np.float64)
     if not sizes_px.size or sizes_px.shape != long_px.shape:
-        raise DataError(f"scales are chosen by the sizes of objects; got {sizes_px.size} sizes, {long_px.size} photos")
+        raise DataError(f"scales are chosen by the sizes of objects; got {sizes_px.size} sizes, {long_px.size} images")
     if not ((sizes_px > 0).all() and (long_px > 0).all() and np.isfinite(sizes_px).all()):
-        raise DataError("an object or a photo has a size of 0 px or less, or NaN")
+        raise DataError("an object or an image has a size of 0 px or less, or NaN")
     fit = side_px / float(np.median(long_px))
     factors = [fit]
     small = sizes_px * side_px / long_px
-    while len(factors) < most and (small < COMFORT[0] * side_px).mean() > spare:
+    while len(factors) < max_scales and (small < COMFORT[0] * side_px).mean() > spare:
         factors.append(factors[-1] * 2)
         small = small * 2
     levels = ranges(factors, side_px)
-    return (Scale(None, levels[0].trained, levels[0].kept), *levels[1:])
+    return (Scale(None, levels[0].train_range, levels[0].valid_range), *levels[1:])
 
 
 def ranges(factors: Sequence[float], side_px: int) -> tuple[Scale, ...]:
@@ -77,9 +77,9 @@ def ranges(factors: Sequence[float], side_px: int) -> tuple[Scale, ...]:
 
 
 def windows(size_wh: tuple[int, int], side_px: float, stride_px: float) -> np.ndarray:
-    """All squares of side_px px of the photo, stride_px apart, and those at its right and lower edge. (n, 4)
+    """All squares of side_px px of the image, stride_px apart, and those at its right and lower edge. (n, 4)
 
-    A photo narrower or lower than that has windows that reach over its edge.
+    An image narrower or lower than that has windows that reach over its edge.
     """
     if not (side_px > 0 and stride_px > 0):
         raise DataError(f"windows need a side and a stride above 0 px, got {side_px} and {stride_px}")
@@ -92,15 +92,16 @@ def windows(size_wh: tuple[int, int], side_px: float, stride_px: float) -> np.nd
     return np.stack([left, top, left + side_px, top + side_px], axis=1)
 
 
-def chosen(holds: np.ndarray, rng: np.random.Generator, most: int | None = None) -> list[int]:
+def greedy_cover(holds: np.ndarray, rng: np.random.Generator, max_windows: int | None = None) -> list[int]:
     """Greedy set cover: the window that holds most of what no chosen one holds yet, until none holds any.
 
-    holds: (windows, things) bool. Of windows that hold as many the one first in an order by chance. most: stop there.
+    holds: (windows, objects) bool. Of windows that hold as many the one first in a random order. max_windows: stop
+    there.
     """
     order = rng.permutation(len(holds))
     there, left = holds[order], np.ones(holds.shape[1], bool)
     found: list[int] = []
-    while left.any() and len(there) and (most is None or len(found) < most):
+    while left.any() and len(there) and (max_windows is None or len(found) < max_windows):
         gain = (there & left).sum(axis=1)
         best = int(gain.argmax())
         if not gain[best]:
@@ -122,44 +123,45 @@ def positive_chips(
     """Chips (n, 4) that together wholly hold every box that is valid at this scale and fits into one."""
     factor = scale.of(size_wh, side_px)
     side = side_px / factor
-    wanted = boxes[valid(boxes, scale.trained)]
+    wanted = boxes[valid(boxes, scale.train_range)]
     there = windows(size_wh, side, side * rng.uniform(56, 60) / 512)  # SNIPER's stride, drawn anew each epoch
     held = inside(wanted, there).T >= 1 - 1e-9
-    return there[chosen(held, rng)]
+    return there[greedy_cover(held, rng)]
 
 
 def negative_chips(
     proposals: np.ndarray, positive: np.ndarray, size_wh: tuple[int, int], scale: Scale, side_px: int,
-    rng: np.random.Generator, *, least: int = 10, most: int = 2,
+    rng: np.random.Generator, *, min_proposals: int = 10, max_chips: int = 2,
 ) -> np.ndarray:  # fmt: skip
-    """Chips where a half-trained proposer sees many things and no positive chip lies: what it must learn to leave.
+    """Chips where a half-trained proposer sees many objects and no positive chip lies: what it must learn to leave.
 
-    proposals, positive: (n, 4). Each chip holds at least `least` proposals that no positive chip holds; at most `most`
-    of them, drawn.
+    proposals, positive: (n, 4). Each chip holds at least `min_proposals` proposals that no positive chip holds; at most
+    `max_chips` of them, drawn.
     """
     factor = scale.of(size_wh, side_px)
     side = side_px / factor
-    false = proposals[valid(proposals, scale.kept)]
+    false = proposals[valid(proposals, scale.valid_range)]
     if len(positive) and len(false):
         false = false[~(inside(false, positive) >= 1 - 1e-9).any(axis=1)]
     there = windows(size_wh, side, side * rng.uniform(56, 60) / 512)
     held = inside(false, there).T >= 1 - 1e-9
-    found = [i for i in chosen(held, rng) if held[i].sum() >= least]
-    return there[rng.permutation(found)[:most].astype(np.int64)] if found else np.zeros((0, 4))
+    found = [i for i in greedy_cover(held, rng) if held[i].sum() >= min_proposals]
+    return there[rng.permutation(found)[:max_chips].astype(np.int64)] if found else np.zeros((0, 4))
 
 
 def focus_rectangles(
-    chance: np.ndarray, *, threshold: float, least: int, stride_px: float = 1.0
+    focus: np.ndarray, *, threshold: float, min_cells: int, stride_px: float = 1.0
 ) -> np.ndarray:  # fmt: skip
-    """Rectangles (n, 4) around what a focus map says is worth another look, at least `least` cells wide and high.
+    """Focus chips (n, 4): rectangles around the places where a focus map reaches the threshold, at least `min_cells`
+    cells wide and high.
 
-    chance: (h, w) 0..1 a cell of stride_px; the result is in the px the stride is in. Cells at or above the threshold,
+    focus: (h, w) 0..1 a cell of stride_px; the result is in the px the stride is in. Cells at or above the threshold,
     grown by one, are joined where they touch; each group's rectangle is grown to the least size inside the map, and
     rectangles that now touch are joined, until nothing changes.
     """
     ndimage = need("scipy.ndimage", "detect")
-    high, wide = chance.shape
-    mask = ndimage.binary_dilation(chance >= threshold, structure=np.ones((3, 3), bool))
+    high, wide = focus.shape
+    mask = ndimage.binary_dilation(focus >= threshold, structure=np.ones((3, 3), bool))
     before = -1
     while True:
         groups, count = ndimage.label(mask, structure=np.ones((3, 3), int))
@@ -169,7 +171,7 @@ def focus_rectangles(
         before = count
         mask = np.zeros_like(mask)
         for left, top, right, bottom in found:
-            (left, right), (top, bottom) = _grown(left, right, least, wide), _grown(top, bottom, least, high)
+            (left, right), (top, bottom) = _grown(left, right, min_cells, wide), _grown(top, bottom, min_cells, high)
             mask[top:bottom, left:right] = True
 
 
@@ -182,8 +184,8 @@ def _grown(low: int, high: int, least: int, size: int) -> tuple[int, int]:
 
 
 def uncut(boxes: np.ndarray, window: Sequence[float], size_wh: tuple[int, int], near_px: float) -> np.ndarray:
-    """(n,) bool: boxes that do not come within near_px of a side of their window that is not a side of the photo: those
-    may be the visible rest of something cut. All in px of the photo."""
+    """(n,) bool: boxes that do not come within near_px of a side of their window that is not a side of the image: those
+    may be the visible rest of something cut. All in px of the image."""
     left, top, right, bottom = window
     width, height = size_wh
     bad = np.zeros(len(boxes), bool)
@@ -200,8 +202,8 @@ def uncut(boxes: np.ndarray, window: Sequence[float], size_wh: tuple[int, int], 
 
 @dataclass(frozen=True)
 class Placed:
-    """A rectangle of a photo on a canvas: window (left, top, right, bottom) in px of the photo, which canvas, and where
-    its left upper corner lies there, in px of the canvas; factor: px of canvas for one px of the photo."""
+    """A rectangle of an image on a canvas: window (left, top, right, bottom) in px of the image, which canvas, and
+    where its left upper corner lies there, in px of the canvas; factor: px of canvas for one px of the image."""
 
     window: tuple[float, float, float, float]
     canvas: int
@@ -231,9 +233,9 @@ def _cuts(length: float, side: float, overlap: float) -> list[tuple[float, float
 
 
 def packed(rectangles: np.ndarray, factor: float, side_px: int, gap_px: int = GAP_PX) -> tuple[list[Placed], int]:
-    """Rectangles of a photo, enlarged by `factor`, on as few square canvases as shelves allow, none over another.
+    """Rectangles of an image, enlarged by `factor`, on as few square canvases as shelves allow, none over another.
 
-    rectangles: (n, 4) px of the photo; larger ones are split first. Returns where each lies and how many canvases.
+    rectangles: (n, 4) px of the image; larger ones are split first. Returns where each lies and how many canvases.
     First fit by decreasing height (Coffman 1980): not the least number of canvases, but near it, and quick.
     """
     parts: list[Any] = [tuple(map(float, p)) for r in rectangles for p in split(r, side_px / factor)]

@@ -1,7 +1,7 @@
-"""What a source of boxes is: the contract of every proposer_*.py.
+"""Object proposals: the contract of every proposer_*.py.
 
-A file `proposer_x.py` makes the source "x" exist. It holds what `Proposals` below lists and nothing else is needed.
-tests/detection/test_proposals.py runs over every file it finds.
+A file `proposer_x.py` makes the proposer "x" exist. It holds what `ProposerModule` below lists and nothing else is
+needed. tests/detection/test_proposers.py runs over every file it finds.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from handful.errors import DataError
 
 @dataclass(frozen=True, eq=False)
 class Proposals:
-    """What was seen in one photo, before anybody asks what it is.
+    """Class-agnostic boxes of one image, best first, and features of any box in it.
 
-    xyxy_px: (n, 4) float64, left, top, right, bottom in px of the photo, inside it and with an area, best first.
-    quality: (n,) float64, 0 to 1: how likely it is that there is a thing, and just there. scale: (n,) int64, which of
-    several scales found it. features: boxes (m, 4) in px of the photo -> (m, dim) float32, what lies in each of any
-    boxes, not only these. focus: (h, w) float32, 0 to 1, where it is worth looking closer, over the whole photo; None
-    from a source that does not say. Raises DataError for other shapes, NaN, or a box without area.
+    xyxy_px: (n, 4) float64, left, top, right, bottom in px of the image, inside it and with an area. quality: (n,)
+    float64, 0 to 1: objectness, how likely it is that an object is there and that the box fits it. scale: (n,) int64,
+    which scale of an image pyramid found it. features: boxes (m, 4) in px of the image -> (m, dim) float32, of any
+    boxes, not only these. focus: (h, w) float32, 0 to 1, a focus map over the whole image: where a finer scale is worth
+    its time; None from a proposer without one. Raises DataError for other shapes, NaN, or a box without area.
     """
 
     xyxy_px: np.ndarray
@@ -47,68 +47,69 @@ class Proposals:
 
 
 class Proposer(Protocol):
-    """A source of boxes that is ready. dim: length of a feature, 0 for a source without any. about: JSON: name, paper,
+    """A proposer, ready to run. dim: length of a feature, 0 for a proposer without features. about: JSON: name, paper,
     licence, what it was trained on, parameters, SHA-256 of its weights. network: its torch module, whose weights a
     detector's folder keeps; None without one.
 
-    What an eye may have besides: side_px, of the square input a photo is fitted into; look_many(photos, most), a list
-    of Seen, for several at once; glance(rgb_u8), a Seen for its features alone (see `glance`)."""
+    A proposer may also have: side_px, the side of its square input in px; propose_batch(images, max_boxes), a list of
+    Proposals for several images at once; encode(rgb_u8), Proposals for their features alone (see `encode`).
+    """
 
     dim: int
     about: dict[str, Any]
     network: Any
 
-    def look(self, rgb_u8: np.ndarray, most: int = 100) -> Proposals:
-        """At most `most` boxes of a photo (h, w, 3) uint8 RGB of any size."""
+    def propose(self, rgb_u8: np.ndarray, max_boxes: int = 100) -> Proposals:
+        """At most `max_boxes` boxes of an image (h, w, 3) uint8 RGB of any size."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class ProposerGraph:
-    """An eye as what a phone can run: networks of fixed shapes, and the constants of the steps between them.
+    """A proposer as a phone runs it: networks of fixed shapes, and the constants of the steps between them.
 
-    All that compiling a detector asks of its eye; handful.detection.graphs makes the graphs of it and
-    handful.device.detector runs them. Modules are torch's, in eval mode; frame: the photo as framing.letterbox lays it
-    into a square, k: any number of boxes.
+    Compiling a detector needs nothing else of its proposer; handful.detection.graphs makes the graphs of it and
+    handful.device.detector runs them. Modules are torch's, in eval mode; frame: the image letterboxed into a square
+    (letterbox.py), k: any number of boxes.
 
     side_px: of the frame, a square.
     propose: uint8 (1, side_px, side_px, 3) RGB -> quality (1, n) 0 to 1, boxes (1, n, 4) px of the frame, then any
         number of maps (1, c, h, w).
-    features: (*maps, boxes (k, 4) px of the frame) -> (k, dim), as Seen.features; RoiMeans in graphs.py is one. None
-        for an eye without features.
-    first, overlap: of those boxes the first best go on, without those that share more IoU with a better one.
-    again: None, or a closer look at the boxes that went on: (*maps, boxes (again_most, 4) px of the frame) ->
-        quality (again_most,) 0 to 1, boxes (again_most, 4) px of the frame, which take the place of what they were made
-        from; then `overlap` once more.
-    again_most: boxes that are looked at again; 0 without `again`.
+    features: (*maps, boxes (k, 4) px of the frame) -> (k, dim), as Proposals.features; RoiMeans in graphs.py is one.
+        None for a proposer without features.
+    pre_nms_top_k, nms_iou: the best so many boxes go into non-maximum suppression at this IoU.
+    refine: None, or a second stage on the boxes that are left: (*maps, boxes (refine_top_k, 4) px of the frame) ->
+        quality (refine_top_k,) 0 to 1, boxes (refine_top_k, 4) px of the frame, which replace those they were made
+        from; then non-maximum suppression once more.
+    refine_top_k: boxes that are refined; 0 without `refine`.
     """
 
     side_px: int
     propose: Any
     features: Any
-    first: int
-    overlap: float
-    again: Any = None
-    again_most: int = 0
+    pre_nms_top_k: int
+    nms_iou: float
+    refine: Any = None
+    refine_top_k: int = 0
 
     def __post_init__(self) -> None:
-        if self.side_px < 1 or self.first < 1 or not 0 < self.overlap <= 1:
-            raise DataError(f"side_px {self.side_px}, first {self.first}, overlap {self.overlap}; wanted a frame and "
-                            "boxes of 1 or more, and an IoU above 0, at most 1")  # fmt: skip
-        if (self.again is None) != (self.again_most == 0):
-            raise DataError(f"again_most is {self.again_most}; wanted boxes with a second look, and 0 without one")
+        if self.side_px < 1 or self.pre_nms_top_k < 1 or not 0 < self.nms_iou <= 1:
+            raise DataError(f"side_px {self.side_px}, pre_nms_top_k {self.pre_nms_top_k}, nms_iou {self.nms_iou}; "
+                            "wanted a frame and boxes of 1 or more, and an IoU above 0, at most 1")  # fmt: skip
+        if (self.refine is None) != (self.refine_top_k == 0):
+            raise DataError(f"refine_top_k is {self.refine_top_k}; wanted boxes with a second stage, and 0 without one")
 
 
 class Compilable(Proposer, Protocol):
-    """An Eye that can go onto a phone: it also has `graph`. One without it is refused with a DataError."""
+    """A proposer that can be compiled: it also has `graph`. One without it is refused with a DataError."""
 
     def graph(self) -> ProposerGraph:
-        """Its networks, with the weights of now; what they are made from is not changed."""
+        """Its networks with their present weights; the proposer is not changed."""
         ...
 
 
 class ProposerModule(Protocol):
-    """A module proposer_*.py. WHAT: a line for people."""
+    """A module proposer_*.py. DESCRIPTION: a line for people."""
 
     DESCRIPTION: str
 
@@ -117,19 +118,19 @@ class ProposerModule(Protocol):
         ...
 
     def load(self, state: Mapping[str, Any] | None = None, about: Mapping[str, Any] | None = None) -> Proposer:
-        """Ready to look. state, about: {parameter: tensor} and Eye.about of one that was kept, instead of what is on
-        this machine. Raises DataError or MissingPackage with what to type when something is absent."""
+        """Ready to run. state, about: {parameter: tensor} and Proposer.about of a saved one, instead of what is on this
+        machine. Raises DataError or MissingPackage with what to type when something is absent."""
         ...
 
 
-def glance(proposer: Proposer, rgb_u8: np.ndarray) -> Proposals:
-    """A photo as the eye sees it, for Seen.features alone: its boxes may be any."""
-    own = getattr(proposer, "glance", None)
-    return own(rgb_u8) if own else proposer.look(rgb_u8, 1)  # type: ignore[no-any-return]
+def encode(proposer: Proposer, rgb_u8: np.ndarray) -> Proposals:
+    """An image's features: Proposals whose `features` count, and whose boxes may be any."""
+    own = getattr(proposer, "encode", None)
+    return own(rgb_u8) if own else proposer.propose(rgb_u8, 1)  # type: ignore[no-any-return]
 
 
-def inside_photo(boxes: np.ndarray, size_wh: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Boxes cut at the photo's edges, (n, 4) float64, and which of them still have an area, (n,) bool."""
+def clip_to_image(boxes: np.ndarray, size_wh: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes clipped to the image, (n, 4) float64, and which of them still have an area, (n,) bool."""
     edge = np.array([*size_wh, *size_wh], np.float64)
     cut = np.clip(np.asarray(boxes, np.float64), 0.0, edge)
     return cut, np.asarray((cut[:, 2] - cut[:, 0] > 0) & (cut[:, 3] - cut[:, 1] > 0))

@@ -1,4 +1,4 @@
-"""How good the masks of a taught detector are: COCO's table over pixels instead of boxes."""
+"""Evaluation of a taught detector's masks: COCO's table over pixels instead of boxes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from handful.data.shapes import box_of
-from handful.detection.irene import Detections, Irene
+from handful.detection.irene import Irene
+from handful.results import Detections
 from handful.training.coco_table import STATS, Row, coco_table, mask_of, predicted_row, truth_row
 from handful.types import Sample
 
@@ -25,21 +26,21 @@ class MaskTable:
         self.truth: list[list[Row]] = []
         self.predicted: list[list[Row]] = []
         self.sizes: list[tuple[int, int]] = []
-        self.left_out, self.seconds, self.cut = 0, 0.0, 0
+        self.left_out, self.seconds, self.masks = 0, 0.0, 0
 
     def add(self, sample: Sample, rgb_u8: np.ndarray, found: Detections) -> None:
         """One image (h, w, 3) uint8 RGB and the boxes found in it; left out when its objects lack masks."""
         size_wh = (rgb_u8.shape[1], rgb_u8.shape[0])
         number = {name: i for i, name in enumerate(self.classes)}
-        truth = truth_of(sample, size_wh, number)
+        truth = ground_truth_of(sample, size_wh, number)
         if truth is None:
             self.left_out += 1
             return
         began = time.perf_counter()
         boxes, place = np.unique(found.xyxy_px, axis=0, return_inverse=True)
-        masks = self.masker.cut(rgb_u8, boxes)
+        masks = self.masker.segment(rgb_u8, boxes)
         self.seconds += time.perf_counter() - began
-        self.cut += len(boxes)
+        self.masks += len(boxes)
         self.sizes.append(size_wh)
         self.truth.append(truth)
         self.predicted.append([
@@ -61,12 +62,12 @@ class MaskTable:
             "masks": {
                 "method": self.method, "images": len(self.sizes), "left_out": self.left_out,
                 "objects": sum(not row["iscrowd"] for rows in self.truth for row in rows),
-                "seconds_per_mask": self.seconds / self.cut if self.cut else None,
+                "seconds_per_mask": self.seconds / self.masks if self.masks else None,
             },
         }  # fmt: skip
 
 
-def truth_of(sample: Sample, size_wh: tuple[int, int], number: dict[str, int]) -> list[Row] | None:
+def ground_truth_of(sample: Sample, size_wh: tuple[int, int], number: dict[str, int]) -> list[Row] | None:
     """The objects of an image as COCO's rows, those of other classes than {name: number} left out; None when any
     object that is no crowd has neither outline nor pixels."""
     rows: list[Row] = []
@@ -85,6 +86,6 @@ def text_of(result: dict[str, Any]) -> str:
     masks = result["masks"]
     values = {name: result[f"mask_{name}"] for name in ("AP", "AP50", "AP75")}
     figures = ", ".join(f"{name} -" if v is None else f"{name} {100 * v:.1f}" for name, v in values.items())
-    out = f"; {masks['left_out']} left out, whose things have no masks" if masks["left_out"] else ""
+    out = f"; {masks['left_out']} left out, whose objects have no masks" if masks["left_out"] else ""
     ms = "" if masks["seconds_per_mask"] is None else f", {1000 * masks['seconds_per_mask']:.0f} ms a mask"
-    return f"masks by {masks['method']}: {figures} on {masks['images']} photos{out}{ms}"
+    return f"masks by {masks['method']}: {figures} on {masks['images']} images{out}{ms}"

@@ -1,12 +1,12 @@
-"""A taught detector as a few networks of fixed shapes, for phones, and what happens between them.
+"""A taught detector as a few networks of fixed shapes, for phones, and the steps between them.
 
-    propose    the photo in a square              -> boxes of anything, how good each is, feature maps
-    again      maps, boxes (where the eye has it)  -> better boxes, how good each is
-    features   maps, boxes                         -> what the proposer's maps hold in each box
-    crops      crops of the photo                  -> what an ImageNet network sees in each
-    head       both                                -> the vector of each box, and nats of each class
+    propose    the letterboxed image                     -> proposals, quality of each, feature maps
+    refine     maps, boxes (where the proposer has it)   -> better boxes, quality of each
+    features   maps, boxes                               -> proposer features of each box
+    crops      crops of the image                        -> crop features of each box
+    head       both                                      -> the vector of each box, logits of each class
 
-Boxes and crops come in fixed numbers, filled up with zeros. `plan` has the order, the shapes and the constants of the
+Boxes and crops come in fixed numbers, padded with zeros. `plan` has the order, the shapes and the constants of the
 steps between: all that a program on a phone needs beside the graphs. handful.device.detector is such a program.
 """
 
@@ -21,42 +21,43 @@ import numpy as np
 import torch
 from torch import nn
 
-from handful.detection.background import BELOW, Background
+from handful.detection.background import FLOOR_MARGIN, Background
 from handful.detection.contract import ProposerGraph
-from handful.detection.scoring import CLASSES_A_BOX, linear_nats
+from handful.detection.scoring import MAX_CLASSES_PER_BOX, linear_scale
 from handful.errors import DataError
 from handful.fewshot.embeddings import FrontEnd
 from handful.fewshot.nemo import GAIN, Solution
 from handful.models.preprocessing import Normalize
 
-SCHEMA_VERSION = 1
-CROPS_AT_ONCE = 10
-TINY = 1e-12  # the least length that is divided by: rows that only fill up have none
+SCHEMA_VERSION = 2  # 1: the words of handful 0.3
+CROP_BATCH = 10
+TINY = 1e-12  # the least length that is divided by: padding rows have none
 
 STEPS = (
-    "shrink or enlarge the photo (bilinear, antialiased) until it fits the frame of side_px, put it in the middle, the "
-    "rest black; factor: px of frame for one px of photo, rounded sides; left, top: (side_px - side) // 2",
-    "propose -> quality, boxes, maps; (box - left top) / factor is in px of the photo",
-    "take the `first` boxes of the best quality, cut them at the photo's edges, leave out those without area; best "
-    "first, drop each that shares more than `overlap` IoU with one that stays",
-    "if there is a graph again: give it the first again.most of them in px of the frame, filled up with zeros; its "
-    "boxes and quality take their place; cut, sort and drop once more",
-    "the first `most` go on; in px of the frame, filled up with zeros, they go into features with the maps",
-    "crops: add `margin` of the box's width and height on each side, floor left top, ceil right bottom, cut at the "
-    "photo's edges, at least least_px a side; squash to crops.side_px (bilinear, antialiased), at_once at a time",
-    "head -> nats of each class, below; nats of none of these = gain * max(expected - (5.1 - vigilance) / 10, below)",
-    "chance = softmax over both; score = sqrt(quality * chance); of each box the classes_a_box best classes whose nats "
-    "are above those of none of these, from `least` on",
-    "boxes of one class are made few by `fusion` (handful.detection.fusion); the `fusion.most` best stay",
+    "letterbox: scale the image (bilinear, antialiased) until it fits the frame of side_px, put it in the middle, the "
+    "rest black; factor: px of frame for one px of image, rounded sides; left, top: (side_px - side) // 2",
+    "propose -> quality, boxes, maps; (box - left top) / factor is in px of the image",
+    "take the pre_nms_top_k boxes of the best quality, clip them to the image, leave out those without area; best "
+    "first, drop each that shares more than nms_iou IoU with one that stays",
+    "if there is a graph refine: give it the first refine.max_boxes of them in px of the frame, padded with zeros; its "
+    "boxes and quality replace theirs; clip, sort and drop once more",
+    "the first max_boxes go on; in px of the frame, padded with zeros, they go into features with the maps",
+    "crops: add `margin` of the box's width and height on each side, floor left top, ceil right bottom, clip to the "
+    "image, at least min_px a side; resize to crops.side_px (bilinear, antialiased), `batch` at a time",
+    "head -> logits of each class, cosine_floor; "
+    "logit of none of these = gain * max(expected - (5.1 - vigilance) / 10, cosine_floor)",
+    "probability = softmax over both; score = sqrt(quality * probability); of each box the max_classes_per_box best "
+    "classes whose logits are above that of none of these, with a score of score_threshold or more",
+    "boxes of one class are fused as `fusion` says (handful.detection.fusion); the fusion.max_boxes best stay",
 )
 
 
 class RoiMeans(nn.Module):
-    """The mean of each map in each box, as RoIAlign with one cell and `points` x `points` samples has it (He 2017,
+    """RoIAlign: the mean of each map in each box, as with one cell and `points` x `points` samples has it (He 2017,
     arXiv:1703.06870; torchvision's aligned=True), written as one matrix product a map, which every runtime has.
 
-    What bilinear sampling gives a cell is a share by its row times a share by its column, and so is the mean over a
-    grid of points: the shares of all cells are an outer product. Points are held inside the map, where torchvision
+    The share of a cell in bilinear sampling is a share by its row times a share by its column, and so is the mean over
+    a grid of points: the shares of all cells are an outer product. Points are held inside the map, where torchvision
     lets those fade that lie more than a cell outside; boxes that lie in the frame have none.
 
     forward: (*maps (1, c, h, w), boxes (n, 4) px of the frame) -> float32 (n, sum of c).
@@ -156,8 +157,8 @@ class OnMaps(nn.Module):
         return self.module(*given)
 
 
-class Described(nn.Module):
-    """What a proposer's maps hold in boxes, as its part of NEMO's vector."""
+class ProposerFeatures(nn.Module):
+    """A proposer's features of boxes, as their part of NEMO's vector."""
 
     def __init__(self, features: nn.Module, front: FrontEnd) -> None:
         super().__init__()
@@ -170,16 +171,16 @@ class Described(nn.Module):
 
 
 class Crops(nn.Module):
-    """crops: uint8 (n, side, side, 3) RGB -> of_crop (n, rank), their part of NEMO's vectors."""
+    """crops: uint8 (n, side, side, 3) RGB -> crop_features (n, rank), their part of NEMO's vectors."""
 
-    input_names, output_names = ("crops",), ("of_crop",)
+    input_names, output_names = ("crops",), ("crop_features",)
 
-    def __init__(self, backbone: Any, front: FrontEnd, side_px: int, at_once: int) -> None:
+    def __init__(self, backbone: Any, front: FrontEnd, side_px: int, batch: int) -> None:
         super().__init__()
         card = backbone.card
         self.normalize = Normalize(card.mean, card.std)
         self.backbone, self.front = backbone, Front(front, signed=card.signed)
-        self.shape = (at_once, side_px, side_px, 3)
+        self.shape = (batch, side_px, side_px, 3)
 
     def examples(self) -> tuple[torch.Tensor, ...]:
         """Black crops."""
@@ -192,14 +193,15 @@ class Crops(nn.Module):
 
 
 class Head(nn.Module):
-    """of_eye (n, r), of_crop (n, s), those there are -> vectors (n, d) of length 1, nats (n, classes), and below
-    (n, 1), the cosine that "none of these" has at least, -1 for a detector without a background.
+    """proposer_features (n, r), crop_features (n, s), those there are -> vectors (n, d) of length 1, logits (n,
+    classes), and cosine_floor (n, 1), the cosine that "none of these" has at least, -1 for a detector without a
+    background.
 
     weights: how much of each goes into the vector. Whitening, class means and background are NEMO's and the detector's;
     what is taught later changes this graph alone.
     """
 
-    output_names = ("vectors", "logits", "below")
+    output_names = ("vectors", "logits", "cosine_floor")
 
     def __init__(
         self, solution: Solution, ranks: dict[str, int], weights: dict[str, float], most: int,
@@ -217,16 +219,16 @@ class Head(nn.Module):
             scale = float(np.abs(solution.whiten).max())
             self.whiten.weight.copy_(torch.from_numpy(solution.whiten / scale))
             self.classify.weight.copy_(torch.from_numpy(solution.prototypes * GAIN))
-            means, logits = solution.prototypes * solution.lengths[:, None], linear_nats(solution)
+            means, logits = solution.prototypes * solution.lengths[:, None], linear_scale(solution)
             self.linear.weight.copy_(torch.from_numpy(means * scale * logits))
             self.linear.bias.copy_(torch.from_numpy(-logits * solution.lengths**2 / 2))
-        self.strange: nn.Linear | None = None
+        self.background: nn.Linear | None = None
         if background is not None:
-            centres = background.centres @ solution.whiten.T
-            centres /= np.linalg.norm(centres, axis=1, keepdims=True)
-            self.strange = nn.Linear(dim, len(centres), bias=False)
+            centers = background.centers @ solution.whiten.T
+            centers /= np.linalg.norm(centers, axis=1, keepdims=True)
+            self.background = nn.Linear(dim, len(centers), bias=False)
             with torch.no_grad():
-                self.strange.weight.copy_(torch.from_numpy(centres))
+                self.background.weight.copy_(torch.from_numpy(centers))
 
     def examples(self) -> tuple[torch.Tensor, ...]:
         """Zeros."""
@@ -235,75 +237,76 @@ class Head(nn.Module):
     def forward(self, *given: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """As the class says."""
         vectors = unit(torch.cat([w * one for w, one in zip(self.weights, given, strict=True)], 1))
-        seen = self.whiten(vectors)
-        white, linear = unit(seen), self.linear(seen)
+        whitened = self.whiten(vectors)
+        white, linear = unit(whitened), self.linear(whitened)
         logits = self.classify(white) + linear - torch.amax(linear, dim=1, keepdim=True)
-        if self.strange is None:
+        if self.background is None:
             return vectors, logits, torch.sum(white, dim=1, keepdim=True) * 0.0 - 1.0
-        return vectors, logits, torch.amax(self.strange(white), dim=1, keepdim=True) - BELOW
+        return vectors, logits, torch.amax(self.background(white), dim=1, keepdim=True) - FLOOR_MARGIN
 
 
 def graph_of(proposer: Any) -> ProposerGraph:
-    """What an eye offers to a phone. Raises DataError for one that offers nothing."""
+    """The graph of a proposer. Raises DataError for one that cannot be compiled."""
     scales = getattr(proposer, "scales", None)
     if scales is not None:
         if scales.count > 1:
-            raise DataError(f"the detector looks at {scales.count} scales, and only one can be compiled: teach it with "
+            raise DataError(f"the detector has {scales.count} scales, and only one can be compiled: teach it with "
                             "--scales 1")  # fmt: skip
         proposer = proposer.proposer
     if not hasattr(proposer, "graph"):
-        raise DataError(f"the proposals of {proposer.about.get('name')!r} cannot be compiled: it has no graph(); teach "
-                        f"the "
+        raise DataError(f"the proposer {proposer.about.get('name')!r} cannot be compiled: it has no graph(); teach the "
                         "detector with one that has, such as --proposer nanodet")  # fmt: skip
     found: ProposerGraph = proposer.graph()
     return found
 
 
-def parts(irene: Any, *, at_once: int = CROPS_AT_ONCE) -> dict[str, nn.Module]:
+def parts(irene: Any, *, batch: int = CROP_BATCH) -> dict[str, nn.Module]:
     """The networks of a taught detector (handful.detection.irene.Irene) by name, in the order in which they run.
 
-    at_once: crops in one batch. Each has input_names, output_names, and frame_hw or examples(), as handful.device
-    wants them. Raises DataError for an eye that cannot be compiled, or when nothing was taught.
+    batch: crops at a time. Each has input_names, output_names, and frame_hw or examples(), as handful.device
+    wants them. Raises DataError for a proposer that cannot be compiled, or when nothing was taught.
     """
-    from handful.detection.irene import LOOKED_AT
+    from handful.detection.irene import MAX_PROPOSALS
 
     embedder, proposer = irene.embedder, graph_of(irene.proposer)
     propose = Propose(proposer)
     found: dict[str, nn.Module] = {"propose": propose}
-    if proposer.again is not None:
-        found["again"] = OnMaps(proposer.again, propose.maps, proposer.again_most, ("better_quality", "better_boxes"))
-    share, ranks = embedder.how.share, dict[str, int]()
-    if embedder.of_eye is not None:
+    if proposer.refine is not None:
+        names = ("refined_quality", "refined_boxes")
+        found["refine"] = OnMaps(proposer.refine, propose.maps, proposer.refine_top_k, names)
+    share, ranks = embedder.settings.share, dict[str, int]()
+    if embedder.proposer_front_end is not None:
         if proposer.features is None:
             raise DataError(f"{irene.proposer.about.get('name')} has features, but its graph() gives none to compile")
-        described = Described(proposer.features, embedder.of_eye)
-        found["features"] = OnMaps(described, propose.maps, LOOKED_AT, ("of_eye",))
-        ranks["of_eye"] = embedder.of_eye.rank
-    if embedder.of_crop is not None:
+        described = ProposerFeatures(proposer.features, embedder.proposer_front_end)
+        found["features"] = OnMaps(described, propose.maps, MAX_PROPOSALS, ("proposer_features",))
+        ranks["proposer_features"] = embedder.proposer_front_end.rank
+    if embedder.crop_front_end is not None:
         backbone = copy.deepcopy(embedder.backbone)
-        found["crops"] = Crops(backbone, embedder.of_crop, embedder.how.side_px, at_once)
-        ranks["of_crop"] = embedder.of_crop.rank
-    weights = {"of_eye": float(np.sqrt(share)), "of_crop": float(np.sqrt(1 - share))}
-    found["head"] = Head(irene.solution(), ranks, weights, LOOKED_AT, irene.background())
+        found["crops"] = Crops(backbone, embedder.crop_front_end, embedder.settings.side_px, batch)
+        ranks["crop_features"] = embedder.crop_front_end.rank
+    weights = {"proposer_features": float(np.sqrt(share)), "crop_features": float(np.sqrt(1 - share))}
+    found["head"] = Head(irene.solution(), ranks, weights, MAX_PROPOSALS, irene.background())
     return {name: part.eval() for name, part in found.items()}
 
 
-def plan(irene: Any, *, at_once: int = CROPS_AT_ONCE) -> dict[str, Any]:
+def plan(irene: Any, *, batch: int = CROP_BATCH) -> dict[str, Any]:
     """How the graphs go together, and every constant of the steps between: JSON. Raises as parts."""
     from handful.detection import embedder
-    from handful.detection import irene as of
+    from handful.detection.folder import KIND, RULE
+    from handful.detection.irene import MAX_PROPOSALS
 
-    proposer, how, solution = graph_of(irene.proposer), irene.embedder.how, irene.solution()
-    crops = {"side_px": how.side_px, "margin": how.margin, "least_px": embedder.LEAST_PX, "at_once": at_once,
+    proposer, how, solution = graph_of(irene.proposer), irene.embedder.settings, irene.solution()
+    crops = {"side_px": how.side_px, "margin": how.margin, "min_px": embedder.MIN_PX, "batch": batch,
              "color_order": "RGB", "dtype": "uint8"}  # fmt: skip
     return {
-        "schema_version": SCHEMA_VERSION, "kind": of.KIND, "classes": list(solution.classes), "steps": list(STEPS),
+        "schema_version": SCHEMA_VERSION, "kind": KIND, "classes": list(solution.classes), "steps": list(STEPS),
         "frame": {"side_px": proposer.side_px, "fill": 0, "place": "middle", "color_order": "RGB", "dtype": "uint8"},
-        "boxes": {"first": proposer.first, "overlap": proposer.overlap, "most": of.LOOKED_AT,
-                  "again": {"most": proposer.again_most} if proposer.again is not None else None},
-        "features": irene.embedder.of_eye is not None,
-        "crops": crops if irene.embedder.of_crop is not None else None,
+        "boxes": {"pre_nms_top_k": proposer.pre_nms_top_k, "nms_iou": proposer.nms_iou, "max_boxes": MAX_PROPOSALS,
+                  "refine": {"max_boxes": proposer.refine_top_k} if proposer.refine is not None else None},
+        "features": irene.embedder.proposer_front_end is not None,
+        "crops": crops if irene.embedder.crop_front_end is not None else None,
         "answer": {"gain": GAIN, "expected": solution.expected, "vigilance": irene.nemo.vigilance,
-                   "classes_a_box": CLASSES_A_BOX, "score_threshold": irene.score_threshold, "rule": of.RULE},
+                   "max_classes_per_box": MAX_CLASSES_PER_BOX, "score_threshold": irene.score_threshold, "rule": RULE},
         "fusion": asdict(irene.fusion), "proposer": irene.proposer.about,
     }  # fmt: skip

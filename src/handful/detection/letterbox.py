@@ -1,22 +1,23 @@
-"""A photo in a proposer's square, and the boxes that come out of it: the steps before and after its network.
+"""Letterboxing: an image in a proposer's square frame, and boxes between frame and image.
 
-A PC (proposer_*.py) and a compiled detector (handful.device.detector) take them from here alike.
+The steps before and after a proposer's network. Proposers (proposer_*.py) and compiled detectors
+(handful.device.detector) share them.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from handful.detection.contract import inside_photo
-from handful.detection.fusion import apart
+from handful.detection.contract import clip_to_image
+from handful.detection.fusion import nms
 from handful.image import fit
 
 
 def letterbox(rgb_u8: np.ndarray, side_px: int) -> tuple[np.ndarray, float, tuple[float, float]]:
-    """A photo shrunk or enlarged until it fits into a black square, in its middle.
+    """An image scaled until it fits into a black square, in its middle.
 
-    Returns the square (side_px, side_px, 3) uint8, px of the square for one px of the photo, and (left, top) of the
-    photo in it.
+    rgb_u8: (h, w, 3) uint8 RGB. Returns the frame (side_px, side_px, 3) uint8, px of the frame for one px of the image,
+    and (left, top) of the image in it.
     """
     height, width = rgb_u8.shape[:2]
     factor = side_px / max(height, width)
@@ -27,27 +28,29 @@ def letterbox(rgb_u8: np.ndarray, side_px: int) -> tuple[np.ndarray, float, tupl
     return frame, factor, (float(left), float(top))
 
 
-def on_photo(boxes: np.ndarray, factor: float, left_top: tuple[float, float]) -> np.ndarray:
-    """Boxes (n, 4) in px of the square -> float64 px of the photo, not yet cut at its edges."""
+def frame_to_image(boxes: np.ndarray, factor: float, left_top: tuple[float, float]) -> np.ndarray:
+    """Boxes (n, 4) in px of the frame -> float64 px of the image, not yet clipped to it."""
     return np.asarray((np.asarray(boxes, np.float64) - [*left_top, *left_top]) / factor)
 
 
-def on_frame(boxes: np.ndarray, factor: float, left_top: tuple[float, float]) -> np.ndarray:
-    """Boxes (n, 4) in px of the photo -> float64 px of the square."""
+def image_to_frame(boxes: np.ndarray, factor: float, left_top: tuple[float, float]) -> np.ndarray:
+    """Boxes (n, 4) in px of the image -> float64 px of the frame."""
     return np.asarray(np.asarray(boxes, np.float64).reshape(-1, 4) * factor + [*left_top, *left_top])
 
 
-def best_boxes(
-    boxes: np.ndarray, quality: np.ndarray, size_wh: tuple[int, int], *, first: int, overlap: float, most: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """The boxes worth asking about, best first: (n, 4) float64 px of the photo and (n,) float64, n at most `most`.
+def top_boxes(
+    boxes: np.ndarray, quality: np.ndarray, size_wh: tuple[int, int], *, pre_nms_top_k: int, nms_iou: float,
+    max_boxes: int,
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """The best boxes after non-maximum suppression: (n, 4) float64 px of the image and (n,) float64, n at most
+    `max_boxes`, best first.
 
-    boxes: (m, 4) px of the photo; quality: (m,). The `first` best are cut at the photo's edges; then non-maximum
-    suppression at an IoU of `overlap`. Of equal ones the first in order.
+    boxes: (m, 4) px of the image; quality: (m,). The `pre_nms_top_k` best are clipped to the image; then non-maximum
+    suppression at `nms_iou`. Of equal ones the first in order.
     """
     quality = np.asarray(quality, np.float64)
-    order = np.argsort(-quality, kind="stable")[:first]
-    whole, there = inside_photo(boxes[order], size_wh)
+    order = np.argsort(-quality, kind="stable")[:pre_nms_top_k]
+    whole, there = clip_to_image(boxes[order], size_wh)
     whole, quality = whole[there], quality[order][there]
-    stays = apart(whole, quality, overlap)[:most]
+    stays = nms(whole, quality, nms_iou)[:max_boxes]
     return whole[stays], quality[stays]

@@ -1,4 +1,5 @@
-"""GrabCut in the box (Rother et al. 2004): what stands out in colour from what lies around the box. Learns nothing."""
+"""GrabCut in the box (Rother et al. 2004): the pixels whose color differs from what lies around the box. Not
+trained."""
 
 from __future__ import annotations
 
@@ -7,21 +8,22 @@ from typing import Any
 
 import numpy as np
 
-from handful.detection.masking import Patch, filled, inside, patch, windows
+from handful.detection.masking import box_patch, clipped, tight_patch, windows
 from handful.errors import DataError
+from handful.results import Patch
 
 DESCRIPTION = "GrabCut in the box"
-MARGIN = 0.3  # of the box on each side: the ground that the thing is told from
+MARGIN = 0.3  # of the box on each side: the background that the object is separated from
 SIDE_PX = 192  # a larger box is shrunk to this; its time grows with the area, its masks hardly better
 
 
 def available() -> bool:
-    """As handful.detection.masking.Masks."""
+    """As handful.detection.masking.MasksModule."""
     return True
 
 
 def load(state: Mapping[str, Any] | None = None, about: Mapping[str, Any] | None = None) -> GrabCut:
-    """As handful.detection.masking.Masks."""
+    """As handful.detection.masking.MasksModule."""
     return GrabCut()
 
 
@@ -36,10 +38,10 @@ class GrabCut:
             "paper": "Rother, Kolmogorov & Blake 2004, GrabCut", "margin": MARGIN, "side_px": SIDE_PX,
         }  # fmt: skip
 
-    def cut(self, rgb_u8: np.ndarray, boxes: np.ndarray) -> list[Patch]:
+    def segment(self, rgb_u8: np.ndarray, boxes: np.ndarray) -> list[Patch]:
         """As Masker; the whole box where nothing stands out in it, or no ground is left around it."""
         size_wh = (rgb_u8.shape[1], rgb_u8.shape[0])
-        return [_one(rgb_u8, box, size_wh) for box in inside(boxes, size_wh)]
+        return [_one(rgb_u8, box, size_wh) for box in clipped(boxes, size_wh)]
 
 
 def _one(rgb_u8: np.ndarray, box: np.ndarray, size_wh: tuple[int, int]) -> Patch:
@@ -62,7 +64,7 @@ def _one(rgb_u8: np.ndarray, box: np.ndarray, size_wh: tuple[int, int]) -> Patch
     try:
         found = mask_in_box(part, (float(own[0]), float(own[1]), float(own[2]), float(own[3])))
     except DataError:
-        return filled(box, size_wh)
+        return box_patch(box, size_wh)
     if factor < 1:
         found = cv2.resize(found.astype(np.float32), (wide, high), interpolation=cv2.INTER_LINEAR) >= 0.5
-    return patch(found, (left, top)) if found.any() else filled(box, size_wh)
+    return tight_patch(found, (left, top)) if found.any() else box_patch(box, size_wh)

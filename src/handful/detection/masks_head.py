@@ -1,9 +1,9 @@
-"""A mask from the pixels in and around a box, of things of any class: a small network trained on masks of some classes.
+"""The mask head: class-agnostic masks from the pixels in and around a box, by a small network.
 
 The box, grown by a margin, is squashed to a square, as Mask R-CNN does with its maps (He 2017, arXiv:1703.06870), so it
 works with boxes from anywhere. The first stages of EfficientNet-Lite0, with their ImageNet weights as they are, see it;
 a decoder brings their maps together from coarse to fine (Pinheiro 2016, SharpMask, arXiv:1603.08695) and sees the
-colours once more at the end. Only the decoder was trained, and only its weights come with handful.
+colors once more at the end. Only the decoder was trained, and only its weights come with handful.
 """
 
 from __future__ import annotations
@@ -17,28 +17,29 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from handful.detection.masking import Patch, inside, placed, sampled, windows
+from handful.detection.masking import clipped, resample, threshold_patch, windows
 from handful.errors import DataError
 from handful.files import read_json, read_tensors
 from handful.models import backbone
 from handful.models.blocks import convolution, initialise
 from handful.models.encoder import Lite
 from handful.pick import need
+from handful.results import Patch
 
-DESCRIPTION = "a small network trained on masks of things of 80 classes, for things of any"
+DESCRIPTION = "a small network trained on masks of objects of 80 classes, for objects of any"
 BASE = Path(__file__).parent / "base"
 WEIGHTS, CARD = BASE / "masks.safetensors", BASE / "masks.json"
 SIDE_PX, OUT_PX = 128, 64
 MARGIN = 0.15
 WIDTH, FINE, LAST = 64, 32, 16
-AT_ONCE = 8
+BATCH = 8
 
 
 class MaskNet(nn.Module):
     """Crops to masks.
 
-    forward: float32 (n, 3, SIDE_PX, SIDE_PX), normalised by the encoder's mean and std, and float32
-    (n, 1, OUT_PX, OUT_PX), 1 in the box -> logits float32 (n, 2, OUT_PX, OUT_PX): ground, thing.
+    forward: float32 (n, 3, SIDE_PX, SIDE_PX), normalized by the encoder's mean and std, and float32
+    (n, 1, OUT_PX, OUT_PX), 1 in the box -> logits float32 (n, 2, OUT_PX, OUT_PX): ground, object.
     """
 
     def __init__(self, *, pretrained: bool) -> None:
@@ -69,16 +70,16 @@ class MaskNet(nn.Module):
         self.encoder.eval()
         return self
 
-    def seen(self, crops_u8: np.ndarray) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """(n, SIDE_PX, SIDE_PX, 3) uint8 -> the normalised crops and the encoder's maps, finest first, no gradients."""
+    def encode(self, crops_u8: np.ndarray) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """(n, SIDE_PX, SIDE_PX, 3) uint8 -> the normalized crops and the encoder's maps, finest first, no gradients."""
         x = (torch.from_numpy(crops_u8).permute(0, 3, 1, 2).float() - self.mean) / self.std
         x = x.contiguous(memory_format=torch.channels_last)
         with torch.no_grad():
-            parts = [self.encoder(x[i : i + AT_ONCE]) for i in range(0, len(x), AT_ONCE)]
+            parts = [self.encoder(x[i : i + BATCH]) for i in range(0, len(x), BATCH)]
         return x, [torch.cat([part[i] for part in parts]) for i in self.taken]
 
-    def decoded(self, x: torch.Tensor, maps: list[torch.Tensor], box: torch.Tensor) -> torch.Tensor:
-        """The logits, from what `seen` gave."""
+    def decode(self, x: torch.Tensor, maps: list[torch.Tensor], box: torch.Tensor) -> torch.Tensor:
+        """The logits, from what `encode` gave."""
         part: Any = self.decoder
         sides = [side(one) for side, one in zip(part["sides"], maps, strict=True)]
         y = part["top"](torch.cat([sides[-1], F.adaptive_avg_pool2d(box, sides[-1].shape[-2:])], dim=1))
@@ -91,7 +92,7 @@ class MaskNet(nn.Module):
     def forward(self, x: torch.Tensor, box: torch.Tensor) -> torch.Tensor:
         """As the class says."""
         maps = self.encoder(x)
-        return self.decoded(x, [maps[i] for i in self.taken], box)
+        return self.decode(x, [maps[i] for i in self.taken], box)
 
 
 def _enlarged(y: torch.Tensor, to: torch.Tensor) -> torch.Tensor:
@@ -99,14 +100,15 @@ def _enlarged(y: torch.Tensor, to: torch.Tensor) -> torch.Tensor:
 
 
 def available() -> bool:
-    """As handful.detection.masking.Masks."""
+    """As handful.detection.masking.MasksModule."""
     import importlib.util
 
     return WEIGHTS.exists() and importlib.util.find_spec(backbone.LITE["lite0"].package) is not None
 
 
 def load(state: Mapping[str, Any] | None = None, about: Mapping[str, Any] | None = None) -> Head:
-    """As handful.detection.masking.Masks. Raises DataError, naming the file, for weights that do not fit or are NaN."""
+    """As handful.detection.masking.MasksModule. Raises DataError, naming the file, for weights that do not fit or are
+    NaN."""
     if state is None or about is None:
         return from_file(WEIGHTS, CARD)
     network = MaskNet(pretrained=False)
@@ -123,19 +125,19 @@ def from_file(weights: Path, card: Path) -> Head:
     return Head(network, {**about, "name": "head"})
 
 
-def fill(network: nn.Module, state: Mapping[str, Any], said: str) -> None:
-    """Put weights into a network, all or none. Raises DataError, beginning with `said`, when any is absent, too many,
+def fill(network: nn.Module, state: Mapping[str, Any], name: str) -> None:
+    """Put weights into a network, all or none. Raises DataError, beginning with `name`, when any is absent, too many,
     of another shape, NaN or infinite."""
     own = {key: value for key, value in network.state_dict().items() if not key.endswith("num_batches_tracked")}
     found = {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
     wrong = [key for key in sorted(own.keys() | found.keys())
              if key not in own or key not in found or own[key].shape != found[key].shape]  # fmt: skip
     if wrong:
-        raise DataError(f"{said}: {len(wrong)} of {len(own)} tensors are not there or have another shape, such as "
+        raise DataError(f"{name}: {len(wrong)} of {len(own)} tensors are not there or have another shape, such as "
                         f"{wrong[0]!r}; restore the file, or install handful again")  # fmt: skip
     bad = [key for key in sorted(found) if not bool(torch.isfinite(found[key]).all())]
     if bad:
-        raise DataError(f"{said}: {len(bad)} of {len(own)} tensors hold NaN or infinity, such as {bad[0]!r}; restore "
+        raise DataError(f"{name}: {len(bad)} of {len(own)} tensors hold NaN or infinity, such as {bad[0]!r}; restore "
                         "the file, or install handful again")  # fmt: skip
     network.load_state_dict(found, strict=False)
 
@@ -155,18 +157,20 @@ class Head:
         self.network = network.to(memory_format=torch.channels_last).eval()
         self.about: dict[str, Any] = dict(about)
 
-    def cut(self, rgb_u8: np.ndarray, boxes: np.ndarray) -> list[Patch]:
+    def segment(self, rgb_u8: np.ndarray, boxes: np.ndarray) -> list[Patch]:
         """As Masker."""
         need("PIL.Image", "teach")
         size_wh = (rgb_u8.shape[1], rgb_u8.shape[0])
-        boxes, found = inside(boxes, size_wh), []
-        for start in range(0, len(boxes), AT_ONCE):
-            own = boxes[start : start + AT_ONCE]
+        boxes, found = clipped(boxes, size_wh), []
+        for start in range(0, len(boxes), BATCH):
+            own = boxes[start : start + BATCH]
             there = windows(own, MARGIN)
-            crops = np.stack([sampled(rgb_u8, window, SIDE_PX) for window in there])
+            crops = np.stack([resample(rgb_u8, window, SIDE_PX) for window in there])
             given = np.stack([box_map(window, box) for window, box in zip(there, own, strict=True)])
             with torch.inference_mode():
-                x, maps = self.network.seen(crops)
-                chance = self.network.decoded(x, maps, torch.from_numpy(given)[:, None]).softmax(dim=1)[:, 1].numpy()
-            found += [placed(c, w, b, size_wh) for c, w, b in zip(chance, there, own, strict=True)]
+                x, maps = self.network.encode(crops)
+                probability = (
+                    self.network.decode(x, maps, torch.from_numpy(given)[:, None]).softmax(dim=1)[:, 1].numpy()
+                )
+            found += [threshold_patch(p, w, b, size_wh) for p, w, b in zip(probability, there, own, strict=True)]
         return found

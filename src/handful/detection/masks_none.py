@@ -1,4 +1,4 @@
-"""No mask at all: the whole box, to the nearest pixel. What every other way has to beat."""
+"""No mask at all: the whole box, to the nearest pixel. The baseline of every other mask method."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ from typing import Any
 
 import numpy as np
 
-from handful.detection.masking import Patch, filled, inside
+from handful.detection.masking import box_patch, clipped
+from handful.results import Patch
 
 DESCRIPTION = "the whole box"
 
 
 def available() -> bool:
-    """As handful.detection.masking.Masks."""
+    """As handful.detection.masking.MasksModule."""
     return True
 
 
 def load(state: Mapping[str, Any] | None = None, about: Mapping[str, Any] | None = None) -> Whole:
-    """As handful.detection.masking.Masks."""
+    """As handful.detection.masking.MasksModule."""
     return Whole()
 
 
@@ -30,7 +31,7 @@ class Whole:
     def __init__(self) -> None:
         self.about: dict[str, Any] = {"name": "none", "licence": "none", "trained_on": "nothing", "params": 0}
 
-    def cut(self, rgb_u8: np.ndarray, boxes: np.ndarray) -> list[Patch]:
+    def segment(self, rgb_u8: np.ndarray, boxes: np.ndarray) -> list[Patch]:
         """As Masker."""
         size_wh = (rgb_u8.shape[1], rgb_u8.shape[0])
-        return [filled(box, size_wh) for box in inside(boxes, size_wh)]
+        return [box_patch(box, size_wh) for box in clipped(boxes, size_wh)]

@@ -1,4 +1,4 @@
-"""Boxes of things of any kind, by handful's own network, whose weights come with it.
+"""Object proposals by handful's own network, whose weights come with it.
 
 See handful.models.net_objectness for the network, weights/objectness.json for what it saw (tools/make_objectness.py).
 """
@@ -16,26 +16,26 @@ from torch import nn
 
 from handful.detection.contract import Proposals, ProposerGraph
 from handful.detection.graphs import RoiMeans
-from handful.detection.letterbox import best_boxes, letterbox, on_frame, on_photo
-from handful.detection.roi import GRID, pooled
+from handful.detection.letterbox import frame_to_image, image_to_frame, letterbox, top_boxes
+from handful.detection.roi import GRID, roi_means
 from handful.errors import DataError
 from handful.files import read_json, read_tensors, sha256
 from handful.models import net_objectness
 from handful.models.net_objectness import ALIKE, FIRST, ROI, moved, steps
 
-DESCRIPTION = "handful's own, for things of any kind: EfficientNet-Lite0, comes with handful"
+DESCRIPTION = "handful's own, for objects of any kind: EfficientNet-Lite0, comes with handful"
 NAME = "objectness"
 WEIGHTS = Path(__file__).parent / "weights" / "objectness.safetensors"
-KEPT = ("name", "what", "paper", "licence", "trained_on", "sha256", "frame_hw", "params")
+ABOUT_KEYS = ("name", "what", "paper", "licence", "trained_on", "sha256", "frame_hw", "params")
 
 
 def available() -> bool:
-    """As handful.detection.contract.Proposals."""
+    """As handful.detection.contract.ProposerModule."""
     return WEIGHTS.exists()
 
 
 def load(state: Mapping[str, Any] | None = None, about: Mapping[str, Any] | None = None) -> Objectness:
-    """As handful.detection.contract.Proposals."""
+    """As handful.detection.contract.ProposerModule."""
     if state is None or about is None:
         if not WEIGHTS.exists():
             raise DataError(f"{WEIGHTS} is absent; reinstall handful, or make it: python tools/make_objectness.py")
@@ -53,20 +53,20 @@ def load(state: Mapping[str, Any] | None = None, about: Mapping[str, Any] | None
 
 
 class Objectness:
-    """See handful.detection.contract.Eye."""
+    """See handful.detection.contract.Proposer."""
 
     def __init__(self, network: net_objectness.Objectness, about: Mapping[str, Any]) -> None:
         self.network = network.to(memory_format=torch.channels_last)
         self.core: Any = network.core
         neck = self.core.backbone
-        # the encoder's two deeper maps know what a thing is, the neck's how large it is
+        # the encoder's two deeper maps know what an object is, the neck's how large it is
         self.dim = sum(neck.encoder.channels[-2:]) + 3 * neck.out_channels
         self.strides = (16, 32, *neck.strides[:3])
         self.side_px = network.frame_hw[0]
-        self.about = {key: about.get(key) for key in KEPT}
+        self.about = {key: about.get(key) for key in ABOUT_KEYS}
 
-    def look(self, rgb_u8: np.ndarray, most: int = 100) -> Proposals:
-        """As Eye."""
+    def propose(self, rgb_u8: np.ndarray, max_boxes: int = 100) -> Proposals:
+        """As Proposer."""
         frame, factor, left_top = letterbox(rgb_u8, self.side_px)
         size_wh = rgb_u8.shape[1], rgb_u8.shape[0]
         with torch.inference_mode():
@@ -74,37 +74,35 @@ class Objectness:
             encoded = self.core.backbone.encoder(x.contiguous(memory_format=torch.channels_last))[-3:]
             maps = self.core.backbone.joined(encoded)
             value, raw, focus = self.core.dense(maps)
-        boxes = on_photo(raw[0].numpy(), factor, left_top)
-        limit: dict[str, Any] = {"first": FIRST, "overlap": ALIKE}
-        boxes, quality = best_boxes(boxes, value[0].sigmoid().numpy(), size_wh, most=self.core.proposals, **limit)
+        boxes = frame_to_image(raw[0].numpy(), factor, left_top)
+        limit: dict[str, Any] = {"pre_nms_top_k": FIRST, "nms_iou": ALIKE}
+        boxes, quality = top_boxes(boxes, value[0].sigmoid().numpy(), size_wh, max_boxes=self.core.proposals, **limit)
         with torch.inference_mode():
-            given = torch.from_numpy(on_frame(boxes, factor, left_top).astype(np.float32))
-            again, better = self.core.second(maps, [given])
-        boxes = on_photo(better.numpy(), factor, left_top)
-        boxes, quality = best_boxes(boxes, again.sigmoid().numpy(), size_wh, most=most, **limit)
+            given = torch.from_numpy(image_to_frame(boxes, factor, left_top).astype(np.float32))
+            refined, better = self.core.second(maps, [given])
+        boxes = frame_to_image(better.numpy(), factor, left_top)
+        boxes, quality = top_boxes(boxes, refined.sigmoid().numpy(), size_wh, max_boxes=max_boxes, **limit)
         kept = [*encoded[-2:], *maps[:3]]
 
         def features(wanted: np.ndarray) -> np.ndarray:
-            return pooled(kept, on_frame(wanted, factor, left_top), self.strides)
+            return roi_means(kept, image_to_frame(wanted, factor, left_top), self.strides)
 
-        chance = focus[0].sigmoid().numpy().astype(np.float32)
-        return Proposals(
-            boxes, quality, np.zeros(len(boxes), np.int64), features, of_photo(chance, left_top, self.side_px)
-        )
+        focus_map = on_image(focus[0].sigmoid().numpy().astype(np.float32), left_top, self.side_px)
+        return Proposals(boxes, quality, np.zeros(len(boxes), np.int64), features, focus_map)
 
     def graph(self) -> ProposerGraph:
         """As handful.detection.contract.Compilable."""
         means = Means([self.side_px // stride for stride in self.strides], self.strides, GRID)
-        most = self.core.proposals
-        again = Again(self.core, self.side_px)
-        return ProposerGraph(self.side_px, Framed(self.network), means, FIRST, ALIKE, again, most)
+        refine = Refine(self.core, self.side_px)
+        network = Framed(self.network)
+        return ProposerGraph(self.side_px, network, means, FIRST, ALIKE, refine, self.core.proposals)
 
 
-def of_photo(chance: np.ndarray, left_top: tuple[float, float], side_px: int) -> np.ndarray:
-    """The part of a map over the frame (h, w) that lies over the photo."""
-    cell = side_px / len(chance)
-    left, top = (min(len(chance) // 2, int(v / cell + 0.5)) for v in left_top)
-    return chance[top : len(chance) - top, left : chance.shape[1] - left]
+def on_image(focus: np.ndarray, left_top: tuple[float, float], side_px: int) -> np.ndarray:
+    """The part of a map over the frame (h, w) that lies over the image."""
+    cell = side_px / len(focus)
+    left, top = (min(len(focus) // 2, int(v / cell + 0.5)) for v in left_top)
+    return focus[top : len(focus) - top, left : focus.shape[1] - left]
 
 
 class Framed(nn.Module):
@@ -134,13 +132,13 @@ class Means(RoiMeans):
         return super().forward(*given[:5], given[-1])
 
 
-class Again(nn.Module):
-    """The second look, as EyeGraph.again: what torchvision's roi_align gives is written as two matrix products a level,
-    which every runtime has; boxes of other levels are looked at too, and count for nothing."""
+class Refine(nn.Module):
+    """The second stage, as ProposerGraph.refine. RoIAlign is written as two matrix products a pyramid level, which
+    every runtime has; boxes of other levels go through them too, and count for nothing."""
 
     def __init__(self, core: Any, side_px: int) -> None:
         super().__init__()
-        self.look, self.strides = copy.deepcopy(core.look), core.backbone.strides[1:]
+        self.head, self.strides = copy.deepcopy(core.look), core.backbone.strides[1:]
         self.steps = steps(self.strides)
         for i, stride in enumerate(self.strides):
             self.register_buffer(f"cells_{i}", torch.arange(side_px // stride, dtype=torch.float32), persistent=False)
@@ -149,7 +147,7 @@ class Again(nn.Module):
 
     def forward(self, *given: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(*maps of Framed, boxes (k, 4) px of the frame) -> quality (k,), boxes (k, 4)."""
-        maps, boxes = given[3:-1], given[-1]  # the finest of the neck's is not looked at again
+        maps, boxes = given[3:-1], given[-1]  # the finest of the neck's is not refined
         wide, high = boxes[:, 2:3] - boxes[:, 0:1], boxes[:, 3:4] - boxes[:, 1:2]
         size = torch.sqrt(torch.clamp(wide * high, min=1.0))
         found = torch.zeros((boxes.shape[0], maps[0].shape[1], ROI, ROI))
@@ -157,7 +155,7 @@ class Again(nn.Module):
             over = (size >= self.steps[i - 1]).float() if i else torch.ones_like(size)
             under = (size < self.steps[i]).float() if i < len(self.steps) else torch.ones_like(size)
             found = found + self.parts(one, boxes, i, float(stride)) * (over * under).view(-1, 1, 1, 1)
-        out = self.look(found.flatten(1))
+        out = self.head(found.flatten(1))
         return out[:, 0].sigmoid(), moved(boxes, out[:, 1:])
 
     def parts(self, one: torch.Tensor, boxes: torch.Tensor, i: int, stride: float) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""What a proposer's maps hold in a box."""
+"""RoIAlign: the mean of feature maps in boxes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from handful.pick import need
 GRID = 6  # a feature is the mean of so many points across and down
 
 
-def pooled(maps: Sequence[torch.Tensor], boxes: np.ndarray, strides: Sequence[float]) -> np.ndarray:
+def roi_means(maps: Sequence[torch.Tensor], boxes: np.ndarray, strides: Sequence[float]) -> np.ndarray:
     """The mean of each map in each box (RoIAlign; He 2017, arXiv:1703.06870), one after another: (n, sum of channels).
 
     maps: [(1, c, h, w), ...] float32; boxes: (n, 4) in px of the network's input.

@@ -1,9 +1,10 @@
-"""From which score on an answer is told, found by leaving out each of the taught photos in turn.
+"""Calibration of the score threshold on the taught images, each of them left out in turn.
 
-How sure a source of boxes is differs from one kind of photo to another: what it never saw it doubts, and a threshold
-that suits COCO then tells next to nothing. The taught photos know better. In turn some are left out, the rest is
-taught, and the left-out ones are asked about; the threshold with the best F1 over all of them is the detector's. Few
-things say little, so the further a threshold is from the usual one, the more F1 it must bring.
+How sure a proposer is differs from one kind of image to another: it doubts what it was never trained on, and a
+threshold that suits COCO then lets next to nothing through. So some of the taught images are left out, NEMO is taught
+the rest, and the left-out ones are detected on, until each had its turn; the threshold with the best F1 over all of
+them is the detector's. A few objects say little, so the further a threshold is from the default, the more F1 it must
+gain.
 """
 
 from __future__ import annotations
@@ -14,104 +15,107 @@ from dataclasses import dataclass
 import numpy as np
 
 from handful.detection.background import Background
-from handful.detection.evaluate import MATCH, Truth, taken
+from handful.detection.evaluate import MATCH_IOU, GroundTruth, match_boxes
 from handful.detection.fusion import Fusion, iou
-from handful.detection.irene import Detections, Irene, ScoredProposals, told
+from handful.detection.irene import Irene
+from handful.detection.scored import ScoredProposals, select_detections
 from handful.detection.scoring import DEFAULT_SCORE_THRESHOLD, VIGILANCE, logits_of
 from handful.fewshot.nemo import Nemo, Solution
 
 GRID = np.round(np.arange(0.2, 0.81, 0.05), 2)
 FOLDS = 8
-PHOTOS = 60  # that are left out; all others stay taught
-ALWAYS, OF_ONE = 0.1, 1.0  # F1 that a whole unit of threshold must bring, and times 1 / sqrt(things) more
+MAX_IMAGES = 60  # that are left out in turn; all others stay taught
+# F1 that a threshold must gain for each unit of distance from the default: this, and so much / sqrt(objects) more
+GAIN_ALWAYS, GAIN_OF_ONE = 0.1, 1.0
 
 Known = tuple[Solution, Background | None]
 
 
 @dataclass(frozen=True, eq=False)
-class Trial:
-    """A taught photo to be left out. photo: its name or number, as `without` takes it; boxes (m, 4) px, quality (m,),
-    scale (m,): as Seen; vectors (m, dim); truth: all things of taught classes in it."""
+class HeldOut:
+    """A taught image to be left out. image: its name or number, as `leave_out` takes it; boxes (m, 4) px, quality (m,),
+    scale (m,): as Proposals; vectors (m, dim); truth: all objects of taught classes in it."""
 
-    photo: Hashable
+    image: Hashable
     boxes: np.ndarray
     quality: np.ndarray
     scale: np.ndarray
     vectors: np.ndarray
-    truth: Truth
+    truth: GroundTruth
 
 
 def calibrate(
-    trials: Sequence[Trial], without: Callable[[frozenset[Hashable]], Known | None], *, fusion: Fusion | None = None,
-    vigilance: float = VIGILANCE,
+    held_out: Sequence[HeldOut], leave_out: Callable[[frozenset[Hashable]], Known | None], *,
+    fusion: Fusion | None = None, vigilance: float = VIGILANCE,
 ) -> float:  # fmt: skip
-    """The score from which answers are told, one of GRID; rules.TOLD where too little was taught to say.
+    """The score threshold, one of GRID; scoring.DEFAULT_SCORE_THRESHOLD where too little was taught to say.
 
-    trials: as `chosen` orders them; every so many of them are left out together. without: what the detector would know
-    if it had not been taught these photos; None for nothing. Things of classes that are then not known, and answers
-    about them, do not count.
+    held_out: in the order of `held_out_order`; every so many of them are left out together. leave_out: what the
+    detector would know if it had not been taught these images; None for nothing. Objects of classes that are then not
+    known, and detections of them, do not count.
     """
-    folds = min(FOLDS, len(trials))
-    scores, hits, things = [np.zeros(0)], [np.zeros(0, np.int64)], 0
+    folds = min(FOLDS, len(held_out))
+    scores, hits, objects = [np.zeros(0)], [np.zeros(0, np.int64)], 0
     for fold in range(folds):
-        out = trials[fold::folds]
-        known = without(frozenset(one.photo for one in out))
+        out = held_out[fold::folds]
+        known = leave_out(frozenset(one.image for one in out))
         if known is None:
             continue
         for one in out:
-            score, hit, there = _marked(one, known, fusion or Fusion(), vigilance)
+            score, hit, there = _matched(one, known, fusion or Fusion(), vigilance)
             scores.append(score)
             hits.append(hit)
-            things += there
-    return _best(np.concatenate(scores), np.concatenate(hits), things)
+            objects += there
+    return _best(np.concatenate(scores), np.concatenate(hits), objects)
 
 
-def chosen(count: int, seed: int) -> list[int]:
-    """Which of so many taught photos are left out, in which order: at most PHOTOS, drawn by seed."""
-    order: list[int] = np.random.default_rng((seed, 9)).permutation(count)[:PHOTOS].tolist()
+def held_out_order(count: int, seed: int) -> list[int]:
+    """Which of so many taught images are left out, in which order: at most MAX_IMAGES, drawn by seed."""
+    order: list[int] = np.random.default_rng((seed, 9)).permutation(count)[:MAX_IMAGES].tolist()
     return order
 
 
-def without(irene: Irene, photos: frozenset[Hashable]) -> Known | None:
-    """What a detector would know if it had not been taught these photos; None for nothing."""
+def leave_out(irene: Irene, images: frozenset[Hashable]) -> Known | None:
+    """What a detector would know if it had not been taught these images; None for nothing."""
     held = irene.examples
-    rows = [i for i, photo in enumerate(held.photos) if photo not in photos]
+    rows = [i for i, image in enumerate(held.images) if image not in images]
     if not rows:
         return None
     nemo = Nemo(irene.nemo.dim, ridge=irene.nemo.ridge)
     nemo.learn_many(np.stack([held.vectors[i] for i in rows]).astype(np.float64), [held.labels[i] for i in rows])
     there: dict[str, list[list[float]]] = {}
     for i in rows:
-        there.setdefault(held.photos[i], []).append(held.boxes[i])
+        there.setdefault(held.images[i], []).append(held.boxes[i])
     return nemo.solve(), irene.bank.background(there)
 
 
-def _best(score: np.ndarray, hit: np.ndarray, things: int) -> float:
+def _best(score: np.ndarray, hit: np.ndarray, objects: int) -> float:
     """hit: 1 right, 0 wrong, -1 counts neither way."""
-    if not things:
+    if not objects:
         return DEFAULT_SCORE_THRESHOLD
-    f1 = np.array([2 * (hit[score >= t] == 1).sum() / (things + (hit[score >= t] >= 0).sum()) for t in GRID])
-    worth = f1 - (ALWAYS + OF_ONE / np.sqrt(things)) * np.abs(GRID - DEFAULT_SCORE_THRESHOLD)
-    return float(GRID[worth.argmax()])
+    f1 = np.array([2 * (hit[score >= t] == 1).sum() / (objects + (hit[score >= t] >= 0).sum()) for t in GRID])
+    wanted = (GAIN_ALWAYS + GAIN_OF_ONE / np.sqrt(objects)) * np.abs(GRID - DEFAULT_SCORE_THRESHOLD)
+    return float(GRID[(f1 - wanted).argmax()])
 
 
-def _marked(one: Trial, known: Known, fusion: Fusion, vigilance: float) -> tuple[np.ndarray, np.ndarray, int]:
-    """Scores of the answers about a photo, whether each is right, and how many things there are.
+def _matched(one: HeldOut, known: Known, fusion: Fusion, vigilance: float) -> tuple[np.ndarray, np.ndarray, int]:
+    """Scores of the detections in an image, whether each is right, and how many objects there are.
 
-    Fusion and F1 both take the best answer first, so what a threshold leaves out changes nothing above it: one telling
-    serves them all.
+    Fusion and F1 both take the best detection first, so what a threshold leaves out changes nothing above it: detecting
+    once, at the lowest, serves them all.
     """
     solution, background = known
-    below = background.none(solution, one.vectors) if background is not None else None
-    about = ScoredProposals(one.boxes, one.quality, one.scale, one.vectors, logits_of(solution, one.vectors), below)
-    found: Detections = told(about, solution, fusion, vigilance, score_threshold=float(GRID[0]))
-    names, hit, things = np.array(one.truth.names, object), np.zeros(len(found), np.int64), 0
+    floor = background.cosine_floor(solution, one.vectors) if background is not None else None
+    logits = logits_of(solution, one.vectors)
+    scored = ScoredProposals(one.boxes, one.quality, one.scale, one.vectors, logits, floor)
+    found = select_detections(scored, solution, fusion, vigilance, score_threshold=float(GRID[0]))
+    names, hit, objects = np.array(one.truth.names, object), np.zeros(len(found), np.int64), 0
     gone = ~np.isin(names, list(solution.classes))
     for k, name in enumerate(solution.classes):
         own, mine = names == name, np.flatnonzero(found.label == k)
         real, passed = own & ~one.truth.crowd, (own & one.truth.crowd) | gone
-        things += int(real.sum())
-        on = taken(iou(one.truth.boxes[real], found.xyxy_px[mine]), MATCH)
-        aside = (iou(one.truth.boxes[passed], found.xyxy_px[mine]) >= MATCH).any(axis=0)
+        objects += int(real.sum())
+        on = match_boxes(iou(one.truth.boxes[real], found.xyxy_px[mine]), MATCH_IOU)
+        aside = (iou(one.truth.boxes[passed], found.xyxy_px[mine]) >= MATCH_IOU).any(axis=0)
         hit[mine] = np.where(on >= 0, 1, np.where(aside, -1, 0))
-    return found.score, hit, things
+    return found.score, hit, objects

@@ -1,4 +1,5 @@
-"""The decoder of masks_head.py trained on photos whose things have masks: tools/make_masks.py is made of this."""
+"""Training of the mask head's decoder (masks_head.py) on images whose objects have masks; tools/make_masks.py runs
+it."""
 
 from __future__ import annotations
 
@@ -11,11 +12,12 @@ import numpy as np
 import torch
 
 from handful.data.shapes import box_of, painted
-from handful.detection.masking import Patch, patch, sampled, windows
+from handful.detection.masking import resample, tight_patch, windows
 from handful.detection.masks_head import MARGIN, OUT_PX, SIDE_PX, MaskNet, box_map, fill
 from handful.errors import DataError
 from handful.files import read_tensors, to_json, write_tensors
 from handful.progress import note, track
+from handful.results import Patch
 from handful.training.batches import order
 from handful.training.checkpoint import joined_optimizer, split_optimizer
 from handful.training.loader_segment import photo_of
@@ -24,16 +26,16 @@ from handful.training.metrics import IGNORE
 from handful.training.schedule import factor
 from handful.types import Sample
 
-LEAST_PX = 6  # a thing with a shorter side shows nothing that could be learned
+MIN_PX = 6  # an object with a shorter side shows nothing that could be learned
 STATE = "state.safetensors"
-EVERY = 50  # steps between two checkpoints
-OFF = 0.15  # a jittered side is never further off, as a share of the box
+CHECKPOINT_EVERY = 50  # steps
+MAX_JITTER = 0.15  # a jittered side is never further off, as a share of the box
 
 
 @dataclass(frozen=True)
 class Plan:
     """How the decoder is trained. jitter: standard deviation of how far each side of a box is off, as a share of its
-    width or height, as a detector's are; colour: share of the crops whose colours are changed."""
+    width or height, as a detector's are; color: share of the crops whose colors are changed."""
 
     steps: int = 400
     batch: int = 24
@@ -46,8 +48,8 @@ class Plan:
 
 
 @dataclass(frozen=True, eq=False)
-class Thing:
-    """One thing in a photo (h, w, 3) uint8 RGB: its drawn box (4,) float64 px, cut at the photo's edges, and its
+class MaskSample:
+    """One object in an image (h, w, 3) uint8 RGB: its drawn box (4,) float64 px, cut at the image's edges, and its
     pixels."""
 
     rgb_u8: np.ndarray
@@ -55,8 +57,8 @@ class Thing:
     mask: Patch
 
 
-def things_of(samples: Iterable[Sample]) -> list[Thing]:
-    """Every thing with outlines or pixels that is no crowd."""
+def mask_samples(samples: Iterable[Sample]) -> list[MaskSample]:
+    """Every object with outlines or pixels that is no crowd."""
     found = []
     for sample in samples:
         rgb = photo_of(sample).rgb_u8
@@ -67,26 +69,26 @@ def things_of(samples: Iterable[Sample]) -> list[Thing]:
                 continue
             cut = np.clip(np.array(box, np.float64), 0, [*size_wh, *size_wh])
             if (cut[2:] > cut[:2]).all():
-                found.append(Thing(rgb, cut, patch(pixels, (0, 0))))
+                found.append(MaskSample(rgb, cut, tight_patch(pixels, (0, 0))))
     return found
 
 
-def jittered(box: np.ndarray, by: float, rng: np.random.Generator) -> np.ndarray:
-    """A box (4,) as a detector might have drawn it; it may reach over the photo's edge."""
-    off = np.clip(rng.normal(0, by, 4), -OFF, OFF)
+def jitter_box(box: np.ndarray, by: float, rng: np.random.Generator) -> np.ndarray:
+    """A box (4,) as a detector might have drawn it; it may reach over the image's edge."""
+    off = np.clip(rng.normal(0, by, 4), -MAX_JITTER, MAX_JITTER)
     return np.asarray(box + off * np.tile(box[2:] - box[:2], 2))
 
 
-def target_of(thing: Thing, window: np.ndarray) -> np.ndarray:
-    """(OUT_PX, OUT_PX) int64: 1 where a cell of the window is mostly the thing, 255 outside the photo, else 0."""
+def target_of(thing: MaskSample, window: np.ndarray) -> np.ndarray:
+    """(OUT_PX, OUT_PX) int64: 1 where a cell of the window is mostly the object, 255 outside the image, else 0."""
     left, top = thing.mask.left_top
-    own = sampled(thing.mask.pixels.astype(np.uint8) * 255, window - [left, top, left, top], OUT_PX, outside=0)
+    own = resample(thing.mask.pixels.astype(np.uint8) * 255, window - [left, top, left, top], OUT_PX, outside=0)
     height, width = thing.rgb_u8.shape[:2]
     photo = box_map(window, np.array([0, 0, width, height], np.float64))
     return np.where(photo > 0, (own >= 128).astype(np.int64), IGNORE)
 
 
-def recoloured(crop_u8: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def color_jitter(crop_u8: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Another gamma, white balance and contrast, by chance."""
     y = (crop_u8.astype(np.float32) / 255) ** np.float32(np.exp(rng.normal(0, 0.2)))
     y = y * np.exp(rng.normal(0, 0.1, 3)).astype(np.float32)
@@ -94,7 +96,7 @@ def recoloured(crop_u8: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.asarray((y.clip(0, 1) * 255).round().astype(np.uint8))
 
 
-def batch(things: Sequence[Thing], plan: Plan, seed: int, step: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def batch(things: Sequence[MaskSample], plan: Plan, seed: int, step: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Crops (n, SIDE_PX, SIDE_PX, 3) uint8, boxes (n, 1, OUT_PX, OUT_PX) float32 and targets (n, OUT_PX, OUT_PX) int64
     of a step. It follows from the seed and the step alone."""
     rows = []
@@ -102,74 +104,74 @@ def batch(things: Sequence[Thing], plan: Plan, seed: int, step: int) -> tuple[np
         epoch, at = divmod(place, len(things))
         thing = things[int(order(len(things), seed, epoch)[at])]
         rng = np.random.default_rng((seed, place))
-        box = jittered(thing.box, plan.jitter, rng)
+        box = jitter_box(thing.box, plan.jitter, rng)
         window = windows(box, MARGIN)[0]
-        crop, given, target = sampled(thing.rgb_u8, window, SIDE_PX), box_map(window, box), target_of(thing, window)
+        crop, given, target = resample(thing.rgb_u8, window, SIDE_PX), box_map(window, box), target_of(thing, window)
         if rng.random() < 0.5:
             crop, given, target = crop[:, ::-1], given[:, ::-1], target[:, ::-1]
-        rows.append((recoloured(crop, rng) if rng.random() < plan.color else crop, given[None], target))
+        rows.append((color_jitter(crop, rng) if rng.random() < plan.color else crop, given[None], target))
     crops, given, target = (np.stack(part) for part in zip(*rows, strict=True))
     return crops, given, target
 
 
-def train(things: Sequence[Thing], run: Path, *, plan: Plan | None = None, seed: int = 0) -> MaskNet:
-    """A trained network, in eval mode. On one thread the same things, plan and seed give the same weights.
+def train(things: Sequence[MaskSample], run: Path, *, plan: Plan | None = None, seed: int = 0) -> MaskNet:
+    """A trained network, in eval mode. On one thread the same objects, plan and seed give the same weights.
 
-    run: a folder for the checkpoint, from which a stopped training goes on. Raises DataError without things to learn
+    run: a folder for the checkpoint, from which a stopped training goes on. Raises DataError without objects to learn
     from, or when the checkpoint is of another training.
     """
     plan = plan or Plan()
-    learned = [thing for thing in things if (thing.box[2:] - thing.box[:2]).min() >= LEAST_PX]
+    learned = [thing for thing in things if (thing.box[2:] - thing.box[:2]).min() >= MIN_PX]
     if not learned:
-        raise DataError(f"none of {len(things)} things has a mask and a box with sides of {LEAST_PX} px or more")
+        raise DataError(f"none of {len(things)} objects has a mask and a box with sides of {MIN_PX} px or more")
     torch.manual_seed(seed)
     network = MaskNet(pretrained=True).to(memory_format=torch.channels_last)
     network.train()
-    optimiser = torch.optim.AdamW(network.decoder.parameters(), lr=plan.lr, weight_decay=plan.decay)
-    said = to_json({"plan": asdict(plan), "seed": seed, "things": len(learned)})
-    begun = _resumed(run / STATE, said, network, optimiser)
+    optimizer = torch.optim.AdamW(network.decoder.parameters(), lr=plan.lr, weight_decay=plan.decay)
+    identity = to_json({"plan": asdict(plan), "seed": seed, "things": len(learned)})
+    begun = _resume(run / STATE, identity, network, optimizer)
     loss, sum_of = Loss(auxiliary=0, dice=plan.dice), 0.0
     for step in track(range(begun, plan.steps), "training", plan.steps - begun):
         crops, given, target = batch(learned, plan, seed, step)
-        for group in optimiser.param_groups:
+        for group in optimizer.param_groups:
             group["lr"] = plan.lr * factor(step, plan.steps, kind="cosine", warmup=min(plan.warmup, plan.steps - 1))
-        x, maps = network.seen(crops)
-        value = loss([network.decoded(x, maps, torch.from_numpy(given))], torch.from_numpy(target))
-        optimiser.zero_grad()
+        x, maps = network.encode(crops)
+        value = loss([network.decode(x, maps, torch.from_numpy(given))], torch.from_numpy(target))
+        optimizer.zero_grad()
         value.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
+        optimizer.step()
         sum_of += value.item()
-        if (step + 1) % EVERY == 0 or step + 1 == plan.steps:
-            _kept(run / STATE, said, step + 1, network, optimiser)
-            note(f"step {step + 1} of {plan.steps}: loss {sum_of / (step % EVERY + 1):.3f}")
+        if (step + 1) % CHECKPOINT_EVERY == 0 or step + 1 == plan.steps:
+            _save_checkpoint(run / STATE, identity, step + 1, network, optimizer)
+            note(f"step {step + 1} of {plan.steps}: loss {sum_of / (step % CHECKPOINT_EVERY + 1):.3f}")
             sum_of = 0.0
     return network.eval()
 
 
-def _kept(path: Path, said: str, step: int, network: MaskNet, optimiser: torch.optim.Optimizer) -> None:
-    tensors, plain = split_optimizer(optimiser.state_dict())
-    text = to_json({"of": said, "step": step, "plain": plain}).encode()
+def _save_checkpoint(path: Path, identity: str, step: int, network: MaskNet, optimizer: torch.optim.Optimizer) -> None:
+    tensors, plain = split_optimizer(optimizer.state_dict())
+    text = to_json({"of": identity, "step": step, "plain": plain}).encode()
     held = {f"decoder.{key}": value.numpy() for key, value in network.decoder.state_dict().items()}
     held |= {f"optimiser.{key}": value.numpy() for key, value in tensors.items()}
     write_tensors(path, {**held, "about": np.frombuffer(text, np.uint8)})
 
 
-def _resumed(path: Path, said: str, network: MaskNet, optimiser: torch.optim.Optimizer) -> int:
+def _resume(path: Path, identity: str, network: MaskNet, optimizer: torch.optim.Optimizer) -> int:
     import json
 
     if not path.exists():
         return 0
     held = read_tensors(path)
     about = json.loads(bytes(held.pop("about")))
-    if about["of"] != said:
-        raise DataError(f"{path} is of another training ({about['of']}), wanted {said}; choose another folder")
+    if about["of"] != identity:
+        raise DataError(f"{path} is of another training ({about['of']}), wanted {identity}; choose another folder")
     tensors = {key: torch.from_numpy(value.copy()) for key, value in held.items()}
 
     def part(name: str) -> Mapping[str, torch.Tensor]:
         return {k.removeprefix(name): value for k, value in tensors.items() if k.startswith(name)}
 
     fill(network.decoder, part("decoder."), str(path))
-    optimiser.load_state_dict(joined_optimizer(part("optimiser."), about["plain"]))
+    optimizer.load_state_dict(joined_optimizer(part("optimiser."), about["plain"]))
     return int(about["step"])
 
 
@@ -179,10 +181,12 @@ def weights_of(network: MaskNet) -> dict[str, np.ndarray]:
     return {key: value.numpy().astype(np.float16) for key, value in state.items() if value.dtype.is_floating_point}
 
 
-def quality(cut: Any, things: Sequence[Thing], *, jitter: float = 0.0, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Of each thing the IoU of its pixels with what `cut` (Masker.cut) gives for its box, and its area in px^2: two
-    (n,) float64. jitter: how far the boxes are off, as Plan's; none then reaches over the photo."""
-    from handful.detection.masking import overlap
+def mask_quality(
+    segment: Any, things: Sequence[MaskSample], *, jitter: float = 0.0, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of each object the IoU of its pixels with what `segment` (Masker.segment) gives for its box, and its area in
+    px^2: two (n,) float64. jitter: how far the boxes are off, as Plan's; none then reaches over the image."""
+    from handful.detection.masking import mask_iou
 
     found = []
     for number, thing in enumerate(track(things, "measuring", len(things))):
@@ -190,9 +194,9 @@ def quality(cut: Any, things: Sequence[Thing], *, jitter: float = 0.0, seed: int
         box = thing.box
         if jitter:
             rng = np.random.default_rng((seed, number))
-            box = np.clip(jittered(box, jitter, rng), 0, [width, height, width, height])
+            box = np.clip(jitter_box(box, jitter, rng), 0, [width, height, width, height])
             box = box if (box[2:] > box[:2]).all() else thing.box
-        own = cut(thing.rgb_u8, box[None])[0]
-        found.append((overlap(own, thing.mask.whole((width, height))), float(np.count_nonzero(thing.mask.pixels))))
+        own = segment(thing.rgb_u8, box[None])[0]
+        found.append((mask_iou(own, thing.mask.whole((width, height))), float(np.count_nonzero(thing.mask.pixels))))
     both = np.array(found, np.float64).reshape(-1, 2)
     return both[:, 0], both[:, 1]

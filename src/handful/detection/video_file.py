@@ -43,7 +43,7 @@ class Film:
             raise DataError(f"{self.path} does not exist; wanted a film there") from None
         except (av.error.FFmpegError, OSError, IndexError) as error:
             raise DataError(f"{self.path} cannot be read as a film ({error}); replace it, or have its frames written "
-                            "as photos") from error  # fmt: skip
+                            "as images") from error  # fmt: skip
 
     def __iter__(self) -> Iterator[tuple[float, np.ndarray]]:
         """Seconds from the start, and the frame (h, w, 3) uint8 RGB, upright; until it ends or breaks off."""
@@ -51,7 +51,7 @@ class Film:
         try:
             with av.open(str(self.path)) as held:
                 for frame in held.decode(video=0):
-                    if frame.is_corrupt:  # a decoder makes up what is missing, which is nobody's photo
+                    if frame.is_corrupt:  # a decoder makes up what is missing, which is nobody's image
                         self.why = f"{self.path} is damaged in frame {number}; the {number} frames before are answered"
                         return
                     turns = round(getattr(frame, "rotation", 0) / 90) % 4
@@ -85,7 +85,7 @@ def patient() -> Iterator[threading.Event]:
 
 
 def watched(irene: Irene, path: Path, out: Path | None = None, *, explain: bool = False, **how: Any) -> dict[str, Any]:
-    """What is in each frame of a film, as JSON; `how` as in Irene.tell.
+    """What is in each frame of a film, as JSON; `how` as in Irene.select.
 
     out: a folder for film.mp4, with what was found drawn in, and detections.json; both are written however the film
     ended: "ended" is "whole", "broken" (and "why"), or "stopped" by Ctrl-C. Raises DataError for no film, or one

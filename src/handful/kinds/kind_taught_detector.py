@@ -100,7 +100,7 @@ class TaughtDetector(Detector):
             )  # fmt: skip
 
     def explain(self, found: Detections, at: int, n: int = 5) -> list[JSONObject]:
-        """The n taught boxes most like detection `at`, nearest first: class, photo, box_px, cosine."""
+        """The n taught boxes most like detection `at`, nearest first: class, image, box_px, cosine."""
         rows: list[JSONObject] = self.inner.explain(found, at, n)
         return rows
 

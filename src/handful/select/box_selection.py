@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from handful.detection.background import AWAY
-from handful.detection.evaluate import MATCH
+from handful.detection.background import BACKGROUND_IOU
+from handful.detection.evaluate import MATCH_IOU
 from handful.detection.fusion import iou
 from handful.detection.scoring import logits_of
 from handful.fewshot.sample_selection import densest_uncovered, nearest_boundary, poor_first, quotas, typical
@@ -28,9 +28,9 @@ Picked = dict[str, list[Place]]
 
 @dataclass(frozen=True, eq=False)
 class Faults:
-    """What went wrong on a set of photos. missed: {class: things that were proposed and given no class}; confused:
-    {class: (thing, the class it was given)}; unseen: things no proposed box lies on; background: answers on nothing;
-    misplaced: answers that touch a thing of their class, but share too little of it. The last three are not for the
+    """What went wrong on a set of images. missed: {class: objects that were proposed and given no class}; confused:
+    {class: (object, the class it was given)}; unseen: objects no proposed box lies on; background: answers on nothing;
+    misplaced: answers that touch an object of their class, but share too little of it. The last three are not for the
     classifier to mend."""
 
     missed: dict[str, list[Place]]
@@ -48,7 +48,7 @@ class Faults:
 
 
 def faults(exam: Exam, given: Given, classes: Sequence[str]) -> Faults:
-    """Every thing that was not found and every answer that was wrong, by kind (as TIDE has them, Bolya 2020,
+    """Every object that was not found and every answer that was wrong, by kind (as TIDE has them, Bolya 2020,
     arXiv:2008.08115)."""
     missed: dict[str, list[Place]] = {}
     confused: dict[str, list[tuple[Place, str]]] = {}
@@ -62,10 +62,10 @@ def faults(exam: Exam, given: Given, classes: Sequence[str]) -> Faults:
         for j, name in enumerate(one.truth.names):
             if one.truth.crowd[j] or name not in classes or j in found:
                 continue
-            if not (over[j] >= MATCH).any():
+            if not (over[j] >= MATCH_IOU).any():
                 unseen += 1
                 continue
-            other = [a for a in np.flatnonzero(said[j] >= MATCH) if classes[given.label[own[a]]] != name]
+            other = [a for a in np.flatnonzero(said[j] >= MATCH_IOU) if classes[given.label[own[a]]] != name]
             if other:
                 best = max(other, key=lambda a: given.score[own[a]])
                 confused.setdefault(name, []).append(((i, j), classes[given.label[own[best]]]))
@@ -73,16 +73,16 @@ def faults(exam: Exam, given: Given, classes: Sequence[str]) -> Faults:
                 missed.setdefault(name, []).append((i, j))
         for a in np.flatnonzero(given.on[own] == -1).tolist():
             mine = np.array([n == classes[given.label[own[a]]] for n in one.truth.names], bool)
-            background += int((said[:, a] < AWAY).all())
-            misplaced += int(((said[:, a] < MATCH) & (said[:, a] >= 0.1) & mine).any())
+            background += int((said[:, a] < BACKGROUND_IOU).all())
+            misplaced += int(((said[:, a] < MATCH_IOU) & (said[:, a] >= 0.1) & mine).any())
     return Faults(missed, confused, unseen, background, misplaced)
 
 
 @dataclass
 class Run:
-    """What one run of a rule holds: photos to teach from, their things, how to ask, the seed.
+    """What one run of a rule holds: images to teach from, their objects, how to ask, the seed.
 
-    score: the F1 on the photos to tune by of what is picked; refused: boxes that were tried and did harm.
+    score: the F1 on the images to tune by of what is picked; refused: boxes that were tried and did harm.
     """
 
     photos: tuple[Kept, ...]
@@ -108,8 +108,8 @@ def by_chance(run: Run, picked: Picked, most: int) -> Picked:
 
 
 def as_reported(run: Run, picked: Picked, most: int) -> Picked:
-    """The 2018 report's: a few by chance, then one more of each class, from the photos answered worst where they have
-    one. The photos are those it learns from, as they were there."""
+    """The 2018 report's: a few by chance, then one more of each class, from the images answered worst where they have
+    one. The images are those it learns from, as they were there."""
     if not picked:
         return drawn(run.there, most, run.seed)
     counts = run.exam.counts(learned(run.photos, picked), (run.vigilance,))[0]
@@ -123,9 +123,9 @@ def as_reported(run: Run, picked: Picked, most: int) -> Picked:
 
 
 def by_fault(run: Run, picked: Picked, most: int) -> Picked:
-    """Ours: the typical ones first; then boxes of the classes with most faults, those of missed things from the densest
-    spot no taught box covers, those of confused ones from the boundary; kept only where F1 on the photos to tune by
-    does not fall. At most as many boxes as `most` a class would be."""
+    """Ours: the typical ones first; then boxes of the classes with most faults, those of missed objects from the
+    densest spot no taught box covers, those of confused ones from the boundary; kept only where F1 on the images to
+    tune by does not fall. At most as many boxes as `most` a class would be."""
     if not picked:
         return {name: [rows[i] for i in typical(run.vectors(rows), most, run.seed)] for name, rows in run.there.items()}
     known = learned(run.photos, picked)
@@ -203,7 +203,7 @@ def _kept(
 
 
 def poorest(exam: Exam, known: Learned, vigilance: float) -> list[tuple[int, float, np.ndarray]]:
-    """(number of the photo, F1, counts), the worst answered first; of equals the one with more missed and wrong."""
+    """(number of the image, F1, counts), the worst answered first; of equals the one with more missed and wrong."""
     counts = exam.counts(known, (vigilance,))[0]
     own = np.where(counts.sum(axis=1) > 0, f1(counts), 1.0)
     worst = sorted(range(len(own)), key=lambda i: (own[i], -int(counts[i, 1:].sum()), i))

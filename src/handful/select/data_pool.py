@@ -1,4 +1,4 @@
-"""A data set as three sets of photos, none in two: to teach from, to choose by, to report on."""
+"""A data set as three sets of images, none in two: to teach from, to choose by, to report on."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ import numpy as np
 
 from handful.data import formats
 from handful.detection import score_threshold
-from handful.detection.background import Background, away
-from handful.detection.background import of as background_of
+from handful.detection.background import Background, background_boxes, cluster
 from handful.detection.embedder import CropSettings
 from handful.detection.irene import RIDGE, Irene
 from handful.detection.scoring import DEFAULT_SCORE_THRESHOLD
@@ -25,15 +24,15 @@ from handful.training.loader_segment import SPLITS
 from handful.training.source import checked
 from handful.types import Sample
 
-TEACH, TUNE = 0.6, 0.2  # of all photos, where the data has no split; with a val split TEACH of train, the rest to tune
+TEACH, TUNE = 0.6, 0.2  # of all images, where the data has no split; with a val split TEACH of train, the rest to tune
 LEAST_PHOTOS = 2  # of each set
 
 
 def three(samples: Iterable[Sample], seed: int = 0) -> tuple[list[Sample], list[Sample], list[Sample], str]:
     """(teach, tune, report, how in words).
 
-    With a train split and a val (else test) split: train divided by photos, the other reported on. Without: all photos
-    divided. Photos nobody looked at are left out. Raises DataError for fewer photos than that needs.
+    With a train split and a val (else test) split: train divided by images, the other reported on. Without: all images
+    divided. Images nobody looked at are left out. Raises DataError for fewer images than that needs.
     """
     of: dict[str, list[Sample]] = {}
     for sample in samples:
@@ -42,13 +41,13 @@ def three(samples: Iterable[Sample], seed: int = 0) -> tuple[list[Sample], list[
     other = next((name for name in ("val", "test") if name in of), None)
     if "train" in of and other:
         first, last = _cut(of["train"], (TEACH,), seed)
-        found, how = (first, last, of[other]), f"train divided by photos, seed {seed}; {other}"
+        found, how = (first, last, of[other]), f"train divided by images, seed {seed}; {other}"
     else:
         every = [s for rows in of.values() for s in rows]
         one, two, three_ = _cut(every, (TEACH, TUNE), seed)
-        found, how = (one, two, three_), f"all photos divided, seed {seed}"
+        found, how = (one, two, three_), f"all images divided, seed {seed}"
     if min(len(part) for part in found) < LEAST_PHOTOS:
-        raise DataError(f"{' + '.join(str(len(p)) for p in found)} photos with boxes to teach, tune and report; wanted "
+        raise DataError(f"{' + '.join(str(len(p)) for p in found)} images with boxes to teach, tune and report; wanted "
                         f"{LEAST_PHOTOS} of each at least")  # fmt: skip
     return (*found, how)
 
@@ -61,7 +60,7 @@ def _cut(samples: Sequence[Sample], shares: Sequence[float], seed: int) -> list[
 
 @dataclass(frozen=True, eq=False)
 class Pool:
-    """Three sets of kept photos, and what is needed to teach from them. how: the division in words; dim, features: as
+    """Three sets of kept images, and what is needed to teach from them. how: the division in words; dim, features: as
     Nemo's; about: JSON, the source of boxes and the look."""
 
     teach: tuple[Kept, ...]
@@ -74,26 +73,26 @@ class Pool:
 
 
 def read(
-    data: Path, *, proposer: str | None = None, look: CropSettings | None = None, seed: int = 0, format: str | None =
+    data: Path, *, proposer: str | None = None, crop: CropSettings | None = None, seed: int = 0, format: str | None =
     None,
     allow: Sequence[str] = (), cache: Path | None = None, **options: Any,
 ) -> tuple[Pool, Irene]:  # fmt: skip
     """A data set looked at, or read from what was kept, and the detector that looked. All as in teaching.teach."""
     dataset, _ = checked(data, format=format or formats.with_boxes(data), allow=allow, main=True, **options)
     *parts, how = three(dataset, seed)
-    irene = Irene.new(proposer, look=look)
-    names = ("the teach pool", "photos to tune by", "photos to report on")
+    irene = Irene.new(proposer, crop=crop)
+    names = ("the teach pool", "images to tune by", "images to report on")
     teach, tune, report = (tuple(kept(part, irene.proposer, irene.embedder, cache, what=f"looking at {name}"))
                            for part, name in zip(parts, names, strict=True))  # fmt: skip
-    about = {"proposer": irene.proposer.about, "look": str(irene.embedder.how), "features": irene.embedder.name}
+    about = {"proposer": irene.proposer.about, "crop": str(irene.embedder.settings), "features": irene.embedder.name}
     return Pool(teach, tune, report, how, irene.embedder.dim, irene.embedder.name, about), irene
 
 
-Place = tuple[int, int]  # which photo of a set, which thing in it
+Place = tuple[int, int]  # which image of a set, which object in it
 
 
 def places(photos: Sequence[Kept]) -> dict[str, list[Place]]:
-    """{class: its things that can be learned}, in order of name."""
+    """{class: its objects that can be learned}, in order of name."""
     found: dict[str, list[Place]] = {}
     for i, one in enumerate(photos):
         for j in np.flatnonzero(one.learnable).tolist():
@@ -111,7 +110,7 @@ def drawn(there: Mapping[str, Sequence[Place]], most: int, seed: int) -> dict[st
 
 
 def taught(photos: Sequence[Kept], picked: Mapping[str, Sequence[Place]], ridge: float = RIDGE) -> Nemo:
-    """A NEMO that has learned these things. Raises DataError for none."""
+    """A NEMO that has learned these objects. Raises DataError for none."""
     rows = [(name, place) for name, own in picked.items() for place in own]
     if not rows:
         raise DataError("no box to learn from")
@@ -131,7 +130,7 @@ class Learned:
 
 
 def learned(photos: Sequence[Kept], picked: Mapping[str, Sequence[Place]], *, exhaustive: bool = True) -> Learned:
-    """What Irene would know that was taught these things. exhaustive: as in Irene.learn."""
+    """What Irene would know that was taught these objects. exhaustive: as in Irene.learn."""
     solution = taught(photos, picked).solve()
     if not exhaustive:
         return Learned(solution)
@@ -139,30 +138,30 @@ def learned(photos: Sequence[Kept], picked: Mapping[str, Sequence[Place]], *, ex
     for i in sorted({i for own in picked.values() for i, _ in own}):
         one = photos[i]
         known = one.truth.boxes[[name in names for name in one.truth.names]]
-        rows.append(one.vectors[away(one.boxes, known)])
-    return Learned(solution, background_of(np.concatenate(rows)))
+        rows.append(one.vectors[background_boxes(one.boxes, known)])
+    return Learned(solution, cluster(np.concatenate(rows)))
 
 
 def calibrate(
     photos: Sequence[Kept], picked: Mapping[str, Sequence[Place]], *, seed: int = 0, exhaustive: bool = True
 ) -> float:  # fmt: skip
-    """The score from which a detector that was taught these things would tell, as teaching.teach finds it."""
+    """The score from which a detector that was taught these objects would tell, as teaching.teach finds it."""
     if not exhaustive:
         return DEFAULT_SCORE_THRESHOLD
-    there, trials = sorted({i for own in picked.values() for i, _ in own}), []
-    for at in score_threshold.chosen(len(there), seed):
+    there, held_out = sorted({i for own in picked.values() for i, _ in own}), []
+    for at in score_threshold.held_out_order(len(there), seed):
         one = photos[there[at]]
         truth = one.truth.only([name in picked for name in one.truth.names])
-        trials.append(score_threshold.Trial(there[at], one.boxes, one.quality, one.scale, one.vectors, truth))
+        held_out.append(score_threshold.HeldOut(there[at], one.boxes, one.quality, one.scale, one.vectors, truth))
 
-    def without(out: frozenset[Hashable]) -> score_threshold.Known | None:
+    def leave_out(out: frozenset[Hashable]) -> score_threshold.Known | None:
         rest = {name: kept for name, own in picked.items() if (kept := [p for p in own if p[0] not in out])}
         if not rest:
             return None
         known = learned(photos, rest)
         return known.solution, known.background
 
-    return score_threshold.calibrate(trials, without)
+    return score_threshold.calibrate(held_out, leave_out)
 
 
 def tell_short(there: Mapping[str, Sequence[Place]], most: int) -> None:

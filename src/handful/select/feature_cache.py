@@ -1,7 +1,7 @@
-"""What a detector sees in the photos of a data set, computed once and kept: boxes, what lies in them, what is taught.
+"""What a detector sees in the images of a data set, computed once and kept: boxes, what lies in them, what is taught.
 
-Looking costs a second a photo; teaching NEMO from what is kept, and asking it again at another vigilance, a fraction of
-a millisecond. So whatever asks the same photos many times (heatmap.py, regimen.py) asks these.
+Looking costs a second an image; teaching NEMO from what is kept, and asking it again at another vigilance, a fraction
+of a millisecond. So whatever asks the same images many times (heatmap.py, regimen.py) asks these.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import numpy as np
 
 from handful.detection.contract import Proposer
 from handful.detection.embedder import BoxEmbedder
-from handful.detection.evaluate import Truth, truth_of
-from handful.detection.irene import LOOKED_AT
-from handful.detection.teaching import SIDE_PX
+from handful.detection.evaluate import GroundTruth, ground_truth_of
+from handful.detection.irene import MAX_PROPOSALS
+from handful.detection.teaching import MIN_SIDE_PX
 from handful.errors import DataError
 from handful.files import cache_home, read_tensors, write_tensors
 from handful.progress import track
@@ -30,16 +30,16 @@ KEYS = ("boxes", "quality", "scale", "vectors", "things", "taught")
 
 @dataclass(frozen=True, eq=False)
 class Kept:
-    """One photo, all that is needed to teach from it and to ask about it.
+    """One image, all that is needed to teach from it and to ask about it.
 
-    name: of the photo; sample: where it is; size_wh: px; truth: the n things the labels say. boxes (m, 4) float64 px,
+    name: of the image; sample: where it is; size_wh: px; truth: the n objects the labels say. boxes (m, 4) float64 px,
     quality (m,), scale (m,): as Seen; vectors: (m, dim) float32, what lies in each. taught: (n, dim) float64, what lies
-    in each thing's own box and in its mirror image, as Irene.learn learns it and Irene.recognise asks about it.
+    in each object's own box and in its mirror image, as Irene.learn learns it and Irene.classify_boxes asks about it.
     """
 
     sample: Sample
     size_wh: tuple[int, int]
-    truth: Truth
+    truth: GroundTruth
     boxes: np.ndarray
     quality: np.ndarray
     scale: np.ndarray
@@ -48,25 +48,25 @@ class Kept:
 
     @property
     def name(self) -> str:
-        """Of the photo."""
+        """Of the image."""
         return self.sample.name or self.sample.path.name
 
     @property
     def learnable(self) -> np.ndarray:
-        """(n,) bool: things that can be learned from: no crowds, no side below 4 px."""
+        """(n,) bool: objects that can be learned from: no crowds, no side below 4 px."""
         sides = self.truth.boxes[:, 2:] - self.truth.boxes[:, :2]
-        return np.asarray(~self.truth.crowd & (sides >= SIDE_PX).all(axis=1))
+        return np.asarray(~self.truth.crowd & (sides >= MIN_SIDE_PX).all(axis=1))
 
 
-def look(sample: Sample, proposer: Proposer, embedder: BoxEmbedder, folder: Path | None) -> Kept:
-    """One photo, from the folder where it was kept, else looked at and then kept there.
+def cached(sample: Sample, proposer: Proposer, embedder: BoxEmbedder, folder: Path | None) -> Kept:
+    """One image, from the folder where it was kept, else looked at and then kept there.
 
-    A photo is known by its pixels, so it may be renamed or moved; a file that is damaged, or whose boxes are not those
-    of today's labels, is made again. Raises DataError naming the photo when it cannot be read.
+    An image is known by its pixels, so it may be renamed or moved; a file that is damaged, or whose boxes are not those
+    of today's labels, is made again. Raises DataError naming the image when it cannot be read.
     """
     rgb = photo_of(sample).rgb_u8
     size = (rgb.shape[1], rgb.shape[0])
-    truth = truth_of(sample, size)
+    truth = ground_truth_of(sample, size)
     path = None
     if folder is not None:
         known = hashlib.sha256(repr(rgb.shape).encode() + rgb.tobytes()).hexdigest()
@@ -74,19 +74,19 @@ def look(sample: Sample, proposer: Proposer, embedder: BoxEmbedder, folder: Path
         held = _read(path, truth, embedder.dim)
         if held is not None:
             return Kept(sample, size, truth, *(held[key] for key in KEYS if key != "things"))
-    seen = proposer.look(rgb, LOOKED_AT)
-    boxes = seen.xyxy_px[:LOOKED_AT]
+    proposals = proposer.propose(rgb, MAX_PROPOSALS)
+    boxes = proposals.xyxy_px[:MAX_PROPOSALS]
     made = {
-        "boxes": boxes, "quality": seen.quality[:LOOKED_AT], "scale": seen.scale[:LOOKED_AT],
-        "vectors": embedder.vectors(rgb, boxes, seen).astype(np.float32), "things": truth.boxes,
-        "taught": embedder.both_ways(rgb, truth.boxes, seen),
+        "boxes": boxes, "quality": proposals.quality[:MAX_PROPOSALS], "scale": proposals.scale[:MAX_PROPOSALS],
+        "vectors": embedder.embed(rgb, boxes, proposals).astype(np.float32), "things": truth.boxes,
+        "taught": embedder.embed_flip_averaged(rgb, truth.boxes, proposals),
     }  # fmt: skip
     if path is not None:
         write_tensors(path, made)
     return Kept(sample, size, truth, *(made[key] for key in KEYS if key != "things"))
 
 
-def _read(path: Path, truth: Truth, dim: int) -> dict[str, np.ndarray] | None:
+def _read(path: Path, truth: GroundTruth, dim: int) -> dict[str, np.ndarray] | None:
     if not path.exists():
         return None
     try:
@@ -105,7 +105,7 @@ def kept(
     *,
     what: str = "looking",
 ) -> list[Kept]:
-    """All photos, in order. cache: a folder; each photo is kept there as soon as it was looked at, so that what was
+    """All images, in order. cache: a folder; each image is kept there as soon as it was looked at, so that what was
     stopped goes on. None for nowhere."""
     return list(_each(samples, proposer, embedder, cache, what))
 
@@ -115,12 +115,12 @@ def _each(
 ) -> Iterator[Kept]:
     folder = cache / folder_of(embedder) if cache is not None else None
     for sample in track(samples, what, len(samples)):
-        yield look(sample, proposer, embedder, folder)
+        yield cached(sample, proposer, embedder, folder)
 
 
 def folder_of(embedder: BoxEmbedder) -> str:
     """A folder's name for all that shapes what is seen."""
-    return hashlib.sha256(f"{embedder.name} {LOOKED_AT} {VERSION}".encode()).hexdigest()[:16]
+    return hashlib.sha256(f"{embedder.name} {MAX_PROPOSALS} {VERSION}".encode()).hexdigest()[:16]
 
 
 def default_cache() -> Path | None:

@@ -1,6 +1,6 @@
 """F1 over vigilance and samples a class: where a detector works, how flat the top is, and how many classes it takes.
 
-Photos are looked at once (kept.py); a cell is then NEMO taught from kept vectors, and a threshold. Three sets of photos
+Images are looked at once (kept.py); a cell is then NEMO taught from kept vectors, and a threshold. Three sets of images
 are used: one to teach from, one on which the map is drawn and the vigilance chosen, one to report on, touched once.
 """
 
@@ -29,18 +29,18 @@ CLASSES = (1, 2, 5, 20, 80)
 STUDIED = 10  # samples a class when the number of classes is studied
 DRAWS = 1000
 RULE = {
-    "f1": "2 TP / (2 TP + FP + FN) of the answers that are told, over all photos, as `handful evaluate-detect` has it; "
+    "f1": "2 TP / (2 TP + FP + FN) of the answers that are told, over all images, as `handful evaluate-detect` has it; "
     "mean over the seeds, each of which draws the boxes that are learned",
-    "interval": "2.5 % and 97.5 % of that mean over bootstrap draws of the photos, the same draws for every cell",
+    "interval": "2.5 % and 97.5 % of that mean over bootstrap draws of the images, the same draws for every cell",
     "plateau": "cells whose F1 is not below the best cell's, by the 95 % interval of the difference over these draws",
-    "classes": "all classes divided by chance into groups of K, one detector a group, asked about every photo, so each "
+    "classes": "all classes divided by chance into groups of K, one detector a group, asked about every image, so each "
     "class counts once whatever K is: F1 of all their answers together; one division a seed",
 }
 
 
 @dataclass(frozen=True, eq=False)
 class Shared:
-    """What every job needs: photos to teach from, their things, photos to ask about."""
+    """What every job needs: images to teach from, their objects, images to ask about."""
 
     photos: tuple[Kept, ...]
     there: dict[str, list[Place]]
@@ -49,13 +49,13 @@ class Shared:
 
 
 def cells(shared: Shared, job: tuple[int, int]) -> np.ndarray:
-    """(vigilances, photos, 3): one seed's detector with so many samples a class, at every vigilance."""
+    """(vigilances, images, 3): one seed's detector with so many samples a class, at every vigilance."""
     seed, most = job
     return shared.exam.counts(learned(shared.photos, drawn(shared.there, most, seed)), shared.vigilances)
 
 
 def groups(shared: Shared, job: tuple[int, int, int]) -> np.ndarray:
-    """(photos, 3): all classes in groups of K, the answers of all groups together."""
+    """(images, 3): all classes in groups of K, the answers of all groups together."""
     seed, k, most = job
     picked = drawn(shared.there, most, seed)
     names = np.random.default_rng((seed, 5)).permutation(sorted(picked)).tolist()
@@ -69,7 +69,7 @@ def groups(shared: Shared, job: tuple[int, int, int]) -> np.ndarray:
 def swept(
     shared: Shared, seeds: Sequence[int], samples: Sequence[int], *, workers: int = 1, on: str | None = None
 ) -> np.ndarray:
-    """(seeds, samples, vigilances, photos, 3) int64."""
+    """(seeds, samples, vigilances, images, 3) int64."""
     jobs = [(seed, most) for seed in seeds for most in samples]
     found: list[Any] = [None] * len(jobs)
     for number, counts in track(each(cells, shared, jobs, workers=workers, on=on), "cells", len(jobs)):
@@ -78,12 +78,12 @@ def swept(
 
 
 def weights(photos: int, draws: int = DRAWS, seed: int = 0) -> np.ndarray:
-    """(draws, photos) float64: how often each photo is in each bootstrap draw."""
+    """(draws, images) float64: how often each image is in each bootstrap draw."""
     return np.random.default_rng((seed, 7)).multinomial(photos, np.full(photos, 1 / photos), draws).astype(np.float64)
 
 
 def resampled(counts: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """F1, mean over seeds, of each bootstrap draw: counts (seeds, ..., photos, 3), weight (draws, photos) -> (draws,
+    """F1, mean over seeds, of each bootstrap draw: counts (seeds, ..., images, 3), weight (draws, images) -> (draws,
     ...)."""
     total = np.tensordot(weight, counts.astype(np.float64), axes=(1, counts.ndim - 2))  # (draws, seeds, ..., 3)
     return np.asarray(f1(total).mean(axis=1))
@@ -107,7 +107,7 @@ class Map:
 
 
 def mapped(counts: np.ndarray, draws: int = DRAWS) -> Map:
-    """From (seeds, samples, vigilances, photos, 3); see RULE."""
+    """From (seeds, samples, vigilances, images, 3); see RULE."""
     each_seed = f1(counts.sum(axis=3))
     mean = each_seed.mean(axis=0)
     best = tuple(int(i) for i in np.unravel_index(int(mean.argmax()), mean.shape))
@@ -119,7 +119,7 @@ def mapped(counts: np.ndarray, draws: int = DRAWS) -> Map:
 
 
 def told(counts: np.ndarray, draws: int = DRAWS) -> dict[str, Any]:
-    """Of (seeds, photos, 3): f1, mean over seeds; sd over seeds; interval over photos; precision and recall."""
+    """Of (seeds, images, 3): f1, mean over seeds; sd over seeds; interval over images; precision and recall."""
     own = f1(counts.sum(axis=1))
     tp, fp, fn = counts.sum(axis=(0, 1)).tolist()
     return {
@@ -152,7 +152,7 @@ def class_study(
 
 
 def run(
-    data: Path, out: Path, *, proposer: str | None = None, look: CropSettings | None = None, seeds: Sequence[int] =
+    data: Path, out: Path, *, proposer: str | None = None, crop: CropSettings | None = None, seeds: Sequence[int] =
     range(10),
     vigilances: Sequence[float] = VIGILANCES, samples: Sequence[int] = SAMPLES, classes: Sequence[int] = CLASSES,
     split_seed: int = 0, workers: int = 1, on: str | None = None, format: str | None = None,
@@ -166,7 +166,7 @@ def run(
     seeds, samples, vigilances = tuple(seeds), tuple(samples), tuple(vigilances)
     if not seeds or not samples or not vigilances or min(samples) < 1:
         raise DataError("a map needs a seed, a vigilance and a number of samples of 1 or more at least")
-    pool, _ = read(data, proposer=proposer, look=look, seed=split_seed, format=format, allow=allow, cache=cache,
+    pool, _ = read(data, proposer=proposer, crop=crop, seed=split_seed, format=format, allow=allow, cache=cache,
                    **options)  # fmt: skip
     there = places(pool.teach)
     tell_short(there, max(samples))

@@ -41,7 +41,7 @@ def _map(figure: Any, axes: Any, result: Mapping[str, Any]) -> None:
     axes.set_ylabel("samples a class")
     low, high = best["interval"]
     axes.set_title(
-        f"F1 on {result['photos']['tune']} photos to tune by, mean of {len(result['seeds'])} seeds\n"
+        f"F1 on {result['photos']['tune']} images to tune by, mean of {len(result['seeds'])} seeds\n"
         f"★ best: {100 * best['f1']:.1f} % ({100 * low:.1f} to {100 * high:.1f}) at vigilance {best['vigilance']:g}, "
         f"{best['samples']} a class; white line: as good, by the 95 % interval",
         fontsize=9, loc="left",
@@ -60,10 +60,10 @@ def _classes(axes: Any, study: Mapping[str, Any]) -> None:
         axes.text(i + 0.06, value + 0.2, f"{value:.1f}", ha="left", va="bottom", fontsize=8)
     axes.set_xticks(range(len(sizes)), sizes)
     axes.set_xlabel("classes taught together")
-    axes.set_ylabel("F1 on photos to report on, %")
+    axes.set_ylabel("F1 on images to report on, %")
     axes.set_ylim(0, 1.15 * max(float(ends.max()), 1e-9))
     axes.spines[["top", "right"]].set_visible(False)
-    axes.set_title(f"Vigilance {study['vigilance']:g}, {study['samples']} a class;\nlines: 95 % over photos",
+    axes.set_title(f"Vigilance {study['vigilance']:g}, {study['samples']} a class;\nlines: 95 % over images",
                    fontsize=9, loc="left")  # fmt: skip
 
 

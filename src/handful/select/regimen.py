@@ -1,7 +1,7 @@
-"""What to teach next: three rules held against each other on the same photos, and a page of the photos answered worst.
+"""What to teach next: three rules held against each other on the same images, and a page of the images answered worst.
 
-Three sets of photos: the rules choose from the first, ours tries its choices on the second, and all are reported on the
-third. The 2018 report chose, tuned and reported on the same hundred photos.
+Three sets of images: the rules choose from the first, ours tries its choices on the second, and all are reported on the
+third. The 2018 report chose, tuned and reported on the same hundred images.
 """
 
 from __future__ import annotations
@@ -29,12 +29,13 @@ from handful.select.heatmap import told
 SAMPLES = tuple(range(START, 21))
 DRAWS = 2000
 RULE = {
-    "f1": "as `handful evaluate-detect` has it, on the photos to report on; mean over the seeds",
-    "f1_macro": "F1 of each class with a thing on those photos, and then the mean, so that rare classes count as much",
-    "ours": "typical boxes first (TypiClust); then boxes of the classes with most faults: of missed things from the "
-    "densest spot no taught box covers, of confused ones from the boundary; what lowers F1 on the photos to tune by is "
+    "f1": "as `handful evaluate-detect` has it, on the images to report on; mean over the seeds",
+    "f1_macro": "F1 of each class with an object on those images, and then the mean, so that rare classes count as "
+    "much",
+    "ours": "typical boxes first (TypiClust); then boxes of the classes with most faults: of missed objects from the "
+    "densest spot no taught box covers, of confused ones from the boundary; what lowers F1 on the images to tune by is "
     "not kept, so it may teach fewer",
-    "original": "5 of each class by chance, then one more of each, from the photos answered worst that have one",
+    "original": "5 of each class by chance, then one more of each, from the images answered worst that have one",
     "random": "of each class by chance",
     "ahead": "F1 of ours less that of the other, mean over seeds, and its 95 % interval over bootstrap draws of seeds",
 }
@@ -55,8 +56,8 @@ class Shared:
 
 @dataclass(frozen=True, eq=False)
 class Grown:
-    """One rule's way with one seed: counts (sizes, photos, 3) on the photos to report on, macro (sizes,) mean F1 there
-    of the classes with a thing, tune (sizes,) F1 on those to tune by, boxes (sizes,) taught, what was picked."""
+    """One rule's way with one seed: counts (sizes, images, 3) on the images to report on, macro (sizes,) mean F1 there
+    of the classes with an object, tune (sizes,) F1 on those to tune by, boxes (sizes,) taught, what was picked."""
 
     counts: np.ndarray
     macro: np.ndarray
@@ -140,7 +141,7 @@ def table(
 
 
 def run(
-    data: Path, out: Path, *, proposer: str | None = None, look: CropSettings | None = None, seeds: Sequence[int] =
+    data: Path, out: Path, *, proposer: str | None = None, crop: CropSettings | None = None, seeds: Sequence[int] =
     range(10),
     samples: Sequence[int] = SAMPLES, vigilance: float | None = None, split_seed: int = 0, workers: int = 1,
     on: str | None = None, format: str | None = None, allow: Sequence[str] = (), cache: Path | None = None,
@@ -155,7 +156,7 @@ def run(
     if not seeds or not samples or list(samples) != sorted(set(samples)) or samples[0] < 1:
         raise DataError(f"sizes must grow from 1 or more, and there must be a seed; got sizes {list(samples)}, "
                         f"{len(seeds)} seeds")  # fmt: skip
-    pool, _ = read(data, proposer=proposer, look=look, seed=split_seed, format=format, allow=allow, cache=cache,
+    pool, _ = read(data, proposer=proposer, crop=crop, seed=split_seed, format=format, allow=allow, cache=cache,
                    **options)  # fmt: skip
     there = places(pool.teach)
     tell_short(there, samples[-1])

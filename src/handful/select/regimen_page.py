@@ -1,4 +1,4 @@
-"""The page of a regimen: F1 as more is taught, what goes wrong, and the photos that are answered worst, ranked."""
+"""The page of a regimen: F1 as more is taught, what goes wrong, and the images that are answered worst, ranked."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ RIGHT, WRONG, MISSED = (34, 197, 94), (239, 68, 68), (250, 204, 21)
 
 
 def write(path: Path, result: Mapping[str, Any], exam: Exam, given: Given, classes: Sequence[str]) -> None:
-    """HTML of what regimen.run returns, with nothing outside it. exam, given: the photos of result["poorest"] and the
+    """HTML of what regimen.run returns, with nothing outside it. exam, given: the images of result["poorest"] and the
     answers about them; classes: the taught ones, in the order of Given.label. Whole or not at all."""
     jinja2 = need("jinja2", "report")
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
@@ -51,7 +51,7 @@ def plot(result: Mapping[str, Any]) -> str:
         axes.fill_between(result["samples"], f1 - spread, f1 + spread, color=color, alpha=0.13, lw=0)
         axes.plot(result["samples"], f1, color=color, marker="o", ms=3.5, lw=1.8, label=name)
     axes.set_xlabel("boxes a class, at most")
-    axes.set_ylabel("F1 on photos to report on, %")
+    axes.set_ylabel("F1 on images to report on, %")
     axes.set_xticks(result["samples"])
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="#e2e8f0", lw=0.8)
@@ -64,7 +64,7 @@ def plot(result: Mapping[str, Any]) -> str:
 
 
 def _drawn(exam: Exam, given: Given, number: int, classes: Sequence[str]) -> dict[str, Any]:
-    """The photo with what was found, what was wrong and what was missed, and the same in words."""
+    """The image with what was found, what was wrong and what was missed, and the same in words."""
     ImageDraw, PIL_Image = need("PIL.ImageDraw", "teach"), need("PIL.Image", "teach")
     one = exam.photos[number]
     image = PIL_Image.fromarray(photo_of(one.sample).rgb_u8)

@@ -1,4 +1,4 @@
-"""A proposer for tests: bright patches on a dark ground; what lies in a box is its mean colour."""
+"""A proposer for tests: bright patches on a dark ground; what lies in a box is its mean color."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ class Blobs:
             self.network.load_state_dict(dict(state))
         self.about = {"name": "blobs", "licence": "none", "trained_on": "nothing", "params": 1, "sha256": "0"}
 
-    def look(self, rgb_u8: np.ndarray, most: int = 100) -> Proposals:
+    def propose(self, rgb_u8: np.ndarray, max_boxes: int = 100) -> Proposals:
         groups, _ = ndimage.label(rgb_u8.max(axis=2) > 100)
         found = [(x.start, y.start, x.stop, y.stop) for y, x in ndimage.find_objects(groups)]
         boxes = np.array(found, np.float64).reshape(-1, 4)
         size = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
         quality = np.where(size >= 16, 0.9, 0.1)
-        order = np.argsort(-quality, kind="stable")[:most]
+        order = np.argsort(-quality, kind="stable")[:max_boxes]
 
         def features(wanted: np.ndarray) -> np.ndarray:
             rows = [rgb_u8[int(t) : int(np.ceil(b)), int(l) : int(np.ceil(r))].reshape(-1, 3).mean(axis=0) - 128

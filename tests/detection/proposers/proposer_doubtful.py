@@ -19,8 +19,8 @@ class Doubtful(Blobs):
         super().__init__(state)
         self.about = {**self.about, "name": "doubtful"}
 
-    def look(self, rgb_u8: np.ndarray, most: int = 100) -> Proposals:
-        seen = super().look(rgb_u8, most)
+    def propose(self, rgb_u8: np.ndarray, max_boxes: int = 100) -> Proposals:
+        seen = super().propose(rgb_u8, max_boxes)
         return replace(seen, quality=seen.quality * 0.12)
 
 

@@ -1,5 +1,5 @@
 """A proposer for tests that fits what it is shown into 128 px and sees bright patches of 4 px or more there; what lies
-in a box is its mean colour, and how large the box was shown."""
+in a box is its mean color, and how large the box was shown."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Squint:
         self.about = {"name": "squint", "licence": "none", "trained_on": "nothing", "params": 1, "sha256": "0"}
         self.shown: list[np.ndarray] = []
 
-    def look(self, rgb_u8: np.ndarray, most: int = 100) -> Proposals:
+    def propose(self, rgb_u8: np.ndarray, max_boxes: int = 100) -> Proposals:
         self.shown.append(rgb_u8)
         frame, factor, (left, top) = letterbox(rgb_u8, SIDE_PX)
         groups, _ = ndimage.label(frame.max(axis=2) > 60)
@@ -35,12 +35,12 @@ class Squint:
         side = (raw[:, 2:] - raw[:, :2]).min(axis=1)
         clear = side >= LEAST_PX
         quality = np.minimum(0.9, 0.5 + side[clear] / 100)
-        order = np.argsort(-quality, kind="stable")[:most]
+        order = np.argsort(-quality, kind="stable")[:max_boxes]
         boxes = (raw[clear][order] - [left, top, left, top]) / factor
         boxes = np.clip(boxes, 0, [*rgb_u8.shape[1::-1], *rgb_u8.shape[1::-1]])
         chance = None
         if self.focus:  # it also says where something is that is too small for it
-            high, wide = (max(1, round(side * factor / 4)) for side in rgb_u8.shape[:2])  # of the photo alone
+            high, wide = (max(1, round(side * factor / 4)) for side in rgb_u8.shape[:2])  # of the image alone
             chance = np.zeros((high, wide), np.float32)
             for x0, y0, x1, y1 in (raw[~clear] - [left, top, left, top]).clip(0).astype(int) // 4:
                 chance[y0 : y1 + 1, x0 : x1 + 1] = 0.8

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from handful.detection.fusion import iou
-from handful.detection.irene import Detections
 from handful.device.detector import OnDevice
 from handful.device.lab.metrics import differences, same_names
 from handful.device.runtimes.contract import Session
 from handful.errors import DataError
+from handful.results import Detections
 
 OVERLAP = 0.9
 
@@ -85,7 +85,7 @@ def graphs_beside(detector: OnDevice, reference: dict[str, Any], photos: Sequenc
     beside = {name: Beside(name, reference[name], detector.sessions[name]) for name in reference}
     both = OnDevice(detector.plan, beside)
     for rgb in photos:
-        both.ask(rgb)
+        both.score(rgb)
     return [one.told() for one in beside.values()]
 
 

@@ -1,4 +1,4 @@
-"""From which score on an answer is told: found by leaving out taught photos, kept with the detector."""
+"""From which score on an answer is told: found by leaving out taught images, kept with the detector."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ import pytest
 import handful.detection
 from handful.data import formats
 from handful.detection import graphs, score_threshold
-from handful.detection.evaluate import Truth, evaluate
+from handful.detection.evaluate import GroundTruth, evaluate
 from handful.detection.fusion import Fusion
-from handful.detection.irene import Irene, ScoredProposals
-from handful.detection.score_threshold import GRID, PHOTOS, Trial, _best, _marked, calibrate
+from handful.detection.irene import Irene
+from handful.detection.score_threshold import GRID, MAX_IMAGES, HeldOut, _best, _matched, calibrate
+from handful.detection.scored import ScoredProposals
 from handful.detection.scoring import DEFAULT_SCORE_THRESHOLD
-from handful.detection.teaching import chosen, teach
+from handful.detection.teaching import sample_boxes, teach
 from handful.device.detector import OnDevice
 from handful.files import read_json, write_json
 from handful.select import data_pool
@@ -24,14 +25,14 @@ from handful.select.feature_cache import kept
 from tests.bounds import bound
 from tests.detection.test_evaluate import data_set
 from tests.detection.test_graphs import taught
-from tests.detection.test_irene import BARE, EYES, scene
+from tests.detection.test_irene import BARE, PROPOSERS, scene
 
 NAMES = ["apple", "leaf", "sky"]
 
 
 @pytest.fixture(autouse=True)
 def known(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(handful.detection, "__path__", [*handful.detection.__path__, EYES])
+    monkeypatch.setattr(handful.detection, "__path__", [*handful.detection.__path__, PROPOSERS])
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +41,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_source_that_doubts_is_told_from_a_lower_score(data: Path, tmp_path: Path) -> None:
-    made = teach(data, tmp_path / "d", proposer="doubtful", look=BARE)
+    made = teach(data, tmp_path / "d", proposer="doubtful", crop=BARE)
     assert 0.2 <= made["score_threshold"] <= 0.3
     bound("detector: F1 of a source that doubts", evaluate(tmp_path / "d", data, split="val")["f1"], at_least=0.9)
     irene = Irene.load(tmp_path / "d")
@@ -48,19 +49,19 @@ def test_a_source_that_doubts_is_told_from_a_lower_score(data: Path, tmp_path: P
     irene.score_threshold = DEFAULT_SCORE_THRESHOLD  # what it was before: nothing is ever told
     rgb, _ = scene(NAMES, 300)
     assert len(irene.detect(rgb)) == 0 < len(irene.detect(rgb, score_threshold=made["score_threshold"]))
-    sure = teach(data, tmp_path / "s", proposer="blobs", look=BARE)
+    sure = teach(data, tmp_path / "s", proposer="blobs", crop=BARE)
     assert sure["score_threshold"] == pytest.approx(DEFAULT_SCORE_THRESHOLD)  # nothing is gained elsewhere
 
 
 def test_it_is_the_one_of_what_is_kept(data: Path, tmp_path: Path) -> None:
     for name in ("doubtful", "blobs"):
-        made = teach(data, tmp_path / name, proposer=name, look=BARE, most=5, seed=2)
-        irene = Irene.new(name, look=BARE)
+        made = teach(data, tmp_path / name, proposer=name, crop=BARE, max_samples=5, seed=2)
+        irene = Irene.new(name, crop=BARE)
         samples = [s for s in formats.read(data) if s.split == "train"]
         photos = kept(samples, irene.proposer, irene.embedder)
         where = {s.name: i for i, s in enumerate(samples)}
         picked: dict[str, list[tuple[int, int]]] = {name: [] for name in NAMES}
-        for one in chosen(samples, most=5, seed=2):
+        for one in sample_boxes(samples, max_samples=5, seed=2):
             at = where[one.sample.name]
             for label in one.labels:
                 picked[label].append((at, photos[at].truth.names.index(label)))
@@ -74,13 +75,13 @@ def test_it_is_the_one_of_what_is_kept(data: Path, tmp_path: Path) -> None:
 
 def test_partial_labels_leave_it_where_it_is(data: Path, tmp_path: Path) -> None:
     assert (
-        teach(data, tmp_path / "p", proposer="doubtful", look=BARE, exhaustive=False)["score_threshold"]
+        teach(data, tmp_path / "p", proposer="doubtful", crop=BARE, exhaustive=False)["score_threshold"]
         == DEFAULT_SCORE_THRESHOLD
     )
 
 
 def test_a_detector_of_before_tells_from_the_usual_score(data: Path, tmp_path: Path) -> None:
-    teach(data, tmp_path / "d", proposer="doubtful", look=BARE)
+    teach(data, tmp_path / "d", proposer="doubtful", crop=BARE)
     path = tmp_path / "d" / "handful.json"
     meta = read_json(path)
     del meta["about"]["score_threshold"]
@@ -95,7 +96,7 @@ def test_a_compiled_detector_has_it() -> None:
     nothing = OnDevice(json.loads(json.dumps(graphs.plan(irene))) | {"graphs": []}, {})
     box = np.array([[0.0, 0, 9, 9]])
     sure = ScoredProposals(box, np.array([0.2]), np.zeros(1, np.int64), np.zeros((1, 4)), np.array([[20.0, -20, -20]]))
-    assert len(nothing.tell(sure, score_threshold=DEFAULT_SCORE_THRESHOLD)) == 0 < len(nothing.tell(sure))
+    assert len(nothing.select(sure, score_threshold=DEFAULT_SCORE_THRESHOLD)) == 0 < len(nothing.select(sure))
 
 
 def test_the_best_threshold_must_be_worth_its_distance() -> None:
@@ -103,7 +104,7 @@ def test_the_best_threshold_must_be_worth_its_distance() -> None:
     right = np.ones(80, np.int64)
     assert _best(score, right, 80) == 0.3  # all are right, and nothing is told at 0.5
     assert _best(score, np.where(score > 0.4, 1, 0), 80) == pytest.approx(0.45)
-    # of two things a threshold far off must bring a lot
+    # of two objects a threshold far off must bring a lot
     assert _best(np.array([0.55, 0.3]), np.array([1, 1]), 2) == 0.3
     assert _best(np.array([0.55, 0.45, 0.45, 0.3, 0.3, 0.3]), np.array([1, 0, 0, 1, 0, 0]), 2) == 0.5
     assert _best(np.array([0.3] * 3), np.array([-1] * 3), 5) == DEFAULT_SCORE_THRESHOLD  # crowds count neither way
@@ -112,54 +113,58 @@ def test_the_best_threshold_must_be_worth_its_distance() -> None:
 
 
 def test_things_of_classes_that_are_left_out_do_not_count(data: Path) -> None:
-    irene = Irene.new("doubtful", look=BARE)
+    irene = Irene.new("doubtful", crop=BARE)
     samples = [s for s in formats.read(data) if s.split == "train"][:4]
     photos = kept(samples, irene.proposer, irene.embedder)
-    # each class is taught from one photo alone: without that photo it is not known
+    # each class is taught from one image alone: without that image it is not known
     picked = {name: [(i, photos[i].truth.names.index(name))] for i, name in enumerate(NAMES)}
     asked: list[frozenset[object]] = []
 
-    def without(out: frozenset[object]) -> score_threshold.Known | None:
+    def leave_out(out: frozenset[object]) -> score_threshold.Known | None:
         asked.append(out)
         rest = {n: rows for n, rows in picked.items() if rows[0][0] not in out}
         known = data_pool.learned(photos, rest)
         return known.solution, known.background
 
-    def trials(only: bool) -> list[Trial]:
-        return [Trial(i, p.boxes, p.quality, p.scale, p.vectors, p.truth if not only else Truth(
+    def trials(only: bool) -> list[HeldOut]:
+        return [HeldOut(i, p.boxes, p.quality, p.scale, p.vectors, p.truth if not only else GroundTruth(
                 np.zeros((0, 4)), (), np.zeros(0, bool), np.zeros(0))) for i, p in enumerate(photos[:3])]  # fmt: skip
 
     assert (
-        calibrate(trials(False), without) < DEFAULT_SCORE_THRESHOLD
+        calibrate(trials(False), leave_out) < DEFAULT_SCORE_THRESHOLD
     )  # the two others are found, and the third is no mistake
     assert sorted(i for out in asked for i in out) == [0, 1, 2]
-    known = without(frozenset({2}))
+    known = leave_out(frozenset({2}))
     assert known is not None and known[0].classes == ("apple", "leaf")
-    score, hit, things = _marked(trials(False)[2], (known[0], None), Fusion(), -20.0)
+    score, hit, things = _matched(trials(False)[2], (known[0], None), Fusion(), -20.0)
     assert sorted(hit.tolist()) == [-1, 1, 1] and things == 2 and len(score) == 3  # the sky is called something
     assert (
-        calibrate(trials(True), without) == DEFAULT_SCORE_THRESHOLD
-    )  # without a thing there is nothing to be right about
-    assert calibrate([], without) == DEFAULT_SCORE_THRESHOLD
+        calibrate(trials(True), leave_out) == DEFAULT_SCORE_THRESHOLD
+    )  # without an object there is nothing to be right about
+    assert calibrate([], leave_out) == DEFAULT_SCORE_THRESHOLD
 
 
 def test_a_detector_without_some_of_its_photos() -> None:
-    whole, less = Irene.new("blobs", look=BARE), Irene.new("blobs", look=BARE)
+    whole, less = Irene.new("blobs", crop=BARE), Irene.new("blobs", crop=BARE)
     for seed in range(4):
         rgb, boxes = scene(["apple", "leaf", "sky"], seed)
         out = seed in (1, 3)  # these say the wrong names
         for irene in (whole,) if out else (whole, less):
             irene.learn(rgb, boxes[:2], ["leaf", "apple"] if out else ["apple", "leaf"], f"{seed}.jpg")
-    found, background = score_threshold.without(whole, frozenset({"1.jpg", "3.jpg"})) or (None, None)
+    found, background = score_threshold.leave_out(whole, frozenset({"1.jpg", "3.jpg"})) or (None, None)
     assert found is not None and background is not None and less.background() is not None
     # examples are kept as float16
     np.testing.assert_allclose(found.prototypes, less.solution().prototypes, atol=0.01)
     assert np.abs(found.prototypes - whole.solution().prototypes).max() > 0.05
-    np.testing.assert_array_equal(background.centres, less.background().centres)  # type: ignore[union-attr]
-    assert score_threshold.without(whole, frozenset(f"{i}.jpg" for i in range(4))) is None
+    np.testing.assert_array_equal(background.centers, less.background().centers)  # type: ignore[union-attr]
+    assert score_threshold.leave_out(whole, frozenset(f"{i}.jpg" for i in range(4))) is None
 
 
 def test_no_more_photos_are_left_out_than_need_be() -> None:
-    assert len(score_threshold.chosen(500, 0)) == len(set(score_threshold.chosen(500, 0))) == PHOTOS
-    assert score_threshold.chosen(500, 0) == score_threshold.chosen(500, 0) != score_threshold.chosen(500, 1)
-    assert sorted(score_threshold.chosen(5, 3)) == [0, 1, 2, 3, 4]
+    assert len(score_threshold.held_out_order(500, 0)) == len(set(score_threshold.held_out_order(500, 0))) == MAX_IMAGES
+    assert (
+        score_threshold.held_out_order(500, 0)
+        == score_threshold.held_out_order(500, 0)
+        != score_threshold.held_out_order(500, 1)
+    )
+    assert sorted(score_threshold.held_out_order(5, 3)) == [0, 1, 2, 3, 4]

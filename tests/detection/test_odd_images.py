@@ -1,4 +1,4 @@
-"""Photos and labels as they come: taught from and asked about, through the verbs' own functions."""
+"""Images and labels as they come: taught from and asked about, through the verbs' own functions."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import pytest
 import handful.detection
 from handful.detection.evaluate import evaluate
 from handful.detection.irene import Irene
-from handful.detection.multiscale import ManyScales, Scales
+from handful.detection.multiscale import MultiScaleProposer, Scales
 from handful.detection.teaching import teach
 from handful.errors import DataError
 from tests.detection.test_evaluate import bare  # noqa: F401
-from tests.detection.test_irene import BARE, COLOURS, EYES
+from tests.detection.test_irene import BARE, COLOURS, PROPOSERS
 from tests.training.made import write
 from tests.training.test_verbs import typed
 
@@ -25,11 +25,11 @@ Row = tuple[str, tuple[float, float, float, float]]
 
 @pytest.fixture(autouse=True)
 def known(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(handful.detection, "__path__", [*handful.detection.__path__, EYES])
+    monkeypatch.setattr(handful.detection, "__path__", [*handful.detection.__path__, PROPOSERS])
 
 
 def coco(root: Path, photos: list[tuple[tuple[int, int], list[Row]]], names: list[str], split: str = "train") -> Path:
-    """Dark photos with a patch of its class's colour in each box; a box may reach over the edge."""
+    """Dark images with a patch of its class's color in each box; a box may reach over the edge."""
     images: list[dict[str, Any]] = []
     notes: list[dict[str, Any]] = []
     for i, ((wide, high), rows) in enumerate(photos):
@@ -56,21 +56,21 @@ SOME: list[tuple[tuple[int, int], list[Row]]] = [
 
 def learned(tmp_path: Path, **more: Any) -> Path:
     data = coco(tmp_path / "taught", SOME, ["apple", "leaf"])
-    teach(data, tmp_path / "d", proposer="blobs", look=BARE, **more)
+    teach(data, tmp_path / "d", proposer="blobs", crop=BARE, **more)
     return tmp_path / "d"
 
 
 def test_photos_without_a_thing_are_taught_from_and_measured(tmp_path: Path) -> None:
     empty: list[tuple[tuple[int, int], list[Row]]] = [((50, 40), []), ((8, 8), [])]
     data = coco(tmp_path / "x", [*SOME, *empty], ["apple", "leaf"])
-    said = teach(data, tmp_path / "d", proposer="blobs", look=BARE)
-    assert said["photos"] == 3 and said["samples"] == {"apple": 3, "leaf": 3}
+    said = teach(data, tmp_path / "d", proposer="blobs", crop=BARE)
+    assert said["images"] == 3 and said["samples"] == {"apple": 3, "leaf": 3}
     found = evaluate(tmp_path / "d", data)
     assert found["images"] == 5 and found["AP"] == pytest.approx(1.0) and found["f1"] == 1.0
     nothing = coco(tmp_path / "y", empty, ["apple"])
-    with pytest.raises(DataError, match="no photo has a box"):
-        teach(nothing, tmp_path / "e", proposer="blobs", look=BARE)
-    with pytest.raises(DataError, match="no photo shows a class"):
+    with pytest.raises(DataError, match="no image has a box"):
+        teach(nothing, tmp_path / "e", proposer="blobs", crop=BARE)
+    with pytest.raises(DataError, match="no image shows a class"):
         evaluate(tmp_path / "d", nothing)
 
 
@@ -84,7 +84,7 @@ def test_a_class_that_is_never_shown_does_not_count(tmp_path: Path) -> None:
 
 def test_one_class_and_one_sample(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = coco(tmp_path / "x", SOME, ["apple", "leaf"])
-    said = teach(data, tmp_path / "d", proposer="blobs", look=BARE, most=1, classes=["leaf"])
+    said = teach(data, tmp_path / "d", proposer="blobs", crop=BARE, max_samples=1, classes=["leaf"])
     assert said["samples"] == {"leaf": 1} and any("learned from one box" in w for w in said["warnings"])
     assert "leaf" in capsys.readouterr().err
     found = evaluate(tmp_path / "d", data)
@@ -98,10 +98,10 @@ def test_boxes_over_the_edge_and_outside(tmp_path: Path) -> None:
     gone = coco(tmp_path / "y", outside, ["apple", "leaf"])
     for place in (data, gone):
         with pytest.raises(DataError, match=r"label 1 \(leaf\).*--allow box_outside"):
-            teach(place, tmp_path / "d", proposer="blobs", look=BARE)
-    said = teach(data, tmp_path / "d", proposer="blobs", look=BARE, allow=["box_outside"])
+            teach(place, tmp_path / "d", proposer="blobs", crop=BARE)
+    said = teach(data, tmp_path / "d", proposer="blobs", crop=BARE, allow=["box_outside"])
     assert said["samples"] == {"apple": 3, "leaf": 4}  # cut at the edge
-    said = teach(gone, tmp_path / "e", proposer="blobs", look=BARE, allow=["box_outside"])
+    said = teach(gone, tmp_path / "e", proposer="blobs", crop=BARE, allow=["box_outside"])
     assert said["samples"] == {"apple": 3, "leaf": 3}  # there is nothing to learn
 
 
@@ -111,16 +111,16 @@ def test_a_thousand_things(tmp_path: Path) -> None:
     data = coco(tmp_path / "x", [((800, 500), rows)], ["apple", "leaf"])
     model = learned(tmp_path)
     found = evaluate(model, data)
-    assert found["objects"] == 1000 and found["AR100"] == pytest.approx(0.1, abs=0.01)  # a photo has 100 answers
+    assert found["objects"] == 1000 and found["AR100"] == pytest.approx(0.1, abs=0.01)  # an image has 100 answers
     assert found["ar_agnostic"]["300"] == pytest.approx(0.3, abs=0.01)
-    said = teach(data, tmp_path / "many", proposer="blobs", look=BARE, most=2000)
+    said = teach(data, tmp_path / "many", proposer="blobs", crop=BARE, max_samples=2000)
     assert said["samples"] == {"apple": 500, "leaf": 500}
 
 
 def test_the_same_box_under_two_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     twice = [*SOME, ((120, 90), [("apple", (10.0, 10.0, 40.0, 50.0)), ("leaf", (10.0, 10.0, 40.0, 50.0))])]
     data = coco(tmp_path / "x", twice, ["apple", "leaf"])
-    said = teach(data, tmp_path / "d", proposer="blobs", look=BARE)
+    said = teach(data, tmp_path / "d", proposer="blobs", crop=BARE)
     err = capsys.readouterr().err
     assert "3.png: the box" in err and "'apple' and 'leaf'" in err and said["samples"] == {"apple": 4, "leaf": 4}
     rgb = np.full((90, 120, 3), 10, np.uint8)
@@ -153,17 +153,17 @@ def test_the_verbs_look_as_they_are_told(tmp_path: Path, capsys: pytest.CaptureF
         assert code == 0 and json.loads(said)["scales"]["count"] == int(scales)
         code, said, _ = typed(capsys, "evaluate-detect", out, data, "--look", "pyramid", "--json")
         told = json.loads(said)
-        assert code == 0 and told["look"]["look"] == "pyramid"
+        assert code == 0 and told["scales"]["mode"] == "pyramid"
         found[scales] = told["per_class"]
     assert found["1"]["leaf"]["AP"] == 0 and found["2"]["leaf"]["AP"] > 0.9 and found["1"]["apple"]["AP"] > 0.9
     code, said, _ = typed(capsys, "detect", tmp_path / "2", data / "images/train/0.png", "--look", "whole", "--json")
     assert code == 0 and {row["class"] for row in json.loads(said)["images"][0]["found"]} == {"apple"}
     code, said, _ = typed(capsys, "detect", tmp_path / "2", data / "images/train/0.png", "--look", "pyramid", "--json")
     assert {row["class"] for row in json.loads(said)["images"][0]["found"]} == {"apple", "leaf"}
-    # unasked: things are small against the photo, so two scales, and the finer one where something is small
+    # unasked: objects are small against the image, so two scales, and the finer one where something is small
     code, said, _ = typed(capsys, "teach", data, "--out", tmp_path / "auto", "--proposer", "squint", "--json")
-    assert json.loads(said)["scales"]["count"] == 2 and json.loads(said)["scales"]["look"] == "focus"
+    assert json.loads(said)["scales"]["count"] == 2 and json.loads(said)["scales"]["mode"] == "focus"
     proposer = Irene.load(tmp_path / "auto").proposer
-    assert isinstance(proposer, ManyScales) and proposer.scales == Scales(2, "focus")
+    assert isinstance(proposer, MultiScaleProposer) and proposer.scales == Scales(2, "focus")
     code, _, err = typed(capsys, "detect", tmp_path / "2", data / "images/train/0.png", "--look", "near")
     assert code == 2 and "near" in err

@@ -1,4 +1,4 @@
-"""Boxes to vectors: of length 1, the same for the same box, and refused outside the photo."""
+"""Boxes to vectors: of length 1, the same for the same box, and refused outside the image."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from handful.data.sample_images import sample_photo
 from handful.detection.contract import Proposals
-from handful.detection.embedder import BoxEmbedder, CropSettings, crops
+from handful.detection.embedder import BoxEmbedder, CropSettings, crop_boxes
 from handful.errors import DataError
 
 
@@ -26,7 +26,7 @@ class Fake:
             "sha256": "0",
         }
 
-    def look(self, rgb_u8: np.ndarray, most: int = 100) -> Proposals:
+    def propose(self, rgb_u8: np.ndarray, max_boxes: int = 100) -> Proposals:
         high, wide = rgb_u8.shape[:2]
         box = np.array([[0, 0, wide, high]], np.float64)
 
@@ -48,30 +48,30 @@ def both() -> BoxEmbedder:
 
 def test_vectors_have_length_1_and_do_not_depend_on_company(both: BoxEmbedder) -> None:
     rgb = sample_photo("astronaut").rgb_u8
-    seen = both.proposer.look(rgb)
-    found = both.vectors(rgb, BOXES, seen)
+    seen = both.proposer.propose(rgb)
+    found = both.embed(rgb, BOXES, seen)
     assert found.shape == (4, both.dim) and np.allclose(np.linalg.norm(found, axis=1), 1)
-    assert np.allclose(both.vectors(rgb, BOXES[1:2], seen)[0], found[1], atol=1e-5)
-    assert both.vectors(rgb, np.zeros((0, 4)), seen).shape == (0, both.dim)
+    assert np.allclose(both.embed(rgb, BOXES[1:2], seen)[0], found[1], atol=1e-5)
+    assert both.embed(rgb, np.zeros((0, 4)), seen).shape == (0, both.dim)
     again = BoxEmbedder(Fake())
-    assert again.name == both.name and (again.vectors(rgb, BOXES[:1], seen) == both.vectors(rgb, BOXES[:1], seen)).all()
+    assert again.name == both.name and (again.embed(rgb, BOXES[:1], seen) == both.embed(rgb, BOXES[:1], seen)).all()
 
 
 def test_the_share_is_the_squared_length_of_the_proposers_part(both: BoxEmbedder) -> None:
     rgb = sample_photo("astronaut").rgb_u8
-    found = both.vectors(rgb, BOXES[:2], both.proposer.look(rgb))
-    assert np.allclose((found[:, :4] ** 2).sum(axis=1), both.how.share)
-    only = BoxEmbedder(Fake(), BARE).vectors(rgb, BOXES[:2], both.proposer.look(rgb))
-    assert only.shape == (2, 4) and np.allclose(found[:, :4] / np.sqrt(both.how.share), only)
+    found = both.embed(rgb, BOXES[:2], both.proposer.propose(rgb))
+    assert np.allclose((found[:, :4] ** 2).sum(axis=1), both.settings.share)
+    only = BoxEmbedder(Fake(), BARE).embed(rgb, BOXES[:2], both.proposer.propose(rgb))
+    assert only.shape == (2, 4) and np.allclose(found[:, :4] / np.sqrt(both.settings.share), only)
 
 
 def test_a_taught_box_is_the_mean_of_it_and_its_mirror_image(both: BoxEmbedder) -> None:
     rgb = sample_photo("astronaut").rgb_u8
-    taught = both.both_ways(rgb, BOXES[:1])
+    taught = both.embed_flip_averaged(rgb, BOXES[:1])
     mirrored = np.array([[512 - 200, 30, 512 - 20, 220.0]])
-    turned = both.both_ways(rgb[:, ::-1], mirrored)
+    turned = both.embed_flip_averaged(rgb[:, ::-1], mirrored)
     assert np.allclose(taught, turned, atol=1e-5)
-    plain = both.vectors(rgb, BOXES[:1], both.proposer.look(rgb))
+    plain = both.embed(rgb, BOXES[:1], both.proposer.propose(rgb))
     assert 0.8 < float((taught * plain).sum()) < 1 - 1e-6
 
 
@@ -83,20 +83,20 @@ def test_names_tell_what_shaped_the_vectors() -> None:
 
 def test_crops() -> None:
     rgb = np.arange(100 * 80 * 3, dtype=np.uint32).reshape(100, 80, 3).astype(np.uint8)
-    found = crops(rgb, np.array([[10, 20, 30, 60], [79.5, 99.5, 80, 100], [0, 0, 80, 100.0]]), 32, 0.1)
+    found = crop_boxes(rgb, np.array([[10, 20, 30, 60], [79.5, 99.5, 80, 100], [0, 0, 80, 100.0]]), 32, 0.1)
     assert found.shape == (3, 32, 32, 3) and found.dtype == np.uint8
     # 10 % of 20 x 40 px on each side; the last pixel's crop is two px wide
-    assert (found[1] == crops(rgb, np.array([[78, 98, 80, 100.0]]), 32, 0.0)[0]).all()
-    assert (found[0] == crops(rgb, np.array([[8, 16, 32, 64.0]]), 32, 0.0)[0]).all()
-    assert (found[2] == crops(rgb, np.array([[-9, -9, 99, 199.0]]).clip(0, [80, 100, 80, 100]), 32, 0.0)[0]).all()
+    assert (found[1] == crop_boxes(rgb, np.array([[78, 98, 80, 100.0]]), 32, 0.0)[0]).all()
+    assert (found[0] == crop_boxes(rgb, np.array([[8, 16, 32, 64.0]]), 32, 0.0)[0]).all()
+    assert (found[2] == crop_boxes(rgb, np.array([[-9, -9, 99, 199.0]]).clip(0, [80, 100, 80, 100]), 32, 0.0)[0]).all()
 
 
 @pytest.mark.parametrize("box", [[600, 5, 700, 50], [5, 5, 5, 50], [50, 5, 20, 60]])
 def test_a_box_outside_is_refused(box: list[float]) -> None:
     rgb = sample_photo("astronaut").rgb_u8
     one = BoxEmbedder(Fake(), BARE)
-    with pytest.raises(DataError, match="lies outside the photo of 512x512 px"):
-        one.vectors(rgb, np.array([box]), one.proposer.look(rgb))
+    with pytest.raises(DataError, match="lies outside the image of 512x512 px"):
+        one.embed(rgb, np.array([box]), one.proposer.propose(rgb))
 
 
 @pytest.mark.parametrize(

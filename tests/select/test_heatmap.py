@@ -22,14 +22,14 @@ from handful.select.heatmap import class_study, mapped, resampled, told, weights
 from handful.select.heatmap_picture import outline
 from tests.bounds import bound
 from tests.detection.test_evaluate import bare, data_set  # noqa: F401
-from tests.detection.test_irene import BARE, EYES
-from tests.detection.test_kept import NAMES, crowded
+from tests.detection.test_irene import BARE, PROPOSERS
+from tests.select.test_feature_cache import NAMES, crowded
 from tests.training.test_verbs import typed
 
 
 @pytest.fixture(autouse=True)
 def known(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(handful.detection, "__path__", [*handful.detection.__path__, EYES])
+    monkeypatch.setattr(handful.detection, "__path__", [*handful.detection.__path__, PROPOSERS])
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def made(seeds: int, photos: int, rng: np.random.Generator, hits: np.ndarray) -> np.ndarray:
-    """(seeds, 2, 3, photos, 3): a cell hits a share of 10 things of each photo, and errs as often as it misses."""
+    """(seeds, 2, 3, images, 3): a cell hits a share of 10 objects of each image, and errs as often as it misses."""
     right = rng.binomial(10, np.broadcast_to(hits[None, :, :, None], (seeds, 2, 3, photos)))
     return np.stack([right, 10 - right, 10 - right], axis=-1)
 
@@ -56,7 +56,7 @@ def test_the_best_cell_and_those_as_good() -> None:
 def test_the_bootstrap_draws_photos() -> None:
     weight = weights(6, 50)
     assert weight.shape == (50, 6) and (weight.sum(axis=1) == 6).all() and weight.std() > 0.5
-    counts = np.array([[[4, 1, 1], [0, 5, 5]]])  # one seed, two photos
+    counts = np.array([[[4, 1, 1], [0, 5, 5]]])  # one seed, two images
     again = resampled(counts, np.array([[2.0, 0], [0, 2], [1, 1]]))
     assert again.tolist() == pytest.approx([0.8, 0.0, 8 / 20])
     row = told(np.concatenate([counts, counts]))
@@ -73,7 +73,7 @@ def test_the_outline_goes_round() -> None:
 
 
 def test_a_map_of_a_data_set(data: Path, tmp_path: Path) -> None:
-    asked = {"proposer": "blobs", "look": BARE, "seeds": range(2), "samples": (1, 3), "cache": tmp_path / "seen"}
+    asked = {"proposer": "blobs", "crop": BARE, "seeds": range(2), "samples": (1, 3), "cache": tmp_path / "seen"}
     result = heatmap.run(data, tmp_path / "map", vigilances=(1.0, 3.0, 30.0), classes=(1, 2, 80), **asked)  # type: ignore[arg-type]
     values = np.array(result["tune"]["f1"])
     assert values.shape == (2, 3) and (values[:, 2] == 0).all()
@@ -90,7 +90,7 @@ def test_a_map_of_a_data_set(data: Path, tmp_path: Path) -> None:
 
 
 def test_every_class_counts_once_whatever_the_number_taught_together(data: Path) -> None:
-    pool, _ = read(data, proposer="blobs", look=BARE)
+    pool, _ = read(data, proposer="blobs", crop=BARE)
     things = sum(len(one.truth.names) for one in pool.report)
     exam = Exam(pool.report)
     shared = heatmap.Shared(pool.teach, places(pool.teach), exam, (2.7,))
@@ -143,7 +143,7 @@ def run_of(pool: object, seed: int = 0, hard: bool = False) -> Run:
 
 @pytest.mark.parametrize("rule", list(RULES))
 def test_a_rule_grows_and_keeps_to_its_budget(data: Path, rule: str) -> None:
-    pool, _ = read(data, proposer="blobs", look=BARE)
+    pool, _ = read(data, proposer="blobs", crop=BARE)
     run, picked, before = run_of(pool, hard=True), {}, set()
     for most in (2, 3, 4):
         picked = RULES[rule](run, picked, most)
@@ -157,7 +157,7 @@ def test_a_rule_grows_and_keeps_to_its_budget(data: Path, rule: str) -> None:
 
 
 def test_the_original_takes_from_the_worst_photos(data: Path) -> None:
-    pool, _ = read(data, proposer="blobs", look=BARE)
+    pool, _ = read(data, proposer="blobs", crop=BARE)
     blind = replace(pool.teach[3], boxes=np.zeros((0, 4)), quality=np.zeros(0), scale=np.zeros(0, np.int64),
                     vectors=pool.teach[3].vectors[:0])  # nothing is found there  # fmt: skip
     photos = (*pool.teach[:3], blind, *pool.teach[4:])
@@ -168,7 +168,7 @@ def test_the_original_takes_from_the_worst_photos(data: Path) -> None:
 
 
 def test_ours_keeps_nothing_that_does_harm(data: Path) -> None:
-    pool, _ = read(data, proposer="blobs", look=BARE)
+    pool, _ = read(data, proposer="blobs", crop=BARE)
     first = drawn(places(pool.teach), 2, 0)
     asked: list[int] = []
 
@@ -186,7 +186,7 @@ def test_ours_keeps_nothing_that_does_harm(data: Path) -> None:
 
 
 def test_faults_by_kind(data: Path) -> None:
-    pool, _ = read(data, proposer="blobs", look=BARE)
+    pool, _ = read(data, proposer="blobs", crop=BARE)
     there = places(pool.teach)
     known = learned(pool.teach, there)
     one = pool.teach[0]

@@ -17,7 +17,7 @@ from handful.detection.irene import Irene
 from handful.detection.video_file import Film, watched
 from handful.errors import DataError
 from handful.lucid.preview import film
-from tests.detection.test_irene import EYES, scene, taught
+from tests.detection.test_irene import PROPOSERS, scene, taught
 from tests.training.test_verbs import typed
 
 av = pytest.importorskip("av")
@@ -26,7 +26,7 @@ COUNT = 12
 
 @pytest.fixture(autouse=True)
 def known(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(handful.detection, "__path__", [*handful.detection.__path__, EYES])
+    monkeypatch.setattr(handful.detection, "__path__", [*handful.detection.__path__, PROPOSERS])
 
 
 @pytest.fixture

@@ -15,25 +15,25 @@ import handful.detection
 from handful.data.shapes import rle_of
 from handful.detection import masks_head, train_mask_head
 from handful.detection.evaluate import evaluate
-from handful.detection.evaluate_masks import MaskTable, text_of, truth_of
-from handful.detection.irene import Detections
-from handful.detection.masking import Patch, patch
+from handful.detection.evaluate_masks import MaskTable, ground_truth_of, text_of
+from handful.detection.masking import tight_patch
 from handful.detection.teaching import teach
 from handful.detection.train_mask_head import (
+    MaskSample,
     Plan,
-    Thing,
     batch,
-    quality,
-    recoloured,
+    color_jitter,
+    mask_quality,
+    mask_samples,
     target_of,
-    things_of,
     train,
     weights_of,
 )
 from handful.errors import DataError
+from handful.results import Detections, Patch
 from handful.types import Object, Sample
 from tests.detection.test_evaluate import data_set
-from tests.detection.test_irene import BARE, EYES, taught
+from tests.detection.test_irene import BARE, PROPOSERS, taught
 from tests.detection.test_masks import disc
 from tests.training.made import write
 from tests.training.test_verbs import typed
@@ -41,12 +41,12 @@ from tests.training.test_verbs import typed
 
 @pytest.fixture(autouse=True)
 def known(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(handful.detection, "__path__", [*handful.detection.__path__, EYES])
+    monkeypatch.setattr(handful.detection, "__path__", [*handful.detection.__path__, PROPOSERS])
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Patches of colour whose masks are their boxes; of the three val photos one has a thing without a mask."""
+    """Patches of color whose masks are their boxes; of the three val images one has an object without a mask."""
     root = data_set(tmp_path_factory.mktemp("masks"), ["apple", "leaf"])
     path = root / "instances_val.json"
     held = json.loads(path.read_text())
@@ -62,8 +62,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def model(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("model") / "d"
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(handful.detection, "__path__", [*handful.detection.__path__, EYES])
-        teach(data, folder, proposer="blobs", look=BARE, most=4)
+        patched.setattr(handful.detection, "__path__", [*handful.detection.__path__, PROPOSERS])
+        teach(data, folder, proposer="blobs", crop=BARE, max_samples=4)
     return folder
 
 
@@ -77,7 +77,7 @@ def test_the_table_of_masks(data: Path, model: Path) -> None:
         assert found["per_class"][name] == {"AP": pytest.approx(1.0), "mask_AP": pytest.approx(1.0), "objects": 3}
     assert {"masks", "mask_..."} <= found["rule"].keys() and json.loads(json.dumps(found)) == found
     found["masks"]["seconds_per_mask"] = seconds
-    assert "AP 100.0" in text_of(found) and "1 left out, whose things have no masks" in text_of(found)
+    assert "AP 100.0" in text_of(found) and "1 left out, whose objects have no masks" in text_of(found)
     none = evaluate(model, data, split="train", masks="none")
     assert none["mask_AP"] is None and none["masks"]["images"] == 0 and none["masks"]["left_out"] == 6
     assert "AP -" in text_of(none) and none["masks"]["seconds_per_mask"] is None
@@ -108,7 +108,7 @@ def test_which_photos_have_masks() -> None:
     bare, crowd = Object("b", box_px=(0, 0, 5, 5)), Object("b", box_px=(0, 0, 5, 5), crowd=True)
 
     def rows(*things: Object) -> Any:
-        return truth_of(Sample(Path("x"), objects=things), (80, 60), {"a": 0, "b": 1})
+        return ground_truth_of(Sample(Path("x"), objects=things), (80, 60), {"a": 0, "b": 1})
 
     assert rows(thing, bare) is None and rows() == []
     told = rows(thing, crowd)
@@ -127,7 +127,7 @@ def test_typed(data: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFi
     assert len(rows) == 2 and all(row["mask"]["size"] == [90, 120] for row in rows)
     assert (tmp_path / "seen" / "0.jpg").exists()
     code, out, _ = typed(capsys, "evaluate-detect", model, data, "--split", "val", "--masks-by", "none")
-    assert code == 0 and "masks by none: AP 100.0, AP50 100.0, AP75 100.0 on 2 photos; 1 left out" in out
+    assert code == 0 and "masks by none: AP 100.0, AP50 100.0, AP75 100.0 on 2 images; 1 left out" in out
     code, _, err = typed(capsys, "detect", model, photo, "--masks-by", "heads")
     assert code == 2 and "did you mean 'head'" in err
 
@@ -135,15 +135,15 @@ def test_typed(data: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFi
 # -- training -------------------------------------------------------------------------------------------------------
 
 
-def discs(count: int) -> list[Thing]:
+def discs(count: int) -> list[MaskSample]:
     found = []
     for seed in range(count):
         rng = np.random.default_rng(seed)
         radius = float(rng.uniform(8, 25))
         x, y = rng.uniform(radius, 90 - radius), rng.uniform(radius, 70 - radius)
         rgb, there = disc((90, 70), (float(x), float(y)), radius)
-        mask = patch(there, (0, 0))
-        found.append(Thing(rgb, np.array(mask.box_px, np.float64), mask))
+        mask = tight_patch(there, (0, 0))
+        found.append(MaskSample(rgb, np.array(mask.box_px, np.float64), mask))
     return found
 
 
@@ -162,8 +162,8 @@ def test_a_batch_follows_from_the_seed_and_the_step() -> None:
     # turned or not, the labels are where the bright half of a disc is
     rgb, there = disc((90, 70), (45, 35), 25)
     half = there & (np.arange(90) + np.arange(70)[:, None] < 80)
-    mask = patch(half, (0, 0))
-    slanted = Thing(np.where(half[..., None], rgb, 0).astype(np.uint8), np.array(mask.box_px, np.float64), mask)
+    mask = tight_patch(half, (0, 0))
+    slanted = MaskSample(np.where(half[..., None], rgb, 0).astype(np.uint8), np.array(mask.box_px, np.float64), mask)
     crops, _, target = batch([slanted], plain, 0, 0)
     assert ((crops[:, ::2, ::2, 0] > 110) == (target == 1)).mean() > 0.97
     assert len({crop.tobytes() for crop in crops}) == 2
@@ -180,13 +180,13 @@ def test_the_head_looks_as_it_was_trained(monkeypatch: pytest.MonkeyPatch) -> No
         told["crops"] = crops
         return torch.zeros(1), []
 
-    def decoded(x: torch.Tensor, maps: list[torch.Tensor], box: torch.Tensor) -> torch.Tensor:
+    def decode(x: torch.Tensor, maps: list[torch.Tensor], box: torch.Tensor) -> torch.Tensor:
         told["given"] = box.numpy()
         return torch.zeros(1, 2, masks_head.OUT_PX, masks_head.OUT_PX)
 
-    monkeypatch.setattr(head.network, "seen", seen)
-    monkeypatch.setattr(head.network, "decoded", decoded)
-    head.cut(thing.rgb_u8, thing.box[None])
+    monkeypatch.setattr(head.network, "encode", seen)
+    monkeypatch.setattr(head.network, "decode", decode)
+    head.segment(thing.rgb_u8, thing.box[None])
     plain = Plan(batch=1, jitter=0.0, color=0.0)
     pairs = [batch([thing], plain, 0, step) for step in range(8)]  # some are turned
     assert any((crops == told["crops"]).all() and (given == told["given"]).all() for crops, given, _ in pairs)
@@ -194,12 +194,12 @@ def test_the_head_looks_as_it_was_trained(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_what_lies_outside_the_photo_is_not_learned() -> None:
     rgb, there = disc((40, 40), (0, 20), 15)
-    thing = Thing(rgb, np.array([0, 5, 15, 35.0]), patch(there, (0, 0)))
+    thing = MaskSample(rgb, np.array([0, 5, 15, 35.0]), tight_patch(there, (0, 0)))
     target = target_of(thing, np.array([-16, -12, 48, 52.0]))
     assert (target[:, :16] == 255).all() and (target[:12] == 255).all() and (target[52:] == 255).all()
     own = target[12:52, 16:56]
     assert (own == there).all()
-    changed = recoloured(rgb, np.random.default_rng(0))
+    changed = color_jitter(rgb, np.random.default_rng(0))
     assert changed.dtype == np.uint8 and changed.shape == rgb.shape and not (changed == rgb).all()
 
 
@@ -208,7 +208,7 @@ def test_things_with_masks_are_gathered(tmp_path: Path) -> None:
     path = write(tmp_path / "x.png", rgb)
     own = Object("a", box_px=(20, 10, 60, 50), rle=rle_of(there))
     others = Object("b", box_px=(0, 0, 5, 5)), Object("c", rle=rle_of(there), crowd=True)
-    found = things_of([Sample(path, objects=(own, *others)), Sample(path, objects=None)])
+    found = mask_samples([Sample(path, objects=(own, *others)), Sample(path, objects=None)])
     assert len(found) == 1 and found[0].box.tolist() == [20, 10, 60, 50]
     assert (found[0].mask.whole((80, 60)) == there).all()
 
@@ -219,7 +219,7 @@ def test_quality_by_hand() -> None:
     def whole(rgb: np.ndarray, boxes: np.ndarray) -> list[Patch]:
         return [Patch((0, 0), np.ones(rgb.shape[:2], bool))]
 
-    overlap, size = quality(whole, things)
+    overlap, size = mask_quality(whole, things)
     assert np.allclose(overlap, size / (90 * 70)) and [t.mask.pixels.sum() for t in things] == size.tolist()
     told: list[np.ndarray] = []
 
@@ -227,8 +227,8 @@ def test_quality_by_hand() -> None:
         told.append(boxes[0])
         return whole(rgb, boxes)
 
-    quality(noted, things, jitter=0.06)
-    quality(noted, things, jitter=0.06)
+    mask_quality(noted, things, jitter=0.06)
+    mask_quality(noted, things, jitter=0.06)
     first, second = told[:3], told[3:]
     assert all((a == b).all() for a, b in zip(first, second, strict=True))
     for box, thing in zip(first, things, strict=True):
@@ -239,7 +239,7 @@ def test_training_is_learned_from_repeated_and_resumed(tmp_path: Path, monkeypat
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        monkeypatch.setattr(train_mask_head, "EVERY", 2)
+        monkeypatch.setattr(train_mask_head, "CHECKPOINT_EVERY", 2)
         things, plan = discs(6), Plan(steps=4, batch=4)
         whole = weights_of(train(things, tmp_path / "a", plan=plan, seed=1))
         stopped: list[int] = []
@@ -261,7 +261,7 @@ def test_training_is_learned_from_repeated_and_resumed(tmp_path: Path, monkeypat
         assert any((whole[key] != other[key]).any() for key in whole)
         with pytest.raises(DataError, match=r"state\.safetensors is of another training"):
             train(things, tmp_path / "b", plan=plan, seed=5)
-        with pytest.raises(DataError, match="none of 0 things has a mask"):
+        with pytest.raises(DataError, match="none of 0 objects has a mask"):
             train([], tmp_path / "d", plan=plan)
         # the encoder was not touched, and none of it is shipped
         fresh = masks_head.MaskNet(pretrained=True)

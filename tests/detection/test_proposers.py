@@ -12,17 +12,17 @@ import torch
 import handful.detection
 from handful.data.sample_images import sample_photo
 from handful.detection import proposer_torchvision
-from handful.detection.contract import Proposals, Proposer, inside_photo
+from handful.detection.contract import Proposals, Proposer, clip_to_image
 from handful.detection.fusion import iou
 from handful.detection.letterbox import letterbox
-from handful.detection.proposer_nanodet import OVERLAP
-from handful.detection.roi import pooled
+from handful.detection.proposer_nanodet import NMS_IOU
+from handful.detection.roi import roi_means
 from handful.errors import DataError
 from handful.files import sha256, write_json, write_tensors
 from handful.models.nanodet import NanoDet
 from handful.pick import names, pick
 
-EYES = names(handful.detection, "proposer")
+PROPOSERS = names(handful.detection, "proposer")
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def proposer(module: ModuleType) -> Proposer:
     return found
 
 
-every = pytest.mark.parametrize("module", EYES, indirect=True)
+every = pytest.mark.parametrize("module", PROPOSERS, indirect=True)
 
 
 def photo(size_wh: tuple[int, int], seed: int = 0) -> np.ndarray:
@@ -67,7 +67,7 @@ def photo(size_wh: tuple[int, int], seed: int = 0) -> np.ndarray:
 @every
 @pytest.mark.parametrize("size_wh", [(320, 200), (37, 90), (8, 8), (1, 3), (2000, 40)])
 def test_boxes_lie_in_the_photo_best_first(proposer: Proposer, size_wh: tuple[int, int]) -> None:
-    seen = proposer.look(photo(size_wh), 30)
+    seen = proposer.propose(photo(size_wh), 30)
     boxes = seen.xyxy_px
     assert 0 < len(seen) <= 30 and boxes.dtype == np.float64
     assert (boxes >= 0).all() and (boxes[:, ::2] <= size_wh[0]).all() and (boxes[:, 1::2] <= size_wh[1]).all()
@@ -81,9 +81,9 @@ def test_boxes_lie_in_the_photo_best_first(proposer: Proposer, size_wh: tuple[in
 
 @every
 def test_the_same_photo_is_seen_the_same(proposer: Proposer) -> None:
-    one, again = proposer.look(photo((300, 200))), proposer.look(photo((300, 200)))
+    one, again = proposer.propose(photo((300, 200))), proposer.propose(photo((300, 200)))
     assert (one.xyxy_px == again.xyxy_px).all() and (one.quality == again.quality).all()
-    few = proposer.look(photo((300, 200)), 5)
+    few = proposer.propose(photo((300, 200)), 5)
     assert (few.xyxy_px == one.xyxy_px[:5]).all()
     boxes = np.array([[10, 10, 60, 80], [100, 20, 260, 180.0]])
     assert (one.features(boxes) == again.features(boxes)).all()
@@ -92,7 +92,7 @@ def test_the_same_photo_is_seen_the_same(proposer: Proposer) -> None:
 
 @every
 def test_features_tell_places_apart_and_what_they_are_of_is_known(proposer: Proposer) -> None:
-    seen = proposer.look(photo((300, 200)))
+    seen = proposer.propose(photo((300, 200)))
     left, right = seen.features(np.array([[5, 5, 60, 80], [200, 100, 290, 190.0]]))
     assert not proposer.dim or not np.allclose(left, right)
     assert {"name", "licence", "trained_on", "params"} <= proposer.about.keys()
@@ -100,8 +100,8 @@ def test_features_tell_places_apart_and_what_they_are_of_is_known(proposer: Prop
 
 def test_nanodet_keeps_one_of_boxes_that_are_one_thing(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HANDFUL_CACHE", str(cache))
-    seen = pick(handful.detection, "proposer", "nanodet").load().look(photo((320, 240)), 100)
-    assert np.triu(iou(seen.xyxy_px, seen.xyxy_px), 1).max() <= OVERLAP
+    seen = pick(handful.detection, "proposer", "nanodet").load().propose(photo((320, 240)), 100)
+    assert np.triu(iou(seen.xyxy_px, seen.xyxy_px), 1).max() <= NMS_IOU
     assert np.allclose(seen.quality[0], seen.quality.max())
 
 
@@ -124,8 +124,8 @@ def test_a_letterbox() -> None:
 def test_a_feature_is_the_mean_in_the_box() -> None:
     ramp = torch.arange(16.0).repeat(16, 1)[None, None]
     # cells of 8 px whose middles are at 4, 12, ...: a box from 16 to 48 spans cells 2 to 5
-    assert pooled([ramp], np.array([[16, 16, 48, 48.0]]), [8])[0, 0] == pytest.approx(3.5)
-    both = pooled([ramp, 2 * ramp], np.array([[16, 16, 48, 48.0]]), [8, 8])
+    assert roi_means([ramp], np.array([[16, 16, 48, 48.0]]), [8])[0, 0] == pytest.approx(3.5)
+    both = roi_means([ramp, 2 * ramp], np.array([[16, 16, 48, 48.0]]), [8, 8])
     assert both.tolist() == [[pytest.approx(3.5), pytest.approx(7.0)]]
 
 
@@ -140,5 +140,5 @@ def test_what_was_seen_is_checked() -> None:
     ):
         with pytest.raises(DataError, match=said):
             Proposals(*wrong, nothing)
-    cut, there = inside_photo(np.array([[-5, -5, 5, 5], [20, 0, 30, 5], [2, 2, 4, 4.0]]), (10, 10))
+    cut, there = clip_to_image(np.array([[-5, -5, 5, 5], [20, 0, 30, 5], [2, 2, 4, 4.0]]), (10, 10))
     assert cut[0].tolist() == [0, 0, 5, 5] and there.tolist() == [True, False, True]

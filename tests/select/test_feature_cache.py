@@ -1,4 +1,4 @@
-"""What was seen is kept, photo by photo, and asked many times: the same answers as the detector's own."""
+"""What was seen is kept, image by image, and asked many times: the same answers as the detector's own."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 import handful.detection
 from handful.data import formats
-from handful.detection.evaluate import Answers
+from handful.detection.evaluate import DetectionCounts
 from handful.detection.fusion import Fusion
 from handful.detection.irene import Irene
 from handful.errors import DataError
@@ -21,14 +21,14 @@ from handful.select.feature_cache import Kept, kept
 from handful.select.grid_evaluation import Exam, f1
 from handful.types import Object, Sample
 from tests.detection.test_evaluate import data_set
-from tests.detection.test_irene import BARE, EYES
+from tests.detection.test_irene import BARE, PROPOSERS
 
 NAMES = ["apple", "leaf", "sky", "lemon"]
 
 
 @pytest.fixture(autouse=True)
 def known(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(handful.detection, "__path__", [*handful.detection.__path__, EYES])
+    monkeypatch.setattr(handful.detection, "__path__", [*handful.detection.__path__, PROPOSERS])
 
 
 @pytest.fixture(scope="module")
@@ -42,18 +42,18 @@ def samples(data: Path, split: str = "train") -> list[Sample]:
 
 def counted(irene: Irene) -> list[int]:
     """How often it looks, from now on."""
-    plain, seen = irene.proposer.look, []
+    plain, seen = irene.proposer.propose, []
 
     def look(rgb: np.ndarray, most: int = 100) -> Any:
         seen.append(most)
         return plain(rgb, most)
 
-    irene.proposer.look = look  # type: ignore[method-assign]
+    irene.proposer.propose = look  # type: ignore[method-assign]
     return seen
 
 
 def test_photos_are_looked_at_once(data: Path, tmp_path: Path) -> None:
-    irene, there = Irene.new("blobs", look=BARE), samples(data)
+    irene, there = Irene.new("blobs", crop=BARE), samples(data)
     seen = counted(irene)
     stopped = [*there[:4], replace(there[4], pixels=_stop)]
     with pytest.raises(KeyboardInterrupt):
@@ -78,25 +78,25 @@ def _stop() -> Any:
 
 
 def test_what_does_not_fit_is_made_again(data: Path, tmp_path: Path) -> None:
-    irene, one = Irene.new("blobs", look=BARE), samples(data)[0]
+    irene, one = Irene.new("blobs", crop=BARE), samples(data)[0]
     folder = tmp_path / "k"
-    held = keeping.look(one, irene.proposer, irene.embedder, folder)
+    held = keeping.cached(one, irene.proposer, irene.embedder, folder)
     (path,) = folder.iterdir()
     path.write_bytes(path.read_bytes()[:-9])
-    assert (keeping.look(one, irene.proposer, irene.embedder, folder).taught == held.taught).all()
+    assert (keeping.cached(one, irene.proposer, irene.embedder, folder).taught == held.taught).all()
     seen = counted(irene)
     less = replace(one, objects=(one.objects or ())[:2])  # the labels were changed since
-    assert len(keeping.look(less, irene.proposer, irene.embedder, folder).taught) == 2 and seen
-    other = Irene.new("blobs", look=replace(BARE, margin=0.3))
+    assert len(keeping.cached(less, irene.proposer, irene.embedder, folder).taught) == 2 and seen
+    other = Irene.new("blobs", crop=replace(BARE, margin=0.3))
     assert keeping.folder_of(other.embedder) != keeping.folder_of(irene.embedder)
 
 
 def test_what_is_kept_is_what_the_detector_learns_and_asks(data: Path) -> None:
-    irene = Irene.new("blobs", look=BARE)
+    irene = Irene.new("blobs", crop=BARE)
     for one in kept(samples(data), irene.proposer, irene.embedder):
         rgb = one.sample.pixels().rgb_u8 if one.sample.pixels else keeping.photo_of(one.sample).rgb_u8
         irene.learn(rgb, one.truth.boxes, one.truth.names, one.name)
-        asked = irene.ask(rgb)
+        asked = irene.score(rgb)
         assert (asked.xyxy_px == one.boxes).all() and np.abs(asked.vectors - one.vectors).max() < 1e-6
     photos = kept(samples(data), irene.proposer, irene.embedder)
     nemo = taught(photos, places(photos))
@@ -104,11 +104,11 @@ def test_what_is_kept_is_what_the_detector_learns_and_asks(data: Path) -> None:
     crowd = Object("sky", box_px=(1, 1, 40, 40), crowd=True)
     thin = Object("sky", box_px=(1, 1, 4, 40))
     with_both = replace(samples(data)[0], objects=(crowd, thin))
-    assert keeping.look(with_both, irene.proposer, irene.embedder, None).learnable.tolist() == [False, False]
+    assert keeping.cached(with_both, irene.proposer, irene.embedder, None).learnable.tolist() == [False, False]
 
 
 def crowded(photos: list[Kept], seed: int) -> list[Kept]:
-    """The same photos with many more boxes and vectors, so that much is told, suppressed and mistaken."""
+    """The same images with many more boxes and vectors, so that much is told, suppressed and mistaken."""
     rng = np.random.default_rng(seed)
     found = []
     for one in photos:
@@ -125,12 +125,13 @@ def crowded(photos: list[Kept], seed: int) -> list[Kept]:
     return found
 
 
-@pytest.mark.parametrize("fusion", [Fusion(), Fusion(most=6), Fusion(within="soft_gaussian", across="none")])
-@pytest.mark.parametrize("rival", ["null", "none"])
-def test_an_exam_counts_as_the_detector_answers(data: Path, fusion: Fusion, rival: str) -> None:
-    from handful.detection.irene import ScoredProposals, logits_of
+@pytest.mark.parametrize("fusion", [Fusion(), Fusion(max_boxes=6), Fusion(within="soft_gaussian", across="none")])
+@pytest.mark.parametrize("open_set", [True, False])
+def test_an_exam_counts_as_the_detector_answers(data: Path, fusion: Fusion, open_set: bool) -> None:
+    from handful.detection.scored import ScoredProposals
+    from handful.detection.scoring import logits_of
 
-    irene = Irene.new("blobs", look=BARE, fusion=fusion)
+    irene = Irene.new("blobs", crop=BARE, fusion=fusion)
     photos = kept(samples(data), irene.proposer, irene.embedder)
     names = ("apple", "leaf", "sky")
     for one in photos[:6]:
@@ -138,24 +139,24 @@ def test_an_exam_counts_as_the_detector_answers(data: Path, fusion: Fusion, riva
         some = [n in names for n in one.truth.names]
         irene.learn(rgb, one.truth.boxes[some], [n for n in one.truth.names if n in names], one.name)
     known = learned(photos[:6], {n: r for n, r in places(photos[:6]).items() if n in names})
-    assert (known.background is None) == (irene.below(photos[0].vectors) is None)
+    assert (known.background is None) == (irene.cosine_floor(photos[0].vectors) is None)
     asked = crowded(photos[6:], 3)
     exam, vigilances = Exam(asked, fusion), (-3.0, 1.0, 2.7, 4.5)
     assert exam.together == (fusion.within == "hard") and len(exam.quality) < sum(len(p.quality) for p in asked)
     logits, below = exam.asked(known)
     np.testing.assert_allclose(logits, logits_of(known.solution, exam.vectors), atol=1e-3)
     assert below is not None and known.background is not None
-    np.testing.assert_allclose(below, known.background.none(known.solution, exam.vectors), atol=1e-4)
-    counts = exam.counts(known, vigilances, rival=rival)
+    np.testing.assert_allclose(below, known.background.cosine_floor(known.solution, exam.vectors), atol=1e-4)
+    counts = exam.counts(known, vigilances, open_set=open_set)
     assert counts.shape == (4, 4, 3) and (counts[:, :, 0] > 0).any() and (counts[:, :, 1] > 0).any()
-    each = exam.by_class(known, 1.0, ("sky", "apple", "lemon", "leaf"), rival=rival)
+    each = exam.by_class(known, 1.0, ("sky", "apple", "lemon", "leaf"), open_set=open_set)
     assert each[[0, 1, 3]].sum(axis=0).tolist() == counts[1].sum(axis=0).tolist()
-    whole = Answers(irene.classes)
+    whole = DetectionCounts(irene.classes)
     for row, vigilance in zip(counts, vigilances, strict=True):
         for own, one in zip(row, asked, strict=True):
-            told = logits_of(irene.solution(), one.vectors), irene.below(one.vectors)
+            told = logits_of(irene.solution(), one.vectors), irene.cosine_floor(one.vectors)
             about = ScoredProposals(one.boxes, one.quality, one.scale, one.vectors, *told)
-            found, answers = irene.tell(about, vigilance=vigilance, rival=rival), Answers(irene.classes)
+            found, answers = irene.select(about, vigilance=vigilance, open_set=open_set), DetectionCounts(irene.classes)
             answers.add(one.truth, found)
             if vigilance == 1.0:
                 whole.add(one.truth, found)
@@ -166,7 +167,7 @@ def test_an_exam_counts_as_the_detector_answers(data: Path, fusion: Fusion, riva
 
 
 def test_an_empty_exam() -> None:
-    with pytest.raises(DataError, match="without a photo"):
+    with pytest.raises(DataError, match="without an image"):
         Exam([])
     assert f1(np.zeros((2, 3))).tolist() == [0, 0] and f1(np.array([2, 1, 1])) == pytest.approx(2 / 3)
 
@@ -174,13 +175,13 @@ def test_an_empty_exam() -> None:
 def test_three_sets_share_no_photo(data: Path, tmp_path: Path) -> None:
     every = list(formats.read(data))
     teach, tune, report, how = three(every, seed=3)
-    assert (len(teach), len(tune), len(report)) == (6, 4, 4) and "train divided by photos, seed 3; val" in how
+    assert (len(teach), len(tune), len(report)) == (6, 4, 4) and "train divided by images, seed 3; val" in how
     assert {s.split for s in report} == {"val"}
     assert not {s.path for s in teach} & {s.path for s in tune} and len({s.path for s in teach + tune}) == 10
     assert any([s.path for s in three(every, seed)[0]] != [s.path for s in teach] for seed in range(4))
     whole = three([replace(s, split=None) for s in every])
     assert [len(part) for part in whole[:3]] == [8, 3, 3]
-    with pytest.raises(DataError, match="photos with boxes to teach, tune and report"):
+    with pytest.raises(DataError, match="images with boxes to teach, tune and report"):
         three(every[:3])
 
 
