@@ -38,7 +38,7 @@ from handful.detection.scoring import logits_of
 from handful.fewshot.nemo import Nemo
 from handful.files import cache_home, read_tensors, to_json, write_tensors
 from handful.progress import track
-from handful.training.loader_segment import photo_of, split_of
+from handful.training.source import image_of, split_of
 from handful.types import Sample
 
 WANTED = {"pixels": 3.0, "relative_loss": 0.03}
@@ -81,7 +81,7 @@ class Bench:
         """Of the photos that are asked about, with their sizes."""
         if not self._truth:
             for sample in self.val:
-                size_wh = photo_of(sample).size_wh
+                size_wh = image_of(sample).size_wh
                 self._truth.append((ground_truth_of(sample, size_wh), size_wh))
         return self._truth
 
@@ -92,7 +92,7 @@ class Bench:
             irene, rows = self.detector(Scales(count)), []
             picked = teaching.sample_boxes(self.train, max_samples=1 << 20)
             for one in track(picked, f"train photos, features of {count} scales", len(picked)):
-                vectors = irene.embedder.embed_flip_averaged(photo_of(one.sample).rgb_u8, one.boxes)
+                vectors = irene.embedder.embed_flip_averaged(image_of(one.sample).rgb_u8, one.boxes)
                 rows += [(one.sample.name, label, box, v)
                          for label, box, v in zip(one.labels, one.boxes, vectors, strict=True)]  # fmt: skip
             write_tensors(path, {"vectors": np.stack([r[3] for r in rows]), "boxes": np.stack([r[2] for r in rows]),
@@ -109,7 +109,7 @@ class Bench:
         if not path.exists():
             irene, rows = self.detector(scales), []
             for sample in track(self.val, f"{arm}, {scales.count} scales", len(self.val)):
-                rgb = photo_of(sample).rgb_u8
+                rgb = image_of(sample).rgb_u8
                 seen = irene.proposer.propose(rgb, most)
                 rows.append((seen, irene.embedder.embed(rgb, seen.xyxy_px, seen)))
             write_tensors(path, {
@@ -177,7 +177,7 @@ def timed(bench: Bench, arms: dict[str, Scales], samples: list[Sample]) -> dict[
         irene.nemo.learn_many(held["vectors"][:500], labels[:500])
         irene.solution()
     for number, sample in enumerate([samples[0], *samples]):  # the first only warms up
-        rgb = photo_of(sample).rgb_u8
+        rgb = image_of(sample).rgb_u8
         for name, irene in irenes.items():
             bench._crops.clear()
             began = time.perf_counter()

@@ -37,7 +37,7 @@ from handful.results import Detections
 from handful.select import data_pool
 from handful.select.feature_cache import Kept, kept
 from handful.training.coco_table import STATS
-from handful.training.loader_segment import photo_of, split_of
+from handful.training.source import image_of, split_of
 
 SOURCES = ("nanodet", "objectness", "torchvision")
 WANTED = {"accuracy": 0.50, "share_of_supervised": 0.75}
@@ -53,7 +53,7 @@ def supervised(photos: Sequence[Kept], irene: Irene, classes: Sequence[str]) -> 
     found = []
     network: Any = irene.proposer.network
     for one in photos:
-        frame, factor, at = letterbox(photo_of(one.sample).rgb_u8, SIDE_PX)
+        frame, factor, at = letterbox(image_of(one.sample).rgb_u8, SIDE_PX)
         x = (frame[:, :, ::-1].astype(np.float32) - np.array(MEAN_BGR, np.float32)) / np.array(STD_BGR, np.float32)
         with torch.inference_mode():
             scores, boxes, _ = network(torch.from_numpy(x.transpose(2, 0, 1)[None].copy()))

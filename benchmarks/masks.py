@@ -39,7 +39,7 @@ from handful.detection.train_mask_head import MaskSample, Plan, mask_quality, ma
 from handful.files import cache_home, to_json
 from handful.pick import pick
 from handful.results import Patch
-from handful.training.loader_segment import photo_of, split_of
+from handful.training.source import image_of, split_of
 
 sys.path.insert(0, str(ROOT / "tools"))
 import make_masks
@@ -102,7 +102,7 @@ def detected(folder: Path, shots: int) -> dict[str, Any]:
     tables = {way: evaluate_masks.MaskTable(detector, way) for way in ("head", "grabcut", "none")}
     truth, answers, sizes, cut = [], [], [], 0
     for sample in split_of(formats.read(data, format="coco"), "val"):
-        rgb = photo_of(sample).rgb_u8
+        rgb = image_of(sample).rgb_u8
         size_wh = (rgb.shape[1], rgb.shape[0])
         if evaluate_masks.ground_truth_of(sample, size_wh, {}) is None:
             cut += 1

@@ -37,10 +37,11 @@ from handful.image import fit, read_image
 from handful.lucid import scenes
 from handful.lucid.seed import Seed
 from handful.models.folder import from_folder
-from handful.training import loader_segment
 from handful.training.evaluate_segment import predict
+from handful.training.loader_segment import labels_of
 from handful.training.metrics import Confusion
 from handful.training.recipe_segment import run
+from handful.training.source import split_of
 
 CLASSES = ("background", "person")
 PEERS = {"selfie": (256, 256), "meet": (144, 256)}
@@ -128,8 +129,8 @@ def photos(work: Path, dreams: int) -> Path:
 def measured(ask: ScoredProposals, data: Path) -> dict[str, Any]:
     """Person IoU over all pixels of val, and its mean over the photos, each of which shows someone."""
     dataset = formats.read(data)
-    read, whole, each = loader_segment.labels_of(dataset, CLASSES), Confusion(2), []
-    for sample in loader_segment.split_of(dataset, "val"):
+    read, whole, each = labels_of(dataset, CLASSES), Confusion(2), []
+    for sample in split_of(dataset, "val"):
         rgb = read_image(sample.path).rgb_u8
         truth = read(sample, (rgb.shape[1], rgb.shape[0]))
         assert truth is not None and (truth == 1).any(), f"{sample.path} shows nobody"

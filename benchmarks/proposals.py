@@ -39,7 +39,7 @@ from handful.device.detector import OnDevice
 from handful.errors import HandfulError
 from handful.files import cache_home, to_json
 from handful.pick import names, pick
-from handful.training.loader_segment import photo_of, split_of
+from handful.training.source import image_of, split_of
 
 ON = " on onnxruntime"
 SELECTIVE, CONTRIB = "selective search", "opencv-contrib-python-headless==5.0.0.93"
@@ -150,7 +150,7 @@ def main() -> None:
     sized = {name: {size: AgnosticRecall() for size in SIZES} for name in sources}
     took: dict[str, list[float]] = {name: [] for name in sources}
     for sample in samples:
-        rgb = photo_of(sample).rgb_u8
+        rgb = image_of(sample).rgb_u8
         truth = ground_truth_of(sample, (rgb.shape[1], rgb.shape[0]))
         ms: dict[str, list[float]] = {name: [] for name in sources}
         for _ in range(options.rounds):

@@ -78,7 +78,7 @@ def trained(net: str, seed: int, options: Any, work: Path, data: Path) -> dict[s
     if not (out / "handful.json").exists():
         run(data, out, net=net, seed=seed, threads=options.threads, workers=1, keep="last", size_hw=(32, 32),
             val_split="test", format="folder", resume=True, **plan)  # fmt: skip
-    found, record = evaluate(out, data, split="test", format="folder", batch=256), read_json(out / "train.json")
+    found, record = evaluate(out, data, split="test", format="folder"), read_json(out / "train.json")
     print(f"{net}, seed {seed}: {100 * found['accuracy']:.2f} %, mirrored {100 * found['accuracy_mirrored']:.2f} %, "
           f"{found['minutes']:.1f} min", flush=True)  # fmt: skip
     keys = ("accuracy", "accuracy_mirrored", "mean_accuracy", "params", "macs", "seed", "minutes")

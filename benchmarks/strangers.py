@@ -31,7 +31,7 @@ from handful.detection.irene import Irene
 from handful.files import to_json
 from handful.select import data_pool
 from handful.select.feature_cache import kept
-from handful.training.loader_segment import photo_of, split_of
+from handful.training.source import image_of, split_of
 from handful.types import Object, Sample
 
 IN_COCO = {"Golden-Delicious", "Granny-Smith", "Pink-Lady", "Red-Delicious", "Royal-Gala", "Banana", "Orange",
@@ -47,7 +47,7 @@ def whole(folder: Path, most: int | None) -> Iterator[Sample]:
     for place in sorted(p for p in folder.iterdir() if p.is_dir()):
         for photo in sorted(place.glob("*.jpg"))[:most]:
             sample = Sample(photo, name=f"{place.name}/{photo.name}")
-            high, wide = photo_of(sample).rgb_u8.shape[:2]
+            high, wide = image_of(sample).rgb_u8.shape[:2]
             yield replace(sample, objects=(Object(place.name, (0.0, 0.0, float(wide), float(high))),))
 
 

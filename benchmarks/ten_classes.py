@@ -95,15 +95,15 @@ def trained(arm: str, seed: int, epochs: int, threads: int, work: Path, quick: b
         run(together(work), out, net=net, args=args, epochs=epochs, seed=seed, threads=threads, val_split=None,
             from_=begin, lr_of=part, resume=True, loss=Loss(dice=0.5), **sizes(quick), **PLAN)  # fmt: skip
     row: dict[str, Any] = {"arm": arm, "seed": seed, "minutes": read_json(out / "handful.json")["minutes"],
-                           "photos_of": read_json(out / "train.json")["data"]["train"]["photos_of"]}  # fmt: skip
+                           "images_of": read_json(out / "train.json")["data"]["train"]["images_of"]}  # fmt: skip
     for source in SOURCES:
         found = evaluate(out, data_folder() / source, split="val", format="masks", masks="seg10")
         row[source] = {k: found[k] for k in ("miou_with_background", "miou_without_background", "pixel_accuracy",
-                                             "mean_accuracy", "photos")}  # fmt: skip
+                                             "mean_accuracy", "images")}  # fmt: skip
         row[source]["iou"] = {name: v["iou"] for name, v in found["per_class"].items()}
-        there = [v["iou"] for v in found["per_class"].values() if v["photos"]]
+        there = [v["iou"] for v in found["per_class"].values() if v["images"]]
         row[source]["miou_of_classes_there"] = statistics.fmean(there)
-        row[source]["photos_of"] = {name: v["photos"] for name, v in found["per_class"].items()}
+        row[source]["images_of"] = {name: v["images"] for name, v in found["per_class"].items()}
         row["params"], row["macs"] = found["params"], found["macs"]
     return row
 
@@ -112,12 +112,12 @@ def class_table(table: dict[str, Any], source: str) -> str:
     """IoU of each class by arm, mean over the seeds, beside how many photos show it."""
     first = next(iter(table.values()))["runs"][0]
     lines = [f"{source + ', IoU %':<18}{'train':>6}{'val':>5}" + "".join(f"{arm:>10}" for arm in table)]
-    for name, photos in first[source]["photos_of"].items():
+    for name, photos in first[source]["images_of"].items():
         cells = []
         for arm in table.values():
             values = [run_[source]["iou"][name] for run_ in arm["runs"] if run_[source]["iou"][name] is not None]
             cells.append(f"{100 * statistics.fmean(values):10.1f}" if values else f"{'-':>10}")
-        lines.append(f"{name:<18}{first['photos_of'][name]:>6}{photos:>5}" + "".join(cells))
+        lines.append(f"{name:<18}{first['images_of'][name]:>6}{photos:>5}" + "".join(cells))
     return "\n".join(lines)
 
 

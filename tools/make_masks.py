@@ -21,7 +21,7 @@ from handful.detection.masks_head import BASE, LAST, MARGIN, OUT_PX, SIDE_PX
 from handful.detection.train_mask_head import MaskSample, Plan, mask_samples, train, weights_of
 from handful.files import sha256, write_json, write_tensors
 from handful.models.backbone import LITE
-from handful.training.loader_segment import split_of
+from handful.training.source import split_of
 
 FREE = (4, 5, 7, 8)  # COCO's numbers of the licences without NC or ND
 

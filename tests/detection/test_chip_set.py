@@ -123,7 +123,7 @@ def test_crowds_are_fed_as_regions_to_ignore(large_and_small: Path, tmp_path: Pa
     made = chip_set(large_and_small, tmp_path / "c", side_px=100, proposer="blobs", one="thing")
     feed = gather(formats.read(tmp_path / "c"), "train", ["thing"], (96, 96))
     labels = np.concatenate(feed.labels)
-    assert (labels == 0).sum() == made["objects"] == sum(feed.things) == 2 and (labels == IGNORED).sum() >= 1
+    assert (labels == 0).sum() == made["objects"] == sum(feed.objects) == 2 and (labels == IGNORED).sum() >= 1
     assert feed.images == (2,)
 
 

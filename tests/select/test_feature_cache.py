@@ -94,7 +94,7 @@ def test_what_does_not_fit_is_made_again(data: Path, tmp_path: Path) -> None:
 def test_what_is_kept_is_what_the_detector_learns_and_asks(data: Path) -> None:
     irene = Irene.new("blobs", crop=BARE)
     for one in kept(samples(data), irene.proposer, irene.embedder):
-        rgb = one.sample.pixels().rgb_u8 if one.sample.pixels else keeping.photo_of(one.sample).rgb_u8
+        rgb = one.sample.pixels().rgb_u8 if one.sample.pixels else keeping.image_of(one.sample).rgb_u8
         irene.learn(rgb, one.truth.boxes, one.truth.names, one.name)
         asked = irene.score(rgb)
         assert (asked.xyxy_px == one.boxes).all() and np.abs(asked.vectors - one.vectors).max() < 1e-6
@@ -135,7 +135,7 @@ def test_an_exam_counts_as_the_detector_answers(data: Path, fusion: Fusion, open
     photos = kept(samples(data), irene.proposer, irene.embedder)
     names = ("apple", "leaf", "sky")
     for one in photos[:6]:
-        rgb = keeping.photo_of(one.sample).rgb_u8
+        rgb = keeping.image_of(one.sample).rgb_u8
         some = [n in names for n in one.truth.names]
         irene.learn(rgb, one.truth.boxes[some], [n for n in one.truth.names if n in names], one.name)
     known = learned(photos[:6], {n: r for n, r in places(photos[:6]).items() if n in names})

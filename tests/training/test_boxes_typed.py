@@ -30,9 +30,9 @@ def test_train_then_evaluate(task: str, tmp_path: Path, capsys: pytest.CaptureFi
              "--arg", "pretrained=false", "--augment", "scale=[0.9,1.1]"]  # fmt: skip
     code, shown, err = typed(capsys, *train)
     assert code == 0, err
-    assert "AP50" in shown and "things" in shown and ("masks" in shown) == (task == "instance")
+    assert "AP50" in shown and "objects" in shown and ("masks" in shown) == (task == "instance")
     config = json.loads((out / "train.json").read_text())["config"]
-    assert config["zoom"]["scale"] == [0.9, 1.1] and config["task"] == task
+    assert config["augment"]["scale"] == [0.9, 1.1] and config["task"] == task
     code, shown, _ = typed(capsys, "evaluate", out, data, "--split", "val", "--json")
     found = json.loads(shown)
     assert code == 0 and found["task"] == task and {"AP", "AP50", "AR100", "per_class"} <= found.keys()

@@ -18,17 +18,17 @@ from handful.files import read_tensors
 from handful.image import read_image
 from handful.models.folder import from_folder, read_meta
 from handful.training import checkpoint, loader_classify
-from handful.training.augment_classify import NOTHING, Views, viewed
-from handful.training.evaluate_classify import evaluate, probabilities, scores
+from handful.training.augment_classify import NOTHING, Augment, augmented
+from handful.training.evaluate_classify import evaluate, predict, scores
 from handful.training.loss import Loss
 from handful.training.recipe_classify import run
 from tests.bounds import SEED, bound
 from tests.training.made import write
 
-MOVES = Views(shift=2 / 32, scale=(1.0, 1.0), rotate_deg=0, brightness=0, contrast=0, saturation=0, hue_deg=0)
+MOVES = Augment(shift=2 / 32, scale=(1.0, 1.0), rotate_deg=0, brightness=0, contrast=0, saturation=0, hue_deg=0)
 COLOURS = {"blue": (40, 60, 200), "green": (60, 160, 70), "red": (200, 60, 40)}
 FAST: dict[str, Any] = {"net": "signet", "args": {"width": 0.25}, "epochs": 3, "batch": 8, "lr": 0.02, "threads": 1,
-                        "ema": None, "views": MOVES}  # fmt: skip
+                        "ema": None, "augment": MOVES}  # fmt: skip
 
 
 def photo(name: str, seed: int, size: int = 32) -> np.ndarray:
@@ -72,7 +72,7 @@ def test_it_learns_and_the_folder_is_a_model(model: tuple[Path, dict[str, Any]],
         rgb = read_image(data / "val" / "red" / "0.png").rgb_u8
         alone = network(torch.from_numpy(rgb[None].copy()))
     # what is measured is what a phone will do
-    assert np.allclose(probabilities(network, rgb[None]), alone.softmax(1).numpy(), atol=1e-5)
+    assert np.allclose(predict(network, rgb[None]), alone.softmax(1).numpy(), atol=1e-5)
     found = evaluate(out, data, split="val")
     assert found["accuracy"] == said["accuracy"] and found["confusion"] == said["confusion"]
     assert found["params"] == said["params"] and evaluate(out, data)["split"] == "test"
@@ -87,7 +87,7 @@ def test_the_first_layer_whitens_and_is_kept(model: tuple[Path, dict[str, Any]],
     assert (one["core.groups.0.2.weight"] == 1).all()  # batch norm's scale is not trained either
     photos = loader_classify.gather(formats.read(data), "train", ("blue", "green", "red"), (32, 32))
     network = from_folder(out).network
-    x = network.normalize(torch.from_numpy(photos.photos(range(36))).permute(0, 3, 1, 2).float())
+    x = network.normalize(torch.from_numpy(photos.pixels(range(36))).permute(0, 3, 1, 2).float())
     white = network.core.first(x)[:, :12].permute(1, 0, 2, 3).flatten(1) - network.core.first.bias[:12, None]
     second_moment = (white @ white.T / white.shape[1]).detach()
     assert torch.allclose(second_moment, torch.eye(12), atol=0.05)
@@ -123,8 +123,8 @@ def test_stopped_and_resumed_it_is_the_same_to_the_bit(
         run(data, tmp_path / "m", **plan)
     monkeypatch.undo()
     assert not (tmp_path / "m").exists()
-    with pytest.raises(DataError, match=r"views is .*cutout.*; resume it as it was begun"):
-        run(data, tmp_path / "m", **{**plan, "views": Views(cutout=0.2)}, resume=True)
+    with pytest.raises(DataError, match=r"augment is .*cutout.*; resume it as it was begun"):
+        run(data, tmp_path / "m", **{**plan, "augment": Augment(cutout=0.2)}, resume=True)
     assert run(data, tmp_path / "m", **plan, resume=True)["model_sha256"] == whole["model_sha256"]
 
 
@@ -180,7 +180,7 @@ def test_a_photo_that_is_none_and_a_loss_that_is_none(data: Path, tmp_path: Path
         run(root, tmp_path / "m", **FAST)
     run(root, tmp_path / "m", **{**FAST, "epochs": 1}, allow=["unreadable_image"])
     seen = json.loads((tmp_path / "m" / "train.json").read_text())["data"]["train"]
-    assert seen["photos"] == 35 and len(seen["skipped"]) == 1
+    assert seen["images"] == 35 and len(seen["skipped"]) == 1
     with pytest.raises(DataError, match=r"(loss became|norm became) (nan|inf).*\.png.*--lr"):
         run(data, tmp_path / "n", **{**FAST, "lr": 1e30, "optimizer": "sgd"}, clip=None, warmup=0.0)
     (kept,) = (tmp_path / "n.run").glob("nan-*.safetensors")
@@ -191,34 +191,34 @@ def test_views_move_pixels_and_nothing_else() -> None:
     rng = np.random.default_rng(0)
     rgb = rng.integers(0, 256, (6, 8, 10, 3), dtype=np.uint8)
     which = np.arange(6)
-    assert (viewed(rgb, which, NOTHING, (0, 0, 0)) == rgb).all()
-    mirror = Views(True, 0.0, (1.0, 1.0), 0.0, 0.0, 0.0, 0.0, 0.0)
-    even, odd = viewed(rgb, which, mirror, (0, 0, 0)), viewed(rgb, which, mirror, (0, 1, 5))
+    assert (augmented(rgb, which, NOTHING, (0, 0, 0)) == rgb).all()
+    mirror = Augment(True, 0.0, (1.0, 1.0), 0.0, 0.0, 0.0, 0.0, 0.0)
+    even, odd = augmented(rgb, which, mirror, (0, 0, 0)), augmented(rgb, which, mirror, (0, 1, 5))
     turned = [bool((a == b[:, ::-1]).all()) for a, b in zip(even, rgb, strict=True)]
     assert 0 < sum(turned) < 6
     assert (odd == even[:, :, ::-1]).all()  # every photo the other way round in the next epoch
-    shifted = viewed(rgb, which, Views(False, 0.3, (1.0, 1.0), 0.0, 0.0, 0.0, 0.0, 0.0), (0, 0, 0))
+    shifted = augmented(rgb, which, Augment(False, 0.3, (1.0, 1.0), 0.0, 0.0, 0.0, 0.0, 0.0), (0, 0, 0))
     padded = np.pad(rgb, ((0, 0), (3, 3), (3, 3), (0, 0)), mode="reflect")
     places = [
         {(y, x) for y in range(7) for x in range(7) if (padded[i, y : y + 8, x : x + 10] == shifted[i]).all()}
         for i in range(6)
     ]
     assert all(len(found) == 1 for found in places) and len(set.union(*places)) > 3
-    cut = viewed(rgb, which, Views(False, 0.0, (1.0, 1.0), 0.0, 0.0, 0.0, 0.0, 0.0, cutout=0.5), (0, 0, 0))
+    cut = augmented(rgb, which, Augment(False, 0.0, (1.0, 1.0), 0.0, 0.0, 0.0, 0.0, 0.0, cutout=0.5), (0, 0, 0))
     changed = (cut != rgb).any(3)
     assert 0 < changed.sum(axis=(1, 2)).max() <= 16 and (cut[changed] == 114).all()
-    warped = viewed(rgb, which, Views(), (3, 1, 4))
+    warped = augmented(rgb, which, Augment(), (3, 1, 4))
     assert warped.shape == rgb.shape and warped.dtype == np.uint8 and not (warped == rgb).all()
-    assert (warped == viewed(rgb, which, Views(), (3, 1, 4))).all()
+    assert (warped == augmented(rgb, which, Augment(), (3, 1, 4))).all()
     for wrong in ({"shift": 1.0}, {"scale": (2.0, 1.0)}, {"rotate_deg": 200}, {"cutout": -1}):
         with pytest.raises(DataError, match=next(iter(wrong))):
-            Views(**wrong)  # type: ignore[arg-type]
+            Augment(**wrong)  # type: ignore[arg-type]
 
 
 def test_scores_by_hand() -> None:
     found = scores(np.array([0, 0, 0, 1]), np.array([0, 0, 1, 1]), ["a", "b", "c"])
     assert found["accuracy"] == 0.75 and found["mean_accuracy"] == pytest.approx((2 / 3 + 1) / 2)
-    assert found["per_class"]["c"] == {"accuracy": None, "photos": 0} and found["confusion"][0] == [2, 1, 0]
+    assert found["per_class"]["c"] == {"accuracy": None, "images": 0} and found["confusion"][0] == [2, 1, 0]
 
 
 def test_as_typed(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -236,9 +236,9 @@ def test_as_typed(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     code, out, _ = typed(*train)
     assert code == 0 and "accuracy" in out and "rule top-1" in out
     config = json.loads((tmp_path / "m" / "train.json").read_text())["config"]
-    assert config["views"]["cutout"] == 0.25 and config["optimizer"] == "sgd"
+    assert config["augment"]["cutout"] == 0.25 and config["optimizer"] == "sgd"
     code, out, _ = typed("evaluate", tmp_path / "m", data, "--split", "train", "--json")
-    assert code == 0 and json.loads(out)["photos"] == 36
+    assert code == 0 and json.loads(out)["images"] == 36
     code, out, _ = typed("evaluate", tmp_path / "m", data)
     assert code == 0 and "with mirror images" in out
     for words, said in (
@@ -276,7 +276,7 @@ def test_the_page_shows_what_was_got_wrong(model: tuple[Path, dict[str, Any]], t
     for i in range(3):  # called red, but blue
         write(root / "test" / "red" / f"blue-{i}<b>.png", photo("blue", 500 + i))
     found = evaluate(out, root, report=tmp_path / "page.html")
-    wrong = [row for row in found["worst"] if "blue" in row["photo"]]
+    wrong = [row for row in found["worst"] if "blue" in row["image"]]
     assert len(wrong) == 3 and {row["predicted"] for row in wrong} == {"blue"} and wrong[0]["truth"] == "red"
     chances = [row["probability"] for row in found["worst"]]
     assert chances == sorted(chances, reverse=True)

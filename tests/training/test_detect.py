@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,9 @@ from handful.files import read_tensors
 from handful.image import read_image
 from handful.models.folder import from_folder, read_meta
 from handful.training import checkpoint, loader_detect, recipe_detect, recipe_instance
-from handful.training.evaluate_detect import answers, evaluate, measured
-from handful.training.loader_detect import NOTHING, BoxedBatches, Zoom, changed, gather
+from handful.training.augment_detect import NOTHING, Augment, augmented
+from handful.training.evaluate_detect import counted, evaluate, measured, predict
+from handful.training.loader_detect import Loader, gather
 from tests.bounds import SEED, bound
 from tests.training.made import write
 
@@ -109,7 +111,7 @@ def model(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, d
     out = tmp_path_factory.mktemp("trained") / "model"
     # from ImageNet's weights: from scratch it learned as much in twice the time, on some processors
     plan = {**FAST, "args": {**TINY, "pretrained": True}, "epochs": 9, "lr": 1.5e-3}
-    return out, recipe_instance.run(data, out, **plan, zoom=NOTHING, every=3, seed=SEED)
+    return out, recipe_instance.run(data, out, **plan, augment=NOTHING, every=3, seed=SEED)
 
 
 def test_it_learns_boxes_and_masks(model: tuple[Path, dict[str, Any]], data: Path) -> None:
@@ -117,7 +119,7 @@ def test_it_learns_boxes_and_masks(model: tuple[Path, dict[str, Any]], data: Pat
     bound("detect: AP50 of boxes", said["AP50"], at_least=0.5)
     bound("detect: AP50 of masks", said["mask_AP50"], at_least=0.5)
     assert said["task"] == "instance"
-    assert said["APl"] is None and said["photos"] == 5 and said["objects"] == 8
+    assert said["APl"] is None and said["images"] == 5 and said["objects"] == 8
     loaded = from_folder(out)
     torch.manual_seed(0)
     photos = gather(formats.read(data), "val", NAMES, FRAME_HW, masks=True)
@@ -130,7 +132,7 @@ def test_it_learns_boxes_and_masks(model: tuple[Path, dict[str, Any]], data: Pat
     assert meta["task"] == "instance" and meta["classes"] == list(NAMES) and list(meta["outputs"])[-1] == "masks"
     assert meta["metrics"]["mask_AP"] == said["mask_AP"] and "IoU" in meta["rule"]["AP"] and meta["macs"] > 1e6
     rgb = read_image(data / "images" / "val" / "0.png").rgb_u8
-    boxes, scores, labels, masks = answers(loaded.network, photos.photo(0), SIZE_HW[::-1])
+    boxes, scores, labels, masks = predict(loaded.network, photos.pixels(0), SIZE_HW[::-1])
     assert (np.diff(scores) <= 0).all() and len(masks) == len(boxes)
     truth = {label: (box, pixels) for label, box, pixels in things_of(1000 * SEED + 17)}
     from pycocotools import mask as mask_api
@@ -144,7 +146,7 @@ def test_it_learns_boxes_and_masks(model: tuple[Path, dict[str, Any]], data: Pat
         share = both.clip(min=0).prod() / np.prod(np.subtract(box[2:], box[:2]))
         bound("detect: share of one thing in its box", share, at_least=0.5)
     record = json.loads((out / "train.json").read_text())
-    assert record["data"]["train"]["things"] == {"box": 15, "disc": 15} and record["config"]["zoom"]["flip"] == 0
+    assert record["data"]["train"]["objects"] == {"box": 15, "disc": 15} and record["config"]["augment"]["flip"] == 0
     scores_of = {row["epoch"]: row["mask_AP"] for row in record["history"] if "mask_AP" in row}
     assert list(scores_of) == [3, 6, 9] and said["best"]["score"] == max(scores_of.values()) == said["mask_AP"]
 
@@ -154,10 +156,10 @@ def test_evaluate_finds_what_the_recipe_found(
 ) -> None:
     out, said = model
     found = evaluate(out, data, split="val")
-    for key in ("AP", "AP50", "APs", "AR100", "mask_AP", "mask_AP75", "per_class", "rule", "photos", "objects",
+    for key in ("AP", "AP50", "APs", "AR100", "mask_AP", "mask_AP75", "per_class", "rule", "images", "objects",
                 "params", "macs", "seed", "minutes"):  # fmt: skip
         assert found[key] == said[key], key
-    assert found["schema_version"] == 1 and found["rule"]["name"] == "coco" and found["unlabelled"] == 0
+    assert found["schema_version"] == 1 and found["rule"]["name"] == "coco" and found["unlabeled"] == 0
     json.dumps(found)
     assert evaluate(out, data)["split"] == "test"
     other = small(tmp_path / "other", names=("box", "ball"))
@@ -191,8 +193,8 @@ def test_resume_and_any_number_of_workers_give_the_same_bytes(tmp_path: Path, mo
     with pytest.raises(Stopped):
         recipe_detect.run(data, tmp_path / "m", **plan)
     monkeypatch.undo()
-    with pytest.raises(DataError, match="zoom"):
-        recipe_detect.run(data, tmp_path / "m", **plan, zoom=NOTHING, resume=True)
+    with pytest.raises(DataError, match="augment"):
+        recipe_detect.run(data, tmp_path / "m", **plan, augment=NOTHING, resume=True)
     said = recipe_detect.run(data, tmp_path / "m", **plan, workers=3, resume=True)
     assert said["resumed"] and said["steps"] == whole["steps"] == 4
     assert said["model_sha256"] == whole["model_sha256"]
@@ -224,11 +226,11 @@ def test_weights_go_to_a_model_of_other_classes(model: tuple[Path, dict[str, Any
 
 def test_nan_stops_and_names_the_photos(tmp_path: Path) -> None:
     data = small(tmp_path / "data")
-    with pytest.raises(DataError, match=r"(loss became|norm became) (nan|inf).*the photos were .*\d\.png.*--lr"):
+    with pytest.raises(DataError, match=r"(loss became|norm became) (nan|inf).*the images were .*\d\.png.*--lr"):
         recipe_instance.run(data, tmp_path / "m", **{**FAST, "lr": 1e30}, clip=None, warmup=0.0)
     (kept,) = (tmp_path / "m.run").glob("nan-*.safetensors")
     batch = read_tensors(kept)
-    things = int(batch["things"].sum())
+    things = int(batch["objects"].sum())
     assert batch["rgb"].shape == (4, 3, *FRAME_HW) and batch["boxes"].shape == (things, 4)
     assert batch["masks"].shape == (things, *FRAME_HW) and batch["labels"].shape == (things,)
     assert not (tmp_path / "m").exists()
@@ -256,16 +258,16 @@ PLAIN = {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "hue_deg": 0.0}
 
 @pytest.mark.parametrize(
     "how",
-    [Zoom(1.0, (1.0, 1.0), **PLAIN), Zoom(0.5, (1.3, 2.5), **PLAIN), Zoom(0.5, (0.4, 0.8), **PLAIN),
-     Zoom(0.5, (0.5, 2.0), visible=0.0, **PLAIN)],
+    [Augment(1.0, (1.0, 1.0), **PLAIN), Augment(0.5, (1.3, 2.5), **PLAIN), Augment(0.5, (0.4, 0.8), **PLAIN),
+     Augment(0.5, (0.5, 2.0), visible=0.0, **PLAIN)],
 )  # fmt: skip
-def test_photo_boxes_and_masks_move_together(how: Zoom) -> None:
+def test_photo_boxes_and_masks_move_together(how: Augment) -> None:
     seen = 0
     for seed in range(60):
         rgb, boxes, masks = painted_photo(seed)
-        alone, own, none, kept = changed(rgb, boxes, None, how, (seed, 1, 2))
+        alone, own, none, kept = augmented(rgb, boxes, None, how, (seed, 1, 2))
         assert none is None and own.dtype == np.float32 and alone.shape == rgb.shape
-        photo, exact, layers, which = changed(rgb, boxes, masks, how, (seed, 1, 2))
+        photo, exact, layers, which = augmented(rgb, boxes, masks, how, (seed, 1, 2))
         assert layers is not None and len(layers) == len(exact) == len(which)
         assert (photo == alone).all() and set(which) <= set(kept)  # masks change no chance
         for box, layer, i in zip(exact, layers, which, strict=True):
@@ -295,12 +297,12 @@ def test_the_box_of_a_thing_that_was_cut_is_drawn_around_what_is_left() -> None:
     whole = np.array([bounds(diagonal[0] > 0)], np.float32)
     rgb, smaller = np.zeros((*FRAME_HW, 3), np.uint8), 0
     for seed in range(20):
-        how = Zoom(0.5, (2.0, 2.0), visible=0.0, **PLAIN)
-        _, boxes, masks, which = changed(rgb, whole, diagonal, how, (seed, 0, 0))
+        how = Augment(0.5, (2.0, 2.0), visible=0.0, **PLAIN)
+        _, boxes, masks, which = augmented(rgb, whole, diagonal, how, (seed, 0, 0))
         assert masks is not None
         if len(which):
             assert boxes[0].tolist() == list(bounds(masks[0] > 0) or ())
-            smaller += bool((changed(rgb, whole, None, how, (seed, 0, 0))[1][0] != boxes[0]).any())
+            smaller += bool((augmented(rgb, whole, None, how, (seed, 0, 0))[1][0] != boxes[0]).any())
     assert smaller > 5
 
 
@@ -308,24 +310,24 @@ def test_too_little_of_a_thing_is_not_looked_for() -> None:
     gone = 0
     for seed in range(40):
         rgb, boxes, _ = painted_photo(seed)
-        every = changed(rgb, boxes, None, Zoom(0.0, (2.0, 2.0), visible=0.0, draws=1, **PLAIN), (seed, 0, 0))
-        most = changed(rgb, boxes, None, Zoom(0.0, (2.0, 2.0), visible=0.9, draws=1, **PLAIN), (seed, 0, 0))
+        every = augmented(rgb, boxes, None, Augment(0.0, (2.0, 2.0), visible=0.0, draws=1, **PLAIN), (seed, 0, 0))
+        most = augmented(rgb, boxes, None, Augment(0.0, (2.0, 2.0), visible=0.9, draws=1, **PLAIN), (seed, 0, 0))
         whole = (boxes[:, 2:] - boxes[:, :2]).prod(1) * 4
         left = {i: float(np.prod(box[2:] - box[:2])) for i, box in zip(every[3].tolist(), every[1], strict=True)}
         assert set(most[3].tolist()) == {i for i, area in left.items() if area >= 0.9 * whole[i]}
         gone += len(every[3]) - len(most[3])
-        again = changed(rgb, boxes, None, Zoom(0.0, (4.0, 4.0), draws=30, **PLAIN), (seed, 0, 0))
+        again = augmented(rgb, boxes, None, Augment(0.0, (4.0, 4.0), draws=30, **PLAIN), (seed, 0, 0))
         assert len(again[3])  # a part without anything is drawn anew
     assert gone > 10
-    none = changed(rgb, np.zeros((0, 4), np.float32), np.zeros((0, *FRAME_HW), np.uint8), Zoom(), (0, 0, 0))
+    none = augmented(rgb, np.zeros((0, 4), np.float32), np.zeros((0, *FRAME_HW), np.uint8), Augment(), (0, 0, 0))
     assert none[1].shape == (0, 4) and none[2] is not None and none[2].shape == (0, *FRAME_HW)
 
 
 def test_a_batch_is_what_was_labelled(data: Path) -> None:
     photos = gather(formats.read(data), "train", NAMES, FRAME_HW, masks=True)
-    assert len(photos) == 16 and photos.things == (15, 15) and photos.images == (15, 15)
+    assert len(photos) == 16 and photos.objects == (15, 15) and photos.images == (15, 15)
     seen = []
-    for rgb, targets, which in BoxedBatches(photos, 4, NOTHING).epoch(0):
+    for rgb, targets, which in Loader(photos, 4, NOTHING).epoch(0):
         assert rgb.shape == (4, 3, *FRAME_HW) and rgb.dtype == np.uint8
         for i, target in zip(which.tolist(), targets, strict=True):
             seen.append(i)
@@ -337,7 +339,7 @@ def test_a_batch_is_what_was_labelled(data: Path) -> None:
                 assert tight is not None and np.abs(own - tight).max() <= 1
     assert sorted(seen) == list(range(16))
     few = gather(formats.read(data), "test", NAMES, FRAME_HW)
-    ((rgb, targets, which),) = BoxedBatches(few, 4, Zoom()).epoch(3)
+    ((rgb, targets, which),) = Loader(few, 4, Augment()).epoch(3)
     assert sorted(which.tolist()) == [0, 0, 1, 1] and "masks" not in targets[0]
     twice = [rgb[i] for i in range(4) if which[i] == 0]
     assert not (twice[0] == twice[1]).all()
@@ -359,9 +361,9 @@ def test_what_cannot_be_learned_is_left_out_and_said(tmp_path: Path, capsys: pyt
     assert "1 of 8 photos left out, nobody marked what is in them (3.png)" in " ".join(told.split())
     assert [len(one) for one in photos.boxes] == [1, 1, 2, 2, 2, 2, 0]  # nothing in the last one, which is kept
     assert photos.truth[0][0]["iscrowd"] == 1 and len(photos.truth[1]) == 2
-    assert loader_detect.said(photos)["not_learned"] == photos.dropped and sum(photos.dropped.values()) == 2
+    assert photos.summary()["not_learned"] == photos.dropped and sum(photos.dropped.values()) == 2
     only = gather(formats.read(root), "train", ["disc"], FRAME_HW)
-    assert set(np.concatenate(only.labels).tolist()) == {0} and only.things == (5,)
+    assert set(np.concatenate(only.labels).tolist()) == {0} and only.objects == (5,)
 
 
 class Told(torch.nn.Module):
@@ -380,7 +382,7 @@ class Told(torch.nn.Module):
         return self.told[self.at]
 
 
-def truth_as_told(photos: loader_detect.Boxed) -> list[tuple[torch.Tensor, ...]]:
+def truth_as_told(photos: loader_detect.Images) -> list[tuple[torch.Tensor, ...]]:
     found = []
     for i in range(len(photos)):
         masks = photos.masks_of(i, FRAME_HW)
@@ -428,6 +430,40 @@ def test_the_truth_gets_full_marks_and_less_gets_less(data: Path, tmp_path: Path
     assert found["mask_AP50"] == pytest.approx(1.0)
     every[0] = (torch.cat([inside * 0 + torch.tensor([60.0, 2, 70, 9]), boxes]), *every[0][1:])
     assert measured(Told(every), own)["per_class"]["box"]["AP"] < 0.9
+
+
+def rows(*boxes: tuple[int, tuple[float, ...]], crowd: bool = False) -> list[dict[str, Any]]:
+    return [{"category_id": label, "bbox": list(box), "iscrowd": int(crowd)} for label, box in boxes]
+
+
+def test_right_wrong_and_missed_by_hand() -> None:
+    left, right, off = (0.0, 0.0, 10.0, 10.0), (50.0, 0.0, 10.0, 10.0), (0.0, 0.0, 10.0, 4.9)
+    assert counted(rows((0, left), (1, right)), rows((0, left), (1, right))) == (2, 0, 0)
+    assert counted(rows((0, left), (1, right)), rows((1, left))) == (0, 1, 2)  # of another class
+    assert counted(rows((0, left)), rows((0, left), (0, left))) == (1, 1, 0)  # one object counts once
+    assert counted(rows((0, left)), rows((0, off))) == (0, 1, 1)
+    assert counted(rows((0, left), (0, right)), []) == (0, 0, 2) and counted([], rows((0, left))) == (0, 1, 0)
+    in_crowd = [*rows((0, (0.0, 0.0, 100.0, 100.0)), crowd=True), *rows((0, left))]
+    assert counted(in_crowd, rows((0, left), (0, right))) == (1, 0, 0)
+
+
+def test_the_page_shows_the_worst_images_first(model: tuple[Path, dict[str, Any]], data: Path, tmp_path: Path) -> None:
+    out, said = model
+    root = tmp_path / "d"
+    shutil.copytree(data, root)
+    name = root / "images" / "val" / "1.png"
+    write(name, np.full_like(read_image(name).rgb_u8, 128))  # nothing is to be seen in it, so all is missed
+    found = evaluate(out, root, split="val", report=tmp_path / "page.html")
+    worst = found["worst"][0]
+    assert worst == {"image": "1.png", "f1": 0.0, "right": 0, "wrong": worst["wrong"], "missed": 2}
+    values = [row["f1"] for row in found["worst"]]
+    assert values == sorted(values) and "2 TP" in found["rule"]["worst"] and "pictures" not in worst
+    page = (tmp_path / "page.html").read_text()
+    assert page.count("data:image/jpeg;base64,") == 2 * len(values) and "http" not in page
+    for words in ("mask AP", "AR100", "1.png", "2 missed", found["rule"]["AP"][:40], "disc"):
+        assert words in page, words
+    own = Path(said["report"]).read_text()
+    assert "How it was learned" in own and "data:image/png;base64," in own
 
 
 def box(*xywh: float) -> Callable[[dict[str, Any]], None]:
@@ -497,4 +533,4 @@ def test_every_wrong_wish_is_answered(data: Path, tmp_path: Path, more: dict[str
                                    {"contrast": 1.0}])  # fmt: skip
 def test_wrong_settings_of_a_zoom(wrong: dict[str, Any]) -> None:
     with pytest.raises(DataError, match=next(iter(wrong))):
-        Zoom(**wrong)
+        Augment(**wrong)

@@ -24,6 +24,7 @@ from handful.training import (
     recipe_detect,
     recipe_instance,
     recipe_segment,
+    source,
 )
 from handful.training.source import held
 from handful.types import Dataset, Mask, Sample
@@ -48,13 +49,13 @@ class Counted:
         self.clear()
         read = formats.Source.read
 
-        def counted(source: formats.Source, on_finding: Any = stop) -> Dataset:
-            dataset = read(source, on_finding)
+        def counted(one: formats.Source, on_finding: Any = stop) -> Dataset:
+            dataset = read(one, on_finding)
             return replace(dataset, samples=lambda: self._samples(dataset))
 
         monkeypatch.setattr(formats.Source, "read", counted)
         monkeypatch.setattr(loop, "train", self._first)
-        monkeypatch.setattr(loader_segment, "read_image", self._noted(loader_segment.read_image, "images"))
+        monkeypatch.setattr(source, "read_image", self._noted(source.read_image, "images"))
         for module in (loader_segment, coco_table):
             monkeypatch.setattr(module, "painted", self._noted(module.painted, "painted"))  # type: ignore[attr-defined]
 
@@ -86,7 +87,7 @@ class Counted:
 
     @staticmethod
     def _first(task: loop.Task, *args: Any, **named: Any) -> Any:
-        next(task.batches.epoch(0))
+        next(task.loader.epoch(0))
         raise Reached
 
 

@@ -20,10 +20,12 @@ from handful.image import read_image
 from handful.models.folder import from_folder, read_meta
 from handful.training import checkpoint
 from handful.training.augment_segment import NOTHING
+from handful.training.config import Plan
 from handful.training.distributed import device_of
 from handful.training.evaluate_segment import evaluate, predict
 from handful.training.loss import Loss
 from handful.training.recipe_segment import run
+from handful.training.start import Settings
 from tests.bounds import SEED, bound
 from tests.training.made import FAST, SIZE_HW, ids_of, small, write
 
@@ -61,9 +63,9 @@ def test_it_learns_and_the_folder_is_a_model(model: tuple[Path, dict[str, Any]],
     assert [r["epoch"] for r in rows if r["miou_with_background"]] == [str(i) for i in range(5, 41, 5)]
     bound("segment: last loss of the first", float(rows[-1]["loss"]) / float(rows[0]["loss"]), at_most=0.5)
     record = json.loads((out / "train.json").read_text())
-    assert record["config"]["lr"] == 0.02 and record["data"]["train"]["photos"] == 10
-    assert record["data"]["train"]["photos_of"] == {"background": 10, "box": 10, "sky": 10}
-    assert {row["photos"] for row in said["per_class"].values()} == {3}
+    assert record["config"]["lr"] == 0.02 and record["data"]["train"]["images"] == 10
+    assert record["data"]["train"]["images_of"] == {"background": 10, "box": 10, "sky": 10}
+    assert {row["images"] for row in said["per_class"].values()} == {3}
 
 
 def test_what_was_kept_is_the_best_on_val(model: tuple[Path, dict[str, Any]]) -> None:
@@ -92,7 +94,7 @@ def test_evaluate_measures_at_the_size_of_the_labels(
     for key in ("miou_with_background", "miou_without_background", "pixel_accuracy", "mean_accuracy", "per_class",
                 "rule", "params", "macs", "seed"):  # fmt: skip
         assert found[key] == said[key], key
-    assert found["minutes"] == said["minutes"] and found["split"] == "val" and found["photos"] == 3
+    assert found["minutes"] == said["minutes"] and found["split"] == "val" and found["images"] == 3
     assert evaluate(out, data)["split"] == "test"
     # larger photos and labels
     large = tmp_path / "large"
@@ -209,6 +211,22 @@ def test_resume_goes_on_or_says_why_not(data: Path, tmp_path: Path, monkeypatch:
         run(data, tmp_path / "mine", **FAST, overwrite=True)
 
 
+def test_a_run_that_an_older_version_began_goes_on(data: Path, tmp_path: Path) -> None:
+    # settings that bear another name now; what is otherwise is told by its name of today
+    config = {"views": {"flip": 0.5}, "world": 1, "lr": 0.1}
+    state = checkpoint.State(config, "data", {}, 3)
+    checkpoint.same_config(state, {"augment": {"flip": 0.5}, "world_size": 1, "lr": 0.1}, "data", {})
+    with pytest.raises(DataError, match=r"augment is \{'flip': 0.4\}, was \{'flip': 0.5\}; resume it"):
+        checkpoint.same_config(state, {"augment": {"flip": 0.4}, "world_size": 1, "lr": 0.1}, "data", {})
+
+
+def test_every_recipe_takes_what_the_plan_does() -> None:
+    own = {"args", "classes", "size_hw", "from_", "rename", "freeze", "lr_of", "train_split", "val_split", "format",
+           "allow", "resume", "overwrite", "clock"}  # fmt: skip
+    assert Settings.__annotations__.keys() == Plan.__dataclass_fields__.keys() | own
+    assert not own & Plan.__dataclass_fields__.keys()
+
+
 def test_two_runs_do_not_write_to_one_place(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real, said = checkpoint.save, []
 
@@ -246,7 +264,7 @@ def test_a_full_disk_stops_with_the_last_checkpoint_whole(
 
 
 def test_nan_stops_keeps_the_batch_and_names_the_photos(data: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"(loss became|norm became) (nan|inf).*the photos were .*\d\.png.*--lr") as e:
+    with pytest.raises(DataError, match=r"(loss became|norm became) (nan|inf).*the images were .*\d\.png.*--lr") as e:
         run(data, tmp_path / "m", **{**FAST, "lr": 1e30}, clip=None, warmup=0.0)
     (kept,) = (tmp_path / "m.run").glob("nan-*.safetensors")
     assert str(kept) in str(e.value) and not (tmp_path / "m").exists()
@@ -326,7 +344,7 @@ def test_bad_data_stop_it_before_it_begins(tmp_path: Path, harm: Callable[[Path]
     assert not (tmp_path / "m").exists()
     if harm is wrong_size:
         run(root, tmp_path / "m", **{**FAST, "epochs": 1}, allow=["mask_size_mismatch"])
-        assert json.loads((tmp_path / "m" / "train.json").read_text())["data"]["train"]["photos"] == 9
+        assert json.loads((tmp_path / "m" / "train.json").read_text())["data"]["train"]["images"] == 9
 
 
 def test_the_page_shows_the_worst_photos_first(model: tuple[Path, dict[str, Any]], data: Path, tmp_path: Path) -> None:
@@ -336,12 +354,12 @@ def test_the_page_shows_the_worst_photos_first(model: tuple[Path, dict[str, Any]
     name = root / "images" / "val" / "1.png"
     write(name, 255 - np.asarray(PIL_Image.open(name)))  # nothing like what was learned
     found = evaluate(out, root, split="val", report=tmp_path / "page.html")
-    assert found["worst"][0]["photo"] == "1.png" and len(found["worst"]) == 3
+    assert found["worst"][0]["image"] == "1.png" and len(found["worst"]) == 3
     values = [row["miou"] for row in found["worst"]]
     assert values == sorted(values) and values[0] < values[1] - 0.1
     page = (tmp_path / "page.html").read_text()
     assert page.count("data:image/jpeg;base64,") == 9 and page.index("1.png") < page.index("0.png")
-    for words in ("TP / (TP + FP + FN)", "mIoU without background", "is \\ was called", "sky"):
+    for words in ("TP / (TP + FP + FN)", "mIoU without background", "truth \\ predicted", "sky"):
         assert words in page
     assert "http" not in page and not (tmp_path / ".page.html.part").exists()
     assert "pictures" not in found["worst"][0]

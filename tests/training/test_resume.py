@@ -17,7 +17,12 @@ RUN = {**FAST, "epochs": 4, "save_every": 1, "accumulate": 2, "batch": 2, "freez
 
 
 def tried(plans: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "HANDFUL_CACHE": "", "PYTHONPATH": str(ROOT)}
+    env = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "HANDFUL_CACHE": "",
+        "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]),
+    }
     done = subprocess.run([sys.executable, "-m", "tests.training.resumer", json.dumps(plans)], cwd=ROOT, env=env,
                           capture_output=True, text=True, timeout=300)  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -125,6 +125,6 @@ def test_the_picture_shows_every_kind(tmp_path: Path) -> None:
     transfer.draw(rows, tmp_path / "flow.png")
     pixels = np.asarray(PIL_Image.open(tmp_path / "flow.png").convert("RGB")).reshape(-1, 3).astype(int)
     for what in ("kept", "reshaped", "new"):
-        rgb = [int(transfer.COLOURS[what][i : i + 2], 16) for i in (1, 3, 5)]
+        rgb = [int(transfer.COLORS[what][i : i + 2], 16) for i in (1, 3, 5)]
         assert (np.abs(pixels - rgb).max(axis=1) < 3).sum() > 100, what
     assert len(transfer._joined(transfer.layers(rows))) <= 80

@@ -14,10 +14,7 @@ from handful.errors import DataError, UnknownName
 from handful.models.preprocessing import NetCard
 from handful.models.show import card_of, describe
 from handful.pick import names
-from handful.training import tuned, weights
-from handful.training.augment_classify import Views
-from handful.training.augment_segment import Augment
-from handful.training.loader_detect import Zoom
+from handful.training import augment_classify, augment_detect, augment_segment, tuned, weights
 from handful.training.loss import Loss, class_weights
 from handful.training.recipe_segment import run
 from tests.training.made import FAST, small
@@ -26,7 +23,8 @@ CARD = NetCard(
     "segment", "", "", "", presets={"big": {"width": 2}, "wide": {"width": 2, "deep": True}, "other": {"width": 3}},
     training={"": {"lr": 0.1}, "big": {"lr": 0.2, "freeze": ["a"]}, "wide": {"lr": 0.3, "lr_of": {"a": 0.5}}},
 )  # fmt: skip
-KINDS = {"loss": Loss, "augment": Augment, "views": Views, "zoom": Zoom}
+AUGMENTS = {"segment": augment_segment.Augment, "classify": augment_classify.Augment,
+            "detect": augment_detect.Augment, "instance": augment_detect.Augment}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -55,8 +53,8 @@ def test_every_card_says_only_what_its_recipe_takes() -> None:
             own = card.trained_with(net, args)
             assert json.loads(json.dumps(own)) == own
             tuned.plan_of(own, {"epochs": 1})
-            for key, settings in KINDS.items():
-                tuned.made(settings, own.get(key), None)
+            tuned.made(Loss, own.get("loss"), None)
+            tuned.made(AUGMENTS[card.task], own.get("augment"), None)
             class_weights([1, 2], [1, 1], [3, 3], own.get("balance", "none"))
             tuned.crop_of(own.get("crop"), (64, 64))
             bare = {"pretrained": False} if "encoder" in args else {}
@@ -64,7 +62,7 @@ def test_every_card_says_only_what_its_recipe_takes() -> None:
                                   own.get("lr_of", {}), own.get("freeze", ()))  # fmt: skip
             assert speed
             plan = {f for f in tuned.plan_of({}, {"epochs": 1}).__dataclass_fields__ if f not in ("epochs", "minutes")}
-            assert own.keys() <= plan | {*KINDS, "balance", "crop", "freeze", "lr_of"}, name
+            assert own.keys() <= plan | {"loss", "augment", "balance", "crop", "freeze", "lr_of"}, name
             seen += 1
     assert seen >= 12
 
@@ -75,7 +73,7 @@ def test_what_is_given_wins_piece_by_piece() -> None:
     assert (plan.lr, plan.ema, plan.batch, plan.epochs) == (0.5, None, 64, 2)
     assert tuned.made(Loss, own["loss"], {"smoothing": 0.2}) == Loss(dice=0.5, smoothing=0.2)
     assert tuned.made(Loss, own["loss"], Loss()) == Loss()
-    assert tuned.made(Augment, None, {"scale": [0.8, 1.2]}).scale == (0.8, 1.2)
+    assert tuned.made(augment_segment.Augment, None, {"scale": [0.8, 1.2]}).scale == (0.8, 1.2)
     assert tuned.parts({"freeze": ["a"], "lr_of": {"b": 2.0}}, None, {}) == (["a"], {})
     with pytest.raises(UnknownName, match="did you mean 'dice'"):
         tuned.made(Loss, None, {"dise": 1})

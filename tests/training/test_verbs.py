@@ -54,7 +54,7 @@ def test_train_then_evaluate(data: Path, tmp_path: Path, capsys: pytest.CaptureF
     assert config["augment"]["scale"] == [0.8, 1.2] and config["crop"] == [32, 40]
     code, out, _ = typed(capsys, "evaluate", tmp_path / "m", data, "--split", "train", "--rule", "gluon", "--json")
     found: dict[str, Any] = json.loads(out)
-    assert code == 0 and found["photos"] == 10 and found["rule"]["name"] == "gluon"
+    assert code == 0 and found["images"] == 10 and found["rule"]["name"] == "gluon"
     keys = {"miou_with_background", "miou_without_background", "pixel_accuracy", "mean_accuracy", "per_class", "rule",
             "params", "macs", "seed", "minutes"}  # fmt: skip
     assert keys <= found.keys()
@@ -117,7 +117,11 @@ def two(words: list[object]) -> list[dict[str, Any]]:
     )
     processes = []
     for rank in (0, 1):
-        where = {"MASTER_PORT": str(port), "MASTER_ADDR": "127.0.0.1", "PYTHONPATH": str(ROOT)}
+        where = {
+            "MASTER_PORT": str(port),
+            "MASTER_ADDR": "127.0.0.1",
+            "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]),
+        }
         who = {"WORLD_SIZE": "2", "RANK": str(rank), "LOCAL_RANK": str(rank)}
         env = {**os.environ, **where, **who, "OMP_NUM_THREADS": "1", "HANDFUL_CACHE": ""}
         processes.append(subprocess.Popen([sys.executable, "-c", code, *map(str, words), "--json"], cwd=ROOT, env=env,
@@ -144,7 +148,7 @@ def test_two_processes_train_the_network_that_one_does(
     code, out, _ = typed(capsys, *train(data, tmp_path / "one", *same, "--json"))
     assert code == 0
     record = json.loads((tmp_path / "two" / "train.json").read_text())
-    assert record["config"]["world"] == 2 and len(record["history"]) == said["epochs"] == 2
+    assert record["config"]["world_size"] == 2 and len(record["history"]) == said["epochs"] == 2
     assert apart(tmp_path / "two", tmp_path / "one") < 1e-4
     alone = json.loads(out)
     for key in ("miou_with_background", "pixel_accuracy", "mean_accuracy"):

@@ -134,22 +134,22 @@ def classify(data: Path, out: Path, as_json: bool, **options: Any) -> None:
 
     options = plain(options)
     options["loss"] = pairs(options.pop("losses"), "--loss")
-    options["views"] = _changes(NOTHING, options.pop("augments"))
+    options["augment"] = _changes(NOTHING, options.pop("augments"))
     say(run(data, out, **options), as_json, trained)
 
 
 def _boxes(data: Path, out: Path, as_json: bool, task: str, options: dict[str, Any]) -> None:
     import importlib
 
-    from handful.training.loader_detect import NOTHING
+    from handful.training.augment_detect import NOTHING
 
     options = plain(options)
-    options["zoom"] = _changes(NOTHING, options.pop("augments"))
+    options["augment"] = _changes(NOTHING, options.pop("augments"))
     run = importlib.import_module(f"handful.training.recipe_{task}").run
     say(run(data, out, **options), as_json, trained)
 
 
-zoom_option = click.option(
+augment_option = click.option(
     "--augment", "augments", multiple=True, metavar="KEY=VALUE",
     help="flip, scale=[0.6,1.8], visible, brightness, ..., draws; none=true for none.",
 )  # fmt: skip
@@ -158,7 +158,7 @@ zoom_option = click.option(
 @train.command()
 @click.argument("data", type=FOLDER)
 @click.option("--net", default="faster_rcnn", show_default=True, help="NAME or NAME:PRESET of a detector.")
-@zoom_option
+@augment_option
 @planned
 def detect(data: Path, out: Path, as_json: bool, **options: Any) -> None:
     """Train a detector on DATA, any folder whose photos have boxes, with splits train and val."""
@@ -168,7 +168,7 @@ def detect(data: Path, out: Path, as_json: bool, **options: Any) -> None:
 @train.command()
 @click.argument("data", type=FOLDER)
 @click.option("--net", default="mask_rcnn", show_default=True, help="NAME or NAME:PRESET of a network with masks.")
-@zoom_option
+@augment_option
 @planned
 def instance(data: Path, out: Path, as_json: bool, **options: Any) -> None:
     """Train a network that outlines each thing on DATA, any folder whose photos have outlines, as `detect`."""
@@ -218,7 +218,7 @@ def detected(r: dict[str, Any]) -> str:
     kinds = {"boxes": "", **({"masks": "mask_"} if "mask_AP" in r else {})}
     lines = [f"{'%':<14}" + "".join(f"{kind:>9}" for kind in kinds)]
     lines += [f"{name:<14}" + "".join(f"   {percent(r[before + name])}" for before in kinds.values()) for name in STATS]
-    return "\n".join([*lines, f"{r['rule']['AP']}; {r['photos']} photos, {r['objects']} things"])
+    return "\n".join([*lines, f"{r['rule']['AP']}; {r['images']} images, {r['objects']} objects"])
 
 
 def classified(r: dict[str, Any]) -> str:
@@ -232,7 +232,7 @@ def classified(r: dict[str, Any]) -> str:
     there = {name: v["accuracy"] for name, v in r["per_class"].items() if v["accuracy"] is not None}
     worst = sorted(there.items(), key=lambda item: (item[1], item[0]))[:5]
     lines.append("worst classes      " + ", ".join(f"{name} {100 * value:.1f} %" for name, value in worst))
-    return "\n".join([*lines, f"rule {r['rule']['name']}: {r['rule']['accuracy']}; {r['photos']} photos"])
+    return "\n".join([*lines, f"rule {r['rule']['name']}: {r['rule']['accuracy']}; {r['images']} images"])
 
 
 def segmented(r: dict[str, Any]) -> str:
@@ -249,10 +249,10 @@ def segmented(r: dict[str, Any]) -> str:
         ("boundary F", r["boundary_f"]),
     )
     lines = [f"{name:<24}{percent(value)} %" for name, value in rows]
-    lines.append(f"{'class':<24}{'IoU':>6}  {'accuracy':>8}  {'boundary F':>10}  {'photos':>6}")
+    lines.append(f"{'class':<24}{'IoU':>6}  {'accuracy':>8}  {'boundary F':>10}  {'images':>6}")
     for name, v in r["per_class"].items():
         lines.append(f"{name[:23]:<24}{percent(v['iou'])}  {percent(v['accuracy']):>8}  "
-                     f"{percent(v.get('boundary_f')):>10}  {v['photos']:>6}")  # fmt: skip
+                     f"{percent(v.get('boundary_f')):>10}  {v['images']:>6}")  # fmt: skip
     behind = f"background: {r['background']}" if r["background"] else "no class is the background"
-    lines.append(f"rule {r['rule']['name']}: {r['rule']['miou']}; {behind}; {r['photos']} photos")
+    lines.append(f"rule {r['rule']['name']}: {r['rule']['miou']}; {behind}; {r['images']} images")
     return "\n".join(lines)

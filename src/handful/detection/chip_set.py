@@ -26,8 +26,7 @@ from handful.files import replacing_folder
 from handful.image import fit
 from handful.pick import pick
 from handful.progress import track
-from handful.training.loader_segment import photo_of, split_of
-from handful.training.source import checked
+from handful.training.source import checked, image_of, split_of
 from handful.types import Category, Dataset, Image, Object, Sample
 
 SIDE_PX = 320
@@ -63,7 +62,7 @@ def chip_set(
     photos = [sample for sample in split_of(dataset, split) if sample.objects is not None]
     sizes, longs = [], []
     for sample in photos:
-        wide_high = sample.size_wh or photo_of(sample).size_wh
+        wide_high = sample.size_wh or image_of(sample).size_wh
         boxes = _boxes(sample, wide_high)[0]
         sizes += np.sqrt(area(boxes)).tolist()
         longs += [max(wide_high)] * len(boxes)
@@ -108,7 +107,7 @@ def _boxes(sample: Sample, size_wh: tuple[int, int]) -> tuple[np.ndarray, list[O
 def _of_photo(
     sample: Sample, number: int, levels: Sequence[Scale], side_px: int, proposer: Any, draws: int, seed: int
 ) -> Iterator[Sample]:  # fmt: skip
-    image = photo_of(sample)
+    image = image_of(sample)
     size_wh = image.size_wh
     boxes, things, crowds, masses = _boxes(sample, size_wh)
     proposals = proposer.propose(image.rgb_u8, MAX_PROPOSALS).xyxy_px if proposer is not None else np.zeros((0, 4))
@@ -154,7 +153,7 @@ def _enlarged(thing: Object, window: np.ndarray, factor: float) -> Object:
 
 def _cut(sample: Sample, window: tuple[float, ...], factor: float, side_px: int) -> Image:
     """A chip's pixels: the window at the scale, black where it reaches over the image's edge."""
-    rgb = photo_of(sample).rgb_u8
+    rgb = image_of(sample).rgb_u8
     left, top = (round(v) for v in window[:2])
     right, bottom = min(rgb.shape[1], round(window[2])), min(rgb.shape[0], round(window[3]))
     size_hw = tuple(min(side_px, max(1, round((b - a) * factor))) for a, b in ((top, bottom), (left, right)))

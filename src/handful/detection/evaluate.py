@@ -24,7 +24,7 @@ from handful.pick import unknown
 from handful.progress import track, warn
 from handful.results import Detections
 from handful.training.coco_table import IOUS, area_px, coco_table, predicted_row, rule_of, xywh
-from handful.training.loader_segment import photo_of, split_of
+from handful.training.source import image_of, split_of
 from handful.types import Sample
 
 PROPOSAL_COUNTS = (10, 30, 100, 300)
@@ -186,7 +186,7 @@ def evaluate_images(
     pixels = evaluate_masks.MaskTable(detector, masks) if masks else None
     right, margins = [], {True: [np.zeros(0)], False: [np.zeros(0)]}
     for sample in track(samples, "detecting", len(samples)):
-        rgb = photo_of(sample).rgb_u8
+        rgb = image_of(sample).rgb_u8
         sizes.append((rgb.shape[1], rgb.shape[0]))
         own = ground_truth_of(sample, sizes[-1])
         began = time.perf_counter()

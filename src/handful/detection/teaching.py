@@ -25,8 +25,7 @@ from handful.errors import DataError
 from handful.models.folder import META
 from handful.pick import unknown
 from handful.progress import track, warn
-from handful.training.loader_segment import photo_of, split_of
-from handful.training.source import checked
+from handful.training.source import checked, image_of, split_of
 from handful.types import Sample
 
 MAX_SAMPLES = 20  # a class
@@ -132,7 +131,7 @@ def teach(
     picked = sample_boxes(rows, max_samples=max_samples, seed=seed, classes=classes)
     wanted = {name for one in picked for name in one.labels}
     if scales is None:
-        scales = fit_scales([(one.sample.size_wh or photo_of(one.sample).size_wh, one.boxes) for one in picked])
+        scales = fit_scales([(one.sample.size_wh or image_of(one.sample).size_wh, one.boxes) for one in picked])
     elif isinstance(scales, int):
         scales = Scales(scales, "focus" if scales > 1 else "whole")
     detector = Irene.new(proposer, crop=crop, fusion=fusion, vigilance=vigilance, scales=scales)
@@ -140,7 +139,7 @@ def teach(
     order = score_threshold.held_out_order(len(picked), seed) if exhaustive else []
     held_out: dict[int, score_threshold.HeldOut] = {}
     for i, one in enumerate(track(picked, "learning", len(picked))):
-        rgb, name = photo_of(one.sample).rgb_u8, one.sample.name or one.sample.path.name
+        rgb, name = image_of(one.sample).rgb_u8, one.sample.name or one.sample.path.name
         proposals = detector.proposer.propose(rgb, MAX_PROPOSALS) if exhaustive else None
         try:
             detector.learn(

@@ -18,12 +18,12 @@ from handful.errors import DataError
 from handful.files import read_tensors, to_json, write_tensors
 from handful.progress import note, track
 from handful.results import Patch
-from handful.training.batches import order
 from handful.training.checkpoint import joined_optimizer, split_optimizer
-from handful.training.loader_segment import photo_of
+from handful.training.loader import order
 from handful.training.loss import Loss
 from handful.training.metrics import IGNORE
 from handful.training.schedule import factor
+from handful.training.source import image_of
 from handful.types import Sample
 
 MIN_PX = 6  # an object with a shorter side shows nothing that could be learned
@@ -61,7 +61,7 @@ def mask_samples(samples: Iterable[Sample]) -> list[MaskSample]:
     """Every object with outlines or pixels that is no crowd."""
     found = []
     for sample in samples:
-        rgb = photo_of(sample).rgb_u8
+        rgb = image_of(sample).rgb_u8
         size_wh = (rgb.shape[1], rgb.shape[0])
         for thing in sample.objects or ():
             box, pixels = box_of(thing), None if thing.crowd else painted(thing, size_wh)

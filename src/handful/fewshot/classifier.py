@@ -22,7 +22,7 @@ from handful.models import folder as folders
 from handful.models import net_taught
 from handful.models.card import Card
 from handful.progress import track, warn
-from handful.training.loader_segment import split_of
+from handful.training.source import split_of
 from handful.types import Image, Sample
 
 BACKBONE = "lite2"

@@ -97,7 +97,7 @@ def evaluate(
         "schema_version": 1,
         "task": "classify",
         **numbers,
-        "photos": len(samples),
+        "images": len(samples),
         "vigilance": own,
         "split": split,
         "rule": RULE,
@@ -133,10 +133,10 @@ def _page(
         if truth != said:
             chance = np.exp(row.astype(np.float64) - row.max())
             share = float(chance[said] / chance.sum())
-            about = {"photo": sample.name or str(sample.path), "truth": sample.label, "predicted": names[said]}
+            about = {"image": sample.name or str(sample.path), "truth": sample.label, "predicted": names[said]}
             worst.add(-share, {**about, "probability": share}, lambda path=sample.path: {"": read_image(path).rgb_u8})  # type: ignore[misc]
-    photos = counts.sum(axis=1)
-    right = [float(counts[i, i] / n) if n else None for i, n in enumerate(photos.tolist())]
+    images = counts.sum(axis=1)
+    right = [float(counts[i, i] / n) if n else None for i, n in enumerate(images.tolist())]
     there = [v for v in right if v is not None]
     rule = {
         **RULE,
@@ -146,7 +146,7 @@ def _page(
     }
     page = {
         **result, "accuracy": float(np.trace(counts) / max(1, counts.sum())), "mean_accuracy": float(np.mean(there)),
-        "per_class": {n: {"accuracy": a, "photos": int(p)} for n, a, p in zip(names, right, photos, strict=True)},
+        "per_class": {n: {"accuracy": a, "images": int(i)} for n, a, i in zip(names, right, images, strict=True)},
         "confusion": counts.tolist(), "rule": rule,
     }  # fmt: skip
     write(path, page, worst)

@@ -59,10 +59,10 @@ class TrainedDetector(Trained, Detector):
             yield self._found(image.rgb_u8, origin, threshold)
 
     def _found(self, rgb_u8: np.ndarray, origin: Origin, threshold: float) -> Detections:
-        from handful.training.evaluate_detect import answers
+        from handful.training.evaluate_detect import predict
 
         size_wh = (rgb_u8.shape[1], rgb_u8.shape[0])
-        boxes, scores, labels, rles = answers(self.network, fit(rgb_u8, self.network.frame_hw), size_wh)
+        boxes, scores, labels, rles = predict(self.network, fit(rgb_u8, self.network.frame_hw), size_wh)
         masks: tuple[Patch, ...] | None = None
         keep = np.flatnonzero(scores >= threshold)
         if self.task == "instance":
@@ -83,7 +83,10 @@ class TrainedDetector(Trained, Detector):
         """As Model.evaluate, on any data set with boxes; with outlines or pixels, where the model gives masks."""
         from handful.training.evaluate_detect import evaluate
 
-        result = evaluate(self.on_disk("evaluate"), Path(data), split=split, format=format, device=device)
+        result = evaluate(
+            self.on_disk("evaluate"), Path(data), split=split, report=None if report is None else Path(report),
+            format=format, device=device,
+        )  # fmt: skip
         return shared.evaluation(self.task, result, shared.COCO)
 
     def compile(self, runtime: str, precision: str = "fp32") -> Bundle:

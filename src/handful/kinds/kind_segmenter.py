@@ -61,10 +61,9 @@ class TrainedSegmenter(Trained, Segmenter):
         """
         from handful.training.evaluate_segment import evaluate
 
-        options = {"masks": masks} if masks else {}
         result = evaluate(
             self.on_disk("evaluate"), Path(data), split=split, report=None if report is None else Path(report),
-            format=format, rule=rule, background=background, device=device, **options,
+            format=format, rule=rule, background=background, masks=masks, device=device,
         )  # fmt: skip
         headline = ("miou_with_background", "miou_without_background", "pixel_accuracy", "mean_accuracy", "boundary_f")
         return shared.evaluation("segment", result, headline)

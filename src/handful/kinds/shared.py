@@ -49,7 +49,7 @@ def free(folder: Path) -> Path:
 def evaluation(task: str, result: dict[str, Any], headline: Sequence[str]) -> Evaluation:
     """The JSON object of a measurement as an Evaluation; headline: which of its figures are told first."""
     rule = result["rule"] if isinstance(result["rule"], dict) else {"rule": str(result["rule"])}
-    images = result.get("images", result.get("photos", 0))
+    images = result["images"]
     return Evaluation(
         task, {name: result[name] for name in headline if name in result}, result["per_class"],
         {k: str(v) for k, v in rule.items()}, int(images), result,

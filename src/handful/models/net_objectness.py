@@ -32,7 +32,7 @@ CARD = NetCard(
     frame_hw=(320, 320),
     presets={"open": {"background": 0.0}},
     classes=1,
-    training={"": {"ema": 0.998, "zoom": {"scale": [0.7, 2.0]}, "lr_of": {"core.backbone.encoder": 0.3},
+    training={"": {"ema": 0.998, "augment": {"scale": [0.7, 2.0]}, "lr_of": {"core.backbone.encoder": 0.3},
                    "freeze": [f"core.backbone.encoder.{p}" for p in ("conv_stem", "bn1", "blocks.0", "blocks.1")]}},
 )  # fmt: skip
 

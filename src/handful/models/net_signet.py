@@ -16,7 +16,7 @@ from handful.models.preprocessing import LITE_MEAN, LITE_STD, Classifier, NetCar
 from handful.pick import unknown
 
 # for pictures of 32 px two pixels of shift are what works (Jordan, 2024)
-VIEWS = {
+AUGMENT = {
     "shift": 2 / 32, "scale": [1.0, 1.0], "rotate_deg": 0.0, "brightness": 0.0, "contrast": 0.0, "saturation": 0.0,
     "hue_deg": 0.0, "cutout": 0.25,
 }  # fmt: skip
@@ -45,7 +45,7 @@ CARD = NetCard(
             "clip": None,
             "ema": 0.99,
             "loss": {"smoothing": 0.2},
-            "views": VIEWS,
+            "augment": AUGMENT,
         },
         "lite0": {
             "batch": 128,
@@ -56,7 +56,7 @@ CARD = NetCard(
             "clip": None,
             "ema": 0.99,
             "loss": {"smoothing": 0.1},
-            "views": VIEWS,
+            "augment": AUGMENT,
             "freeze": FROZEN,
         },
     },

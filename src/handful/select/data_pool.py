@@ -20,8 +20,7 @@ from handful.errors import DataError
 from handful.fewshot.nemo import Nemo, Solution
 from handful.progress import warn
 from handful.select.feature_cache import Kept, kept
-from handful.training.loader_segment import SPLITS
-from handful.training.source import checked
+from handful.training.source import SPLITS, checked
 from handful.types import Sample
 
 TEACH, TUNE = 0.6, 0.2  # of all images, where the data has no split; with a val split TEACH of train, the rest to tune

@@ -21,7 +21,7 @@ from handful.detection.teaching import MIN_SIDE_PX
 from handful.errors import DataError
 from handful.files import cache_home, read_tensors, write_tensors
 from handful.progress import track
-from handful.training.loader_segment import photo_of
+from handful.training.source import image_of
 from handful.types import Sample
 
 VERSION = 1
@@ -64,7 +64,7 @@ def cached(sample: Sample, proposer: Proposer, embedder: BoxEmbedder, folder: Pa
     An image is known by its pixels, so it may be renamed or moved; a file that is damaged, or whose boxes are not those
     of today's labels, is made again. Raises DataError naming the image when it cannot be read.
     """
-    rgb = photo_of(sample).rgb_u8
+    rgb = image_of(sample).rgb_u8
     size = (rgb.shape[1], rgb.shape[0])
     truth = ground_truth_of(sample, size)
     path = None

@@ -13,8 +13,8 @@ import numpy as np
 from handful.files import replacing
 from handful.pick import need
 from handful.select.grid_evaluation import Exam, Given
-from handful.training.loader_segment import photo_of
 from handful.training.report_page import picture
+from handful.training.source import image_of
 
 TEMPLATE = Path(__file__).parent / "regimen.html.j2"
 SHOWN = 18
@@ -67,7 +67,7 @@ def _drawn(exam: Exam, given: Given, number: int, classes: Sequence[str]) -> dic
     """The image with what was found, what was wrong and what was missed, and the same in words."""
     ImageDraw, PIL_Image = need("PIL.ImageDraw", "teach"), need("PIL.Image", "teach")
     one = exam.photos[number]
-    image = PIL_Image.fromarray(photo_of(one.sample).rgb_u8)
+    image = PIL_Image.fromarray(image_of(one.sample).rgb_u8)
     factor = SIDE_PX / max(image.size)
     image = image.resize((max(1, round(image.width * factor)), max(1, round(image.height * factor))))
     draw = ImageDraw.Draw(image)

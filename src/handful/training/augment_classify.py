@@ -1,4 +1,4 @@
-"""Views of photos for a classifier: mirrored, shifted, zoomed, turned, other colours, a piece cut out.
+"""Augmentation for classification: images mirrored, shifted, zoomed, turned, in other colors, a piece cut out.
 
 All chances follow from (seed, epoch, number of the batch), so training can be stopped and resumed between.
 """
@@ -9,19 +9,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from handful.errors import DataError
 from handful.pick import need
-from handful.training.augment_segment import COLOURS, coloured
+from handful.training.augment import GRAY, Settings, recolored
 
 
 @dataclass(frozen=True)
-class Views:
-    """How far a photo may be changed.
+class Augment(Settings):
+    """How far an image may be changed.
 
-    mirror: half the photos mirrored in the first epoch, and then each in every other one (Jordan, "94% on CIFAR-10 in
+    mirror: half the images mirrored in the first epoch, and then each in every other one (Jordan, "94% on CIFAR-10 in
     3.29 seconds", 2024). shift: most shift as a share of each side, what comes in from outside is reflected. scale:
     (least, most) enlargement, log-uniform. rotate_deg: most turn to either side. brightness, contrast, saturation:
-    most change as a factor. hue_deg: most turn of the colours. cutout: side of a grey square as a share of the photo's
+    most change as a factor. hue_deg: most turn of the colors. cutout: side of a gray square as a share of the image's
     (DeVries & Taylor, 2017), 0 for none.
     """
 
@@ -35,39 +34,29 @@ class Views:
     hue_deg: float = 5.0
     cutout: float = 0.0
 
-    def __post_init__(self) -> None:
-        least, most = self.scale
-        if not 0.05 <= least <= most <= 20:
-            raise DataError(f"scale is {least} to {most}; wanted 0.05 <= least <= most <= 20")
-        for name in ("shift", "brightness", "contrast", "saturation", "cutout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise DataError(f"{name} is {getattr(self, name)}; wanted 0 or more and below 1")
-        for name in ("rotate_deg", "hue_deg"):
-            if not 0 <= getattr(self, name) <= 180:
-                raise DataError(f"{name} is {getattr(self, name)}; wanted 0 to 180 degrees")
-
     @property
     def moves_only(self) -> bool:
         """Whether whole pixels are moved and nothing else, which is many times as fast."""
         return self.scale == (1, 1) and not self.rotate_deg
 
 
-NOTHING = Views(False, 0.0, (1.0, 1.0), 0.0, 0.0, 0.0, 0.0, 0.0)
+NOTHING = Augment(False, 0.0, (1.0, 1.0), 0.0, 0.0, 0.0, 0.0, 0.0)
 
 
-def viewed(
-    rgb: np.ndarray, which: np.ndarray, how: Views, key: tuple[int, int, int], rank: int = 0, world: int = 1
+def augmented(
+    rgb: np.ndarray, which: np.ndarray, how: Augment, key: tuple[int, int, int], rank: int = 0, world_size: int = 1
 ) -> np.ndarray:
-    """A view of each photo.
+    """Each image changed.
 
-    rgb: (n, h, w, 3) uint8, red first; which: (n,) their numbers in the set, key: (seed, epoch, number of the batch).
-    rank, world: these are every world-th photos of the batch, and get the views they would have in the whole of it.
+    rgb: (n, h, w, 3) uint8 RGB; which: (n,) their numbers in the set, key: (seed, epoch, number of the batch).
+    rank, world_size: these are every world_size-th images of the batch, and are changed as they would be in the whole
+    of it.
     Returns (n, h, w, 3) uint8.
     """
     seed, epoch, _ = key
     rng = np.random.default_rng((*key, 3))
     n, height, width, _ = rgb.shape
-    all_, own = n * world, slice(rank, None, world)
+    all_, own = n * world_size, slice(rank, None, world_size)
     first = np.array([np.random.default_rng((seed, int(i), 4)).random() < 0.5 for i in which], dtype=bool)
     mirrored = (first ^ bool(epoch % 2)) if how.mirror else np.zeros(n, dtype=bool)
     shift = rng.uniform(-how.shift, how.shift, (all_, 2))[own] * (height, width)
@@ -77,20 +66,19 @@ def viewed(
         scale = np.exp(rng.uniform(np.log(how.scale[0]), np.log(how.scale[1]), all_))[own]
         angle = np.deg2rad(rng.uniform(-how.rotate_deg, how.rotate_deg, all_))[own]
         moved = _warped(rgb, shift, mirrored, scale, angle)
-    colours = {k: getattr(how, k) for k in COLOURS}
-    if any(colours.values()):
+    if any(how.color.values()):
         chances = rng.spawn(all_)[own]
-        moved = np.stack([coloured(one, its, **colours) for one, its in zip(moved, chances, strict=True)])
+        moved = np.stack([recolored(one, its, **how.color) for one, its in zip(moved, chances, strict=True)])
     if how.cutout:
         side = max(1, round(how.cutout * min(height, width)))
         for one, (y, x) in zip(moved, rng.random((all_, 2))[own], strict=True):
             top, left = int(y * height) - side // 2, int(x * width) - side // 2
-            one[max(0, top) : max(0, top + side), max(0, left) : max(0, left + side)] = 114
+            one[max(0, top) : max(0, top + side), max(0, left) : max(0, left + side)] = GRAY
     return moved
 
 
 def _reflected(at: np.ndarray, size: int) -> np.ndarray:
-    """Indices that lie outside 0..size - 1, as if the photo were mirrored at its outermost pixels."""
+    """Indices that lie outside 0..size - 1, as if the image were mirrored at its outermost pixels."""
     at = np.abs(at) % max(1, 2 * size - 2)
     return np.asarray(np.minimum(at, 2 * size - 2 - at)) if size > 1 else np.zeros_like(at)
 

@@ -25,6 +25,8 @@ from handful.progress import warn
 SCHEMA_VERSION = 1
 STATE = "state.json"
 KEPT = 2
+# what a setting was called before, so that a run which older versions began can go on
+RENAMED = {"views": "augment", "zoom": "augment", "world": "world_size"}
 _STEP, _BEST = re.compile(r"step-(\d{8})"), re.compile(r"best-(\d{8})")
 Tensors = dict[str, torch.Tensor]
 
@@ -259,16 +261,17 @@ def same_config(state: State, config: Mapping[str, Any], data_sha256: str, made_
 
     Other versions or threads are only warned of: the result is as good, but its last bits may differ.
     """
-    keys = [k for k in {**state.config, **config} if to_json(state.config.get(k)) != to_json(config.get(k))]
+    before = {RENAMED.get(key, key): value for key, value in state.config.items()}
+    keys = [k for k in {**before, **config} if to_json(before.get(k)) != to_json(config.get(k))]
     if keys:
-        what = "; ".join(f"{k} is {config.get(k)!r}, was {state.config.get(k)!r}" for k in keys)
+        what = "; ".join(f"{k} is {config.get(k)!r}, was {before.get(k)!r}" for k in keys)
         raise DataError(f"the training was begun otherwise: {what}; resume it as it was begun, or choose another --out")
     if state.data_sha256 != data_sha256:
         raise DataError(f"the data are not those that the training was begun with (sha256 {data_sha256[:12]}..., was "
                         f"{state.data_sha256[:12]}...); bring them back, or choose another --out")  # fmt: skip
-    for key, before in state.made_with.items():
-        if made_with.get(key) != before:
-            warn(f"{key} is {made_with.get(key)}, was {before}: the last bits of the result may differ")
+    for key, was in state.made_with.items():
+        if made_with.get(key) != was:
+            warn(f"{key} is {made_with.get(key)}, was {was}: the last bits of the result may differ")
 
 
 def _numpy(tensors: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:

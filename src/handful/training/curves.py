@@ -13,7 +13,7 @@ from handful.files import replacing
 from handful.pick import need
 
 FIRST, LAST = ("epoch", "step", "lr", "loss"), ("seconds",)
-COLOURS = ("#4878a8", "#6aa66a", "#d9a441", "#a86a6a", "#7a6aa8", "#555555")
+COLORS = ("#4878a8", "#6aa66a", "#d9a441", "#a86a6a", "#7a6aa8", "#555555")
 
 
 def measures_of(history: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -47,7 +47,7 @@ def draw_curves(path: Path, history: Sequence[Mapping[str, Any]], *, title: str 
     rate.plot(epochs, [row["lr"] for row in history], color="#b0b0b0", lw=1)
     rate.set_ylabel("learning rate", color="#808080")
     upper.set_title(title, fontsize=10)
-    for key, color in zip(measures, itertools.cycle(COLOURS), strict=False):
+    for key, color in zip(measures, itertools.cycle(COLORS), strict=False):
         there = [(row["epoch"], row[key]) for row in history if row.get(key) is not None]
         if there:
             lower.plot(*zip(*there, strict=True), color=color, marker=".", label=key.replace("_", " "))

@@ -30,7 +30,7 @@ def device_of(name: str) -> torch.device:
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if int(number or 0) >= count:
             there = f"there are {count} GPUs" if count else "torch sees no GPU here"
-            raise DataError(f"{name} was asked for, but {there}; use --device cpu, or mend the driver or the torch "
+            raise DataError(f"{name} was asked for, but {there}; use --device cpu, or repair the driver or the torch "
                             f"that is installed ({torch.__version__})")  # fmt: skip
     if kind == "mps" and not torch.backends.mps.is_available():
         raise DataError(f"{name} was asked for, but torch sees no Apple GPU here; use --device cpu")
@@ -57,7 +57,7 @@ def keep_freed_memory() -> bool:
 
 
 def ready(network: Any, device: str) -> Any:
-    """A network on a device by name, to be asked about many photos. Raises as device_of."""
+    """A network on a device by name, to predict many images. Raises as device_of."""
     keep_freed_memory()
     return network.to(device_of(device))
 
@@ -100,18 +100,18 @@ def made_with(device: torch.device) -> dict[str, Any]:
             "machine": platform.machine()}  # fmt: skip
 
 
-class Processes:
+class Distributed:
     """The processes that train together; alone unless started by `accelerate launch` (or torchrun).
 
-    rank: which this is, of world. main: whether this one measures, writes and talks. device: this one's own.
+    rank: which this is, of world_size. main: whether this one measures, writes and talks. device: this one's own.
     """
 
     def __init__(self, device: str, batch: int | None = None) -> None:
-        """batch: photos to share out. Raises DataError when that does not come out even."""
-        self.world = int(os.environ.get("WORLD_SIZE", "1"))
+        """batch: images to share out. Raises DataError when that does not come out even."""
+        self.world_size = int(os.environ.get("WORLD_SIZE", "1"))
         self._accelerator: Any = None
         self.device = device_of(device)  # before accelerate, which would take the CPU without a word
-        if self.world > 1:
+        if self.world_size > 1:
             if device == "cpu":
                 os.environ.setdefault("ACCELERATE_USE_CPU", "true")
             accelerate = need("accelerate", "train")
@@ -119,29 +119,29 @@ class Processes:
             self.device = self._accelerator.device
         self.rank = self._accelerator.process_index if self._accelerator is not None else 0
         self.main = self.rank == 0
-        if batch is not None and batch % self.world:
-            raise DataError(f"a batch of {batch} cannot be shared by {self.world} devices; choose a multiple")
+        if batch is not None and batch % self.world_size:
+            raise DataError(f"a batch of {batch} cannot be shared by {self.world_size} devices; choose a multiple")
 
-    def shared(self, module: torch.nn.Module) -> Any:
-        """The module, its gradients the mean over the crew."""
+    def prepare(self, module: torch.nn.Module) -> Any:
+        """The module on its device, its gradients the mean over all processes."""
         module = module.to(self.device)
         return module if self._accelerator is None else self._accelerator.prepare_model(module)
 
-    def together(self) -> Any:
-        """A context for the way forward in training: batch norm is over the photos of all."""
+    def sync_batch_norm(self) -> Any:
+        """A context for the forward pass in training: batch norm is over the images of all processes."""
         return WholeBatch() if self._accelerator is not None else contextlib.nullcontext()
 
-    def wait(self) -> None:
-        """Until all are here."""
+    def barrier(self) -> None:
+        """Wait until all processes are here."""
         if self._accelerator is not None:
             self._accelerator.wait_for_everyone()
 
     def average(self, x: torch.Tensor) -> torch.Tensor:
-        """The mean of a tensor over the crew, with a gradient."""
+        """The mean of a tensor over all processes, with a gradient."""
         return average(x) if self._accelerator is not None else x
 
     def total(self, value: float) -> float:
-        """The sum of a number over the crew."""
+        """The sum of a number over all processes."""
         if self._accelerator is None:
             return value
         # float64 keeps the order of losses

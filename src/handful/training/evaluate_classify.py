@@ -1,9 +1,8 @@
-"""How good a classifier is: its answers to photos it has not seen."""
+"""How good a classifier is: its predictions for images it has not seen."""
 
 from __future__ import annotations
 
 import functools
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,28 +10,24 @@ from typing import Any
 import numpy as np
 import torch
 
-from handful.data import formats
-from handful.errors import DataError
-from handful.image import fit
-from handful.models.folder import from_folder
 from handful.progress import track
-from handful.training.evaluate_segment import chosen_split, not_counted
-from handful.training.loader_segment import photo_of, split_of
+from handful.training.evaluate import opened
+from handful.training.loader_classify import Images, gather
 from handful.training.metrics import Confusion, mean
-from handful.training.report_page import Worst, write
-from handful.training.source import held
+from handful.training.report_page import Worst
 from handful.training.weights import Whole
-from handful.types import Sample
 
-WORDS = {
-    "accuracy": "share of photos given their class",
-    "mean_accuracy": "share of a class's photos given that class, mean over the classes that have photos",
-    "accuracy_mirrored": "as accuracy, of the mean of the softmax of each photo and of its mirror image",
+AT_ONCE = 256  # images
+RULE = {
+    "name": "top-1",
+    "accuracy": "share of images given their class",
+    "mean_accuracy": "share of a class's images given that class, mean over the classes that have images",
+    "accuracy_mirrored": "as accuracy, of the mean of the softmax of each image and of its mirror image",
 }
 
 
-def probabilities(network: Any, rgb: np.ndarray) -> np.ndarray:
-    """(n, h, w, 3) uint8 photos of the network's frame -> (n, k) float32 softmax."""
+def predict(network: Any, rgb: np.ndarray) -> np.ndarray:
+    """(n, h, w, 3) uint8 RGB of the network's frame -> (n, k) float32 softmax."""
     device = next(iter(network.parameters())).device
     whole = Whole(network)
     with torch.inference_mode():
@@ -42,83 +37,67 @@ def probabilities(network: Any, rgb: np.ndarray) -> np.ndarray:
         return np.asarray(found.cpu().numpy())
 
 
-def scores(truth: np.ndarray, answers: np.ndarray, classes: Sequence[str]) -> dict[str, Any]:
-    """Accuracy of answers, (n,) class numbers both, as JSON; per_class: {name: {"accuracy", "photos"}}."""
+def scores(truth: np.ndarray, predicted: np.ndarray, classes: Sequence[str]) -> dict[str, Any]:
+    """Accuracy of predictions, (n,) class numbers both, as JSON; per_class: {name: {"accuracy", "images"}}."""
     counts = Confusion(len(classes), ignore=-1)
-    counts.add(truth, answers)
+    counts.add(truth, predicted)
     per_class = counts.accuracy
-    photos = counts.counts.sum(axis=1).tolist()
+    images = counts.counts.sum(axis=1).tolist()
     return {
         "accuracy": counts.pixel_accuracy,
         "mean_accuracy": mean(per_class),
-        "per_class": {c: {"accuracy": a, "photos": n} for c, a, n in zip(classes, per_class, photos, strict=True)},
+        "per_class": {c: {"accuracy": a, "images": n} for c, a, n in zip(classes, per_class, images, strict=True)},
         "confusion": counts.counts.tolist(),
+        "rule": RULE,
     }
+
+
+def measured(
+    network: Any, images: Images, most: int | None = None, *, mirror: bool = False, worst: Worst | None = None
+) -> np.ndarray:
+    """(n, k) float32: softmax for the images, or the first so many of them.
+
+    mirror: for their mirror images instead. worst: collects wrong predictions, the surest first.
+    """
+    count, parts = min(len(images), most or len(images)), []
+    for start in track(range(0, count, AT_ONCE), "measuring", -(-count // AT_ONCE)):
+        which = range(start, min(start + AT_ONCE, count))
+        rgb = images.pixels(which)
+        found = predict(network, np.ascontiguousarray(rgb[:, :, ::-1]) if mirror else rgb)
+        parts.append(found)
+        if worst is not None:
+            _add_wrong(worst, images, which, found, rgb)
+    return np.concatenate(parts)
+
+
+def _add_wrong(worst: Worst, images: Images, which: Sequence[int], probabilities: np.ndarray, rgb: np.ndarray) -> None:
+    for i, row, own in zip(which, probabilities, rgb, strict=True):
+        truth, predicted = int(images.labels[i]), int(row.argmax())
+        if predicted != truth:
+            about = {"image": images.names[i], "truth": images.classes[truth], "predicted": images.classes[predicted],
+                     "probability": float(row[predicted])}  # fmt: skip
+            worst.add(-float(row[predicted]), about, functools.partial(dict, image=own))
 
 
 def evaluate(
     model: Path, data: Path, *, split: str | None = None, format: str | None = None, device: str = "cpu",
-    batch: int = 64, report: Path | None = None, **options: Any,
+    report: Path | None = None, **options: Any,
 ) -> dict[str, Any]:  # fmt: skip
-    """Measure a classifier on a split of any data set whose photos have a class: test unless named, or val.
+    """Measure a classifier on a split of any data set whose images have a class: test unless named, or val.
 
-    Photos of classes that the model does not have are not counted, and said. "worst" names those it was surest of and
-    wrong. report: an HTML page to write. Returns the JSON object that `handful
-    evaluate --json` prints. Raises DataError or UnknownName.
+    Images of classes that the model does not have are not counted, and said. "worst" names those it was surest of and
+    wrong. report: an HTML page to write. Returns the JSON object that `handful evaluate --json` prints. Raises
+    DataError or UnknownName.
     """
-    from handful.training.distributed import ready
-
-    began = time.monotonic()
-    loaded = from_folder(model)
-    if loaded.meta.get("task") != "classify":
-        raise DataError(f"{model} is no classifier that `handful train classify` made")
-    classes = tuple(loaded.classes)
-    number = {name: i for i, name in enumerate(classes)}
-    dataset = held(formats.read(data, format=format, **options))
-    split = chosen_split(dataset, split)
-    there = [s for s in split_of(dataset, split) if s.label in number]
-    if not there:
-        raise DataError(f"no photo of {data} is of a class of the model ({', '.join(classes[:8])}); check that these "
-                        "are its classes")  # fmt: skip
-    other = not_counted(dataset, data, classes)
-    network = ready(loaded.network, device)
-    found: list[np.ndarray] = []
+    subject = opened(model, data, ("classify",), split=split, format=format, device=device, **options)
+    images = gather(subject.dataset, subject.split, subject.classes, subject.network.frame_hw)
     worst = Worst(shown=report is not None)
-    truth = np.array([number[str(s.label)] for s in there])
-    for start in track(range(0, len(there), batch), "measuring", -(-len(there) // batch)):
-        photos = np.stack([fit(photo_of(s).rgb_u8, network.frame_hw) for s in there[start : start + batch]])
-        chances = probabilities(network, photos)
-        mirrored = probabilities(network, np.ascontiguousarray(photos[:, :, ::-1]))
-        found += [chances.argmax(1), ((chances + mirrored) / 2).argmax(1)]
-        add_wrong(worst, there[start : start + batch], truth[start:], chances, photos, classes)
-    result = {
-        "schema_version": 1,
-        "task": "classify",
-        **scores(truth, np.concatenate(found[::2]), classes),
-        "accuracy_mirrored": float((truth == np.concatenate(found[1::2])).mean()),
-        "rule": {"name": "top-1", **WORDS},
-        "photos": len(there),
+    found = measured(subject.network, images, worst=worst)
+    both = (found + measured(subject.network, images, mirror=True)) / 2
+    measures = {
+        **scores(images.labels, found.argmax(1), subject.classes),
+        "accuracy_mirrored": float((images.labels == both.argmax(1)).mean()),
+        "images": len(images),
         "worst": worst.rows(),
-        **{key: loaded.meta.get(key) for key in ("params", "macs", "seed", "minutes")},
-        "model": str(model),
-        "data": str(data),
-        "split": split or None,
-        "not_counted": other,
-        "seconds": round(time.monotonic() - began, 2),
     }
-    if report is not None:
-        write(Path(report), result, worst)
-    return result
-
-
-def add_wrong(
-    worst: Worst, samples: Sequence[Sample], truth: np.ndarray, chances: np.ndarray, photos: np.ndarray,
-    classes: Sequence[str],
-) -> None:  # fmt: skip
-    """Hand wrong answers on, the surest first. truth: (>= n,); chances: (n, k); photos: (n, h, w, 3) uint8."""
-    for sample, is_, row, rgb in zip(samples, truth[: len(samples)].tolist(), chances, photos, strict=True):
-        said = int(row.argmax())
-        if said != is_:
-            about = {"photo": sample.name or str(sample.path), "truth": classes[is_], "predicted": classes[said],
-                     "probability": float(row[said])}  # fmt: skip
-            worst.add(-float(row[said]), about, functools.partial(dict, photo=rgb))
+    return subject.result(measures, worst, report)

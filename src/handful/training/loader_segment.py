@@ -1,84 +1,54 @@
-"""From any data set to batches: photos and class numbers, decoded once, changed by chance, in an order by chance.
-
-Every chance is a function of (seed, epoch, photo): nothing depends on the number of workers or what was drawn before.
-"""
+"""Data loader for segmentation: any data set to batches of images and class numbers, decoded once, then augmented."""
 
 from __future__ import annotations
 
 import hashlib
-import math
-import shutil
-import tempfile
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from handful.data.shapes import painted
 from handful.errors import DataError
-from handful.image import fit, read_image
-from handful.pick import unknown
-from handful.progress import note, track, warn
-from handful.training.augment_segment import Augment, augmented
-from handful.training.batches import Shuffled
+from handful.image import fit
+from handful.training import loader
+from handful.training.augment_segment import augmented
+from handful.training.loader import RAM_BYTES, chosen_classes, decoded, named, nearest, room, warn_of_missing
 from handful.training.metrics import IGNORE
-from handful.types import Dataset, Image, Mask, Sample
+from handful.training.source import image_of, split_of
+from handful.types import Dataset, Mask, Sample
 
-SPLITS = {"training": "train", "valid": "val", "validation": "val", "testing": "test"}
-RAM_BYTES = 2 << 30
-Batch = tuple[np.ndarray, np.ndarray, np.ndarray]  # see Batches
+Batch = tuple[np.ndarray, np.ndarray, np.ndarray]  # see Loader
 
 
-@dataclass(frozen=True, eq=False)
-class Photos:
-    """The labelled photos of one split, decoded and of one size.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Images(loader.Images):
+    """The images of one split and the class of each pixel.
 
-    rgb: (n, h, w, 3) uint8, red first; labels: (n, h, w) uint8, class numbers, 255 ignored; both None when they fit
-    neither in memory nor on the disk and each photo is decoded when it is asked for. names: of the photos.
-    pixels, images, image_pixels: of each class, how many pixels and photos, and all pixels of those photos.
-    skipped: {why: names} of photos left out. sha256: of names, photos and labels.
+    labels: (n, h, w) uint8, class numbers, 255 ignored; None together with rgb. pixels: of each class; image_pixels:
+    all pixels of the images that show a class.
     """
 
-    classes: tuple[str, ...]
-    names: tuple[str, ...]
-    samples: tuple[Sample, ...]
-    load: Callable[[Sample], tuple[np.ndarray, np.ndarray]]
-    rgb: np.ndarray | None
     labels: np.ndarray | None
     pixels: tuple[int, ...]
-    images: tuple[int, ...]
     image_pixels: tuple[int, ...]
-    skipped: dict[str, list[str]]
-    sha256: str
-
-    def __len__(self) -> int:
-        return len(self.names)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         if self.rgb is None or self.labels is None:
-            return self.load(self.samples[index])
+            rgb, labels = self.load(self.samples[index])
+            return rgb, labels
         return self.rgb[index], self.labels[index]
-
-    @property
-    def missing(self) -> list[str]:
-        """Classes without a single pixel."""
-        return [name for name, n in zip(self.classes, self.pixels, strict=True) if not n]
 
 
 def classes_of(dataset: Dataset, wanted: Sequence[str] | None = None) -> tuple[str, ...]:
     """The names of the classes in order: those wanted, or all. Raises UnknownName or DataError (fewer than two)."""
-    known = [c.name for c in dataset.categories]
-    for name in wanted or ():
-        if name not in known:
-            raise unknown("class", name, known)
-    chosen = tuple(dict.fromkeys(wanted or known))
+    chosen = chosen_classes(dataset, wanted)
     if not _has_masks(dataset):  # outlines say what is there, and so that all else is not
-        chosen = tuple(dict.fromkeys(["background", *chosen]))
+        chosen = list(dict.fromkeys(["background", *chosen]))
     if not 2 <= len(chosen) <= IGNORE:
         raise DataError(f"{dataset.root} has {len(chosen)} classes to train; wanted 2 to {IGNORE}")
-    return chosen
+    return tuple(chosen)
 
 
 def _has_masks(dataset: Dataset) -> bool:
@@ -89,7 +59,7 @@ def labels_of(dataset: Dataset, classes: Sequence[str]) -> Callable[[Sample, tup
     """A call (sample, (width, height)) -> (h, w) uint8, numbers of `classes` or 255; None when nobody labelled it.
 
     Classes of the data set that are not among `classes` are ignored. Raises DataError, naming the file, for a mask of
-    another size than its photo or with a value that is no class.
+    another size than its image or with a value that is no class.
     """
     number = {name: i for i, name in enumerate(classes)}
     table = np.full(65536, IGNORE, dtype=np.uint8)
@@ -138,161 +108,80 @@ def _drawn(sample: Sample, size_wh: tuple[int, int], number: dict[str, int]) -> 
     return ids
 
 
-def photo_of(sample: Sample) -> Image:
-    """The photo, upright; Image.rgb_u8 is (h, w, 3) uint8. Raises DataError naming the file."""
-    return sample.pixels() if sample.pixels is not None else read_image(sample.path)
-
-
-def split_of(dataset: Dataset, split: str) -> list[Sample]:
-    """The samples of a split, "training" and the like under their usual names. Raises DataError, naming those there."""
-    found: dict[str, list[Sample]] = {}
-    for sample in dataset:
-        own = sample.split or ""
-        found.setdefault(SPLITS.get(own, own), []).append(sample)
-    wanted = SPLITS.get(split, split)
-    if wanted not in found:
-        there = ", ".join(sorted(name or "photos in no split" for name in found)) or "no photos"
-        raise DataError(f"{dataset.root} has no split {split!r}, it has {there}; name another split, or make the usual "
-                        "three with `handful data split`")  # fmt: skip
-    return found[wanted]
-
-
 def gather(
-    dataset: Dataset,
-    split: str,
-    classes: Sequence[str],
-    size_hw: tuple[int, int],
-    *,
-    scratch: Path | None = None,
-    ram_bytes: int = RAM_BYTES,
-    must_have_all: bool = False,
-    leave_out: bool = False,
-) -> Photos:
-    """Decode a split: photos squashed to size_hw (bilinear, antialiased), labels likewise (nearest).
+    dataset: Dataset, split: str, classes: Sequence[str], size_hw: tuple[int, int], *, scratch: Path | None = None,
+    ram_bytes: int = RAM_BYTES, leave_out: bool = False,
+) -> Images:  # fmt: skip
+    """Decode a split: images squashed to size_hw (bilinear, antialiased), labels likewise (nearest).
 
     scratch: a folder for a memory-mapped file when the pixels need more than ram_bytes (removed with the object); where
-    there is no room either, photos are decoded each time. must_have_all: say which classes have no pixel. leave_out: a
-    photo or mask that cannot be used is left out instead of raising. Photos that nobody labelled, or without one
-    labelled pixel, are left out and said. Raises DataError (see labels_of), also when no photo is left.
+    there is no room either, images are decoded each time. leave_out: an image or mask that cannot be used is left out
+    instead of raising. Images that nobody labeled, or without one labeled pixel, are left out and said. Raises
+    DataError (see labels_of), also when no image is left.
     """
     read = labels_of(dataset, classes)
     samples = split_of(dataset, split)
 
     def load(sample: Sample) -> tuple[np.ndarray, np.ndarray]:
-        image = photo_of(sample)
+        image = image_of(sample)
         labels = read(sample, image.size_wh)
         if labels is None:
             return image.rgb_u8, np.zeros((0, 0), dtype=np.uint8)
         return fit(image.rgb_u8, size_hw), nearest(labels, size_hw)
 
-    pair = room([(len(samples), *size_hw, 3), (len(samples), *size_hw)], scratch, ram_bytes, split)
-    rgb, labels = pair if pair is not None else (None, None)
-    kept: list[Sample] = []
-    skipped: dict[str, list[str]] = {}
-    k = len(classes)
-    pixels, images, image_pixels = np.zeros(k, int), np.zeros(k, int), np.zeros(k, int)
-    digest = hashlib.sha256(repr((tuple(classes), tuple(size_hw))).encode())
-    for sample in track(samples, f"decoding {split}", len(samples)):
-        try:
-            photo, own = load(sample)
-        except DataError as error:
-            if not leave_out:
-                raise
-            skipped.setdefault(str(error), []).append(sample.name or str(sample.path))
-            continue
-        counts = np.bincount(own.ravel(), minlength=256)[:k]
+    def decode(sample: Sample) -> tuple[np.ndarray, np.ndarray, np.ndarray] | str:
+        rgb, labels = load(sample)
+        counts = np.bincount(labels.ravel(), minlength=256)[: len(classes)]
         if not counts.sum():
-            why = "nobody labelled its pixels" if not own.size else "no pixel of a class to train"
-            skipped.setdefault(why, []).append(sample.name or str(sample.path))
-            continue
-        for part in (f"{sample.name}\0".encode("utf-8", "surrogateescape"), photo, own):
-            digest.update(part if isinstance(part, bytes) else np.ascontiguousarray(part).data)
-        if rgb is not None and labels is not None:
-            rgb[len(kept)], labels[len(kept)] = photo, own
+            return "nobody labelled its pixels" if not labels.size else "no pixel of a class to train"
+        return rgb, labels, counts
+
+    pair = room([(len(samples), *size_hw, 3), (len(samples), *size_hw)], scratch, ram_bytes, split)
+    kept: list[Sample] = []
+    counted: list[np.ndarray] = []
+    skipped: dict[str, list[str]] = {}
+    digest = hashlib.sha256(repr((tuple(classes), tuple(size_hw))).encode())
+    for sample, name, (rgb, labels, counts) in decoded(samples, split, decode, leave_out=leave_out, skipped=skipped):
+        for part in (named(name), np.ascontiguousarray(rgb).data, np.ascontiguousarray(labels).data):
+            digest.update(part)
+        if pair is not None:
+            pair[0][len(kept)], pair[1][len(kept)] = rgb, labels
         kept.append(sample)
-        pixels += counts
-        images += counts > 0
-        image_pixels += (counts > 0) * int(counts.sum())
-    say_skipped(skipped, split, len(samples))
+        counted.append(counts)
     if not kept:
         raise DataError(f"{dataset.root}: no photo of {split} has labels of {', '.join(classes[:8])}; check that these "
                         "are its masks and classes")  # fmt: skip
-    n = len(kept)
-    photos = Photos(
-        tuple(classes), tuple(s.name or str(s.path) for s in kept), tuple(kept), load,
-        None if rgb is None else rgb[:n], None if labels is None else labels[:n],
-        tuple(pixels.tolist()), tuple(images.tolist()), tuple(image_pixels.tolist()), skipped, digest.hexdigest(),
+    table, n = np.stack(counted), len(kept)
+    images = Images(
+        classes=tuple(classes), names=tuple(s.name or str(s.path) for s in kept), samples=tuple(kept), load=load,
+        rgb=None if pair is None else pair[0][:n], labels=None if pair is None else pair[1][:n],
+        pixels=tuple(table.sum(0).tolist()), images=tuple((table > 0).sum(0).tolist()),
+        image_pixels=tuple(((table > 0) * table.sum(1, keepdims=True)).sum(0).tolist()), skipped=skipped,
+        sha256=digest.hexdigest(),
     )  # fmt: skip
-    if must_have_all and photos.missing:
-        lacking = ", ".join(photos.missing)
-        warn(f"{split} shows nothing of {len(photos.missing)} classes, which cannot be learned: {lacking}")
-    return photos
-
-
-def say_skipped(skipped: Mapping[str, Sequence[str]], split: str, total: int) -> None:
-    """Warn of photos left out, {why: names}."""
-    for why, names in skipped.items():
-        few = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-        warn(f"{split}: {len(names)} of {total} photos left out, {why} ({few})")
-
-
-def room(
-    shapes: Sequence[tuple[int, ...]], scratch: Path | None, ram_bytes: int, split: str
-) -> list[np.ndarray] | None:
-    """uint8 arrays of these shapes: in memory, in a file under scratch that goes when they do, or None."""
-    wanted = sum(math.prod(shape) for shape in shapes)
-    if wanted <= ram_bytes:
-        return [np.zeros(shape, np.uint8) for shape in shapes]
-    if scratch is not None:
-        scratch.mkdir(parents=True, exist_ok=True)
-        if shutil.disk_usage(scratch).free > wanted * 1.1 + (1 << 28):
-            folder = Path(tempfile.mkdtemp(prefix=".pixels.", dir=scratch))
-            maps = [np.memmap(folder / f"{i}.u8", np.uint8, "w+", shape=s) for i, s in enumerate(shapes)]
-            # without a name the files are gone when they are closed, after a kill too
-            shutil.rmtree(folder, ignore_errors=True)
-            note(f"{split}: {wanted / 1e9:.1f} GB of pixels kept in a file beside the run")
-            return list(maps)
-    note(f"{split}: {wanted / 1e9:.1f} GB of pixels fit nowhere, so each photo is decoded whenever it is used")
-    return None
-
-
-def nearest(labels: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
-    """Class numbers at another size, each from the pixel whose centre is nearest. (h, w) uint8 in and out."""
-    rows, columns = (
-        np.minimum(((np.arange(new) + 0.5) * old / new).astype(np.int64), old - 1)
-        for new, old in zip(size_hw, labels.shape, strict=True)
-    )
-    return np.ascontiguousarray(labels[rows[:, None], columns[None]])
+    warn_of_missing(images, split)
+    return images
 
 
 @dataclass(frozen=True)
-class Batches(Shuffled[Batch]):
-    """(rgb (n, 3, h, w) uint8, labels (n, h, w) uint8, photos (n,) int64) each; see handful.training.batches.Shuffled.
+class Loader(loader.Loader[Batch]):
+    """(rgb (n, 3, h, w) uint8, labels (n, h, w) uint8, images (n,) int64) each; see handful.training.loader.Loader.
 
-    crop_hw: what is cut of each photo.
+    crop_hw: what is cut of each image.
     """
 
-    photos: Photos
-    batch: int
-    crop_hw: tuple[int, int]
-    how: Augment
-    seed: int = 0
-    workers: int = 2
-    rank: int = 0
-    world: int = 1
+    images: Images
+    crop_hw: tuple[int, int] = field(kw_only=True)
 
-    def made(self, epoch: int, number: int, own: np.ndarray) -> Batch:
-        """As Shuffled."""
+    def make(self, epoch: int, number: int, own: np.ndarray) -> Batch:
+        """As Loader."""
         pairs = [
-            augmented(*self.photos[i], self.crop_hw, self.how, self.chance(epoch, at, i))
+            augmented(*self.images[i], self.crop_hw, self.augment, self.key(epoch, at, i))
             for at, i in enumerate(own.tolist())
         ]
         rgb = np.stack([p[0] for p in pairs]).transpose(0, 3, 1, 2)  # a view: channels last in memory, as Dense wants
         return rgb, np.stack([p[1] for p in pairs]), own
 
-
-def said(photos: Photos) -> dict[str, object]:
-    """What a record of the training says of a split."""
-    return {"photos": len(photos), "photos_of": dict(zip(photos.classes, photos.images, strict=True)),
-            "missing_classes": photos.missing, "sha256": photos.sha256,
-            "skipped": Counter({why: len(names) for why, names in photos.skipped.items()})}  # fmt: skip
+    def arrays_of(self, batch: Batch) -> dict[str, np.ndarray]:
+        """As Loader."""
+        return {"rgb": np.ascontiguousarray(batch[0]), "labels": batch[1]}

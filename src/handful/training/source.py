@@ -1,8 +1,11 @@
-"""What every recipe does first: check the data, then read it once, and stop at the first fault that was not allowed."""
+"""The data: checked, read once, by split. Every recipe and every evaluation begins here.
+
+An image is read with `image_of`, whatever format it lies in.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,11 +13,14 @@ from typing import Any
 from handful.curate.check import ensure
 from handful.data import formats
 from handful.data.finding import Finding, stop
+from handful.errors import DataError
 from handful.files import cache_home
+from handful.image import read_image
 from handful.progress import warn
-from handful.types import Dataset
+from handful.types import Dataset, Image, Sample
 
 QUIET = ("one_photo", "no_label_map")  # warnings that do not matter to training
+SPLITS = {"training": "train", "valid": "val", "validation": "val", "testing": "test"}
 
 
 def checked(
@@ -23,7 +29,7 @@ def checked(
     """The data set, read once (see held), and the warnings of `handful data check` about it.
 
     allow: codes of errors to go on with. main: whether this process checks and talks; of several one does. options:
-    for the format. Raises DataError with the first errors and how to mend them.
+    for the format. Raises DataError with the first errors and how to repair them.
     """
     warnings = ensure(data, format=format, allow=allow, quiet=QUIET, cache=cache_home(), **options) if main else []
     for text in warnings:
@@ -43,3 +49,43 @@ def held(dataset: Dataset) -> Dataset:
     """
     samples = tuple(dataset)
     return replace(dataset, samples=lambda: iter(samples))
+
+
+def image_of(sample: Sample) -> Image:
+    """The image, upright; Image.rgb_u8 is (h, w, 3) uint8. Raises DataError naming the file."""
+    return sample.pixels() if sample.pixels is not None else read_image(sample.path)
+
+
+def split_of(dataset: Dataset, split: str) -> list[Sample]:
+    """The samples of a split, "training" and the like under their usual names. Raises DataError, naming those there."""
+    found: dict[str, list[Sample]] = {}
+    for sample in dataset:
+        found.setdefault(_usual(sample.split), []).append(sample)
+    wanted = _usual(split)
+    if wanted not in found:
+        there = ", ".join(sorted(name or "photos in no split" for name in found)) or "no photos"
+        raise DataError(f"{dataset.root} has no split {split!r}, it has {there}; name another split, or make the usual "
+                        "three with `handful data split`")  # fmt: skip
+    return found[wanted]
+
+
+def _usual(split: str | None) -> str:
+    return SPLITS.get(split or "", split or "")
+
+
+def split_to_measure(samples: Iterable[Sample], named: str | None) -> str:
+    """The split that is named, or else test, or val where there is none, or the images in no split."""
+    there = {_usual(sample.split) for sample in samples}
+    return named if named is not None else next((s for s in ("test", "val") if s in there), "")
+
+
+def not_counted(dataset: Dataset, data: Path, classes: Sequence[str]) -> list[str]:
+    """The classes of the data that a model does not have, which is said. Raises DataError when it has none of them."""
+    known = {c.name for c in dataset.categories}
+    other = sorted(known - set(classes))
+    if not known & set(classes):
+        raise DataError(f"{data} has the classes {', '.join(sorted(known)[:8])}; the model knows "
+                        f"{', '.join(classes[:8])}: none is the same")  # fmt: skip
+    if other:
+        warn(f"{len(other)} classes of {data} that the model does not know are not counted: {', '.join(other[:8])}")
+    return other

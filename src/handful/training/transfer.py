@@ -16,7 +16,7 @@ from handful.models.folder import WEIGHTS, read_meta
 from handful.pick import need, pick
 
 What = Literal["kept", "reshaped", "dropped", "new"]
-COLOURS = {"kept": "#4878a8", "reshaped": "#d9a441", "new": "#6aa66a", "dropped": "#b0b0b0"}
+COLORS = {"kept": "#4878a8", "reshaped": "#d9a441", "new": "#6aa66a", "dropped": "#b0b0b0"}
 MEANS = {
     "kept": "the old weights",
     "reshaped": "old weights of the classes that both have, the others anew",
@@ -109,7 +109,7 @@ def with_rates(rows: Sequence[Row], rates: Mapping[str, float]) -> list[Row]:
 
 def counts(rows: Sequence[Row]) -> dict[str, int]:
     """How many tensors of each kind."""
-    return {what: sum(row.what == what for row in rows) for what in COLOURS}
+    return {what: sum(row.what == what for row in rows) for what in COLORS}
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -147,7 +147,7 @@ def _shape(shape: tuple[int, ...] | None) -> str:
 
 
 def draw(rows: Sequence[Row], path: Path, *, old: str = "old", new: str = "new") -> None:
-    """A PNG of where weights went: old layers left, new ones right, a band a layer, coloured by what became of it.
+    """A PNG of where weights went: old layers left, new ones right, a band a layer, colored by what became of it.
 
     The height of a layer grows with the number of its weights. Above 80 layers, neighbours of one kind are joined.
     """
@@ -160,7 +160,7 @@ def draw(rows: Sequence[Row], path: Path, *, old: str = "old", new: str = "new")
     axes = figure.subplots()
     left = right = 0.0
     for row, height in zip(shown, heights, strict=True):
-        color = COLOURS[row.what]
+        color = COLORS[row.what]
         if row.old is not None:
             axes.add_patch(patches.Rectangle((0, left), 0.06, height, color=color))
             axes.text(-0.01, left + height / 2, f"{row.name}  {_shape(row.old)}", ha="right", va="center", fontsize=6)
@@ -178,7 +178,7 @@ def draw(rows: Sequence[Row], path: Path, *, old: str = "old", new: str = "new")
         left += (height + 0.06) * (row.old is not None)
         right += (height + 0.06) * (row.new is not None)
     total = counts(rows)
-    marks = [patches.Patch(color=COLOURS[k], label=f"{k}: {MEANS[k]} ({n})") for k, n in total.items() if n]
+    marks = [patches.Patch(color=COLORS[k], label=f"{k}: {MEANS[k]} ({n})") for k, n in total.items() if n]
     figure.legend(handles=marks, loc="outside lower center", fontsize=7, ncols=2, frameon=False)
     axes.text(0, -0.3, old, ha="center", fontsize=8, weight="bold")
     axes.text(1, -0.3, new, ha="center", fontsize=8, weight="bold")

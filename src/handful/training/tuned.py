@@ -24,7 +24,7 @@ def plan_of(own: Mapping[str, Any], given: Mapping[str, Any], **otherwise: Any) 
 
 
 def made(kind: type[T], own: Mapping[str, Any] | None, given: T | Mapping[str, Any] | None) -> T:
-    """A Loss, an Augment, a Views or a Zoom: `given` as it is, or what it changes of the network's own settings.
+    """A Loss or an Augment: `given` as it is, or what it changes of the network's own settings.
 
     Raises UnknownName for a setting that there is not, DataError for a value that makes no sense.
     """
