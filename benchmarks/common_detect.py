@@ -15,17 +15,18 @@ from handful.detection.scored import ScoredProposals, select_detections
 from handful.detection.scoring import LINEAR, VIGILANCE, class_probabilities, logits_of
 from handful.files import cache_home
 from handful.results import Detections
-from handful.select.data_pool import Learned
-from handful.select.feature_cache import Kept
+from handful.select.data_pool import LearnedModel
+from handful.select.feature_cache import CachedImage
 
 
 def cache_of(work: Path | None) -> Path:
-    """Where what was seen is kept."""
-    return (work or cache_home() or Path("seen.work")) / "seen"
+    """Where features are cached."""
+    return (work or cache_home() or Path("features.work")) / "features"
 
 
 def told(
-    learned: Learned, one: Kept, *, vigilance: float = VIGILANCE, ranking: bool = False, linear: float = LINEAR
+    learned: LearnedModel, one: CachedImage, *, vigilance: float = VIGILANCE, ranking: bool = False,
+    linear: float = LINEAR,
 ) -> Detections:  # fmt: skip
     """Irene's detections in an image."""
     logits = logits_of(learned.solution, one.vectors, linear)
@@ -35,10 +36,12 @@ def told(
     return select_detections(scored, learned.solution, Fusion(), vigilance, ranking=ranking, score_threshold=threshold)
 
 
-def named(learned: Learned, one: Kept, *, vigilance: float = VIGILANCE, linear: float = LINEAR) -> Detections:
+def named(
+    learned: LearnedModel, one: CachedImage, *, vigilance: float = VIGILANCE, linear: float = LINEAR
+) -> Detections:
     """The class of each of an image's true boxes, as Irene.classify_boxes gives it."""
     own = ~one.truth.crowd
-    vectors = one.taught[own]
+    vectors = one.truth_vectors[own]
     logits = logits_of(learned.solution, vectors, linear)
     floor = learned.background.cosine_floor(learned.solution, vectors) if learned.background is not None else None
     chance, margin = class_probabilities(learned.solution, logits, vigilance, cosine_floor=floor)
@@ -48,7 +51,7 @@ def named(learned: Learned, one: Kept, *, vigilance: float = VIGILANCE, linear: 
 
 
 def table(
-    photos: Sequence[Kept], ranked: Sequence[Detections], careful: Sequence[Detections], classes: Sequence[str]
+    photos: Sequence[CachedImage], ranked: Sequence[Detections], careful: Sequence[Detections], classes: Sequence[str]
 ) -> dict[str, Any]:
     """COCO's twelve figures, and F1 of what is told."""
     answers = DetectionCounts(classes)
@@ -58,7 +61,7 @@ def table(
     return {**stats, **answers.summary()}
 
 
-def right(photos: Sequence[Kept], found: Sequence[Detections]) -> float:
+def right(photos: Sequence[CachedImage], found: Sequence[Detections]) -> float:
     """Share of true boxes of taught classes that are given their class, 'none of these' set aside."""
     hits = [
         told_.classes[k] == name

@@ -28,7 +28,7 @@ from handful.detection.scoring import DEFAULT_SCORE_THRESHOLD
 from handful.errors import HandfulError
 from handful.files import to_json
 from handful.select import data_pool
-from handful.select.feature_cache import kept
+from handful.select.feature_cache import cached_images
 
 KEYS = ("AP", "AP50", "f1", "precision", "recall", "score_threshold", "f1_usual")
 
@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--sources", nargs="+", default=["nanodet", "objectness"])
     parser.add_argument("--shots", type=int, nargs="+", default=[1, 3, 5, 10])
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(10)))
-    parser.add_argument("--work", type=Path, help="where what was seen is kept  [default: the cache folder]")
+    parser.add_argument("--work", type=Path, help="where features are cached  [default: the cache folder]")
     parser.add_argument("--quick", action="store_true", help="20 photos and 2 seeds, to see that it runs")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--out", type=Path)
@@ -56,13 +56,15 @@ def main() -> None:
         for name in ("raccoon", "bccd"):
             dataset = formats.read(data_folder() / "fewshot-det" / name, format="coco")
             samples = [s for s in dataset if s.objects][: 20 if options.quick else None]
-            photos = kept(samples, irene.proposer, irene.embedder, cache_of(options.work), what=f"{source}, {name}")
+            photos = cached_images(
+                samples, irene.proposer, irene.embedder, cache_of(options.work), what=f"{source}, {name}"
+            )
             for shots in options.shots:
                 rows = []
                 for seed in seeds:
-                    picked = data_pool.drawn(data_pool.places(photos), shots, seed)
+                    picked = data_pool.draw_boxes(data_pool.learnable_boxes(photos), shots, seed)
                     score_threshold = data_pool.calibrate(photos, picked, seed=seed)
-                    learned = replace(data_pool.learned(photos, picked), score_threshold=score_threshold)
+                    learned = replace(data_pool.learn_boxes(photos, picked), score_threshold=score_threshold)
                     seen = {i for own in picked.values() for i, _ in own}
                     rest = [one for i, one in enumerate(photos) if i not in seen]
                     ranked = [told(learned, one, ranking=True) for one in rest]

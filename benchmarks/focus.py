@@ -210,7 +210,7 @@ def main() -> None:
     parser.add_argument("--tune", action="store_true", help="on train photos alone")
     parser.add_argument("--part", choices=("all", "ap", "time"), default="all")
     parser.add_argument("--photos", type=int, default=15, help="that are timed")
-    parser.add_argument("--work", type=Path, help="where what was seen is kept  [default: the cache folder]")
+    parser.add_argument("--work", type=Path, help="where features are cached  [default: the cache folder]")
     parser.add_argument("--quick", action="store_true", help="a few photos, to see that it runs")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--out", type=Path)

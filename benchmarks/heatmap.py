@@ -24,9 +24,9 @@ from common import data_folder, save
 from handful.detection.scoring import DEFAULT_SCORE_THRESHOLD, MIN_SCORE, VIGILANCE
 from handful.files import to_json
 from handful.select import heatmap
-from handful.select.data_pool import Place, Pool, drawn, learned, places, read
+from handful.select.data_pool import BoxRef, DataPool, draw_boxes, learn_boxes, learnable_boxes, read_pool
 from handful.select.feature_cache import default_cache
-from handful.select.grid_evaluation import Exam, f1
+from handful.select.grid_evaluation import GridEvaluation, f1
 
 WIDE = tuple(round(0.6 + 0.3 * i, 1) for i in range(18))
 RULES = {
@@ -38,13 +38,13 @@ CASES = ((80, 20, 1), (80, 5, 3), (20, 10, 1), (5, 10, 1), (2, 10, 1), (1, 10, 1
 FOLDS = 4
 
 
-def cases(there: dict[str, list[Place]], quick: bool) -> list[tuple[int, int, list[dict[str, list[Place]]]]]:
+def cases(there: dict[str, list[BoxRef]], quick: bool) -> list[tuple[int, int, list[dict[str, list[BoxRef]]]]]:
     """Classes, a class, and what each detector is taught: for few classes, groups of some of the classes."""
     found = []
     for k, most, draws in CASES:
         picks = []
         for seed in range(draws):
-            picked = drawn(there, most, seed)
+            picked = draw_boxes(there, most, seed)
             names = (
                 np.random.default_rng((seed, 23)).permutation([n for n, r in picked.items() if len(r) >= 5]).tolist()
             )
@@ -54,15 +54,20 @@ def cases(there: dict[str, list[Place]], quick: bool) -> list[tuple[int, int, li
     return found
 
 
-def of_rules(pool: Pool, quick: bool) -> list[dict[str, Any]]:
+def of_rules(pool: DataPool, quick: bool) -> list[dict[str, Any]]:
     """F1 on the photos to tune by, all detectors of a case together: at the rule's own best vigilance, and at ours."""
-    there, rows = places(pool.teach), []
+    there, rows = learnable_boxes(pool.teach), []
     for name, (score_threshold, exhaustive) in RULES.items():
-        exam, own = Exam(pool.tune, score_threshold=score_threshold), int(np.argmin(np.abs(np.array(WIDE) - VIGILANCE)))
+        exam, own = (
+            GridEvaluation(pool.tune, score_threshold=score_threshold),
+            int(np.argmin(np.abs(np.array(WIDE) - VIGILANCE))),
+        )
         for k, most, picks in cases(there, quick):
             if score_threshold < DEFAULT_SCORE_THRESHOLD and k < 20:
                 picks = picks[:8]  # so many answers take their time
-            counts = sum(exam.counts(learned(pool.teach, p, exhaustive=exhaustive), WIDE).sum(axis=1) for p in picks)
+            counts = sum(
+                exam.counts(learn_boxes(pool.teach, p, exhaustive=exhaustive), WIDE).sum(axis=1) for p in picks
+            )
             values = f1(np.asarray(counts))
             best = int(values.argmax())
             rows.append({"rule": name, "classes": k, "samples": most, "detectors": len(picks), "f1": values[best],
@@ -72,13 +77,13 @@ def of_rules(pool: Pool, quick: bool) -> list[dict[str, Any]]:
     return rows
 
 
-def calibrated(pool: Pool, quick: bool) -> list[dict[str, Any]]:
+def calibrated(pool: DataPool, quick: bool) -> list[dict[str, Any]]:
     """The vigilance with the best F1 on taught photos left out in turn, held against the constant on the photos to tune
     by: mean F1 of the detectors."""
-    there, rows = places(pool.teach), []
-    own, exam = int(np.argmin(np.abs(np.array(WIDE) - VIGILANCE))), Exam(pool.tune)
+    there, rows = learnable_boxes(pool.teach), []
+    own, exam = int(np.argmin(np.abs(np.array(WIDE) - VIGILANCE))), GridEvaluation(pool.tune)
     for k, most, picks in cases(there, quick):
-        told = []
+        summary = []
         for picked in picks[:6]:
             photos = sorted({i for r in picked.values() for i, _ in r})
             if len(photos) < FOLDS:
@@ -89,17 +94,17 @@ def calibrated(pool: Pool, quick: bool) -> list[dict[str, Any]]:
                 rest = {n: [p for p in r if p[0] not in out] for n, r in picked.items()}
                 rest = {n: r for n, r in rest.items() if r}
                 if rest:
-                    left = Exam([pool.teach[i] for i in sorted(out)])
-                    total += left.counts(learned(pool.teach, rest), WIDE).sum(axis=1)
-            values = f1(exam.counts(learned(pool.teach, picked), WIDE).sum(axis=1))
+                    left = GridEvaluation([pool.teach[i] for i in sorted(out)])
+                    total += left.counts(learn_boxes(pool.teach, rest), WIDE).sum(axis=1)
+            values = f1(exam.counts(learn_boxes(pool.teach, picked), WIDE).sum(axis=1))
             at = int(f1(total).argmax())
-            told.append((WIDE[at], values[at], values[own], values.max()))
-        if told:
-            vigilance, by_folds, constant, best = np.mean(told, axis=0).tolist()
-            rows.append({"classes": k, "samples": most, "detectors": len(told), "vigilance": vigilance,
+            summary.append((WIDE[at], values[at], values[own], values.max()))
+        if summary:
+            vigilance, by_folds, constant, best = np.mean(summary, axis=0).tolist()
+            rows.append({"classes": k, "samples": most, "detectors": len(summary), "vigilance": vigilance,
                          "f1": by_folds, "f1_at_default": constant, "f1_at_best": best})  # fmt: skip
             print(
-                f"vigilance from left-out photos, {k} classes, {most} a class, {len(told)} detectors: F1 "
+                f"vigilance from left-out photos, {k} classes, {most} a class, {len(summary)} detectors: F1 "
                 f"{100 * by_folds:.1f} %, constant {100 * constant:.1f} %, best {100 * best:.1f} %",
                 flush=True,
             )
@@ -112,7 +117,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--draws", type=int, default=3, help="divisions of the classes")
     parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--cache", type=Path, help="where what was seen is kept  [default: the cache folder]")
+    parser.add_argument("--cache", type=Path, help="where features are cached  [default: the cache folder]")
     parser.add_argument("--picture", type=Path, default=Path("bench-results/heatmap"), help="folder of the picture")
     parser.add_argument("--no-rules", action="store_true", help="only the map and the numbers of classes")
     parser.add_argument("--quick", action="store_true", help="2 seeds, 3 x 3 cells, to see that it runs")
@@ -128,19 +133,19 @@ def main() -> None:
     print(f"best: F1 {100 * best['f1']:.1f} % at vigilance {best['vigilance']:g}, {best['samples']} a class; "
           f"{sum(map(sum, result['tune']['plateau']))} cells are as good", flush=True)  # fmt: skip
     for row in result["report"]:
-        for n, told in row["by_samples"].items():
-            low, high = (100 * v for v in told["interval"])
-            print(f"val, vigilance {row['vigilance']:g}, {n} a class: F1 {100 * told['f1']:.1f} % (sd "
-                  f"{100 * (told['sd'] or 0):.1f}; {low:.1f} to {high:.1f}), precision "
-                  f"{100 * (told['precision'] or 0):.1f}, recall {100 * (told['recall'] or 0):.1f}",
+        for n, summary in row["by_samples"].items():
+            low, high = (100 * v for v in summary["interval"])
+            print(f"val, vigilance {row['vigilance']:g}, {n} a class: F1 {100 * summary['f1']:.1f} % (sd "
+                  f"{100 * (summary['sd'] or 0):.1f}; {low:.1f} to {high:.1f}), precision "
+                  f"{100 * (summary['precision'] or 0):.1f}, recall {100 * (summary['recall'] or 0):.1f}",
                   flush=True)  # fmt: skip
-    pool, _ = read(coco, proposer="nanodet", format="coco", cache=cache)
+    pool, _ = read_pool(coco, proposer="nanodet", format="coco", cache=cache)
     sizes = (20, 80) if options.quick else heatmap.CLASSES
     result["study"] = heatmap.class_study(pool, range(1 if options.quick else options.draws), vigilance=VIGILANCE,
                                           classes=sizes, workers=options.workers)  # fmt: skip
-    for k, told in result["study"]["by_classes"].items():
-        print(f"val, {k} classes at a time: F1 {100 * told['f1']:.1f} % (sd {100 * (told['sd'] or 0):.1f}; "
-              f"{100 * told['interval'][0]:.1f} to {100 * told['interval'][1]:.1f})", flush=True)  # fmt: skip
+    for k, summary in result["study"]["by_classes"].items():
+        print(f"val, {k} classes at a time: F1 {100 * summary['f1']:.1f} % (sd {100 * (summary['sd'] or 0):.1f}; "
+              f"{100 * summary['interval'][0]:.1f} to {100 * summary['interval'][1]:.1f})", flush=True)  # fmt: skip
     if "one_over_two" in result["study"]:
         ratio = result["study"]["one_over_two"]
         print(f"1 class / 2 classes: {ratio['ratio']:.3f} ({ratio['interval'][0]:.3f} to {ratio['interval'][1]:.3f})")

@@ -35,7 +35,7 @@ from handful.files import to_json
 from handful.models.nanodet import MEAN_BGR, SIDE_PX, STD_BGR
 from handful.results import Detections
 from handful.select import data_pool
-from handful.select.feature_cache import Kept, kept
+from handful.select.feature_cache import CachedImage, cached_images
 from handful.training.coco_table import STATS
 from handful.training.source import image_of, split_of
 
@@ -45,7 +45,7 @@ MEANS = 1e4  # a ridge that drowns every direction's own spread: what is left is
 KEYS = (*STATS, "f1", "f1_macro", "accuracy", "score_threshold")
 
 
-def supervised(photos: Sequence[Kept], irene: Irene, classes: Sequence[str]) -> dict[str, float | None]:
+def supervised(photos: Sequence[CachedImage], irene: Irene, classes: Sequence[str]) -> dict[str, float | None]:
     """NanoDet with the classes it was trained on, as its makers use it: NMS .6 a class, 100 boxes a photo.
 
     classes: COCO's 80 names in the order of their numbers.
@@ -66,16 +66,18 @@ def supervised(photos: Sequence[Kept], irene: Irene, classes: Sequence[str]) -> 
     return box_table([p.truth for p in photos], found, [p.size_wh for p in photos], classes)[0]
 
 
-def rows_of(train: Sequence[Kept], val: Sequence[Kept], most: int, seed: int) -> dict[str, dict[str, Any]]:
+def rows_of(
+    train: Sequence[CachedImage], val: Sequence[CachedImage], most: int, seed: int
+) -> dict[str, dict[str, Any]]:
     """One teaching: {"boxes": ..., "proposed": ..., "boxes, class means": ..., "proposed, class means": ...}."""
-    picked = data_pool.drawn(data_pool.places(train), most, seed)
+    picked = data_pool.draw_boxes(data_pool.learnable_boxes(train), most, seed)
     score_threshold = data_pool.calibrate(train, picked, seed=seed)
     found: dict[str, dict[str, Any]] = {}
     for what in ("", ", class means"):
         learned = (
-            data_pool.Learned(data_pool.taught(train, picked, ridge=MEANS).solve())
+            data_pool.LearnedModel(data_pool.teach_nemo(train, picked, ridge=MEANS).solve())
             if what
-            else data_pool.learned(train, picked)
+            else data_pool.learn_boxes(train, picked)
         )
         classes = learned.solution.classes
         answers = [named(learned, one) for one in val]
@@ -92,7 +94,7 @@ def main() -> None:
     parser.add_argument("--sources", nargs="+", default=list(SOURCES), choices=SOURCES)
     parser.add_argument("--samples", type=int, nargs="+", default=[5, 10, 20])
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(10)))
-    parser.add_argument("--work", type=Path, help="where what was seen is kept  [default: the cache folder]")
+    parser.add_argument("--work", type=Path, help="where features are cached  [default: the cache folder]")
     parser.add_argument("--quick", action="store_true", help="20 photos of each split and 2 seeds, to see that it runs")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--out", type=Path)
@@ -109,7 +111,8 @@ def main() -> None:
         except HandfulError as error:
             print(f"{source} is left out: {error}", flush=True)
             continue
-        train, val = (kept(parts[s], irene.proposer, irene.embedder, cache_of(options.work), what=f"{source}, {s}")
+        train, val = (cached_images(parts[s], irene.proposer, irene.embedder, cache_of(options.work),
+                                    what=f"{source}, {s}")
                       for s in ("train", "val"))  # fmt: skip
         result.update(photos={"train": len(train), "val": len(val)})
         if source == "nanodet":

@@ -24,9 +24,11 @@ from handful.select import data_pool
 KEYS = ("AP", "AP50", "f1", "right")
 
 
-def measured(seen: data_pool.Pool, samples: int, seed: int, linear: float) -> dict[str, Any]:
+def measured(seen: data_pool.DataPool, samples: int, seed: int, linear: float) -> dict[str, Any]:
     """One detector, asked one way."""
-    learned = data_pool.learned(seen.teach, data_pool.drawn(data_pool.places(seen.teach), samples, seed))
+    learned = data_pool.learn_boxes(
+        seen.teach, data_pool.draw_boxes(data_pool.learnable_boxes(seen.teach), samples, seed)
+    )
     ranked, careful, names = [], [], []
     for one in seen.tune:
         ranked.append(told(learned, one, ranking=True, linear=linear))
@@ -44,14 +46,14 @@ def main() -> None:
     parser.add_argument("--samples", type=int, nargs="+", default=[5, 20])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--proposer", default="nanodet")
-    parser.add_argument("--work", type=Path, help="where what was seen is kept  [default: the cache folder]")
+    parser.add_argument("--work", type=Path, help="where features are cached  [default: the cache folder]")
     parser.add_argument("--quick", action="store_true", help="one seed, to see that it runs")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     seeds, samples = (options.seeds[:1], options.samples[:1]) if options.quick else (options.seeds, options.samples)
     data = data_folder() / "coco-mini"
-    seen, _ = data_pool.read(data, proposer=options.proposer, cache=cache_of(options.work))
+    seen, _ = data_pool.read_pool(data, proposer=options.proposer, cache=cache_of(options.work))
     todo = [(count, weight, seed) for count in samples for weight in options.linear for seed in seeds]
     rows = [measured(seen, count, seed, weight) for count, weight, seed in track(todo, "asking", len(todo))]
     table_ = []

@@ -19,10 +19,10 @@ from common import data_folder, save
 
 from handful.detection.scoring import VIGILANCE
 from handful.files import cache_home, read_tensors, to_json, write_tensors
-from handful.select.box_selection import RULES
-from handful.select.data_pool import places, read
+from handful.select.box_selection import STRATEGIES
+from handful.select.data_pool import learnable_boxes, read_pool
 from handful.select.feature_cache import default_cache
-from handful.select.grid_evaluation import Exam
+from handful.select.grid_evaluation import GridEvaluation
 from handful.select.regimen import SAMPLES, Grown, Shared, grow, table
 
 
@@ -31,7 +31,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--work", type=Path, help="where ways are kept  [default: the cache folder]")
-    parser.add_argument("--cache", type=Path, help="where what was seen is kept  [default: the cache folder]")
+    parser.add_argument("--cache", type=Path, help="where features are cached  [default: the cache folder]")
     parser.add_argument("--quick", action="store_true", help="2 seeds, 2 sizes, to see that it runs")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--out", type=Path)
@@ -39,13 +39,13 @@ def main() -> None:
     samples, seeds = ((5, 6), range(2)) if options.quick else (SAMPLES, range(options.seeds))
     work = options.work or (cache_home() or Path("regimen.work")) / "regimen"
     work = work / f"{VIGILANCE:g}-{samples[0]}-{samples[-1]}"
-    pool, _ = read(data_folder() / "coco-mini", proposer="nanodet", format="coco",
+    pool, _ = read_pool(data_folder() / "coco-mini", proposer="nanodet", format="coco",
                    cache=options.cache or default_cache())  # fmt: skip
-    shared = Shared(pool.teach, places(pool.teach), Exam(pool.teach), Exam(pool.tune), Exam(pool.report), VIGILANCE,
-                    samples)  # fmt: skip
+    sets = [GridEvaluation(part) for part in (pool.teach, pool.tune, pool.report)]
+    shared = Shared(pool.teach, learnable_boxes(pool.teach), *sets, VIGILANCE, samples)
     found: dict[tuple[str, int], Grown] = {}
     for seed in seeds:
-        for rule in RULES:
+        for rule in STRATEGIES:
             path = work / f"{rule}-{seed}.safetensors"
             if not path.exists():
                 way = grow(shared, (rule, seed))
@@ -56,12 +56,15 @@ def main() -> None:
             f1 = 100 * 2 * last[:, 0] / np.maximum(2 * last[:, 0] + last[:, 1] + last[:, 2], 1)
             print(f"seed {seed}, {rule}: F1 {f1[0]:.1f} to {f1[-1]:.1f} %, {held['boxes'][-1]} boxes", flush=True)
     result: dict[str, Any] = {
-        **table(found, list(seeds), list(RULES), samples), "vigilance": VIGILANCE, "how": pool.how,
-        "photos": {"teach": len(pool.teach), "tune": len(pool.tune), "report": len(pool.report)},
+        **table(found, list(seeds), list(STRATEGIES), samples), "vigilance": VIGILANCE, "how": pool.how,
+        "images": {"teach": len(pool.teach), "tune": len(pool.tune), "report": len(pool.report)},
     }  # fmt: skip
     for n in samples:
-        for measure, key, front in (("f1", "ahead", f"{n} a class"), ("f1_macro", "ahead_macro", "  each class alike")):
-            told = [f"{rule} {100 * result['rules'][rule]['by_samples'][str(n)][measure]:.1f}" for rule in RULES]
+        measures = ("f1", "difference", f"{n} a class"), ("f1_macro", "difference_macro", "  each class alike")
+        for measure, key, front in measures:
+            told = [
+                f"{rule} {100 * result['strategies'][rule]['by_samples'][str(n)][measure]:.1f}" for rule in STRATEGIES
+            ]
             less = []
             for other, row in result[key].items():
                 low, high = (100 * v for v in row[str(n)]["interval"])

@@ -1,4 +1,4 @@
-"""A detector taught from a data set and measured: the draw, COCO's table, recall, F1, strangers."""
+"""A detector taught from a data set and measured: the draw, COCO's table, recall, F1, unknowns."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_taught_then_measured(data: Path, tmp_path: Path) -> None:
     assert careful["f1"] == 0 and careful["accuracy"] == 1.0 and careful["vigilance"] == 30.0
 
 
-def test_untaught_classes_are_strangers(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_untaught_classes_are_unknowns(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     said = teach(data, tmp_path / "d", proposer="blobs", crop=BARE, classes=["apple", "leaf"])
     assert said["classes"] == ["apple", "leaf"]
     found = evaluate(tmp_path / "d", data, split="val")
@@ -221,7 +221,7 @@ def test_nothing_found_and_nothing_there() -> None:
     assert stats["AP"] is None
 
 
-def test_strangers_by_hand() -> None:
+def test_unknowns_by_hand() -> None:
     known, other = np.arange(1.0, 101), np.array([0.0, 3.0, 200.0, -5])
     found = unknowns(known, other)
     assert found["fpr95"] == 0.25 and found["auroc"] == pytest.approx((1 + 0.975 + 0 + 1) / 4)

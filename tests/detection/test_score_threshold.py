@@ -21,7 +21,7 @@ from handful.detection.teaching import sample_boxes, teach
 from handful.device.detector import OnDevice
 from handful.files import read_json, write_json
 from handful.select import data_pool
-from handful.select.feature_cache import kept
+from handful.select.feature_cache import cached_images
 from tests.bounds import bound
 from tests.detection.test_evaluate import data_set
 from tests.detection.test_graphs import taught
@@ -58,7 +58,7 @@ def test_it_is_the_one_of_what_is_kept(data: Path, tmp_path: Path) -> None:
         made = teach(data, tmp_path / name, proposer=name, crop=BARE, max_samples=5, seed=2)
         irene = Irene.new(name, crop=BARE)
         samples = [s for s in formats.read(data) if s.split == "train"]
-        photos = kept(samples, irene.proposer, irene.embedder)
+        photos = cached_images(samples, irene.proposer, irene.embedder)
         where = {s.name: i for i, s in enumerate(samples)}
         picked: dict[str, list[tuple[int, int]]] = {name: [] for name in NAMES}
         for one in sample_boxes(samples, max_samples=5, seed=2):
@@ -115,7 +115,7 @@ def test_the_best_threshold_must_be_worth_its_distance() -> None:
 def test_things_of_classes_that_are_left_out_do_not_count(data: Path) -> None:
     irene = Irene.new("doubtful", crop=BARE)
     samples = [s for s in formats.read(data) if s.split == "train"][:4]
-    photos = kept(samples, irene.proposer, irene.embedder)
+    photos = cached_images(samples, irene.proposer, irene.embedder)
     # each class is taught from one image alone: without that image it is not known
     picked = {name: [(i, photos[i].truth.names.index(name))] for i, name in enumerate(NAMES)}
     asked: list[frozenset[object]] = []
@@ -123,7 +123,7 @@ def test_things_of_classes_that_are_left_out_do_not_count(data: Path) -> None:
     def leave_out(out: frozenset[object]) -> score_threshold.Known | None:
         asked.append(out)
         rest = {n: rows for n, rows in picked.items() if rows[0][0] not in out}
-        known = data_pool.learned(photos, rest)
+        known = data_pool.learn_boxes(photos, rest)
         return known.solution, known.background
 
     def trials(only: bool) -> list[HeldOut]:

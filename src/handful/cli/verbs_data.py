@@ -330,5 +330,4 @@ def chips(
     result = chip_set(source, out, side_px=side, max_scales=scales, format=format_, **options)
     say(result, as_json, lambda r: f"{r['chips']} chips of {r['images']} images at {len(r['by_scale'])} scales "
         f"({', '.join(map(str, r['by_scale']))}), {r['negative']} of them negative; {r['objects']} objects to learn "
-        f"from "
-        f"{r['objects_in_images']}: {r['folder']}")  # fmt: skip
+        f"from {r['objects_in_images']}: {r['folder']}")  # fmt: skip

@@ -63,11 +63,11 @@ def heatmap(out: Path, no_classes: bool, as_json: bool, **given: Any) -> None:
 
 
 def _map_text(r: dict[str, Any], out: Path) -> str:
-    best, photos = r["tune"]["best"], r["photos"]
+    best, images = r["tune"]["best"], r["images"]
     level = sum(map(sum, r["tune"]["plateau"]))
     cells = len(r["vigilances"]) * len(r["samples"])
     low, high = (100 * v for v in best["interval"])
-    lines = [f"{photos['teach']} photos to teach from, {photos['tune']} to tune by, {photos['report']} to report on; "
+    lines = [f"{images['teach']} images to teach from, {images['tune']} to tune by, {images['report']} to report on; "
              f"{len(r['seeds'])} seeds",
              f"best on tune: F1 {100 * best['f1']:.1f} % ({low:.1f} to {high:.1f}) at vigilance {best['vigilance']:g}, "
              f"{best['samples']} a class; {level} of {cells} cells are as good"]  # fmt: skip
@@ -98,10 +98,10 @@ def regimen(out: Path, vigilance: float | None, as_json: bool, **given: Any) -> 
 
 
 def _regimen_text(r: dict[str, Any], out: Path) -> str:
-    lines = ["boxes a class   " + "  ".join(f"{name:>16}" for name in r["rules"])]
+    lines = ["boxes a class   " + "  ".join(f"{name:>16}" for name in r["strategies"])]
     for n in r["samples"]:
-        told = [r["rules"][name]["by_samples"][str(n)] for name in r["rules"]]
+        told = [r["strategies"][name]["by_samples"][str(n)] for name in r["strategies"]]
         lines.append(f"{n:>13}   " + "  ".join(f"{100 * t['f1']:5.1f} ({t['boxes']:6.0f})".rjust(16) for t in told))
     return "\n".join(
-        [*lines, "F1 in % on the photos to report on, mean of the seeds (boxes taught)", f"written to {out}"]
+        [*lines, "F1 in % on the images to report on, mean of the seeds (boxes taught)", f"written to {out}"]
     )

@@ -53,8 +53,7 @@ def chip_set(
         raise DataError(f"{out} exists; choose another place, or remove it")
     if side_px < 32 or draws < 1 or max_scales < 1:
         raise DataError(f"chips of {side_px} px, drawn {draws} times, at most {max_scales} scales; wanted 32 px or "
-                        f"more, and "
-                        "1 or more of the others")  # fmt: skip
+                        "more, and 1 or more of the others")  # fmt: skip
     source = pick(handful.detection, "proposer", proposer).load() if proposer != NOTHING else None
     dataset, warnings = checked(data, format=format or formats.with_boxes(data), allow=allow, main=True, **options)
     if one is not None:

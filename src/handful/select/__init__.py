@@ -1,1 +1,1 @@
-"""What to label or teach next, and how carefully to ask: data pools, the feature cache, the heat map, the regimen."""
+"""What to label or teach next, and at which vigilance: data pools, the feature cache, the heat map, the regimen."""

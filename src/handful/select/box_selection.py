@@ -1,6 +1,6 @@
-"""Which boxes to teach next, three ways: by chance, by the 2018 report's rule, by the kind of what went wrong.
+"""Sample selection (active learning) for boxes, by three strategies: random, the 2018 report's regimen, by error type.
 
-The rules on vectors are handful.fewshot.sample_selection's; here is what they need to know of boxes.
+The rules on vectors are in handful.fewshot.sample_selection; here is what they need to know of boxes.
 """
 
 from __future__ import annotations
@@ -16,105 +16,105 @@ from handful.detection.evaluate import MATCH_IOU
 from handful.detection.fusion import iou
 from handful.detection.scoring import logits_of
 from handful.fewshot.sample_selection import densest_uncovered, nearest_boundary, poor_first, quotas, typical
-from handful.select.data_pool import Learned, Place, drawn, learned
-from handful.select.feature_cache import Kept
-from handful.select.grid_evaluation import FN, Exam, Given, f1
+from handful.select.data_pool import BoxRef, LearnedModel, draw_boxes, learn_boxes
+from handful.select.feature_cache import CachedImage
+from handful.select.grid_evaluation import FN, GridEvaluation, MatchedDetections, f1
 
 START = 5
 REACH = 0.5  # cosine from which a taught box covers another, when no class has two to measure it by
-HALVINGS = 2  # how often a step that does harm is halved, to keep the half that does none
-Picked = dict[str, list[Place]]
+HALVINGS = 2  # how often a step that lowers F1 is halved, to keep the half that does not
+Selection = dict[str, list[BoxRef]]
 
 
 @dataclass(frozen=True, eq=False)
-class Faults:
-    """What went wrong on a set of images. missed: {class: objects that were proposed and given no class}; confused:
-    {class: (object, the class it was given)}; unseen: objects no proposed box lies on; background: answers on nothing;
-    misplaced: answers that touch an object of their class, but share too little of it. The last three are not for the
-    classifier to mend."""
+class Errors:
+    """Errors of a detector on a set of images, by type. missed: {class: objects that were proposed and given no class};
+    confused: {class: (object, the class it was given)}; not_proposed: objects that no proposal matches; background:
+    detections of nothing; mislocated: detections that touch an object of their class with too low an IoU. The
+    classifier cannot mend the last three."""
 
-    missed: dict[str, list[Place]]
-    confused: dict[str, list[tuple[Place, str]]]
-    unseen: int
+    missed: dict[str, list[BoxRef]]
+    confused: dict[str, list[tuple[BoxRef, str]]]
+    not_proposed: int
     background: int
-    misplaced: int
+    mislocated: int
 
     def counts(self) -> dict[str, int]:
         """How many of each kind."""
         return {
             "missed": sum(map(len, self.missed.values())), "confused": sum(map(len, self.confused.values())),
-            "unseen": self.unseen, "background": self.background, "misplaced": self.misplaced,
+            "not_proposed": self.not_proposed, "background": self.background, "mislocated": self.mislocated,
         }  # fmt: skip
 
 
-def faults(exam: Exam, given: Given, classes: Sequence[str]) -> Faults:
-    """Every object that was not found and every answer that was wrong, by kind (as TIDE has them, Bolya 2020,
+def error_types(evaluation: GridEvaluation, detections: MatchedDetections, classes: Sequence[str]) -> Errors:
+    """Every object that was missed and every detection that was wrong, by type (as in TIDE, Bolya 2020,
     arXiv:2008.08115)."""
-    missed: dict[str, list[Place]] = {}
-    confused: dict[str, list[tuple[Place, str]]] = {}
-    unseen = background = misplaced = 0
-    photo = exam.photo[given.box]
-    for i, one in enumerate(exam.photos):
-        own = np.flatnonzero(photo == i)
-        over = iou(one.truth.boxes, one.boxes)
-        said = iou(one.truth.boxes, exam.boxes[i][exam.place[given.box[own]]])
-        found = set(given.on[own].tolist())
+    missed: dict[str, list[BoxRef]] = {}
+    confused: dict[str, list[tuple[BoxRef, str]]] = {}
+    not_proposed = background = mislocated = 0
+    image = evaluation.image[detections.box]
+    for i, one in enumerate(evaluation.images):
+        own = np.flatnonzero(image == i)
+        proposed = iou(one.truth.boxes, one.boxes)
+        detected = iou(one.truth.boxes, evaluation.boxes[i][evaluation.place[detections.box[own]]])
+        found = set(detections.on[own].tolist())
         for j, name in enumerate(one.truth.names):
             if one.truth.crowd[j] or name not in classes or j in found:
                 continue
-            if not (over[j] >= MATCH_IOU).any():
-                unseen += 1
+            if not (proposed[j] >= MATCH_IOU).any():
+                not_proposed += 1
                 continue
-            other = [a for a in np.flatnonzero(said[j] >= MATCH_IOU) if classes[given.label[own[a]]] != name]
+            other = [a for a in np.flatnonzero(detected[j] >= MATCH_IOU) if classes[detections.label[own[a]]] != name]
             if other:
-                best = max(other, key=lambda a: given.score[own[a]])
-                confused.setdefault(name, []).append(((i, j), classes[given.label[own[best]]]))
+                best = max(other, key=lambda a: detections.score[own[a]])
+                confused.setdefault(name, []).append(((i, j), classes[detections.label[own[best]]]))
             else:
                 missed.setdefault(name, []).append((i, j))
-        for a in np.flatnonzero(given.on[own] == -1).tolist():
-            mine = np.array([n == classes[given.label[own[a]]] for n in one.truth.names], bool)
-            background += int((said[:, a] < BACKGROUND_IOU).all())
-            misplaced += int(((said[:, a] < MATCH_IOU) & (said[:, a] >= 0.1) & mine).any())
-    return Faults(missed, confused, unseen, background, misplaced)
+        for a in np.flatnonzero(detections.on[own] == -1).tolist():
+            mine = np.array([n == classes[detections.label[own[a]]] for n in one.truth.names], bool)
+            background += int((detected[:, a] < BACKGROUND_IOU).all())
+            mislocated += int(((detected[:, a] < MATCH_IOU) & (detected[:, a] >= 0.1) & mine).any())
+    return Errors(missed, confused, not_proposed, background, mislocated)
 
 
 @dataclass
 class Run:
-    """What one run of a rule holds: images to teach from, their objects, how to ask, the seed.
+    """One run of a strategy: images to teach from, their objects, their evaluation, vigilance, seed.
 
-    score: the F1 on the images to tune by of what is picked; refused: boxes that were tried and did harm.
+    score: the F1 on the images to tune by of a selection; refused: boxes that were tried and lowered it.
     """
 
-    photos: tuple[Kept, ...]
-    there: dict[str, list[Place]]
-    exam: Exam
+    images: tuple[CachedImage, ...]
+    there: dict[str, list[BoxRef]]
+    evaluation: GridEvaluation
     vigilance: float
     seed: int
-    score: Callable[[Learned], float]
-    refused: set[Place] = field(default_factory=set)
+    score: Callable[[LearnedModel], float]
+    refused: set[BoxRef] = field(default_factory=set)
 
     def budget(self, most: int) -> int:
-        """How many boxes `most` a class are, as far as there are so many."""
+        """How many boxes `most` a class are, where there are so many."""
         return sum(min(most, len(rows)) for rows in self.there.values())
 
-    def vectors(self, rows: Sequence[Place]) -> np.ndarray:
+    def vectors(self, rows: Sequence[BoxRef]) -> np.ndarray:
         """(n, dim) float64."""
-        return np.stack([self.photos[i].taught[j] for i, j in rows])
+        return np.stack([self.images[i].truth_vectors[j] for i, j in rows])
 
 
-def by_chance(run: Run, picked: Picked, most: int) -> Picked:
-    """`most` of each class, drawn."""
-    return drawn(run.there, most, run.seed)
+def random_boxes(run: Run, picked: Selection, most: int) -> Selection:
+    """`most` of each class, drawn by seed."""
+    return draw_boxes(run.there, most, run.seed)
 
 
-def as_reported(run: Run, picked: Picked, most: int) -> Picked:
-    """The 2018 report's: a few by chance, then one more of each class, from the images answered worst where they have
-    one. The images are those it learns from, as they were there."""
+def report_regimen(run: Run, picked: Selection, most: int) -> Selection:
+    """The 2018 report's regimen: a few at random, then one more of each class, from the images with the lowest F1 that
+    have one. As in the report these are the images it learns from."""
     if not picked:
-        return drawn(run.there, most, run.seed)
-    counts = run.exam.counts(learned(run.photos, picked), (run.vigilance,))[0]
+        return draw_boxes(run.there, most, run.seed)
+    counts = run.evaluation.counts(learn_boxes(run.images, picked), (run.vigilance,))[0]
     own = np.where(counts.sum(axis=1) > 0, f1(counts), 1.0)
-    rank = {photo: place for place, photo in enumerate(poor_first(own.tolist(), run.seed + most))}
+    rank = {image: place for place, image in enumerate(poor_first(own.tolist(), run.seed + most))}
     grown = {name: list(rows) for name, rows in picked.items()}
     for name, rows in run.there.items():
         left = sorted(set(rows) - set(grown[name]), key=lambda place: (rank[place[0]], place))
@@ -122,38 +122,38 @@ def as_reported(run: Run, picked: Picked, most: int) -> Picked:
     return grown
 
 
-def by_fault(run: Run, picked: Picked, most: int) -> Picked:
-    """Ours: the typical ones first; then boxes of the classes with most faults, those of missed objects from the
-    densest spot no taught box covers, those of confused ones from the boundary; kept only where F1 on the images to
-    tune by does not fall. At most as many boxes as `most` a class would be."""
+def by_error_type(run: Run, picked: Selection, most: int) -> Selection:
+    """Ours: typical boxes first; then boxes of the classes with most errors: of missed objects from the densest region
+    that no taught box covers, of confused ones from the decision boundary; kept only where F1 on the images to tune by
+    does not fall. At most as many boxes as `most` a class would be."""
     if not picked:
         return {name: [rows[i] for i in typical(run.vectors(rows), most, run.seed)] for name, rows in run.there.items()}
-    known = learned(run.photos, picked)
-    wrong = faults(run.exam, run.exam.given(known, run.vigilance), known.solution.classes)
+    known = learn_boxes(run.images, picked)
+    wrong = error_types(run.evaluation, run.evaluation.detections(known, run.vigilance), known.solution.classes)
     budget = run.budget(most) - sum(map(len, picked.values()))
-    offered = _offered(run, picked, known, wrong, budget)
-    return _kept(run, picked, offered, run.score(known), HALVINGS)[0]
+    candidates = _candidates(run, picked, known, wrong, budget)
+    return _without_harm(run, picked, candidates, run.score(known), HALVINGS)[0]
 
 
-RULES: dict[str, Callable[[Run, Picked, int], Picked]] = {
-    "ours": by_fault, "original": as_reported, "random": by_chance,
+STRATEGIES: dict[str, Callable[[Run, Selection, int], Selection]] = {
+    "ours": by_error_type, "original": report_regimen, "random": random_boxes,
 }  # fmt: skip
 
 
-def _offered(
-    run: Run, picked: Picked, known: Learned, wrong: Faults, budget: int
-) -> list[tuple[str, Place]]:  # fmt: skip
+def _candidates(
+    run: Run, picked: Selection, known: LearnedModel, wrong: Errors, budget: int
+) -> list[tuple[str, BoxRef]]:  # fmt: skip
     """Boxes to try next, at most `budget`."""
     used = {place for rows in picked.values() for place in rows} | run.refused
-    missed = {n: [p for p in rows if p not in used and run.photos[p[0]].learnable[p[1]]]
+    missed = {n: [p for p in rows if p not in used and run.images[p[0]].learnable[p[1]]]
               for n, rows in wrong.missed.items()}  # fmt: skip
-    mixed = {n: [(p, r) for p, r in rows if p not in used and run.photos[p[0]].learnable[p[1]]]
+    mixed = {n: [(p, r) for p, r in rows if p not in used and run.images[p[0]].learnable[p[1]]]
              for n, rows in wrong.confused.items()}  # fmt: skip
     there = {n: len(missed.get(n, [])) + len(mixed.get(n, [])) for n in run.there}
     cap = {n: min(3, count) for n, count in there.items()}
     mass = {n: len(wrong.missed.get(n, [])) + len(wrong.confused.get(n, [])) if there[n] else 0 for n in there}
     reach = _reach(run, picked)
-    found: list[tuple[str, Place]] = []
+    found: list[tuple[str, BoxRef]] = []
     for name, count in quotas(mass, budget, cap).items():
         covered = list(picked[name])
         bare, near = missed.get(name, []), mixed.get(name, [])
@@ -172,8 +172,8 @@ def _offered(
     return found
 
 
-def _reach(run: Run, picked: Picked) -> float:
-    """The cosine at which taught boxes of one class usually lie to their nearest."""
+def _reach(run: Run, picked: Selection) -> float:
+    """The median cosine of taught boxes to the nearest of their class."""
     near = []
     for rows in picked.values():
         if len(rows) > 1:
@@ -183,38 +183,44 @@ def _reach(run: Run, picked: Picked) -> float:
     return float(np.median(near)) if near else REACH
 
 
-def _kept(
-    run: Run, picked: Picked, offered: list[tuple[str, Place]], score: float, halvings: int
-) -> tuple[Picked, float]:  # fmt: skip
-    """`picked` with those of `offered` that do no harm, and its F1."""
-    if not offered:
+def _without_harm(
+    run: Run, picked: Selection, candidates: list[tuple[str, BoxRef]], score: float, halvings: int
+) -> tuple[Selection, float]:  # fmt: skip
+    """`picked` with those of `candidates` that do not lower F1, and its F1."""
+    if not candidates:
         return picked, score
-    grown = {name: [*rows, *(p for n, p in offered if n == name)] for name, rows in picked.items()}
-    now = run.score(learned(run.photos, grown))
+    grown = {name: [*rows, *(p for n, p in candidates if n == name)] for name, rows in picked.items()}
+    now = run.score(learn_boxes(run.images, grown))
     if now >= score:
         return grown, now
-    if halvings and len(offered) > 1:
-        order = np.random.default_rng((run.seed, len(offered), 17)).permutation(len(offered)).tolist()
+    if halvings and len(candidates) > 1:
+        order = np.random.default_rng((run.seed, len(candidates), 17)).permutation(len(candidates)).tolist()
         for part in (order[::2], order[1::2]):
-            picked, score = _kept(run, picked, [offered[i] for i in part], score, halvings - 1)
+            picked, score = _without_harm(run, picked, [candidates[i] for i in part], score, halvings - 1)
         return picked, score
-    run.refused |= {place for _, place in offered}
+    run.refused |= {place for _, place in candidates}
     return picked, score
 
 
-def poorest(exam: Exam, known: Learned, vigilance: float) -> list[tuple[int, float, np.ndarray]]:
-    """(number of the image, F1, counts), the worst answered first; of equals the one with more missed and wrong."""
-    counts = exam.counts(known, (vigilance,))[0]
+def worst_images(
+    evaluation: GridEvaluation, known: LearnedModel, vigilance: float
+) -> list[tuple[int, float, np.ndarray]]:
+    """(index of the image, F1, counts), the lowest F1 first; of equals the one with more missed and wrong."""
+    counts = evaluation.counts(known, (vigilance,))[0]
     own = np.where(counts.sum(axis=1) > 0, f1(counts), 1.0)
     worst = sorted(range(len(own)), key=lambda i: (own[i], -int(counts[i, 1:].sum()), i))
     return [(i, float(own[i]), counts[i]) for i in worst]
 
 
-def shares(wrong: Faults, counts: np.ndarray) -> Mapping[str, int]:
-    """Faults by kind beside the answers that were right, for a page."""
-    return {"right": int(counts.sum(axis=0)[0]), "not found": int(counts.sum(axis=0)[FN]), **wrong.counts()}
+def error_counts(wrong: Errors, counts: np.ndarray) -> Mapping[str, int]:
+    """Errors by type beside the true positives, for a page."""
+    return {
+        "true_positives": int(counts.sum(axis=0)[0]),
+        "false_negatives": int(counts.sum(axis=0)[FN]),
+        **wrong.counts(),
+    }
 
 
-def sizes_of(picked: Picked) -> Counter[str]:
+def boxes_per_class(picked: Selection) -> Counter[str]:
     """How many boxes of each class."""
     return Counter({name: len(rows) for name, rows in picked.items()})

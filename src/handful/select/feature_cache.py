@@ -1,7 +1,7 @@
-"""What a detector sees in the images of a data set, computed once and kept: boxes, what lies in them, what is taught.
+"""The feature cache: proposals and box embeddings of the images of a data set, computed once and kept on disk.
 
-Looking costs a second an image; teaching NEMO from what is kept, and asking it again at another vigilance, a fraction
-of a millisecond. So whatever asks the same images many times (heatmap.py, regimen.py) asks these.
+They cost a second an image; teaching NEMO from them and detecting at another vigilance costs a fraction of a
+millisecond. So whatever evaluates the same images many times (heatmap.py, regimen.py) works on cached images.
 """
 
 from __future__ import annotations
@@ -25,16 +25,17 @@ from handful.training.source import image_of
 from handful.types import Sample
 
 VERSION = 1
+# of a cached file, in the order of CachedImage: "things" are the boxes, "taught" the vectors of the labelled objects
 KEYS = ("boxes", "quality", "scale", "vectors", "things", "taught")
 
 
 @dataclass(frozen=True, eq=False)
-class Kept:
-    """One image, all that is needed to teach from it and to ask about it.
+class CachedImage:
+    """One image with all that is needed to teach from it and to evaluate on it.
 
-    name: of the image; sample: where it is; size_wh: px; truth: the n objects the labels say. boxes (m, 4) float64 px,
-    quality (m,), scale (m,): as Seen; vectors: (m, dim) float32, what lies in each. taught: (n, dim) float64, what lies
-    in each object's own box and in its mirror image, as Irene.learn learns it and Irene.classify_boxes asks about it.
+    name: of the image; sample: where it is; size_wh: px; truth: its n labelled objects. boxes (m, 4) float64 px,
+    quality (m,), scale (m,): as Proposals; vectors: (m, dim) float32, the embedding of each. truth_vectors: (n, dim)
+    float64, the flip-averaged embedding of each object's own box, as Irene.learn and Irene.classify_boxes use it.
     """
 
     sample: Sample
@@ -44,7 +45,7 @@ class Kept:
     quality: np.ndarray
     scale: np.ndarray
     vectors: np.ndarray
-    taught: np.ndarray
+    truth_vectors: np.ndarray
 
     @property
     def name(self) -> str:
@@ -58,11 +59,11 @@ class Kept:
         return np.asarray(~self.truth.crowd & (sides >= MIN_SIDE_PX).all(axis=1))
 
 
-def cached(sample: Sample, proposer: Proposer, embedder: BoxEmbedder, folder: Path | None) -> Kept:
-    """One image, from the folder where it was kept, else looked at and then kept there.
+def cached_image(sample: Sample, proposer: Proposer, embedder: BoxEmbedder, folder: Path | None) -> CachedImage:
+    """One image from the cache folder, else computed and written there.
 
-    An image is known by its pixels, so it may be renamed or moved; a file that is damaged, or whose boxes are not those
-    of today's labels, is made again. Raises DataError naming the image when it cannot be read.
+    The key is a hash of the pixels, so an image may be renamed or moved; a file that is damaged, or whose boxes are not
+    those of today's labels, is made again. Raises DataError naming the image when it cannot be read.
     """
     rgb = image_of(sample).rgb_u8
     size = (rgb.shape[1], rgb.shape[0])
@@ -73,7 +74,7 @@ def cached(sample: Sample, proposer: Proposer, embedder: BoxEmbedder, folder: Pa
         path = folder / f"{known}.safetensors"
         held = _read(path, truth, embedder.dim)
         if held is not None:
-            return Kept(sample, size, truth, *(held[key] for key in KEYS if key != "things"))
+            return CachedImage(sample, size, truth, *(held[key] for key in KEYS if key != "things"))
     proposals = proposer.propose(rgb, MAX_PROPOSALS)
     boxes = proposals.xyxy_px[:MAX_PROPOSALS]
     made = {
@@ -83,7 +84,7 @@ def cached(sample: Sample, proposer: Proposer, embedder: BoxEmbedder, folder: Pa
     }  # fmt: skip
     if path is not None:
         write_tensors(path, made)
-    return Kept(sample, size, truth, *(made[key] for key in KEYS if key != "things"))
+    return CachedImage(sample, size, truth, *(made[key] for key in KEYS if key != "things"))
 
 
 def _read(path: Path, truth: GroundTruth, dim: int) -> dict[str, np.ndarray] | None:
@@ -97,33 +98,33 @@ def _read(path: Path, truth: GroundTruth, dim: int) -> dict[str, np.ndarray] | N
     return held if fits and np.array_equal(held["things"], truth.boxes) else None
 
 
-def kept(
+def cached_images(
     samples: Sequence[Sample],
     proposer: Proposer,
     embedder: BoxEmbedder,
     cache: Path | None = None,
     *,
-    what: str = "looking",
-) -> list[Kept]:
-    """All images, in order. cache: a folder; each image is kept there as soon as it was looked at, so that what was
-    stopped goes on. None for nowhere."""
+    what: str = "embedding",
+) -> list[CachedImage]:
+    """All images, in order. cache: a folder; each image is written there as soon as it was computed, so that a stopped
+    run resumes. None for no cache."""
     return list(_each(samples, proposer, embedder, cache, what))
 
 
 def _each(
     samples: Sequence[Sample], proposer: Proposer, embedder: BoxEmbedder, cache: Path | None, what: str
-) -> Iterator[Kept]:
+) -> Iterator[CachedImage]:
     folder = cache / folder_of(embedder) if cache is not None else None
     for sample in track(samples, what, len(samples)):
-        yield cached(sample, proposer, embedder, folder)
+        yield cached_image(sample, proposer, embedder, folder)
 
 
 def folder_of(embedder: BoxEmbedder) -> str:
-    """A folder's name for all that shapes what is seen."""
+    """The name of the folder for one proposer and embedder with their settings."""
     return hashlib.sha256(f"{embedder.name} {MAX_PROPOSALS} {VERSION}".encode()).hexdigest()[:16]
 
 
 def default_cache() -> Path | None:
-    """Where it is kept unless told otherwise; see files.cache_home."""
+    """Where cached images are unless another folder is given; see files.cache_home."""
     home = cache_home()
-    return home / "seen" if home is not None else None
+    return home / "features" if home is not None else None

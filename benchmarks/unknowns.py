@@ -1,6 +1,6 @@
-"""Things a detector was never taught: groceries and shop photos asked of one that was taught COCO's classes.
+"""Unknown objects (open set, OOD): groceries and shop photos classified by a detector that was taught COCO's classes.
 
-    python benchmarks/strangers.py [--source nanodet] [--samples 20] [--seeds 0 1 ... 9] [--work DIR] [--quick] [--json]
+    python benchmarks/unknowns.py [--source nanodet] [--samples 20] [--seeds 0 1 ... 9] [--work DIR] [--quick] [--json]
                                    [--out FILE]
 
 Taught from coco-mini's train boxes. Known: the true boxes of its val photos. Unknown: grocery's test photos of kinds
@@ -30,7 +30,7 @@ from handful.detection.evaluate import unknowns
 from handful.detection.irene import Irene
 from handful.files import to_json
 from handful.select import data_pool
-from handful.select.feature_cache import kept
+from handful.select.feature_cache import cached_images
 from handful.training.source import image_of, split_of
 from handful.types import Object, Sample
 
@@ -57,7 +57,7 @@ def main() -> None:
     parser.add_argument("--source", default="nanodet")
     parser.add_argument("--samples", type=int, default=20)
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(10)))
-    parser.add_argument("--work", type=Path, help="where what was seen is kept  [default: the cache folder]")
+    parser.add_argument("--work", type=Path, help="where features are cached  [default: the cache folder]")
     parser.add_argument("--quick", action="store_true", help="two photos a class, 30 of COCO, 2 seeds")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--out", type=Path)
@@ -67,27 +67,29 @@ def main() -> None:
     seeds = options.seeds[:2] if quick else options.seeds
     irene, cache = Irene.new(options.source), cache_of(options.work)
     coco = formats.read(data_folder() / "coco-mini", format="coco")
-    look: dict[str, Any] = {"eye": irene.proposer, "describer": irene.embedder, "cache": cache}
-    train, val = (kept(split_of(coco, s)[: 30 if quick else None], what=f"coco-mini {s}", **look)
+    how: dict[str, Any] = {"proposer": irene.proposer, "embedder": irene.embedder, "cache": cache}
+    train, val = (cached_images(split_of(coco, s)[: 30 if quick else None], what=f"coco-mini {s}", **how)
                   for s in ("train", "val"))  # fmt: skip
     grocery = [s for s in whole(data_folder() / "grocery" / "test", 2 if quick else 8)
                if s.name.split("/")[0] not in IN_COCO]  # fmt: skip
     office = list(whole(data_folder() / "office-amazon" / "images", 2 if quick else 20))
-    other = kept(grocery, what="grocery", **look)
-    shop = kept(office, what="office-amazon", **look)
-    strange = [one for one in shop if one.truth.names[0] not in AS_COCO]
+    other = cached_images(grocery, what="grocery", **how)
+    shop = cached_images(office, what="office-amazon", **how)
+    unknown_ = [one for one in shop if one.truth.names[0] not in AS_COCO]
     known = [replace(one, truth=replace(one.truth, names=(AS_COCO[one.truth.names[0]],))) for one in shop
              if one.truth.names[0] in AS_COCO]  # fmt: skip
     rows = []
     for seed in seeds:
-        learned = data_pool.learned(train, data_pool.drawn(data_pool.places(train), options.samples, seed))
+        learned = data_pool.learn_boxes(
+            train, data_pool.draw_boxes(data_pool.learnable_boxes(train), options.samples, seed)
+        )
         classes = set(learned.solution.classes)
         own = np.concatenate([
             found.margin[[n in classes for n, crowd in zip(one.truth.names, one.truth.crowd, strict=True) if not crowd]]
             for one in val for found in [named(learned, one)]
         ])  # fmt: skip
         row: dict[str, Any] = {"known_called": float((own > 0).mean())}
-        sets = {"grocery": other, "office": strange, "": [*other, *strange]}
+        sets = {"grocery": other, "office": unknown_, "": [*other, *unknown_]}
         for name, photos in sets.items():
             margin = np.concatenate([named(learned, one).margin for one in photos])
             told, end = unknowns(own, margin), f"_{name}" if name else ""
@@ -97,7 +99,7 @@ def main() -> None:
         rows.append(row)
     found = spread(rows, KEYS)
     print(f"{options.source}, {options.samples} samples a class, {len(seeds)} seeds: {len(own)} known boxes, "
-          f"{len(other)} groceries, {len(strange)} and {len(known)} shop photos")  # fmt: skip
+          f"{len(other)} groceries, {len(unknown_)} and {len(known)} shop photos")  # fmt: skip
     for key, value in found.items():
         if value is not None:
             print(f"{key:<16} {100 * value['mean']:.1f} % ({100 * value['least']:.1f} to {100 * value['most']:.1f})")
@@ -106,7 +108,7 @@ def main() -> None:
         "samples": options.samples,
         "seeds": seeds,
         "figures": found,
-        "counts": {"known": len(own), "grocery": len(other), "office": len(strange), "shop_known": len(known)},
+        "counts": {"known": len(own), "grocery": len(other), "office": len(unknown_), "shop_known": len(known)},
     }
     if options.json:
         print(to_json(result))
