@@ -23,14 +23,16 @@ import numpy as np
 import torch
 from common import data_folder, save
 
+from handful.bundle import read_bundle
 from handful.detection import teaching
+from handful.detection.compiled import CompiledDetector, Stopwatch
 from handful.detection.irene import Irene
 from handful.detection.scoring import MIN_SCORE
-from handful.device.compile import compile_model
-from handful.device.detector import OnDevice
 from handful.device.lab.agreement import agreement
+from handful.device.sessions import sessions_of
 from handful.files import cache_home, to_json
 from handful.image import photos_below, read_image
+from handful.kinds.compiling import compile_model
 from handful.progress import track
 from handful.results import Detections
 
@@ -50,13 +52,20 @@ def detector_of(work: Path, shots: int, seed: int) -> Path:
 def asked(detector: Any, rgb: np.ndarray) -> tuple[Detections, dict[str, float]]:
     """What is in a photo, and milliseconds of each of STAGES."""
     marks = [time.perf_counter()]
-    seen = detector.propose(rgb) if isinstance(detector, OnDevice) else detector.proposer.propose(rgb)
+    seen = detector.propose(rgb) if isinstance(detector, CompiledDetector) else detector.proposer.propose(rgb)
     marks.append(time.perf_counter())
     about = detector.score(rgb, seen)
     marks.append(time.perf_counter())
     found: Detections = detector.select(about, unknown=True, score_threshold=MIN_SCORE)
     marks.append(time.perf_counter())
     return found, dict(zip(STAGES, (1000 * np.diff(marks)).tolist(), strict=True))
+
+
+def compiled(folder: Path) -> CompiledDetector:
+    """With a watch on its steps."""
+    bundle = read_bundle(folder)
+    plan: Any = bundle.meta["plan"]
+    return CompiledDetector(plan, sessions_of(bundle, 1), Stopwatch())
 
 
 def spread(values: list[float]) -> dict[str, float]:
@@ -69,15 +78,19 @@ def measured(model: Path, names: list[tuple[str, str]], photos: list[Path], time
     """A row for PyTorch, and one for each runtime and precision."""
     made = {pair: compile_model(model, *pair) for pair in names}
     sides: dict[str, Any] = {"torch": Irene.load(model)}
-    sides |= {"-".join(pair): OnDevice.load(artefact.folder) for pair, artefact in made.items()}
+    sides |= {"-".join(pair): compiled(artefact.folder) for pair, artefact in made.items()}
     told: dict[str, list[Detections]] = {name: [] for name in sides}
     ms: dict[str, list[dict[str, float]]] = {name: [] for name in sides}
     for path in track([photos[0], *photos], "asking", len(photos) + 1):
         rgb = read_image(path).rgb_u8
         for name, side in sides.items():
+            inner = {}
+            if isinstance(side, CompiledDetector):
+                side.watch.ms.clear()
             found, steps = asked(side, rgb)
             told[name].append(found)
-            inner = {f"of {k}": v for k, v in side.ms.items()} if isinstance(side, OnDevice) else {}
+            if isinstance(side, CompiledDetector):
+                inner = {f"of {k}": v for k, v in side.watch.ms.items()}
             ms[name].append({**steps, **inner, "whole": sum(steps.values())})
     rows = []
     for name in sides:

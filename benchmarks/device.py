@@ -16,10 +16,9 @@ import numpy as np
 from common import data_folder, save
 
 from handful.data import format_folder
-from handful.device.lab.compare import compare_model
-from handful.device.lab.measure import measure_model
 from handful.fewshot.classifier import cache_folder, teach
 from handful.image import read_image
+from handful.kinds.compiling import compare_model, measure_model
 
 SEED = 0  # of which photographs
 
@@ -41,7 +40,7 @@ def main() -> None:
         rows, kept = [], {}
         for runtime in args.runtime or ("onnxruntime", "litert", "executorch", "ncnn"):
             for precision in ("fp32", "fp16"):
-                got = compare_model(model, runtime, precision, photos, layers=precision == "fp32", kept=kept)
+                got = compare_model(model, runtime, precision, photos, layers=precision == "fp32", known=kept)
                 timing = measure_model(model, runtime, precision, runs=50, images=photos[:20])
                 rows.append({**got, "timing": timing.to_json()})
                 print(

@@ -31,9 +31,9 @@ from common import ROOT, data_folder, save
 from PIL import Image
 
 from handful.data import formats
-from handful.device.compile import compile_model
 from handful.files import cache_home, read_json, replacing_folder, to_json, write_json
 from handful.image import fit, read_image
+from handful.kinds.compiling import compile_model
 from handful.lucid import scenes
 from handful.lucid.seed import Seed
 from handful.models.folder import from_folder
@@ -182,10 +182,10 @@ def main() -> None:
         model = from_folder(out)
         found = measured(functools.partial(predict, model.network), data)
         runs.append({"seed": seed, **found, "minutes": model.meta["minutes"]})
-    artefacts = {p: compile_model(out, "onnxruntime", p, taps=False) for p in ("fp32", "fp16")}
+    artefacts = {p: compile_model(out, "onnxruntime", p) for p in ("fp32", "fp16")}
     calls: dict[str, Callable[[], Any]] = {}
     table: dict[str, Any] = {}
-    session = one_thread(next(artefacts["fp32"].model.rglob("*.onnx")))
+    session = one_thread(artefacts["fp32"].folder / "model.onnx")
     frame = np.zeros((1, *model.frame_hw, 3), dtype=np.uint8)
     calls["ours"] = functools.partial(session.run, None, {session.get_inputs()[0].name: frame})
     for name, hw in PEERS.items():

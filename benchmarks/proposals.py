@@ -34,10 +34,10 @@ from handful.data.sample_images import sample_photo
 from handful.detection.embedder import CropSettings
 from handful.detection.evaluate import PROPOSAL_COUNTS, AgnosticRecall, GroundTruth, ground_truth_of
 from handful.detection.irene import Irene
-from handful.device.compile import compile_model
-from handful.device.detector import OnDevice
 from handful.errors import HandfulError
 from handful.files import cache_home, to_json
+from handful.kinds import bundled
+from handful.kinds.compiling import compile_model
 from handful.pick import names, pick
 from handful.training.source import image_of, split_of
 
@@ -110,12 +110,13 @@ class Compiled:
         if folder.exists():
             shutil.rmtree(folder)
         irene.save(folder)
-        self.proposer = OnDevice.load(compile_model(folder, "onnxruntime", "fp32").folder, threads=1)
+        detector: Any = bundled.load(compile_model(folder, "onnxruntime").folder)
+        self.proposer = detector.inner.proposer
 
     def boxes(self, rgb: np.ndarray) -> tuple[np.ndarray, float]:
         """As Selective."""
         began = time.perf_counter()
-        seen = self.proposer.propose(rgb)
+        seen = self.proposer.propose(rgb, PROPOSAL_COUNTS[-1])
         return seen.xyxy_px, 1000 * (time.perf_counter() - began)
 
 

@@ -50,7 +50,7 @@ def test_the_quick_start_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     for snippet in blocks(text, "python"):
         exec(compile(snippet, "quickstart.md", "exec"), {})
     assert (tmp_path / "model-3" / "handful.json").exists()
-    assert (tmp_path / "model" / "compiled" / "onnxruntime-fp16" / "artefact.json").exists()
+    assert (tmp_path / "model" / "compiled" / "onnxruntime-fp16" / "bundle.json").exists()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)

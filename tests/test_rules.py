@@ -16,14 +16,17 @@ import tomllib
 from tests.conftest import ROOT
 
 SOURCE = ROOT / "src" / "handful"
-LAYERS = ["arrays", "errors", "pick", "image", "types", "progress", "files", "plotting", "results", "evaluation",
-          "parallel", "bundle", "data", "store", "curate", "lucid", "models", "training", "fewshot", "detection",
-          "select", "video", "device", "kinds", "api", "studio", "demo", "cli", "__main__"]  # fmt: skip
+LAYERS = ["arrays", "errors", "pick", "boxes", "image", "types", "progress", "files", "plotting", "results",
+          "evaluation", "parallel", "bundle", "data", "store", "curate", "lucid", "models", "training", "fewshot",
+          "detection", "select", "video", "device", "kinds", "api", "studio", "demo", "cli", "__main__"]  # fmt: skip
 HEAVY = {"torch", "timm", "torchvision", "PIL", "scipy", "matplotlib", "jinja2", "onnx", "onnxruntime", "safetensors",
          "sklearn", "skimage", "msgspec", "pycocotools", "defusedxml", "yaml", "sqlalchemy", "alembic",
          "cv2", "av", "ray", "accelerate", "filelock",
          "tensorboard", "ai_edge_litert", "litert_torch", "executorch", "ncnn", "pnnx"}  # fmt: skip
 NAMES_ITSELF = {"__version__"}
+NEEDS = {"need", "pick", "import_module", "__import__"}
+# a bundle is all that the device's room knows of a model: who else is needed is told to it by name
+NOT_FOR_DEVICE = {"fewshot", "detection", "select", "training", "models", "kinds"}
 
 
 def sources() -> dict[str, str]:
@@ -53,6 +56,26 @@ def upward_imports(texts: dict[str, str]) -> list[str]:
                 parts = name.split(".")
                 if parts[0] == "handful" and len(parts) > 1 and LAYERS.index(parts[1]) > mine:
                     bad.append(f"{where} imports {name}")
+    return bad
+
+
+def imports_of(texts: dict[str, str], room: str, others: set[str]) -> list[str]:
+    """What a room imports from others that it must not know, wherever in a file, by any way of importing."""
+    bad = []
+    for where, text in texts.items():
+        if where.split("/")[0] != room:
+            continue
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.Import):
+                to = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                to = [f"{node.module}.{alias.name}" for alias in node.names]
+            elif isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")) in NEEDS:
+                to = [str(one.value) for one in node.args if isinstance(one, ast.Constant)]
+            else:
+                continue
+            own = [name.split(".") for name in to]
+            bad += [f"{where} imports {'.'.join(n)}" for n in own if n[0] == "handful" and n[1:2] and n[1] in others]
     return bad
 
 
@@ -87,6 +110,29 @@ def test_imports_go_one_way() -> None:
 def test_an_upward_import_is_caught(text: str) -> None:
     assert len(upward_imports({"data/images": text})) == 1
     assert upward_imports({"fewshot/nemo": "from handful.data import paths\nfrom handful import __version__"}) == []
+
+
+def test_the_devices_room_knows_no_model() -> None:
+    texts = sources()
+    assert sum(where.startswith("device/") for where in texts) > 15
+    assert imports_of(texts, "device", NOT_FOR_DEVICE) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "from handful.detection.irene import Irene",
+        "import handful.fewshot.nemo",
+        "def f():\n    from handful import kinds",
+        "import importlib\ndef f():\n    importlib.import_module('handful.training.loop')",
+        "from handful.pick import need\nneed('handful.select.heatmap', 'detect')",
+    ],
+)
+def test_a_model_in_the_devices_room_is_caught(text: str) -> None:
+    assert len(imports_of({"device/lab/x": text}, "device", NOT_FOR_DEVICE)) == 1
+    assert (
+        imports_of({"kinds/x": text, "device/y": "from handful.bundle import Bundle"}, "device", NOT_FOR_DEVICE) == []
+    )
 
 
 def test_light_parts_import_nothing_heavy() -> None:

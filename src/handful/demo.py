@@ -143,7 +143,7 @@ def _compile_all(model: Path, wanted: Sequence[tuple[str, str]]) -> None:
     """Compile ahead, two at a time: each is a process of its own and mostly one thread."""
     from concurrent.futures import ThreadPoolExecutor
 
-    from handful.device.compile import compile_model
+    from handful.kinds.compiling import compile_model
 
     # the slowest first, so that the last one does not run alone
     order = sorted(wanted, key=lambda pair: pair[0] not in ("litert", "executorch"))
@@ -159,15 +159,14 @@ def _prove(
     model: Path, runtime: str, precision: str, pictures: Sequence[Image], kept: dict[str, dict[str, np.ndarray]]
 ) -> dict[str, Any]:
     """Compare and time one compiled model; a runtime whose package is absent is told, not hidden."""
-    from handful.device.lab.compare import compare_model
-    from handful.device.lab.measure import measure_model
+    from handful.kinds.compiling import compare_model, measure_model
 
     module = pick(handful.device.runtimes, "runtime", runtime)
     if precision not in module.PRECISIONS:
         return {"verdict": "not installed", "reasons": [f"{runtime} has no {precision}"], "layers": []}
     note(f"{runtime} {precision}: comparing on {len(pictures)} pictures, timing")
     try:
-        row = compare_model(model, runtime, precision, pictures, layers=precision == "fp32", kept=kept)
+        row = compare_model(model, runtime, precision, pictures, layers=precision == "fp32", known=kept)
         timing = measure_model(model, runtime, precision, runs=30, images=pictures)
     except MissingPackage as error:
         warn(str(error))

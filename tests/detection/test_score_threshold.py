@@ -11,6 +11,7 @@ import pytest
 import handful.detection
 from handful.data import formats
 from handful.detection import graphs, score_threshold
+from handful.detection.compiled import CompiledDetector
 from handful.detection.evaluate import GroundTruth, evaluate
 from handful.detection.fusion import Fusion
 from handful.detection.irene import Irene
@@ -18,7 +19,6 @@ from handful.detection.score_threshold import GRID, MAX_IMAGES, HeldOut, _best, 
 from handful.detection.scored import ScoredProposals
 from handful.detection.scoring import DEFAULT_SCORE_THRESHOLD
 from handful.detection.teaching import sample_boxes, teach
-from handful.device.detector import OnDevice
 from handful.files import read_json, write_json
 from handful.select import data_pool
 from handful.select.feature_cache import cached_images
@@ -93,7 +93,7 @@ def test_a_compiled_detector_has_it() -> None:
     irene = taught()
     irene.score_threshold = 0.35
     assert json.loads(json.dumps(graphs.plan(irene)))["answer"]["score_threshold"] == 0.35
-    nothing = OnDevice(json.loads(json.dumps(graphs.plan(irene))) | {"graphs": []}, {})
+    nothing = CompiledDetector(json.loads(json.dumps(graphs.plan(irene))), {})
     box = np.array([[0.0, 0, 9, 9]])
     sure = ScoredProposals(box, np.array([0.2]), np.zeros(1, np.int64), np.zeros((1, 4)), np.array([[20.0, -20, -20]]))
     assert len(nothing.select(sure, score_threshold=DEFAULT_SCORE_THRESHOLD)) == 0 < len(nothing.select(sure))

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 import handful.device.runtimes
+from handful.bundle import Bundle
 from handful.data.sample_images import sample_photo
-from handful.device.compile import Artefact, compile_model
-from handful.device.targets import worker
+from handful.device.targets import job
 from handful.image import list_photos, read_image
+from handful.kinds.compiling import compile_model
 from handful.types import Image
 from tests.skips import need, need_runtime
 
@@ -50,11 +51,11 @@ def model(tmp_path_factory: pytest.TempPathFactory, photos: list[np.ndarray]) ->
 
 
 @pytest.fixture(scope="session")
-def compiled(model: Path) -> Callable[[str, str], Artefact]:
-    """compiled(runtime, precision) -> the artefact, made once a session."""
-    made: dict[tuple[str, str], Artefact] = {}
+def compiled(model: Path) -> Callable[[str, str], Bundle]:
+    """compiled(runtime, precision) -> the bundle, made once a session."""
+    made: dict[tuple[str, str], Bundle] = {}
 
-    def get(runtime: str, precision: str) -> Artefact:
+    def get(runtime: str, precision: str) -> Bundle:
         need_runtime(runtime)
         key = runtime, precision
         if key not in made:
@@ -68,7 +69,7 @@ def compiled(model: Path) -> Callable[[str, str], Artefact]:
 def planted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the runtimes of tests/device/planted exist, here and in the processes started from here."""
     monkeypatch.setattr(handful.device.runtimes, "__path__", [*handful.device.runtimes.__path__, str(HERE / "planted")])
-    monkeypatch.setattr(worker, "COMMAND", [sys.executable, str(HERE / "child.py")])
+    monkeypatch.setattr(job, "COMMAND", [sys.executable, str(HERE / "child.py")])
 
 
 @pytest.fixture(scope="session")

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from handful.device.lab.compare import GATES, compare_layers, compare_model, compare_outputs
+from handful.device.lab.compare import GATES, compare_layers, compare_outputs
 from handful.errors import CompileError, DataError
 from handful.files import to_json
 from handful.image import fit
+from handful.kinds.compiling import compare_model
 
 torch = pytest.importorskip("torch")
 BLOCK = "backbone.network.blocks.3.0"
@@ -71,7 +72,7 @@ def forget_mean(network: Any) -> None:
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 @pytest.mark.parametrize(
     ("fault", "first"),
-    [(transpose, BLOCK + ".bn2"), (scale, BLOCK), (forget_mean, "normalise"), (None, None)],
+    [(transpose, BLOCK + ".bn2"), (scale, BLOCK), (forget_mean, "normalize"), (None, None)],
 )
 def test_the_first_bad_layer_is_named(
     fault: Callable[[Any], None] | None, first: str | None, precision: str, network: Any, values: Any
@@ -129,10 +130,10 @@ class TestWhole:
 
 
 def test_nothing_to_compare(compiled: Any, photos: list[np.ndarray]) -> None:
-    artefact = compiled("torch", "fp32")
+    model = compiled("torch", "fp32").model
     with pytest.raises(DataError, match="no photographs"):
-        compare_model(artefact.model, "torch", "fp32", [])
+        compare_model(model, "torch", "fp32", [])
     with pytest.raises(DataError, match="uint8"):
-        compare_model(artefact.model, "torch", "fp32", [photos[0].astype(np.float32)])
+        compare_model(model, "torch", "fp32", [photos[0].astype(np.float32)])
     with pytest.raises(DataError, match="layer_images"):
-        compare_model(artefact.model, "torch", "fp32", photos[:1], layer_images=0)
+        compare_model(model, "torch", "fp32", photos[:1], layer_images=0)

@@ -5,18 +5,22 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import handful.device.runtimes
-from handful.device.compile import Artefact, compile_model
+from handful.bundle import MANIFEST, Bundle, Graph, Port, read_bundle
+from handful.device import manual
+from handful.device.compile import layers_of, taps_folder
 from handful.device.lab.compare import GATES, compare_layers, compare_outputs, gates_of
-from handful.device.lab.measure import measure_model
-from handful.device.runtimes.contract import Checked, Graph, Port
-from handful.device.targets.worker import Job, run_job
+from handful.device.runtimes.contract import Checked
+from handful.device.targets import target_here
+from handful.device.targets.job import Job, run_job
 from handful.errors import DataError, DeviceError
 from handful.image import fit
+from handful.kinds.compiling import EXPORTER, compile_model, measure_model
 from handful.pick import names, pick
 
 PAIRS = [
@@ -24,7 +28,7 @@ PAIRS = [
     for name in names(handful.device.runtimes, "runtime")
     for precision in pick(handful.device.runtimes, "runtime", name).PRECISIONS
 ]
-Compiled = Callable[[str, str], Artefact]
+Compiled = Callable[[str, str], Bundle]
 Outputs = dict[str, np.ndarray]
 each = pytest.mark.parametrize(("runtime", "precision"), PAIRS, ids=["-".join(pair) for pair in PAIRS])
 
@@ -41,12 +45,19 @@ def reference(model: Path, frames: np.ndarray) -> Outputs:
     from handful.models.folder import from_folder
 
     layers = tuple(tap_names(from_folder(model).network))
-    return run_job(Job("reference", "torch", str(model), layers=layers, layer_frames=2), frames).outputs
+    return in_torch(model, frames, layers=layers, layer_feeds=2)
 
 
-def run(artefact: Artefact, frames: np.ndarray, folder: Path | None = None, threads: int = 1) -> Outputs:
-    where = str(artefact.model), str(folder or artefact.folder)
-    return run_job(Job("run", artefact.runtime, *where, artefact.precision, threads=threads), frames).outputs
+def in_torch(model: Path, frames: np.ndarray, **how: Any) -> Outputs:
+    return run_job(Job("reference", model=str(model), exporter=EXPORTER, **how), feeds(frames)).outputs
+
+
+def feeds(frames: np.ndarray) -> list[dict[str, np.ndarray]]:
+    return [{"image": frame[None]} for frame in frames]
+
+
+def run(bundle: Bundle, frames: np.ndarray, threads: int = 1) -> Outputs:
+    return dict(target_here.run(bundle, feeds(frames), threads=threads, exporter=EXPORTER).outputs)
 
 
 @pytest.fixture(scope="session")
@@ -65,6 +76,8 @@ def test_contract(name: str) -> None:
     assert set(module.PRECISIONS) <= set(GATES) and "fp32" in module.PRECISIONS
     assert module.MODULES and module.EXTRA and callable(module.compile) and callable(module.load)
     assert "fp16" in (module.__doc__ or ""), "say what fp16 means"
+    assert module.RUNS and module.RUN_EXTRA and module.TAKES and callable(module.named)
+    assert (manual.HOME / f"{name}.md").exists(), "say how an app runs it"
     versions = module.versions()
     assert versions and all(isinstance(version, str) for version in versions.values())
 
@@ -94,17 +107,18 @@ def test_layers_are_pytorchs(
     frames: np.ndarray,
     reference: Outputs,
 ) -> None:
-    artefact = compiled(runtime, precision)
-    if not artefact.layers:
+    bundle = compiled(runtime, precision)
+    if not taps_folder(bundle.folder).exists():
         pytest.skip(f"{runtime} {precision} is compiled without its layers here, to save half a minute")
-    few = frames[:2]
-    got = run(artefact, few, artefact.taps)
-    assert list(got) == ["scores", *artefact.layers]
-    tapped = {"scores": got.pop("scores")}
+    tapped = read_bundle(taps_folder(bundle.folder))
+    few, layers = frames[:2], layers_of(tapped)
+    got = run(tapped, few)
+    assert list(got) == ["scores", *layers]
+    own = {"scores": got.pop("scores")}
     shipped = {name: out[:2] for name, out in answers(runtime, precision).items()}
-    assert compare_outputs(tapped, shipped)["psnr_db"] >= GATES[precision]["layer_psnr_db"]
-    want = {name: reference[name] for name in artefact.layers}
-    report = compare_layers(got, want, artefact.layers, precision)
+    assert compare_outputs(own, shipped)["psnr_db"] >= GATES[precision]["layer_psnr_db"]
+    want = {name: reference[name] for name in layers}
+    report = compare_layers(got, want, layers, precision)
     assert report["first_bad_layer"] is None, min(report["layers"], key=lambda row: float(row["psnr_db"]))
     assert len(report["layers"]) > 40
 
@@ -127,7 +141,7 @@ def test_refuses_another_frame_size(runtime: str, compiled: Compiled, frames: np
 class TestChecked:
     """What every session refuses, whatever is behind it."""
 
-    graph = Graph((Port("image", (1, 2, 2, 3), "uint8"),), ("a", "b"), ((1, 3), (1, 1)))
+    graph = Graph("model", (Port("image", (1, 2, 2, 3), "uint8"),), (Port("a", (1, 3)), Port("b", (1, 1))))
     image = np.zeros((1, 2, 2, 3), np.uint8)
     good = np.arange(3.0), np.ones((1, 1))
 
@@ -154,18 +168,20 @@ class TestChecked:
 
 @each
 def test_is_reused(runtime: str, precision: str, compiled: Compiled) -> None:
-    artefact = compiled(runtime, precision)
-    file = artefact.folder / "artefact.json"
+    bundle = compiled(runtime, precision)
+    file = bundle.folder / MANIFEST
     before = file.stat().st_mtime_ns
-    again = compile_model(artefact.model, runtime, precision, taps=bool(artefact.layers))
-    assert again.meta == artefact.meta and file.stat().st_mtime_ns == before
+    assert bundle.model is not None
+    again = compile_model(bundle.model, runtime, precision, taps=taps_folder(bundle.folder).exists())
+    assert again.meta == bundle.meta and again.graphs == bundle.graphs and file.stat().st_mtime_ns == before
 
 
 @pytest.mark.parametrize("runtime", sorted({name for name, _ in PAIRS}))
 def test_is_measured(runtime: str, compiled: Compiled, photos: list[np.ndarray]) -> None:
-    artefact = compiled(runtime, "fp32")
-    timing = measure_model(artefact.model, runtime, runs=20, images=photos[:3])
-    assert timing.n == 20 and timing.threads == 1 and timing.versions == artefact.meta["versions"]
+    bundle = compiled(runtime, "fp32")
+    assert bundle.model is not None
+    timing = measure_model(bundle.model, runtime, runs=20, images=photos[:3])
+    assert timing.n == 20 and timing.threads == 1 and timing.versions == bundle.meta["versions"]
     assert timing.peak_rss_mb is None or 20 < timing.peak_rss_mb < 4000
 
 
@@ -173,22 +189,23 @@ def test_is_measured(runtime: str, compiled: Compiled, photos: list[np.ndarray])
 def test_fp16_is_smaller(runtime: str, compiled: Compiled) -> None:
     # not executorch: XNNPACK stores the weights of convolutions as fp32 whatever they are
     assert compiled(runtime, "fp16").bytes < 0.55 * compiled(runtime, "fp32").bytes
-    assert compiled(runtime, "fp32").bytes < 1.05 * compiled(runtime, "fp32").meta["weights_bytes"]
+    weights: Any = compiled(runtime, "fp32").meta["weights_bytes"]
+    assert compiled(runtime, "fp32").bytes < 1.05 * weights
 
 
 @pytest.mark.parametrize("runtime", sorted({name for name, _ in PAIRS} - {"torch"}))
 def test_tells_nothing_of_the_machine_it_was_made_on(runtime: str, compiled: Compiled) -> None:
-    artefact = compiled(runtime, "fp32")
-    home = str(Path(handful.device.__file__).parents[2]).encode()
-    files = [file for file in artefact.folder.rglob("*") if file.is_file()]
-    assert files and artefact.bytes <= sum(file.stat().st_size for file in files)
-    assert [file.name for file in files if home in file.read_bytes()] == []
+    bundle = compiled(runtime, "fp32")
+    homes = [str(place).encode() for place in (Path(handful.device.__file__).parents[2], bundle.model, Path.home())]
+    files = [file for file in bundle.folder.rglob("*") if file.is_file()]
+    assert files and bundle.bytes <= sum(file.stat().st_size for file in files)
+    assert [file.name for file in files if any(home in file.read_bytes() for home in homes)] == []
 
 
 @pytest.fixture(scope="session")
 def shelves(model: Path, real_photos: list[np.ndarray]) -> tuple[np.ndarray, Outputs]:
     frames = np.stack([fit(photo, (256, 256)) for photo in real_photos])
-    return frames, run_job(Job("reference", "torch", str(model)), frames).outputs
+    return frames, in_torch(model, frames)
 
 
 @each

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +13,22 @@ import pytest
 
 import handful.detection
 import handful.device.runtimes
+from handful.bundle import MANIFEST, Bundle, Session, read_bundle
 from handful.cli import main
 from handful.data.sample_images import sample_photo
+from handful.detection import compiled as on
 from handful.detection import graphs
+from handful.detection.compiled import CompiledDetector, Stopwatch, padded
 from handful.detection.embedder import CropSettings
 from handful.detection.irene import Irene
+from handful.detection.multiscale import Scales
 from handful.detection.scoring import MIN_SCORE
-from handful.device import detector as on
-from handful.device.compile import Artefact, compile_model, load_artefact, shipped
-from handful.device.detector import OnDevice, padded
-from handful.device.lab.agreement import agreement, graphs_beside, packed, unpacked
-from handful.device.lab.compare_detector import GATES, compare_detector, reasons_of
-from handful.errors import CompileError, DataError, MissingPackage
+from handful.device.lab.agreement import agreement, packed, unpacked
+from handful.device.lab.beside import Beside
+from handful.device.lab.compare_detections import GATES, reasons_of
+from handful.device.network import InTorch
+from handful.errors import CompileError, DataError, MissingPackage, UnknownName, UsageError
+from handful.kinds.compiling import compare_model, compile_model
 from handful.pick import pick
 from handful.results import Detections
 from tests.conftest import ROOT, save
@@ -48,8 +52,8 @@ def eyes() -> Any:
         yield
 
 
-def taught(proposer: str = "dots", **look: Any) -> Irene:
-    irene = Irene.new(proposer, crop=CropSettings(**{"backbone": "lite0", "side_px": 32, **look}))
+def taught(proposer: str = "dots", scales: Scales | None = None, **look: Any) -> Irene:
+    irene = Irene.new(proposer, crop=CropSettings(**{"backbone": "lite0", "side_px": 32, **look}), scales=scales)
     rng = np.random.default_rng(0)
     for name in NAMES:
         rgb = sample_photo(name).rgb_u8
@@ -75,23 +79,29 @@ def want(irene: Irene, pictures: Photos) -> list[Detections]:
     return [irene.detect(rgb, unknown=True, score_threshold=MIN_SCORE) for rgb in pictures]
 
 
-class InTorch:
-    """A session of one of a detector's networks, never compiled; `turned`: inputs whose colours are swapped."""
+class Turned:
+    """A session whose inputs' colors are swapped."""
 
-    def __init__(self, part: Any, turned: tuple[str, ...] = ()) -> None:
-        self.part, self.turned = part, turned
+    def __init__(self, inner: Session, turned: tuple[str, ...]) -> None:
+        self.inner, self.turned = inner, turned
 
-    def run(self, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        given = [feed[n][..., ::-1].copy() if n in self.turned else feed[n] for n in self.part.input_names]
-        with torch.inference_mode():
-            out = self.part(*map(torch.from_numpy, given))
-        out = out if isinstance(out, tuple) else (out,)
-        return {name: value.numpy() for name, value in zip(self.part.output_names, out, strict=True)}
+    def run(self, feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return self.inner.run({n: v[..., ::-1].copy() if n in self.turned else v for n, v in feed.items()})
 
 
-def device_of(irene: Irene, turned: tuple[str, ...] = (), **other: Any) -> OnDevice:
+def device_of(irene: Irene, turned: tuple[str, ...] = (), **other: Any) -> CompiledDetector:
     found = {**graphs.parts(irene), **other}
-    return OnDevice(graphs.plan(irene), {name: InTorch(part, turned) for name, part in found.items()})
+    sessions = {name: Turned(InTorch(part), turned) for name, part in found.items()}
+    return CompiledDetector(graphs.plan(irene), sessions, Stopwatch())
+
+
+def graphs_beside(detector: CompiledDetector, reference: dict[str, Any], photos: Photos) -> list[dict[str, Any]]:
+    """Each graph held against the torch module of the same name, as photos run through them."""
+    beside = {name: Beside(name, InTorch(reference[name]), detector.sessions[name]) for name in reference}
+    both = CompiledDetector(detector.plan, beside)
+    for rgb in photos:
+        both.score(rgb)
+    return [one.told() for one in beside.values()]
 
 
 def test_graphs_alone_find_the_same(irene: Irene, pictures: Photos, want: list[Detections]) -> None:
@@ -101,7 +111,7 @@ def test_graphs_alone_find_the_same(irene: Irene, pictures: Photos, want: list[D
     assert found["matched_of_want"] == found["matched_of_got"] == 1 and found["boxes_want"] >= 40
     assert found["largest_score_difference"] < 1e-4
     steps = ["letterbox", "propose", "boxes", "features", "cut", "crops", "head", "select"]
-    assert list(device.ms) == steps and min(device.ms.values()) >= 0
+    assert list(device.watch.ms) == steps and min(device.watch.ms.values()) >= 0
     assert np.abs(got[0].vectors - want[0].vectors).max() < 1e-5
     for vigilance in (2.0, 5.0):
         one, other = (side.detect(pictures[0], vigilance=vigilance) for side in (device, irene))
@@ -111,13 +121,15 @@ def test_graphs_alone_find_the_same(irene: Irene, pictures: Photos, want: list[D
 
 def test_a_photo_in_which_nothing_is_proposed(irene: Irene, pictures: Photos) -> None:
     class Blind(InTorch):
-        def run(self, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        def run(self, feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
             out = super().run(feed)
             return {**out, "boxes": out["boxes"] * 0}
 
     device = device_of(irene)
     device.sessions["propose"] = Blind(graphs.parts(irene)["propose"])
-    assert len(device.detect(pictures[0], unknown=True, score_threshold=MIN_SCORE)) == 0 and "crops" not in device.ms
+    assert (
+        len(device.detect(pictures[0], unknown=True, score_threshold=MIN_SCORE)) == 0 and "crops" not in device.watch.ms
+    )
 
 
 def test_a_second_look_finds_the_same(monkeypatch: pytest.MonkeyPatch, pictures: Photos) -> None:
@@ -131,11 +143,49 @@ def test_a_second_look_finds_the_same(monkeypatch: pytest.MonkeyPatch, pictures:
     assert agreement(plain, want)["matched_of_want"] < 0.9
 
 
+@pytest.mark.parametrize("look", ["focus", "pyramid"])
+def test_several_scales_find_the_same(look: str, pictures: Photos, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a proposer that has a focus map of its own, which is then an output; and a long photo in pieces."""
+    long = np.ascontiguousarray(np.concatenate([pictures[0]] * 4, axis=1))
+    photos = [*pictures[1:4], long]
+    irene = taught("objectness", backbone=None, share=1, scales=Scales(2, look))
+    want = [irene.detect(rgb, unknown=True, score_threshold=MIN_SCORE) for rgb in photos]
+    parts, plan = graphs.parts(irene), graphs.plan(irene)
+    assert parts["propose"].output_names[2] == "focus" and plan["scales"]["count"] == 2
+    sessions = {name: InTorch(part) for name, part in parts.items()}
+
+    def found(plan: dict[str, Any], sessions: dict[str, Any]) -> dict[str, Any]:
+        device = CompiledDetector(plan, sessions)
+        return agreement([device.detect(rgb, unknown=True, score_threshold=MIN_SCORE) for rgb in photos], want)
+
+    same = found(json.loads(json.dumps(plan)), sessions)
+    assert same["matched_of_want"] == same["matched_of_got"] == 1 and same["boxes_want"] >= 100
+    assert same["largest_score_difference"] < 1e-4
+    once = found({**plan, "scales": {**plan["scales"], "count": 1, "mode": "whole"}}, sessions)
+    assert once["matched_of_want"] < 0.95  # the second scale was worth having
+
+    class Everywhere(InTorch):
+        def run(self, feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+            out = super().run(feed)
+            return {**out, "focus": np.ones_like(out["focus"])}
+
+    blind = found(plan, {**sessions, "propose": Everywhere(parts["propose"])})
+    assert (blind["matched_of_want"] < 1) == (look == "focus")
+
+
+def test_a_long_photo_is_looked_at_in_pieces(irene: Irene, pictures: Photos) -> None:
+    long = np.ascontiguousarray(np.concatenate([pictures[0]] * 4, axis=1))
+    want = [irene.detect(long, unknown=True, score_threshold=MIN_SCORE)]
+    told = agreement([device_of(irene).detect(long, unknown=True, score_threshold=MIN_SCORE)], want)
+    assert told["matched_of_want"] == told["matched_of_got"] == 1 and told["boxes_want"] > 10
+    assert len(np.unique(irene.score(long).scale)) > 1
+
+
 def test_photos_with_few_boxes_and_many_crops(irene: Irene, pictures: Photos, want: list[Detections]) -> None:
     """How many crops go in at once changes nothing, nor what fills up the rest."""
     for at_once in (1, 7, 64):
         parts, plan = graphs.parts(irene, batch=at_once), graphs.plan(irene, batch=at_once)
-        device = OnDevice(plan, {name: InTorch(part) for name, part in parts.items()})
+        device = CompiledDetector(plan, {name: InTorch(part) for name, part in parts.items()})
         assert (
             agreement([device.detect(pictures[0], unknown=True, score_threshold=MIN_SCORE)], want[:1])[
                 "matched_of_want"
@@ -167,7 +217,7 @@ def shifted(irene: Irene) -> Any:
     return part
 
 
-FAULTS: dict[str, Callable[[Irene, pytest.MonkeyPatch], OnDevice]] = {
+FAULTS: dict[str, Callable[[Irene, pytest.MonkeyPatch], CompiledDetector]] = {
     "the photo in the corner": lambda irene, patch: (patch.setattr(on, "letterbox", corner), device_of(irene))[1],
     "blue first in the frame": lambda irene, patch: device_of(irene, ("image",)),
     "blue first in the crops": lambda irene, patch: device_of(irene, ("crops",)),
@@ -178,8 +228,8 @@ FAULTS: dict[str, Callable[[Irene, pytest.MonkeyPatch], OnDevice]] = {
 }
 
 
-def _changed(device: OnDevice, part: str, **values: Any) -> OnDevice:
-    return OnDevice({**device.plan, part: {**device.plan[part], **values}}, device.sessions)
+def _changed(device: CompiledDetector, part: str, **values: Any) -> CompiledDetector:
+    return CompiledDetector({**device.plan, part: {**device.plan[part], **values}}, device.sessions)
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -228,17 +278,17 @@ def test_what_agreement_means() -> None:
     for other in unlike:
         told = agreement([other], [one])
         assert told["matched"] == 0 and told["matched_of_want"] == told["matched_of_got"] == 0
-    refined = found([box, near], [0, 0], [0.8, 0.7])
-    told = agreement([refined], [one])
+    twice = found([box, near], [0, 0], [0.8, 0.7])
+    told = agreement([twice], [one])
     assert told["matched_of_want"] == 1 and told["matched_of_got"] == 0.5
-    told = agreement([one], [refined])
+    told = agreement([one], [twice])
     assert told["matched_of_want"] == 0.5 and told["matched_of_got"] == 1
     with pytest.raises(DataError, match="found nothing in 1 photos"):
         agreement([one], [found([], [], [])])
     with pytest.raises(DataError, match="1 and 2 photos"):
         agreement([one], [one, one])
-    again = unpacked(packed([refined, found([], [], []), one]), ("a", "b"))
-    assert [len(a) for a in again] == [2, 0, 1] and (again[0].xyxy_px == refined.xyxy_px).all()
+    again = unpacked(packed([twice, found([], [], []), one]), ("a", "b"))
+    assert [len(a) for a in again] == [2, 0, 1] and (again[0].xyxy_px == twice.xyxy_px).all()
     assert again[2].score.tolist() == [0.8] and again[0].label.tolist() == [0, 0]
 
 
@@ -269,28 +319,36 @@ def jobs(planted: None) -> None:
 
 
 @pytest.fixture
-def in_torch(jobs: None, folder: Path) -> Artefact:
+def in_torch(jobs: None, folder: Path) -> Bundle:
     return compile_model(folder, "torch")
 
 
-def test_what_is_written(in_torch: Artefact, folder: Path) -> None:
-    told = json.loads((in_torch.folder / "detector.json").read_text())
-    assert {"runtime", "precision", "steps", "frame", "boxes", "crops", "answer", "fusion"} <= told.keys()
-    names = [one["name"] for one in told["graphs"]]
-    assert names == ["propose", "features", "crops", "head"]
-    assert told["graphs"][0]["inputs"] == [{"name": "image", "shape": [1, 64, 64, 3], "dtype": "uint8", "order": "RGB"}]
-    assert told["graphs"][2]["inputs"][0]["shape"] == [told["crops"]["batch"], 32, 32, 3]
-    assert told["graphs"][3]["outputs"][1] == {"name": "logits", "shape": [100, 8], "dtype": "float32"}
-    assert in_torch.meta["layers"] == [] and set(in_torch.meta["facts"]) == set(names)
-    assert load_artefact(in_torch.folder).meta == in_torch.meta
-    before = (in_torch.folder / "artefact.json").stat().st_mtime_ns
+def test_what_is_written(in_torch: Bundle, folder: Path) -> None:
+    meta: Any = json.loads((in_torch.folder / MANIFEST).read_text())
+    assert (meta["kind"], meta["task"]) == ("taught_detector", "detect")
+    plan, steps = meta["plan"], meta["plan"]["steps"]
+    assert {"steps", "frame", "boxes", "crops", "scales", "answer", "fusion"} <= plan.keys() and len(steps) >= 9
+    assert meta["preprocessing"]["steps"][1] == steps[0] and meta["postprocessing"]["steps"][-1] == steps[-1]
+    names = [one["name"] for one in meta["graphs"]]
+    assert names == ["propose", "features", "crops", "head"] == [one["folder"] for one in meta["graphs"]]
+    assert meta["graphs"][0]["inputs"] == [
+        {"name": "image", "shape": [1, 64, 64, 3], "dtype": "uint8", "file_name": "", "color_order": "RGB"}
+    ]
+    assert meta["graphs"][2]["inputs"][0]["shape"] == [plan["crops"]["batch"], 32, 32, 3]
+    logits, below = meta["graphs"][3]["outputs"][1:]
+    assert (logits["name"], logits["shape"], logits["labels"]) == ("logits", [100, 8], meta["classes"])
+    assert (below["name"], below["labels"]) == ("cosine_floor", ["none of these"])
+    assert (in_torch.folder / "labels.txt").read_text().splitlines() == [*meta["classes"], "none of these"]
+    assert set(meta["facts"]) == set(names) and not (in_torch.folder.parent / ".taps").exists()
+    assert read_bundle(in_torch.folder).meta == in_torch.meta
+    before = (in_torch.folder / MANIFEST).stat().st_mtime_ns
     assert compile_model(folder, "torch").meta == in_torch.meta  # not again
-    assert (in_torch.folder / "artefact.json").stat().st_mtime_ns == before
-    assert len(in_torch.meta["versions"]["graphs"]) == 8
+    assert (in_torch.folder / MANIFEST).stat().st_mtime_ns == before
+    assert len(meta["versions"]["detection/graphs.py"]) == 8
 
 
 def agree_on(folder: Path, runtime: str, precision: str, pictures: Photos) -> dict[str, Any]:
-    result = compare_detector(folder, runtime, precision, pictures, graph_images=1)
+    result = compare_model(folder, runtime, precision, pictures, graph_images=1)
     assert result["boxes_want"] >= 20 and len(result["graphs"]) == len(result["facts"])
     assert result["verdict"] == "pass" and result["reasons"] == [], result["reasons"]
     return result
@@ -332,35 +390,23 @@ def test_a_fault_in_the_runtime_fails_the_comparison(
     assert stop.value.code == 1 and "faulty fp32: fail" in out and "the graph propose is " in out
     assert "of the detector's boxes are found again; wanted 99%" in out
     monkeypatch.setenv("PLANTED", "none")
-    with pytest.raises(SystemExit) as stop:
-        main(["device", "compare", str(small), "--runtime", "faulty", "--json"])
+    main(["device", "compare", str(small), "--runtime", "faulty", "--json"])
     told = json.loads(capsys.readouterr().out)
-    assert stop.value.code == 0 and told["verdict"] == "pass" and told["matched_of_want"] == 1
+    assert told["verdict"] == "pass" and told["matched_of_want"] == 1
 
 
-def test_what_is_shipped_is_enough(in_torch: Artefact, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    main(["device", "compile", str(in_torch.model), "--runtime", "torch", "--out", str(tmp_path), "--json"])
-    told = json.loads(capsys.readouterr().out)
-    to = tmp_path / "torch-fp32"
-    assert Path(told["folder"]) == to and set(told["files"]) == set(in_torch.meta["files"])
-    assert sorted(p.name for p in to.iterdir()) == sorted(p.name for p in in_torch.folder.iterdir())
-    assert shipped(in_torch, tmp_path) == to
-    with pytest.raises(DataError, match="is the compiled model itself"):
-        shipped(in_torch, in_torch.folder.parent)
-
-
-def test_it_runs_in_this_process_too(in_torch: Artefact, pictures: Photos, want: list[Detections]) -> None:
-    device = OnDevice.load(in_torch.folder)
-    assert (
-        agreement([device.detect(rgb, unknown=True, score_threshold=MIN_SCORE) for rgb in pictures[:2]], want[:2])[
-            "matched_of_want"
-        ]
-        == 1
-    )
+def test_it_runs_in_this_process_too(in_torch: Bundle, pictures: Photos, want: list[Detections]) -> None:
+    device: Any = handful.load(in_torch.folder)
+    own = device.predict(pictures[:2], unknown=True, score_threshold=MIN_SCORE)
+    assert agreement(own, want[:2])["matched_of_want"] == 1
+    assert device.classes == want[0].classes and device.runtime == "torch" and device.kind == "taught_detector"
+    assert own[0].origin.name == "array 0" and own[0].plot().shape == pictures[0].shape
+    with pytest.raises(UsageError, match="gives boxes and no masks; for masks give the model"):
+        device.predict(pictures[0], masks=True)
 
 
 def test_detect_asks_what_was_compiled(
-    in_torch: Artefact, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    in_torch: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     photo = str(save(sample_photo("cat"), tmp_path / "cat.png"))
     told = []
@@ -372,29 +418,36 @@ def test_detect_asks_what_was_compiled(
     plain, compiled = told
     assert plain and [row["class"] for row in plain] == [row["class"] for row in compiled]
     assert [row["like"][0]["image"] for row in plain] == [row["like"][0]["image"] for row in compiled]
-    monkeypatch.setattr(OnDevice, "detect", lambda self, rgb, **how: 1 / 0)
+    monkeypatch.setattr(CompiledDetector, "select", lambda self, scored, **how: 1 / 0)
     main(["detect", str(in_torch.model), photo])
     with pytest.raises(ZeroDivisionError):
         main(["detect", str(in_torch.model), photo, "--runtime", "torch"])
 
 
-def test_other_folders_are_refused(in_torch: Artefact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(DataError, match=r"is not a compiled detector: it has no detector\.json"):
-        OnDevice.load(in_torch.model)
+def test_another_plan_is_refused(irene: Irene) -> None:
+    plan = graphs.plan(irene)
+    for change, says in (({"schema_version": 9}, "schema_version 9"), ({"boxes": {}}, "is not what was written"),
+                         ({"scales": {**plan["scales"], "mode": "askance"}}, "named 'askance'"),
+                         ({"answer": {**plan["answer"], "gain": 3.0}}, "gain 3.0")):  # fmt: skip
+        with pytest.raises((DataError, UnknownName), match=says):
+            CompiledDetector({**plan, **change}, {})
+
+
+def test_a_bundle_without_its_runtime_or_model(
+    in_torch: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     copy = tmp_path / "torch-fp32"
     shutil.copytree(in_torch.folder, copy)
-    told = json.loads((copy / "detector.json").read_text())
-    with pytest.raises(DataError, match="lies in no model folder, which the torch runtime needs"):
-        OnDevice.load(copy)
-    for change, says in (({"schema_version": 9}, "schema_version 9"), ({"boxes": {}}, "is not what was written there"),
-                         ({"answer": {**told["answer"], "gain": 3.0}}, "gain 3.0")):  # fmt: skip
-        (copy / "detector.json").write_text(json.dumps({**told, **change, "graphs": []}))
-        with pytest.raises(DataError, match=says):
-            OnDevice.load(copy)
-    monkeypatch.setattr(pick(handful.device.runtimes, "runtime", "litert"), "MODULES", ("surely_not_installed",))
-    (copy / "detector.json").write_text(json.dumps({**told, "runtime": "litert"}))
+    with pytest.raises(DataError, match="holds weights alone, for the runtime torch"):
+        handful.load(copy)
+    told = json.loads((copy / MANIFEST).read_text())
+    monkeypatch.setattr(pick(handful.device.runtimes, "runtime", "litert"), "RUNS", ("surely_not_installed",))
+    (copy / MANIFEST).write_text(json.dumps({**told, "runtime": "litert"}))
     with pytest.raises(MissingPackage, match=r"pip install 'handful\[litert\]'"):
-        OnDevice.load(copy)
+        handful.load(copy)
+    (copy / MANIFEST).write_text(json.dumps({**told, "kind": "tracker"}))
+    with pytest.raises(DataError, match="is a bundle of the kind 'tracker', which this handful does not know"):
+        handful.load(copy)
 
 
 def test_what_cannot_be_compiled_says_so(

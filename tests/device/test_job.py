@@ -15,11 +15,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from handful.device.targets import worker
-from handful.device.targets.worker import Job, run_job
+from handful.bundle import MANIFEST, Graph, Port
+from handful.device.targets import job
+from handful.device.targets.job import Job, run_job
 from handful.errors import CompileError, DataError, DeviceError, UnknownName
+from handful.files import sha256, write_json
 
 FRAMES = np.arange(2 * 8 * 8 * 3, dtype=np.uint8).reshape(2, 8, 8, 3)
+FEEDS = [{"image": frame[None]} for frame in FRAMES]
 pytestmark = pytest.mark.usefixtures("planted")
 
 
@@ -30,13 +33,22 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def broken(
-    kind: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, do: str = "run", *, warmup: int = 0, runs: int = 0
-) -> worker.Done:
+def job_of(tmp_path: Path, do: str = "run", runs: int = 0) -> Job:
+    """Of a bundle of the planted runtime in tmp_path."""
+    graph = Graph("model", (Port("image", (1, 8, 8, 3), "uint8"),), (Port("scores", (1, 3)), Port("none", (1, 1))))
+    own = {"graphs": [{**graph.to_json(), "files": ["model.bin"]}]}
+    (tmp_path / "model.bin").write_bytes(b"x")
+    head = {"schema_version": 2, "kind": "x", "task": "classify", "runtime": "broken", "precision": "fp32"}
+    write_json(
+        tmp_path / MANIFEST, {**head, "classes": [], **own, "files": {"model.bin": sha256(tmp_path / "model.bin")}}
+    )
+    return Job(do, "broken", bundle=str(tmp_path), runs=runs)
+
+
+def broken(kind: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, do: str = "run", *, runs: int = 0) -> job.Done:
     monkeypatch.setenv("PLANTED", kind)
     timeout_s = 5.0 if kind == "hang" else 60.0
-    work = Job(do, "broken", str(tmp_path), str(tmp_path), warmup=warmup, runs=runs)
-    return run_job(work, FRAMES, timeout_s=timeout_s)
+    return run_job(job_of(tmp_path, do, runs), FEEDS, timeout_s=timeout_s)
 
 
 def kept(tmp_path: Path) -> list[Path]:
@@ -112,7 +124,7 @@ def test_ctrl_c_stops_the_child(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     try:
         threading.Thread(target=interrupt, daemon=True).start()
         with pytest.raises(KeyboardInterrupt):
-            run_job(Job("run", "broken", str(tmp_path), str(tmp_path)), FRAMES, timeout_s=60)
+            run_job(job_of(tmp_path), FEEDS, timeout_s=60)
     finally:
         signal.signal(signal.SIGINT, before)
     assert not alive(int((tmp_path / "sleeper").read_text()))
@@ -124,10 +136,11 @@ def test_a_killed_parent_takes_the_child_along(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
     code = f"""
 import numpy as np
-from handful.device.targets import worker
-worker.COMMAND = {worker.COMMAND!r}
-worker.run_job(worker.Job("run", "broken", {str(tmp_path)!r}, {str(tmp_path)!r}), np.zeros((1, 8, 8, 3), np.uint8))
+from handful.device.targets import job
+job.COMMAND = {job.COMMAND!r}
+job.run_job(job.Job("run", "broken", bundle={str(tmp_path)!r}), [{{"image": np.zeros((1, 8, 8, 3), np.uint8)}}])
 """
+    job_of(tmp_path)
     parent = subprocess.Popen([sys.executable, "-c", code])
     wait_for(lambda: (tmp_path / "sleeper").exists())
     parent.kill()
@@ -144,9 +157,8 @@ def wait_for(what: Callable[[], bool], limit_s: float = 30) -> None:
 
 def test_no_frames_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PLANTED", "none")
-    for frames in (None, FRAMES[:0]):
-        with pytest.raises(DataError, match="no frames"):
-            run_job(Job("run", "broken", str(tmp_path), str(tmp_path)), frames)
+    with pytest.raises(DataError, match="no frames"):
+        run_job(job_of(tmp_path), [])
 
 
 def test_peak_memory_is_the_childs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -157,16 +169,28 @@ def test_peak_memory_is_the_childs(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 
 
 def test_times_are_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    facts = broken("none", monkeypatch, tmp_path, "measure", warmup=2, runs=5).facts
-    assert len(facts["times_ms"]) == 5 and all(time_ms >= 1 for time_ms in facts["times_ms"])
+    done = broken("none", monkeypatch, tmp_path, runs=5)
+    assert len(done.facts["times_ms"]) == 5 and all(time_ms >= 1 for time_ms in done.facts["times_ms"])
+    assert done.facts["load_ms"] >= 0 and len(done.outputs["scores"]) == 2  # of the first run of each feed
+    assert len(broken("none", monkeypatch, tmp_path).facts["times_ms"]) == 2
 
 
 def test_threads_are_told_to_the_child() -> None:
-    assert {worker._environment(3)[name] for name in worker.THREAD_VARIABLES} == {"3"}
+    assert {job._environment(3)[name] for name in job.THREAD_VARIABLES} == {"3"}
 
 
 def test_bad_jobs_are_refused() -> None:
-    with pytest.raises(UnknownName, match="did you mean 'measure'"):
-        Job("mesure", "torch", "x")
+    with pytest.raises(UnknownName, match="did you mean 'answers'"):
+        Job("answer", "torch", "x")
     with pytest.raises(DataError, match="threads"):
         Job("run", "torch", "x", threads=0)
+
+
+def test_a_function_that_is_none_is_named(tmp_path: Path) -> None:
+    for name, says in (
+        ("handful.kinds.exports:exprot", "exprot"),
+        ("handful.nowhere:f", "nowhere"),
+        ("nothing", "nothing"),
+    ):
+        with pytest.raises(DataError, match=f"{says}.* wanted module:function"):
+            run_job(Job("reference", model=str(tmp_path), exporter=name), FEEDS)

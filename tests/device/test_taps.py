@@ -14,7 +14,8 @@ pytest.importorskip("torch")
 import torch
 from torch import nn
 
-from handful.device.taps import Tapped, blank, tap_names
+from handful.device.network import blank
+from handful.device.taps import Tapped, tap_names
 from handful.image import fit
 
 
@@ -27,7 +28,7 @@ def network(model: Path) -> Any:
 
 def test_lite0(network: Any) -> None:
     names = tap_names(network)
-    assert names[:3] == ["resize", "normalise", "backbone.network.bn1"] and names[-1] == "backbone"
+    assert names[:3] == ["resize", "normalize", "backbone.network.bn1"] and names[-1] == "backbone"
     assert len(names) == len(set(names)) == 52
     blocks = [f"backbone.network.blocks.{s}.{i}" for s, n in enumerate((1, 2, 2, 3, 3, 4, 1)) for i in range(n)]
     assert [name for name in names if name in blocks] == blocks
@@ -50,7 +51,7 @@ def test_layers_are_what_the_modules_gave(network: Any, photos: list[np.ndarray]
     assert tapped.output_names == ("scores", *names)
     assert torch.equal(all_of["scores"], own)
     assert torch.equal(all_of["resize"], resized)
-    assert torch.equal(all_of["normalise"], network.normalize(resized))
+    assert torch.equal(all_of["normalize"], network.normalize(resized))
     # layers hold values of this frame, not of another or of nothing
     assert all(layer.std() > 0 for layer in all_of.values() if layer.numel() > 1)
     assert all(torch.equal(a, b) for a, b in zip(again, all_of.values(), strict=True))
@@ -134,5 +135,5 @@ def test_half_precision_keeps_names_and_values(network: Any, photos: list[np.nda
     rows = [{n: a.numpy() for n, a in zip(tapped.output_names, side, strict=True)} for side in (got, want)]
     report = compare_outputs(*rows)
     # the first stages stay as they were, the answers show that the later ones did not
-    assert report["outputs"]["normalise"]["exact"]
+    assert report["outputs"]["normalize"]["exact"]
     assert 40 < report["outputs"]["scores"]["psnr_db"] < 100

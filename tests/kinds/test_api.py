@@ -104,5 +104,5 @@ def test_what_a_folder_is_instead(world: World, tmp_path: Path) -> None:
         assert "\n" not in told[name] and str(tmp_path / name) in told[name]
     assert "nothing that exists" in told["absent"] and "without a model" in told["empty"]
     assert "not finished" in told["run"] and "--resume" in told["run"]
-    assert "older handful" in told["old"] and "handful device compile" in told["old"]
+    assert "compiled by handful 0.3 or older" in told["old"] and "handful device compile" in told["old"]
     assert f"did you mean {tmp_path / 'demo' / 'model'}" in told["demo"]

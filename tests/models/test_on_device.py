@@ -10,14 +10,14 @@ import pytest
 import torch
 
 import handful.device.runtimes
-from handful.device.lab.compare import compare_model
-from handful.device.runtimes.contract import Graph
+from handful.device.network import graph_of
+from handful.kinds.compiling import compare_model
 from handful.models.folder import save_folder
 from handful.models.show import card_of, make
 from handful.pick import pick, present
 
 needs_onnxruntime = pytest.mark.skipif(
-    not (present("onnxruntime") and present("onnxscript")), reason="pip install 'handful[onnxruntime]'"
+    not (present("onnxruntime") and present("onnxscript")), reason="pip install 'handful[compile-onnxruntime]'"
 )
 
 
@@ -56,10 +56,10 @@ def test_padding_and_cropping_are_in_the_file(tmp_path: Path) -> None:
     net = trained((72, 90))
     assert net.padded_px == (24, 6)
     runtime: Any = pick(handful.device.runtimes, "runtime", "onnxruntime")
-    Graph.of(net).write(tmp_path)
     runtime.compile(net, tmp_path, "fp32")
+    graph = runtime.named(tmp_path, graph_of(net, "model"))
     image = np.random.default_rng(0).integers(0, 256, (1, 72, 90, 3), dtype=np.uint8)
-    got = runtime.load(tmp_path, threads=1).run({"image": image})["scores"]
+    got = runtime.load(tmp_path, graph, threads=1).run({"image": image})["scores"]
     with torch.no_grad():
         want = net(torch.from_numpy(image)).numpy()
     assert got.shape == (1, 11, 72, 90)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from handful.cli import main
-from handful.device.compile import compile_model
-from handful.errors import DataError
+from handful.errors import UsageError
+from handful.kinds.compiling import compile_model
 from tests.training.test_detect import small
 
 
@@ -38,7 +38,7 @@ def test_train_then_evaluate(task: str, tmp_path: Path, capsys: pytest.CaptureFi
     assert code == 0 and found["task"] == task and {"AP", "AP50", "AR100", "per_class"} <= found.keys()
     code, _, err = typed(capsys, "evaluate", out, data, "--masks", "m")
     assert code == 2 and "is for segmentation" in err
-    with pytest.raises(DataError, match=f"is a model to {task}.*no phone runtime"):
+    with pytest.raises(UsageError, match=r"is a trained detector: how many things .*no phone runtime"):
         compile_model(out, "onnxruntime")
     code, _, err = typed(capsys, *train[:3], "--out", tmp_path / "x", "--epochs", 1, "--augment", "scael=2")
     assert code == 2 and "did you mean 'scale'" in err

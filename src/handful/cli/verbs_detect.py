@@ -83,7 +83,7 @@ def detect(
     if video is not None and (runtime or masks or masks_by):
         raise click.UsageError("--video goes without --runtime and --masks")
     if runtime is not None and look not in (None, "whole"):
-        raise click.UsageError("a compiled detector looks at one scale: --runtime goes without --look")
+        raise click.UsageError("a compiled detector looks as it was taught to: --runtime goes without --look")
     from handful.detection.draw import write_drawn
     from handful.detection.irene import Irene
     from handful.files import write_json
@@ -91,10 +91,11 @@ def detect(
     irene = Irene.load(detector, look)
     asked: Any = irene
     if runtime is not None:
-        from handful.device.compile import compile_model
-        from handful.device.detector import OnDevice
+        from handful.kinds import bundled
+        from handful.kinds.compiling import compile_model
 
-        asked = OnDevice.load(compile_model(detector, runtime, precision).folder)
+        compiled: Any = bundled.load(compile_model(detector, runtime, precision).folder)
+        asked = compiled.inner
     if video is not None:
         _film(
             irene,

@@ -26,16 +26,18 @@ def device() -> None:
 def compile_(model: Path, runtime: str, precision: str, out: Path | None, force: bool, as_json: bool) -> None:
     """Compile MODEL for one runtime, into MODEL/compiled/RUNTIME-PRECISION.
 
-    A detector becomes several graphs and detector.json, which says how they go together.
+    What it writes is a bundle: all that an app needs, with a README.md that says how to use it.
     """
-    from handful.device.compile import compile_model, shipped
+    from handful.device.compile import shipped
+    from handful.kinds.compiling import compile_model
 
     made = compile_model(model, runtime, precision, force=force)
-    folder = made.folder if out is None else shipped(made, out)
+    if out is not None:
+        made = shipped(made, out)
     say(
-        {"schema_version": 1, **made.meta, "folder": str(folder)},
+        {**made.meta, "folder": str(made.folder), "bytes": made.bytes},
         as_json,
-        lambda r: f"{r['folder']}: {r['bytes'] / 1e6:.2f} MB, {r['compile_seconds']:.1f} s",
+        lambda r: f"{r['folder']}: {r['bytes'] / 1e6:.2f} MB, {r['compile_seconds']:.1f} s; how to use it: README.md",
     )
 
 
@@ -54,19 +56,15 @@ def compare(
 
     For a detector: what it finds in photos, and graph by graph.
     """
-    from handful.device.lab.compare import compare_model
-    from handful.device.lab.compare_detector import compare_detector
-    from handful.device.network import is_detector
     from handful.image import photos_below, read_image
+    from handful.kinds.compiling import compare_model
 
     chosen = None if images is None else [read_image(path) for path in photos_below(images)]
-    if is_detector(model):
-        found = compare_detector(model, runtime, precision, chosen, graphs=not no_layers, threads=threads)
-        say(found, as_json, _detector_text)
-        sys.exit(0 if found["verdict"] == "pass" else 1)
     result = compare_model(model, runtime, precision, chosen, layers=not no_layers, threads=threads)
 
     def text(r: dict[str, Any]) -> str:
+        if "matched_of_want" in r:
+            return _detector_text(r)
         lines = [
             f"{r['runtime']} {r['precision']}: {r['verdict']}, on {r['images']} photos",
             f"  PSNR {r['psnr_db']:.1f} dB, relative RMSE {r['rel_rmse']:.2g}, largest difference {r['max_abs']:.2g}, "

@@ -16,7 +16,6 @@ import numpy as np
 
 from handful.detection.fusion import area, inside
 from handful.errors import DataError
-from handful.pick import need
 
 COMFORT = (0.06, 0.75)  # sizes that a chip is good at, as shares of its side
 OVERLAP = 0.3  # of neighboring windows in inference: what is as large as that is whole in one of them
@@ -159,20 +158,49 @@ def focus_rectangles(
     grown by one, are joined where they touch; each group's rectangle is grown to the least size inside the map, and
     rectangles that now touch are joined, until nothing changes.
     """
-    ndimage = need("scipy.ndimage", "detect")
     high, wide = focus.shape
-    mask = ndimage.binary_dilation(focus >= threshold, structure=np.ones((3, 3), bool))
+    around = np.pad(focus >= threshold, 1)
+    mask = np.zeros((high, wide), bool)
+    for down in range(3):
+        for across in range(3):
+            mask |= around[down : down + high, across : across + wide]
     before = -1
     while True:
-        groups, count = ndimage.label(mask, structure=np.ones((3, 3), int))
-        found = [(x.start, y.start, x.stop, y.stop) for y, x in ndimage.find_objects(groups)]
-        if count == before:
+        found = _groups(mask)
+        if len(found) == before:
             return np.array(found, np.float64).reshape(-1, 4) * stride_px
-        before = count
+        before = len(found)
         mask = np.zeros_like(mask)
         for left, top, right, bottom in found:
             (left, right), (top, bottom) = _grown(left, right, min_cells, wide), _grown(top, bottom, min_cells, high)
             mask[top:bottom, left:right] = True
+
+
+def _groups(mask: np.ndarray) -> list[tuple[int, int, int, int]]:
+    """The rectangle of each group of cells that touch, at a side or a corner, in order of their first cell."""
+    edges = np.diff(np.pad(mask.astype(np.int8), ((0, 0), (1, 1))), axis=1)
+    runs = np.concatenate([np.argwhere(edges == 1), np.argwhere(edges == -1)[:, 1:]], 1).tolist()  # row, from, to
+    group = list(range(len(runs)))  # of a run: itself, or one before that it touches
+
+    def first(i: int) -> int:
+        while group[i] != i:
+            group[i] = i = group[group[i]]
+        return i
+
+    above = 0
+    for i, (row, start, end) in enumerate(runs):
+        while runs[above][0] < row - 1 or (runs[above][0] == row - 1 and runs[above][2] < start):
+            above += 1
+        for k in range(above, i):
+            if runs[k][0] >= row or runs[k][1] > end:
+                break
+            low, high = sorted((first(k), first(i)))
+            group[high] = low
+    found: dict[int, tuple[int, int, int, int]] = {}
+    for i, (row, start, end) in enumerate(runs):
+        left, top, right, _ = found.get(first(i), (start, row, end, row))
+        found[first(i)] = (min(left, start), top, max(right, end), row + 1)
+    return list(found.values())
 
 
 def _grown(low: int, high: int, least: int, size: int) -> tuple[int, int]:

@@ -69,12 +69,12 @@ class ProposerGraph:
     """A proposer as a phone runs it: networks of fixed shapes, and the constants of the steps between them.
 
     Compiling a detector needs nothing else of its proposer; handful.detection.graphs makes the graphs of it and
-    handful.device.detector runs them. Modules are torch's, in eval mode; frame: the image letterboxed into a square
+    handful.detection.compiled runs them. Modules are torch's, in eval mode; frame: the image letterboxed into a square
     (letterbox.py), k: any number of boxes.
 
     side_px: of the frame, a square.
-    propose: uint8 (1, side_px, side_px, 3) RGB -> quality (1, n) 0 to 1, boxes (1, n, 4) px of the frame, then any
-        number of maps (1, c, h, w).
+    propose: uint8 (1, side_px, side_px, 3) RGB -> quality (1, n) 0 to 1, boxes (1, n, 4) px of the frame, with `focus`
+        a focus map (1, h, w) 0 to 1, then any number of maps (1, c, h, w).
     features: (*maps, boxes (k, 4) px of the frame) -> (k, dim), as Proposals.features; RoiMeans in graphs.py is one.
         None for a proposer without features.
     pre_nms_top_k, nms_iou: the best so many boxes go into non-maximum suppression at this IoU.
@@ -91,6 +91,7 @@ class ProposerGraph:
     nms_iou: float
     refine: Any = None
     refine_top_k: int = 0
+    focus: bool = False
 
     def __post_init__(self) -> None:
         if self.side_px < 1 or self.pre_nms_top_k < 1 or not 0 < self.nms_iou <= 1:

@@ -15,15 +15,14 @@ from typing import Any
 import numpy as np
 
 from handful.detection.contract import Proposals, Proposer, clip_to_image, encode
+from handful.detection.crops import crop_boxes
 from handful.errors import DataError
 from handful.fewshot.embeddings import FrontEnd, standard_front_end, unit
 from handful.files import read_tensors
-from handful.image import fit
 
 BASE = Path(__file__).parent / "base"
 SIDE_PX = 160
 MARGIN = 0.1
-MIN_PX = 2
 BATCH = 16
 
 
@@ -131,24 +130,3 @@ class BoxEmbedder:
                 x = ((x / 255 - mean) / std).contiguous(memory_format=torch.channels_last)
                 rows.append(self.backbone(x).numpy())
         return np.concatenate(rows) if rows else np.zeros((0, card.dim), np.float32)
-
-
-def crop_boxes(rgb_u8: np.ndarray, boxes: np.ndarray, side_px: int, margin: float) -> np.ndarray:
-    """(n, side_px, side_px, 3) uint8: each box with a margin around it, cut at the image's edges, resized to a square
-    (bilinear, antialiased)."""
-    height, width = rgb_u8.shape[:2]
-    out = np.empty((len(boxes), side_px, side_px, 3), np.uint8)
-    more = (boxes[:, 2:] - boxes[:, :2]) * margin
-    low = np.floor(np.maximum(boxes[:, :2] - more, 0)).astype(np.int64)
-    high = np.ceil(np.minimum(boxes[:, 2:] + more, [width, height])).astype(np.int64)
-    for i in range(len(boxes)):
-        left, right = _at_least(int(low[i, 0]), int(high[i, 0]), width)
-        top, bottom = _at_least(int(low[i, 1]), int(high[i, 1]), height)
-        out[i] = fit(rgb_u8[top:bottom, left:right], (side_px, side_px))
-    return out
-
-
-def _at_least(low: int, high: int, size: int) -> tuple[int, int]:
-    wanted = min(MIN_PX, size)
-    low = min(low, size - wanted)
-    return low, max(high, low + wanted)

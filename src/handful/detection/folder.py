@@ -98,12 +98,12 @@ def save(irene: Irene, folder: Path, data: Mapping[str, Any] | None = None) -> d
                                about=about, beside=beside)  # fmt: skip
 
 
-def load(folder: Path, scale_mode: str | None = None) -> Irene:
+def load(folder: Path, scale_mode: str | None = None, *, whole: bool = True) -> Irene:
     """See Irene.load."""
     from handful.detection.irene import Examples, Irene
 
     folder = Path(folder)
-    meta = folders.read_meta(folder)
+    meta = folders.read_meta(folder, whole=whole)
     if meta["network"].get("kind") != KIND:
         raise DataError(f"{folder} holds a {meta['network'].get('kind')!r} network; wanted a taught detector, as "
                         "`handful teach COCO.json --out DETECTOR` makes")  # fmt: skip
@@ -119,7 +119,7 @@ def load(folder: Path, scale_mode: str | None = None) -> Irene:
     except (RuntimeError, TypeError, KeyError) as error:
         raise DataError(f"{folder / folders.WEIGHTS} does not fit what {folders.META} says of it ({error}); "
                         "restore it or teach the detector again") from error  # fmt: skip
-    irene = Irene(proposer, embedder, Nemo.load(folder, features=embedder.name), fusion)
+    irene = Irene(proposer, embedder, Nemo.load(folder, features=embedder.name, whole=whole), fusion)
     if "masks" in meta:  # the first detectors have no masks of their own
         irene.masks = str(meta["masks"].get("name"))
         irene.maskers[irene.masks] = load_saved(parts["masks"], meta["masks"], folder / folders.WEIGHTS)

@@ -11,51 +11,18 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
+from handful.boxes import MIN_NMS_SCORE as MIN_NMS_SCORE
+from handful.boxes import area as area
+from handful.boxes import inside as inside
+from handful.boxes import iou as iou
+from handful.boxes import nms as nms
 from handful.errors import DataError
-from handful.pick import need, unknown
-
-MIN_NMS_SCORE = 1e-3  # below it a box is dropped (Bodla 2017)
-
-
-def iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """(n, 4), (m, 4) -> (n, m) float64: shared area over joint area, 0 where a box has none."""
-    shared = _shared(a, b)
-    joint = area(a)[:, None] + area(b)[None] - shared
-    return np.asarray(np.divide(shared, joint, out=np.zeros_like(shared), where=joint > 0))
-
-
-def inside(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """(n, 4), (m, 4) -> (n, m) float64: the share of each a's area that lies in b."""
-    shared, own = _shared(a, b), area(a)[:, None]
-    return np.asarray(np.divide(shared, own, out=np.zeros_like(shared), where=own > 0))
-
-
-def area(boxes: np.ndarray) -> np.ndarray:
-    """(n, 4) -> (n,) float64 px^2; 0 for a box turned inside out."""
-    sides = np.maximum(boxes[:, 2:].astype(np.float64) - boxes[:, :2], 0)
-    found: np.ndarray = sides[:, 0] * sides[:, 1]
-    return found
-
-
-def _shared(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    low = np.maximum(a[:, None, :2], b[None, :, :2]).astype(np.float64)
-    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
-    sides = np.maximum(high - low, 0)
-    found: np.ndarray = sides[..., 0] * sides[..., 1]
-    return found
+from handful.pick import unknown
 
 
 def hard_nms(boxes: np.ndarray, scores: np.ndarray, *, nms_iou: float = 0.6) -> np.ndarray:
     """Non-maximum suppression: a box that shares more than `nms_iou` IoU with a better one that stays is dropped."""
     return _one_by_one(boxes, scores, lambda o: np.where(o > nms_iou, 0.0, 1.0))
-
-
-def nms(boxes: np.ndarray, scores: np.ndarray, nms_iou: float) -> np.ndarray:
-    """Which boxes `hard_nms` keeps, best first, (m,) int64: the same, but quick for thousands of boxes."""
-    quick, torch = need("torchvision.ops", "detect").nms, need("torch", "detect")
-    there = np.flatnonzero(scores >= MIN_NMS_SCORE)
-    given = [torch.from_numpy(np.asarray(one, np.float64)[there]) for one in (boxes, scores)]
-    return np.asarray(there[quick(*given, nms_iou).numpy()])
 
 
 def soft_nms_linear(boxes: np.ndarray, scores: np.ndarray, *, nms_iou: float = 0.3) -> np.ndarray:

@@ -7,7 +7,8 @@
     head       both                                      -> the vector of each box, logits of each class
 
 Boxes and crops come in fixed numbers, padded with zeros. `plan` has the order, the shapes and the constants of the
-steps between: all that a program on a phone needs beside the graphs. handful.device.detector is such a program.
+steps between: all that a program on a phone needs beside the graphs. handful.detection.compiled is such a program. A
+detector of several scales has the same graphs: propose, refine and features are run once more for each canvas.
 """
 
 from __future__ import annotations
@@ -22,33 +23,45 @@ import torch
 from torch import nn
 
 from handful.detection.background import FLOOR_MARGIN, Background
+from handful.detection.compiled import SCHEMA_VERSION
 from handful.detection.contract import ProposerGraph
+from handful.detection.crops import MIN_PX
+from handful.detection.multiscale import Scales
 from handful.detection.scoring import MAX_CLASSES_PER_BOX, linear_scale
 from handful.errors import DataError
 from handful.fewshot.embeddings import FrontEnd
 from handful.fewshot.nemo import GAIN, Solution
 from handful.models.preprocessing import Normalize
 
-SCHEMA_VERSION = 2  # 1: the words of handful 0.3
 CROP_BATCH = 10
 TINY = 1e-12  # the least length that is divided by: padding rows have none
 
-STEPS = (
+FIRST_STEP = (
     "letterbox: scale the image (bilinear, antialiased) until it fits the frame of side_px, put it in the middle, the "
-    "rest black; factor: px of frame for one px of image, rounded sides; left, top: (side_px - side) // 2",
+    "rest black; factor: px of frame for one px of image, rounded sides; left, top: (side_px - side) // 2"
+)
+LAST_STEPS = (
+    "head -> logits of each class, cosine_floor; "
+    "logit of none of these = gain * max(expected - (5.1 - vigilance) / 10, cosine_floor)",
+    "probability = softmax over both; score = sqrt(quality * probability); of each box the max_classes_per_box best "
+    "classes whose logits are above that of none of these, with a score of score_threshold or more",
+    "boxes of one class are fused as `fusion` says (handful.detection.fusion); the fusion.max_boxes best stay",
+)
+STEPS = (
+    FIRST_STEP,
     "propose -> quality, boxes, maps; (box - left top) / factor is in px of the image",
     "take the pre_nms_top_k boxes of the best quality, clip them to the image, leave out those without area; best "
     "first, drop each that shares more than nms_iou IoU with one that stays",
     "if there is a graph refine: give it the first refine.max_boxes of them in px of the frame, padded with zeros; its "
     "boxes and quality replace theirs; clip, sort and drop once more",
     "the first max_boxes go on; in px of the frame, padded with zeros, they go into features with the maps",
+    "with scales.count above 1, or an image more than 3 times as long as high: the steps so far again for canvases of "
+    "scales.side_px, on which parts of the image lie twice as large, where the focus map or small boxes say that it is "
+    "worth it (handful.detection.multiscale); boxes of all scales go on together, and features of a box come from the "
+    "coarsest scale that shows it 42 px large",
     "crops: add `margin` of the box's width and height on each side, floor left top, ceil right bottom, clip to the "
     "image, at least min_px a side; resize to crops.side_px (bilinear, antialiased), `batch` at a time",
-    "head -> logits of each class, cosine_floor; "
-    "logit of none of these = gain * max(expected - (5.1 - vigilance) / 10, cosine_floor)",
-    "probability = softmax over both; score = sqrt(quality * probability); of each box the max_classes_per_box best "
-    "classes whose logits are above that of none of these, with a score of score_threshold or more",
-    "boxes of one class are fused as `fusion` says (handful.detection.fusion); the fusion.max_boxes best stay",
+    *LAST_STEPS,
 )
 
 
@@ -119,24 +132,29 @@ def unit(x: torch.Tensor) -> torch.Tensor:
 
 
 class Propose(nn.Module):
-    """image: uint8 (1, side, side, 3) RGB -> quality (1, n), boxes (1, n, 4) px of the frame, map_0, map_1, ..."""
+    """image: uint8 (1, side, side, 3) RGB -> quality (1, n), boxes (1, n, 4) px of the frame, focus (1, h, w) where it
+    is wanted and the proposer has it, map_0, map_1, ..."""
 
     input_names = ("image",)
 
-    def __init__(self, proposer: ProposerGraph) -> None:
+    def __init__(self, proposer: ProposerGraph, *, focus: bool = False) -> None:
         super().__init__()
         self.proposer, self.frame_hw = proposer.propose, (proposer.side_px, proposer.side_px)
+        self.has_focus, self.focus = proposer.focus, focus and proposer.focus
         with torch.no_grad():
-            out = self.proposer(torch.zeros((1, *self.frame_hw, 3), dtype=torch.uint8))
-        if len(out) < 2 or out[0].ndim != 2 or out[1].shape != (*out[0].shape, 4) or any(m.ndim != 4 for m in out[2:]):
+            out = tuple(self.proposer(torch.zeros((1, *self.frame_hw, 3), dtype=torch.uint8)))
+        at = 2 + proposer.focus
+        fits = len(out) >= at and out[0].ndim == 2 and out[1].shape == (*out[0].shape, 4)
+        if not fits or any(m.ndim != 3 for m in out[2:at]) or any(m.ndim != 4 for m in out[at:]):
             raise DataError(f"propose gives {[tuple(o.shape) for o in out]}; wanted quality (1, n), boxes (1, n, 4), "
-                            "and maps (1, c, h, w)")  # fmt: skip
-        self.maps = tuple(tuple(one.shape) for one in out[2:])
-        self.output_names = ("quality", "boxes", *(f"map_{i}" for i in range(len(self.maps))))
+                            + "focus (1, h, w), " * proposer.focus + "and maps (1, c, h, w)")  # fmt: skip
+        self.maps = tuple(tuple(one.shape) for one in out[at:])
+        self.output_names = ("quality", "boxes", *["focus"] * self.focus, *(f"map_{i}" for i in range(len(self.maps))))
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """As the class says."""
-        return tuple(self.proposer(image))
+        out = tuple(self.proposer(image))
+        return out if self.focus == self.has_focus else (*out[:2], *out[3:])
 
 
 class OnMaps(nn.Module):
@@ -247,11 +265,7 @@ class Head(nn.Module):
 
 def graph_of(proposer: Any) -> ProposerGraph:
     """The graph of a proposer. Raises DataError for one that cannot be compiled."""
-    scales = getattr(proposer, "scales", None)
-    if scales is not None:
-        if scales.count > 1:
-            raise DataError(f"the detector has {scales.count} scales, and only one can be compiled: teach it with "
-                            "--scales 1")  # fmt: skip
+    if getattr(proposer, "scales", None) is not None:
         proposer = proposer.proposer
     if not hasattr(proposer, "graph"):
         raise DataError(f"the proposer {proposer.about.get('name')!r} cannot be compiled: it has no graph(); teach the "
@@ -269,7 +283,7 @@ def parts(irene: Any, *, batch: int = CROP_BATCH) -> dict[str, nn.Module]:
     from handful.detection.irene import MAX_PROPOSALS
 
     embedder, proposer = irene.embedder, graph_of(irene.proposer)
-    propose = Propose(proposer)
+    propose = Propose(proposer, focus=scales_of(irene).count > 1)
     found: dict[str, nn.Module] = {"propose": propose}
     if proposer.refine is not None:
         names = ("refined_quality", "refined_boxes")
@@ -290,21 +304,28 @@ def parts(irene: Any, *, batch: int = CROP_BATCH) -> dict[str, nn.Module]:
     return {name: part.eval() for name, part in found.items()}
 
 
+def scales_of(irene: Any) -> Scales:
+    """At which scales a detector looks at an image."""
+    found: Scales = getattr(irene.proposer, "scales", Scales())
+    return found
+
+
 def plan(irene: Any, *, batch: int = CROP_BATCH) -> dict[str, Any]:
     """How the graphs go together, and every constant of the steps between: JSON. Raises as parts."""
-    from handful.detection import embedder
     from handful.detection.folder import KIND, RULE
     from handful.detection.irene import MAX_PROPOSALS
 
     proposer, how, solution = graph_of(irene.proposer), irene.embedder.settings, irene.solution()
-    crops = {"side_px": how.side_px, "margin": how.margin, "min_px": embedder.MIN_PX, "batch": batch,
+    front = irene.embedder.proposer_front_end
+    crops = {"side_px": how.side_px, "margin": how.margin, "min_px": MIN_PX, "batch": batch,
              "color_order": "RGB", "dtype": "uint8"}  # fmt: skip
     return {
         "schema_version": SCHEMA_VERSION, "kind": KIND, "classes": list(solution.classes), "steps": list(STEPS),
         "frame": {"side_px": proposer.side_px, "fill": 0, "place": "middle", "color_order": "RGB", "dtype": "uint8"},
         "boxes": {"pre_nms_top_k": proposer.pre_nms_top_k, "nms_iou": proposer.nms_iou, "max_boxes": MAX_PROPOSALS,
                   "refine": {"max_boxes": proposer.refine_top_k} if proposer.refine is not None else None},
-        "features": irene.embedder.proposer_front_end is not None,
+        "scales": {**asdict(scales_of(irene)), "side_px": getattr(irene.proposer, "side_px", proposer.side_px)},
+        "features": {"dim": front.rank} if front is not None else None,
         "crops": crops if irene.embedder.crop_front_end is not None else None,
         "answer": {"gain": GAIN, "expected": solution.expected, "vigilance": irene.nemo.vigilance,
                    "max_classes_per_box": MAX_CLASSES_PER_BOX, "score_threshold": irene.score_threshold, "rule": RULE},

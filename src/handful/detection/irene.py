@@ -104,13 +104,13 @@ class Irene:
         return cls(source, embedder, nemo, fusion, masks)
 
     @classmethod
-    def load(cls, folder: Path, scale_mode: str | None = None) -> Irene:
+    def load(cls, folder: Path, scale_mode: str | None = None, *, whole: bool = True) -> Irene:
         """From its folder, of this version or an older one. scale_mode: whole, pyramid or focus, instead of the mode it
-        was taught with (Scales.mode).
+        was taught with (Scales.mode). whole: as handful.models.folder.read_meta.
 
         Raises DataError, naming the file, if anything in it is missing or not as saved; UnknownName for another mode.
         """
-        return folders.load(folder, scale_mode)
+        return folders.load(folder, scale_mode, whole=whole)
 
     def save(self, folder: Path, data: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Write the detector's folder, whole or not at all; it needs nothing else. data: what it was taught from.

@@ -1,7 +1,7 @@
 """Letterboxing: an image in a proposer's square frame, and boxes between frame and image.
 
 The steps before and after a proposer's network. Proposers (proposer_*.py) and compiled detectors
-(handful.device.detector) share them.
+(handful.detection.compiled) share them.
 """
 
 from __future__ import annotations
@@ -36,6 +36,13 @@ def frame_to_image(boxes: np.ndarray, factor: float, left_top: tuple[float, floa
 def image_to_frame(boxes: np.ndarray, factor: float, left_top: tuple[float, float]) -> np.ndarray:
     """Boxes (n, 4) in px of the image -> float64 px of the frame."""
     return np.asarray(np.asarray(boxes, np.float64).reshape(-1, 4) * factor + [*left_top, *left_top])
+
+
+def on_image(focus: np.ndarray, left_top: tuple[float, float], side_px: int) -> np.ndarray:
+    """The part of a map over the frame (h, w) that lies over the image."""
+    cell = side_px / len(focus)
+    left, top = (min(len(focus) // 2, int(v / cell + 0.5)) for v in left_top)
+    return focus[top : len(focus) - top, left : focus.shape[1] - left]
 
 
 def top_boxes(

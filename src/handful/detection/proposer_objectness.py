@@ -16,7 +16,7 @@ from torch import nn
 
 from handful.detection.contract import Proposals, ProposerGraph
 from handful.detection.graphs import RoiMeans
-from handful.detection.letterbox import frame_to_image, image_to_frame, letterbox, top_boxes
+from handful.detection.letterbox import frame_to_image, image_to_frame, letterbox, on_image, top_boxes
 from handful.detection.roi import GRID, roi_means
 from handful.errors import DataError
 from handful.files import read_json, read_tensors, sha256
@@ -95,19 +95,12 @@ class Objectness:
         means = Means([self.side_px // stride for stride in self.strides], self.strides, GRID)
         refine = Refine(self.core, self.side_px)
         network = Framed(self.network)
-        return ProposerGraph(self.side_px, network, means, FIRST, ALIKE, refine, self.core.proposals)
-
-
-def on_image(focus: np.ndarray, left_top: tuple[float, float], side_px: int) -> np.ndarray:
-    """The part of a map over the frame (h, w) that lies over the image."""
-    cell = side_px / len(focus)
-    left, top = (min(len(focus) // 2, int(v / cell + 0.5)) for v in left_top)
-    return focus[top : len(focus) - top, left : focus.shape[1] - left]
+        return ProposerGraph(self.side_px, network, means, FIRST, ALIKE, refine, self.core.proposals, focus=True)
 
 
 class Framed(nn.Module):
-    """uint8 (1, s, s, 3) RGB -> quality (1, n), boxes (1, n, 4) px of the frame, the two deeper maps of the encoder,
-    and the four of the neck."""
+    """uint8 (1, s, s, 3) RGB -> quality (1, n), boxes (1, n, 4) px of the frame, the focus map, the two deeper maps of
+    the encoder, and the four of the neck."""
 
     def __init__(self, network: net_objectness.Objectness) -> None:
         super().__init__()
@@ -120,8 +113,8 @@ class Framed(nn.Module):
         encoded = neck.encoder(self.normalize(image.permute(0, 3, 1, 2).float()))[-3:]
         maps = neck.joined(encoded)
         core: Any = self.core
-        quality, boxes, _ = core.dense(maps)
-        return (quality.sigmoid(), boxes, *encoded[-2:], *maps)
+        quality, boxes, focus = core.dense(maps)
+        return (quality.sigmoid(), boxes, focus.sigmoid(), *encoded[-2:], *maps)
 
 
 class Means(RoiMeans):

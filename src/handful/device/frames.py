@@ -1,4 +1,4 @@
-"""Photographs as the frames a compiled model takes."""
+"""Photographs as what a compiled model takes."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from handful.device.compile import Artefact
+from handful.bundle import Bundle
+from handful.device.targets.job import Feed
 from handful.errors import DataError
-from handful.image import fit
-from handful.types import Image
+from handful.image import Image, fit
 
 
-def frames_of(artefact: Artefact, images: Sequence[Image | np.ndarray] | None) -> np.ndarray:
-    """(n, h, w, 3) uint8 RGB at the model's frame size. images: Image or uint8 (h, w, 3) RGB; None: the samples.
+def photos_of(images: Sequence[Image | np.ndarray] | None) -> list[np.ndarray]:
+    """Each (h, w, 3) uint8 RGB. images: Image or such an array; None: the photographs that come along.
 
     Raises DataError for no images, or something that is not an image.
     """
@@ -23,6 +23,11 @@ def frames_of(artefact: Artefact, images: Sequence[Image | np.ndarray] | None) -
         images = sample_photos()
     if not len(images):
         raise DataError("no photographs were given; give at least one")
-    _, height, width, _ = artefact.meta["inputs"][0]["shape"]
-    stills = [one if isinstance(one, Image) else Image(one) for one in images]
-    return np.stack([fit(still.rgb_u8, (height, width)) for still in stills])
+    return [(one if isinstance(one, Image) else Image(one)).rgb_u8 for one in images]
+
+
+def frames_of(bundle: Bundle, photos: Sequence[np.ndarray]) -> list[Feed]:
+    """Photographs squashed to the frame of a bundle's one graph, as feeds for it."""
+    (port,) = bundle.graphs[0].inputs
+    height, width = port.shape[1:3]
+    return [{port.name: np.ascontiguousarray(fit(photo, (height, width))[None])} for photo in photos]

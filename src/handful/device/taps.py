@@ -23,24 +23,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from handful.device.network import as_tuple, blank
 from handful.errors import DataError
 
 INPUT = ".input"
-
-
-def blank(network: Any) -> torch.Tensor:
-    """A frame to trace a network with: zeros, uint8 (1, h, w, 3)."""
-    return torch.zeros((1, *network.frame_hw, 3), dtype=torch.uint8)
-
-
-def examples(network: Any) -> tuple[torch.Tensor, ...]:
-    """What to trace a network with: its own examples(), a tensor for each input, or else a black frame."""
-    return tuple(network.examples()) if hasattr(network, "examples") else (blank(network),)
-
-
-def as_tuple(outputs: Any) -> tuple[torch.Tensor, ...]:
-    """A network's outputs, whether it returns one tensor or several."""
-    return tuple(outputs) if isinstance(outputs, (tuple, list)) else (outputs,)
 
 
 def tap_names(network: Any) -> list[str]:

@@ -278,9 +278,9 @@ class Nemo:
         write_json(folder / ABOUT, about)
 
     @classmethod
-    def load(cls, folder: Path, *, features: str | None = None) -> Nemo:
+    def load(cls, folder: Path, *, features: str | None = None, whole: bool = True) -> Nemo:
         """Read what `save` wrote. Raises DataError, naming the file, if it is damaged, newer, or was taught on
-        other features than `features`."""
+        other features than `features`. whole: False where its files were found to be as saved before."""
         folder = Path(folder)
         about = read_json(folder / ABOUT)
         if about.get("schema_version") != SCHEMA_VERSION:
@@ -294,7 +294,7 @@ class Nemo:
                 f"{features!r}; teach it again with this backbone"
             )
         tensors = read_tensors(folder / STATE)
-        if sha256(folder / STATE) != about["sha256"]:
+        if whole and sha256(folder / STATE) != about["sha256"]:
             raise DataError(f"{folder / STATE} is not the file that {ABOUT} describes; restore it or teach again")
         if about["scale"] != SCALE:
             raise DataError(f"{folder / ABOUT} has scale {about['scale']}; wanted {SCALE}")
@@ -330,6 +330,11 @@ def check_vigilance(value: float) -> float:
 def none_below(expected: float, vigilance: float) -> float:
     """The cosine below which the answer is "none of these"; see the module's text."""
     return expected - (5.1 - vigilance) / 10
+
+
+def expected_from(none: float, vigilance: float) -> float:
+    """The expected score from which `none_below` gives `none`."""
+    return none + (5.1 - vigilance) / 10
 
 
 def _one_thread() -> AbstractContextManager[Any]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from handful.arrays import JSONObject, StrPath
-from handful.bundle import Bundle
+from handful.bundle import Bundle, Session
 from handful.data.sources import Source
 from handful.errors import HandfulError, UsageError
 from handful.evaluation import Evaluation
@@ -25,14 +25,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 R = TypeVar("R", bound=Result)
-
-
-class Session(Protocol):
-    """A compiled graph, loaded: see handful.device.runtimes.contract."""
-
-    def run(self, feed: Mapping[str, Any]) -> dict[str, Any]:
-        """{input name: array} -> {output name: float32 array}."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from handful.arrays import StrPath
-from handful.bundle import Bundle
+from handful.bundle import Bundle, Session
 from handful.data.sources import Source, images_of
 from handful.errors import HandfulError, UsageError
 from handful.evaluation import Evaluation
 from handful.image import fit
 from handful.kinds import shared
-from handful.kinds.contract import Detector, Export, Session, Verbs
+from handful.kinds.contract import Detector, Export, Verbs
 from handful.kinds.trained import Trained
 from handful.pick import need
 from handful.results import Detections, Origin, Patch

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from handful.arrays import StrPath
-from handful.bundle import Bundle
+from handful.bundle import Bundle, Session
 from handful.data.sources import Source, images_of
 from handful.errors import HandfulError
 from handful.evaluation import Evaluation
 from handful.kinds import shared
-from handful.kinds.contract import Export, Segmenter, Session, Verbs
+from handful.kinds.contract import Export, Segmenter, Verbs
 from handful.kinds.trained import Trained
 from handful.results import Segmentation
 

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from handful.arrays import JSONObject, StrPath
-from handful.bundle import Bundle
+from handful.bundle import Bundle, Session
 from handful.data.sources import Source, images_of
 from handful.errors import HandfulError
 from handful.evaluation import Evaluation
 from handful.kinds import shared
-from handful.kinds.contract import Classifier, Export, Session, Verbs
+from handful.kinds.contract import Classifier, Export, Verbs
 from handful.results import Classification
 
 DESCRIPTION = "a taught classifier"

@@ -9,18 +9,20 @@ from typing import Any
 import numpy as np
 
 from handful.arrays import JSONObject, StrPath
-from handful.bundle import Bundle
+from handful.bundle import Bundle, Session
 from handful.data.sources import Source, images_of
 from handful.errors import HandfulError
 from handful.evaluation import Evaluation
 from handful.image import Image
 from handful.kinds import shared
-from handful.kinds.contract import Detector, Export, Session, Verbs
+from handful.kinds.contract import Detector, Export, Verbs
 from handful.results import Detections, Patch
 
 DESCRIPTION = "a taught detector"
 TASKS = ("detect",)
 MADE_BY = "handful teach BOXES --out MODEL, BOXES a COCO, VOC or YOLO data set"
+# see handful.device.compile.ModelSource: a detector is several graphs, and these know how they go together
+PROGRAM, REFERENCE = "handful.kinds.bundled:detector_program", "handful.kinds.exports:detector_reference"
 VERBS = Verbs({"flow": "a detector is several networks, and the flow is drawn through one; give a trained one"})
 
 

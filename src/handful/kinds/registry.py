@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +47,7 @@ def describe(path: StrPath) -> str:
         return "a file"
     if (place / bundles.MANIFEST).exists():
         return "a bundle, which was compiled from a model"
-    if (place / "artefact.json").exists():
+    if (place / bundles.OLD).exists():
         return "a model compiled by an older handful"
     if (place / META).exists():
         try:
@@ -65,8 +64,8 @@ def describe(path: StrPath) -> str:
 def cure(path: StrPath) -> str:
     """What to do with a path that is no model folder."""
     place = Path(path)
-    if (place / "artefact.json").exists() and not (place / bundles.MANIFEST).exists():
-        return f"compile it again: handful device compile {place.parent.parent}"
+    if (place / bundles.OLD).exists() and not (place / bundles.MANIFEST).exists():
+        return bundles.compile_again(place, {})
     if any(place.glob("step-*/state.json")):
         done = place.with_name(place.name.removesuffix(".run"))
         return f"finish it with `handful train ... --resume`, which makes {done}"
@@ -81,8 +80,10 @@ def load(folder: StrPath) -> Model[Any]:
     Raises DataError, naming the file, for a folder that is none, or in which anything is not as it was saved.
     """
     place = Path(folder)
-    if (place / bundles.MANIFEST).exists():
-        return importlib.import_module("handful.kinds.bundled").load(place)  # type: ignore[no-any-return]
+    if (place / bundles.MANIFEST).exists() or (place / bundles.OLD).exists():
+        from handful.kinds import bundled
+
+        return bundled.load(place)
     return loader(place).load(place)
 
 

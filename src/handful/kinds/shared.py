@@ -58,7 +58,6 @@ def evaluation(task: str, result: dict[str, Any], headline: Sequence[str]) -> Ev
 
 def compiled(folder: Path | None, runtime: str, precision: str) -> Bundle:
     """As Model.compile, for a kind that can be."""
-    from handful.device import compile as compiling
+    from handful.kinds.compiling import compile_model
 
-    found: Bundle = compiling.compile_bundle(on_disk(folder, "compile"), runtime, precision)  # type: ignore[attr-defined]
-    return found
+    return compile_model(on_disk(folder, "compile"), runtime, precision)

@@ -117,15 +117,16 @@ def read_meta(folder: Path, *, whole: bool = True) -> dict[str, Any]:
     return meta
 
 
-def from_folder(folder: Path) -> Model:
-    """Rebuild a network from its folder and nothing else. Raises DataError naming the file that is wrong."""
+def from_folder(folder: Path, *, whole: bool = True) -> Model:
+    """Rebuild a network from its folder and nothing else. whole: as read_meta. Raises DataError naming the file that is
+    wrong."""
     import torch
 
     import handful.models
     from handful.pick import pick
 
     folder = Path(folder)
-    meta = read_meta(folder)
+    meta = read_meta(folder, whole=whole)
     kind, args = meta["network"].get("kind"), meta["network"].get("args", {})
     build = pick(handful.models, "net", str(kind)).build
     try:

@@ -10,14 +10,18 @@ from typing import Any
 
 import numpy as np
 
+from handful.bundle import Graph
 from handful.errors import CompileError
 
 MODULES: tuple[str, ...] = ()
 EXTRA = "none"
+RUNS: tuple[str, ...] = ()
+RUN_EXTRA = "none"
 PRECISIONS: tuple[str, ...] = ("fp32",)
+TAKES = "nothing"
 
 
-def load(folder: Path, *, threads: int) -> Any:
+def load(folder: Path, graph: Graph, *, threads: int, rebuild: Any = None) -> Any:
     kind = os.environ["PLANTED"]
     print("about to do", kind, flush=True)
     if kind in ("SIGSEGV", "SIGKILL"):

@@ -7,11 +7,15 @@ from typing import Any
 
 import numpy as np
 
+from handful.bundle import Graph
 from handful.device.runtimes import runtime_torch
 
 MODULES: tuple[str, ...] = ()
 EXTRA = "none"
+RUNS: tuple[str, ...] = ()
+RUN_EXTRA = "none"
 PRECISIONS: tuple[str, ...] = ("fp32",)
+TAKES = "nothing"
 
 
 def compile(network: Any, to: Path, precision: str) -> dict[str, Any]:
@@ -20,8 +24,12 @@ def compile(network: Any, to: Path, precision: str) -> dict[str, Any]:
     return runtime_torch.compile(copy.deepcopy(network), to, precision)
 
 
-def load(folder: Path, *, threads: int) -> Any:
-    return Session(runtime_torch.load(folder, threads=threads))
+def named(folder: Path, graph: Graph) -> Graph:
+    return graph
+
+
+def load(folder: Path, graph: Graph, *, threads: int, rebuild: Any = None) -> Any:
+    return Session(runtime_torch.load(folder, graph, threads=threads, rebuild=rebuild))
 
 
 class Session:

@@ -1,26 +1,15 @@
-"""Hold a compiled model against PyTorch on real photographs: its answers, and layer by layer where they part."""
+"""Outputs held against PyTorch's: how far apart, whether the answers agree, and the first layer where they part."""
 
 from __future__ import annotations
 
-import hashlib
-import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import handful.device.runtimes
-from handful.device.compile import Artefact, compile_model
-from handful.device.frames import frames_of
-from handful.device.lab.metrics import METRICS, differences, same_names, top1_agreement, whole
-from handful.device.runtimes.contract import machine
-from handful.device.targets.worker import Job, run_job
-from handful.errors import DataError
+from handful.device.lab.metrics import differences, same_names, top1_agreement, whole
 from handful.pick import pick
-from handful.types import Image
-
-SCHEMA_VERSION = 1
 
 # layer_psnr_db is asked of every layer, and of the tapped variant's outputs against the shipped file's. It stands
 # below the least that was measured over every runtime (lite0, photographs: fp32 112 dB, fp16 56 dB) and above what a
@@ -72,95 +61,7 @@ def compare_layers(got: Outputs, want: Outputs, order: Sequence[str], precision:
     return {"layers": layers, "first_bad_layer": next((row["name"] for row in layers if row["psnr_db"] < gate), None)}
 
 
-def compare_model(
-    model: Path,
-    runtime: str,
-    precision: str = "fp32",
-    images: Sequence[Image | np.ndarray] | None = None,
-    *,
-    layers: bool = True,
-    layer_images: int = 4,
-    threads: int = 1,
-    timeout_s: float = 900.0,
-    kept: dict[str, dict[str, np.ndarray]] | None = None,
-) -> dict[str, Any]:
-    """Compare a compiled model with PyTorch, compiling it first when that was not done; a JSON object.
-
-    images: Image or uint8 (h, w, 3) RGB, fitted to the model's frame; None: the sample photographs.
-    layers: also compare layers, on the first `layer_images` photographs, through the tapped variant;
-    `tapped_psnr_db` holds that variant's own outputs against the shipped file's. "verdict" is "pass" when nothing
-    is under its gate, else "fail" with "reasons". kept: a dict to share between comparisons of one model on the same
-    images, so that PyTorch is asked once; leave it to this function to fill.
-    Raises as `compile_model`, DeviceError when a process dies, DataError when there is nothing sound to compare.
-    """
-    start = time.perf_counter()
-    if layer_images < 1:
-        raise DataError(f"layer_images must be 1 or more, got {layer_images}")
-    artefact = compile_model(model, runtime, precision, taps=layers)
-    frames = frames_of(artefact, images)
-    few = frames[:layer_images]
-    tapped_layers = tuple(artefact.layers) if layers else ()
-    reference = dict(_reference(artefact, frames, len(few), tapped_layers, threads, timeout_s, kept))
-    want_layers = {name: reference.pop(name) for name in tapped_layers}
-    got = _run(artefact, artefact.folder, frames, threads, timeout_s)
-    report = compare_outputs(got, reference)
-    report |= {"layers": [], "first_bad_layer": None, "tapped_psnr_db": None, "layer_images": 0}
-    if layers:
-        got_layers = _run(artefact, artefact.taps, few, threads, timeout_s)
-        same_names(got_layers, [*reference, *tapped_layers])
-        tapped = {name: got_layers.pop(name) for name in reference}
-        report["tapped_psnr_db"] = whole(tapped, {name: out[: len(few)] for name, out in got.items()})["psnr_db"]
-        report["layer_images"] = len(few)
-        report |= compare_layers(got_layers, want_layers, tapped_layers, precision)
-    gates = gates_of(runtime, precision)
-    reasons = _reasons(report, gates)
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "runtime": runtime,
-        "precision": precision,
-        "images": len(frames),
-        "verdict": "fail" if reasons else "pass",
-        "reasons": reasons,
-        "gates": gates,
-        **report,
-        "metrics": METRICS,
-        "bytes": artefact.bytes,
-        "weights_bytes": artefact.meta["weights_bytes"],
-        "compile_seconds": artefact.meta["compile_seconds"],
-        "facts": artefact.meta["facts"],
-        "versions": artefact.meta["versions"],
-        "machine": machine(),
-        "threads": threads,
-        "seconds": round(time.perf_counter() - start, 2),
-    }
-
-
-def _reference(
-    artefact: Artefact,
-    frames: np.ndarray,
-    few: int,
-    layers: tuple[str, ...],
-    threads: int,
-    timeout_s: float,
-    kept: dict[str, dict[str, np.ndarray]] | None,
-) -> dict[str, np.ndarray]:
-    """What PyTorch says: its outputs for all frames, its layers for the first few."""
-    key = hashlib.sha256(repr((artefact.meta["source"], few, layers, threads)).encode() + frames.tobytes()).hexdigest()
-    if kept is not None and key in kept:
-        return kept[key]
-    job = Job("reference", "torch", str(artefact.model), layers=layers, layer_frames=few, threads=threads)
-    outputs = dict(run_job(job, frames, timeout_s=timeout_s).outputs)
-    if kept is not None:
-        kept[key] = outputs
-    return outputs
-
-
-def _run(artefact: Artefact, folder: Path, frames: np.ndarray, threads: int, timeout_s: float) -> dict[str, np.ndarray]:
-    job = Job("run", artefact.runtime, str(artefact.model), str(folder), artefact.precision, threads=threads)
-    return run_job(job, frames, timeout_s=timeout_s).outputs
-
-
-def _reasons(report: Mapping[str, Any], gates: Mapping[str, float]) -> list[str]:
+def reasons_of(report: Mapping[str, Any], gates: Mapping[str, float]) -> list[str]:
     """Why the verdict is "fail": one clause each with the figure and the gate; empty for "pass"."""
     reasons = []
     if report["psnr_db"] < gates["psnr_db"]:

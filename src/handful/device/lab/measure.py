@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from handful.device.compile import compile_model
-from handful.device.frames import frames_of
-from handful.device.runtimes.contract import machine
-from handful.device.targets.worker import Job, run_job
+from handful.device.targets.contract import Trace
 from handful.errors import DataError
-from handful.types import Image
 
 LEAST_RUNS = 20
 WARMUP = 5
@@ -54,45 +48,21 @@ class Timing:
         return asdict(self)
 
 
-def measure_model(
-    model: Path,
-    runtime: str,
-    precision: str = "fp32",
-    *,
-    threads: int = 1,
-    runs: int = 50,
-    images: Sequence[Image | np.ndarray] | None = None,
-    timeout_s: float = 900.0,
-) -> Timing:
-    """Time a compiled model in a process of its own, compiling it first when that was not done.
-
-    images: cycled through; None: the sample photographs. Raises as `compile_model`, and DeviceError.
-    """
-    if runs < LEAST_RUNS:
-        raise DataError(f"{runs} runs make no timing; wanted {LEAST_RUNS} or more")
-    artefact = compile_model(model, runtime, precision, taps=False)
-    job = Job(
-        "measure",
-        runtime,
-        str(artefact.model),
-        str(artefact.folder),
-        precision,
-        threads=threads,
-        warmup=WARMUP,
-        runs=runs,
-    )
-    done = run_job(job, frames_of(artefact, images), timeout_s=timeout_s)
-    times = np.asarray(done.facts["times_ms"])
+def timing(trace: Trace, *, threads: int, versions: dict[str, str], warmup: int = WARMUP) -> Timing:
+    """Of a trace, whose first run and `warmup` runs after it do not count."""
+    times = np.asarray(trace.times_ms[1 + warmup :])
+    if len(times) < LEAST_RUNS:
+        raise DataError(f"{len(times)} runs make no timing; wanted {LEAST_RUNS} or more after {1 + warmup}")
     return Timing(
         median_ms=float(np.median(times)),
         p90_ms=float(np.quantile(times, 0.9)),
         min_ms=float(times.min()),
         n=len(times),
-        warmup=1 + WARMUP,
+        warmup=1 + warmup,
         threads=threads,
-        peak_rss_mb=done.peak_rss_mb,
-        load_ms=float(done.facts["load_ms"]),
-        first_ms=float(done.facts["first_ms"]),
-        machine=machine(),
-        versions=artefact.meta["versions"],
+        peak_rss_mb=trace.peak_rss_mb,
+        load_ms=trace.load_ms,
+        first_ms=trace.times_ms[0],
+        machine=dict(trace.machine),
+        versions=versions,
     )

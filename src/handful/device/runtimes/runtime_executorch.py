@@ -13,19 +13,24 @@ Threads are the process's own pool, set when a program is loaded.
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from handful.device.runtimes.contract import Checked, Graph, Session, versions_of
+from handful.bundle import Graph, Session
+from handful.device.runtimes.contract import Checked, versions_of
 from handful.errors import CompileError, DeviceError
 
 MODULES: tuple[str, ...] = ("executorch", "torch")
-EXTRA = "executorch"
+EXTRA = "compile-executorch"
+RUNS: tuple[str, ...] = ("executorch", "torch")  # its Python binding is built on torch
+RUN_EXTRA = "executorch"
 PRECISIONS: tuple[str, ...] = ("fp32", "fp16")
 HALF = "computed"
 FILE = "model.pte"
+TAKES = "a uint8 tensor (1, height, width, 3): rows of pixels, red first, 0 to 255, not normalized"
 FP32_STAGES = 3
 
 
@@ -36,7 +41,7 @@ def compile(network: Any, to: Path, precision: str) -> dict[str, Any]:
     from executorch.devtools.backend_debug import get_delegation_info
     from executorch.exir import to_edge_transform_and_lower
 
-    from handful.device.taps import examples
+    from handful.device.network import examples
 
     if precision == "fp16":
         network = _half_backbone(network)
@@ -70,14 +75,19 @@ def _half_backbone(network: Any) -> Any:
     return network
 
 
-def load(folder: Path, *, threads: int) -> Session:
+def named(folder: Path, graph: Graph) -> Graph:
+    """A program's inputs and outputs have no names: they are counted, in the graph's order."""
+    return graph
+
+
+def load(folder: Path, graph: Graph, *, threads: int, rebuild: Callable[[], Any] | None = None) -> Session:
     """The program, with the process's thread pool set to `threads` threads."""
     import torch  # before the binding, which needs its libraries
 
     # the public executorch.runtime imports the whole converter: 6 s and 400 MB more
     from executorch.extension.pybindings import _C
 
-    graph, file = Graph.read(folder), Path(folder) / FILE
+    file = Path(folder) / FILE
     _C._unsafe_reset_threadpool(threads)
     found = _C._threadpool_get_thread_count()
     if found != threads:

@@ -7,31 +7,55 @@ fp32, on a phone's CPU as here. A phone's GPU delegate may choose half-precision
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from handful.device.runtimes.contract import Checked, Graph, Session, versions_of
-from handful.errors import DeviceError
+from handful.bundle import Graph, Session
+from handful.device.runtimes.contract import Checked, versions_of, with_names
+from handful.errors import CompileError, DeviceError
 
 MODULES: tuple[str, ...] = ("litert_torch", "ai_edge_litert", "ai_edge_quantizer")
-EXTRA = "litert"
+EXTRA = "compile-litert"
+RUNS: tuple[str, ...] = ("ai_edge_litert",)
+RUN_EXTRA = "litert"
 PRECISIONS: tuple[str, ...] = ("fp32", "fp16")
 FILE = "model.tflite"
+TAKES = "a uint8 tensor (1, height, width, 3): rows of pixels, red first, 0 to 255, not normalized"
 
 
 def compile(network: Any, to: Path, precision: str) -> dict[str, Any]:
     """Write model.tflite; see handful.device.runtimes.contract.Runtime. Takes half a minute."""
     import litert_torch
 
-    from handful.device.taps import examples
+    from handful.device.network import examples
 
     file = to / FILE
-    litert_torch.convert(network, examples(network)).export(str(file))
+    given = dict(zip(network.input_names, examples(network), strict=True))
+    litert_torch.convert(_by_name(network), sample_kwargs=given).export(str(file))
     if precision == "fp16":
         _store_half(file)
     return _facts(file)
+
+
+def _by_name(network: Any) -> Any:
+    """The converter names inputs and outputs as a module's keywords and the keys of what it returns."""
+    from torch import Tensor, nn
+
+    from handful.device.network import as_tuple
+
+    class ByName(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network
+
+        def forward(self, **given: Tensor) -> dict[str, Tensor]:
+            out = as_tuple(self.network(*(given[name] for name in network.input_names)))
+            return dict(zip(network.output_names, out, strict=True))
+
+    return ByName().eval()
 
 
 def _store_half(file: Path) -> None:
@@ -84,17 +108,23 @@ def _interpreter(file: Path, threads: int) -> Any:
     return interpreter
 
 
-def load(folder: Path, *, threads: int) -> Session:
+def named(folder: Path, graph: Graph) -> Graph:
+    """See handful.device.runtimes.contract.Runtime. The names are those of the file's signature."""
+    signature = _interpreter(Path(folder) / FILE, 1).get_signature_runner()
+    ins, outs = set(signature.get_input_details()), set(signature.get_output_details())
+    own = [port.name for port in graph.inputs], [port.name for port in graph.outputs]
+    if ins != set(own[0]) or outs != set(own[1]):
+        raise CompileError(f"{FILE} has the inputs {sorted(ins)} and outputs {sorted(outs)}; wanted {own[0]}, {own[1]}")
+    return with_names(graph, *own)
+
+
+def load(folder: Path, graph: Graph, *, threads: int, rebuild: Callable[[], Any] | None = None) -> Session:
     """An interpreter with XNNPACK on `threads` threads."""
-    graph = Graph.read(folder)
     interpreter = _interpreter(Path(folder) / FILE, threads)
     signature = interpreter.get_signature_runner()
-    # the converter names inputs args_0, args_1, ..., outputs output_0, output_1, ... in the network's order, and stores
-    # them in any order
-    details = signature.get_input_details()
-    starts = [details[f"args_{i}"]["index"] for i in range(len(graph.inputs))]
-    details = signature.get_output_details()
-    ends = [details[f"output_{i}"]["index"] for i in range(len(graph.outputs))]
+    ins, outs = signature.get_input_details(), signature.get_output_details()
+    starts = [ins[port.file_name]["index"] for port in graph.inputs]
+    ends = [outs[port.file_name]["index"] for port in graph.outputs]
 
     def call(*given: np.ndarray) -> list[np.ndarray]:
         for start, one in zip(starts, given, strict=True):

@@ -7,18 +7,23 @@ folds the casts away), so the arithmetic is fp32 on every CPU and a phone answer
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from handful.device.runtimes.contract import Checked, Graph, Session, versions_of
-from handful.errors import DeviceError
+from handful.bundle import Graph, Session
+from handful.device.runtimes.contract import Checked, versions_of, with_names
+from handful.errors import CompileError, DeviceError
 
 MODULES: tuple[str, ...] = ("onnx", "onnxscript", "onnxruntime")
-EXTRA = "onnxruntime"
+EXTRA = "compile-onnxruntime"
+RUNS: tuple[str, ...] = ("onnxruntime",)
+RUN_EXTRA = "onnxruntime"
 PRECISIONS: tuple[str, ...] = ("fp32", "fp16")
 FILE = "model.onnx"
+TAKES = "a uint8 tensor (1, height, width, 3): rows of pixels, red first, 0 to 255, not normalized"
 SMALL = 64  # elements
 
 
@@ -27,7 +32,7 @@ def compile(network: Any, to: Path, precision: str) -> dict[str, Any]:
     import onnx
     import torch
 
-    from handful.device.taps import examples
+    from handful.device.network import examples
 
     program = torch.onnx.export(
         network,
@@ -76,25 +81,37 @@ def _store_half(graph: Any) -> int:
     return len(casts)
 
 
-def load(folder: Path, *, threads: int) -> Session:
-    """A session on the CPU with exactly `threads` threads, which sleep when idle."""
+def _session(file: Path, threads: int) -> Any:
     import onnxruntime
 
-    graph, file = Graph.read(folder), Path(folder) / FILE
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     # spinning threads take the cores from everything else, and on two cores made two threads slower than one
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
     try:
-        session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its exceptions share no class
         raise DeviceError(f"onnxruntime cannot load {file} ({error})") from error
 
-    names = [port.name for port in graph.inputs]
+
+def named(folder: Path, graph: Graph) -> Graph:
+    """See handful.device.runtimes.contract.Runtime."""
+    session = _session(Path(folder) / FILE, 1)
+    ins, outs = ({port.name for port in ports} for ports in (session.get_inputs(), session.get_outputs()))
+    own = [port.name for port in graph.inputs], [port.name for port in graph.outputs]
+    if ins != set(own[0]) or outs != set(own[1]):
+        raise CompileError(f"{FILE} has the inputs {sorted(ins)} and outputs {sorted(outs)}; wanted {own[0]}, {own[1]}")
+    return with_names(graph, *own)
+
+
+def load(folder: Path, graph: Graph, *, threads: int, rebuild: Callable[[], Any] | None = None) -> Session:
+    """A session on the CPU with exactly `threads` threads, which sleep when idle."""
+    session = _session(Path(folder) / FILE, threads)
+    ins, outs = ([port.file_name for port in ports] for ports in (graph.inputs, graph.outputs))
 
     def call(*given: np.ndarray) -> list[np.ndarray]:
-        return list(session.run(list(graph.outputs), dict(zip(names, given, strict=True))))
+        return list(session.run(outs, dict(zip(ins, given, strict=True))))
 
     return Checked(graph, call)
 

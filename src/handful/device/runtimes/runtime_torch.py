@@ -3,28 +3,34 @@
 fp32: the network's weights as they are. fp16: kernels and matrices rounded to half precision and stored so, then
 computed in fp32: what rounding the weights costs, before any runtime adds to it.
 
-The file is safetensors: nothing in it is executed. The network is rebuilt from the model folder around it.
+The file is safetensors: nothing in it is executed. The network is rebuilt from the model folder around it, by whoever
+loads it: this one is for comparing, and goes nowhere without its model.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from handful.device.runtimes.contract import Checked, Graph, Session, versions_of
+from handful.bundle import Graph, Session
+from handful.device.runtimes.contract import Checked, versions_of
 from handful.errors import DataError
 from handful.files import read_tensors, write_tensors
 
 MODULES: tuple[str, ...] = ("torch", "timm", "safetensors")
 EXTRA = "teach"
+RUNS: tuple[str, ...] = ("torch", "safetensors")
+RUN_EXTRA = "teach"
 PRECISIONS: tuple[str, ...] = ("fp32", "fp16")
 WEIGHTS = "network.safetensors"
+TAKES = "a uint8 tensor (1, height, width, 3): rows of pixels, red first, 0 to 255, not normalized"
 
 
 def compile(network: Any, to: Path, precision: str) -> dict[str, Any]:
-    """Write network.safetensors and graph.json; see handful.device.runtimes.contract.Runtime."""
+    """Write network.safetensors; see handful.device.runtimes.contract.Runtime."""
     from handful.device.taps import Tapped
 
     if isinstance(network, Tapped):
@@ -38,31 +44,33 @@ def compile(network: Any, to: Path, precision: str) -> dict[str, Any]:
     return {"parameters": int(sum(array.size for array in state.values()))}
 
 
-def load(folder: Path, *, threads: int) -> Session:
-    """The network of the surrounding model folder, with the weights that were compiled."""
+def named(folder: Path, graph: Graph) -> Graph:
+    """The file holds weights alone: nothing in it has a port's name."""
+    return graph
+
+
+def load(folder: Path, graph: Graph, *, threads: int, rebuild: Callable[[], Any] | None = None) -> Session:
+    """The network that `rebuild` gives, with the weights that were compiled."""
     import torch
 
-    from handful.device.network import is_detector, network_of
-    from handful.device.taps import Tapped, as_tuple
-    from handful.models.folder import META
+    from handful.device.network import InTorch
+    from handful.device.taps import Tapped
 
+    folder = Path(folder)
+    if rebuild is None:
+        raise DataError(f"{folder} holds weights alone, for the runtime torch: they run only in the model folder that "
+                        "they were compiled from, MODEL/compiled; compile for another runtime")  # fmt: skip
     torch.set_num_threads(threads)
-    folder, graph = Path(folder), Graph.read(folder)
-    home = next((parent for parent in folder.resolve().parents if (parent / META).exists()), None)
-    if home is None:
-        raise DataError(
-            f"{folder} lies in no model folder, which the torch runtime needs; compile it in MODEL/compiled"
-        )
-    network = network_of(home, folder.name if is_detector(home) else "")
+    network = rebuild()
     own = network.state_dict()
     state = {name: torch.from_numpy(value) for name, value in read_tensors(folder / WEIGHTS).items()}
     network.load_state_dict({name: value.to(own[name].dtype) for name, value in state.items()}, strict=True)
-    layers = graph.outputs[len(network.output_names) :]
-    whole = Tapped(network, layers) if layers else network
+    layers = [port.name for port in graph.outputs[len(network.output_names) :]]
+    session = InTorch(Tapped(network, layers) if layers else network)
 
     def call(*given: np.ndarray) -> list[np.ndarray]:
-        with torch.inference_mode():
-            return [out.numpy() for out in as_tuple(whole(*(torch.from_numpy(one) for one in given)))]
+        feed = {port.name: one for port, one in zip(graph.inputs, given, strict=True)}
+        return list(session.run(feed).values())
 
     return Checked(graph, call)
 
