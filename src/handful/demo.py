@@ -15,7 +15,7 @@ import handful.device.runtimes
 from handful.data.sample_images import SAMPLES, sample_photo
 from handful.errors import DataError, MissingPackage, UnknownName
 from handful.fewshot import classifier, evaluate
-from handful.fewshot.classifier import FewShotClassifier, answer, checked_photos
+from handful.fewshot.classifier import FewShotClassifier, answer, checked_images
 from handful.fewshot.nemo import VIGILANCE, Nemo
 from handful.files import replacing, write_json
 from handful.image import data_uri, fit, read_image
@@ -189,7 +189,7 @@ def _summary(r: dict[str, Any]) -> str:
 
 def own_photos(folder: Path, rng: np.random.Generator) -> tuple[list[tuple[Image, str]], list[tuple[Image, str]], str]:
     """Half of each class, at most 5, is taught; at most 8 of the rest are asked, with photos of other things."""
-    samples, warnings = checked_photos(folder)
+    samples, warnings = checked_images(folder)
     for text in warnings:
         warn(text)
     by_class: dict[str, list[Path]] = defaultdict(list)

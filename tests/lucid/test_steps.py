@@ -290,7 +290,7 @@ def test_every_gate_can_close(change, gate: str) -> None:  # type: ignore[no-unt
 
 
 def test_a_film_that_stands_still_is_found() -> None:
-    from tests.lucid.test_sequence import still_light
+    from tests.lucid.test_clip import still_light
 
     names = [n for n in PRESETS["paper"].__dict__ if n.startswith(("step_", "camera_step_", "bend"))]
     ranges = still_light("paper", **dict.fromkeys(names, 0.0))

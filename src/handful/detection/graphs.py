@@ -111,11 +111,11 @@ class Front(nn.Module):
     def __init__(self, front: FrontEnd, *, signed: bool) -> None:
         super().__init__()
         self.signed = signed
-        self.project = nn.Linear(len(front.centre), front.rank)
+        self.project = nn.Linear(len(front.center), front.rank)
         projection = front.projection.astype(np.float64)
         with torch.no_grad():
             self.project.weight.copy_(torch.from_numpy(projection.T.copy()))
-            self.project.bias.copy_(torch.from_numpy(-front.centre.astype(np.float64) @ projection))
+            self.project.bias.copy_(torch.from_numpy(-front.center.astype(np.float64) @ projection))
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """As the class says."""

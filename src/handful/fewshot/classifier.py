@@ -1,4 +1,4 @@
-"""A taught model: teach it from folders of photos, ask it, add to it, keep it as one ordinary network."""
+"""The few-shot classifier: taught from folders of images, saved as one ordinary network."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ RULE = (
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model says of one photo.
+    """A prediction for one image.
 
     label: the class, or None for "none of these". nearest: the closest class all the same. probability: softmax of
-    the answer's score among all scores. margin: nats by which the nearest class beats "none of these"; below zero
-    means none. scores: (k + 1,) float32, in nats, the last for "none of these".
+    the answer's score among all scores. margin: logits by which the nearest class beats "none of these"; below
+    zero means none. scores: (k + 1,) float32 logits, the last for "none of these".
     """
 
     label: str | None
@@ -84,7 +84,7 @@ class FewShotClassifier:
         model = folders.from_folder(folder)
         if model.meta["network"]["kind"] != "taught":
             raise DataError(f"{folder} holds a {model.meta['network']['kind']!r} network; wanted a taught model")
-        # what the weights are was known when they were loaded first, and is kept
+        # the card was made when the weights were first loaded, and saved
         model.network.backbone.card = Card.from_json(model.meta["card"])
         embedder = Embedder(model.network, cache=cache)
         nemo = Nemo.load(Path(folder), features=embedder.name)
@@ -98,12 +98,12 @@ class FewShotClassifier:
         return self.nemo.classes
 
     def learn(self, image: Image, label: str) -> None:
-        """Learn one photo (uint8 RGB). The head is rewritten; nothing is trained."""
+        """Learn one image (uint8 RGB). The head is rewritten; nothing is trained."""
         self.nemo.learn(self.embedder.teach_vector(image), label)
         self.refresh()
 
     def learn_samples(self, samples: Sequence[Sample]) -> None:
-        """Learn many photos from disk, all or none of them."""
+        """Learn many images from disk, all or none of them."""
         vectors, labels = [], []
         for sample in track(samples, "learning", len(samples)):
             if sample.label is None:
@@ -114,7 +114,7 @@ class FewShotClassifier:
         self.refresh()
 
     def unlearn(self, image: Image, label: str) -> None:
-        """Take one photo back, as if it had never been learned; a class without photos is gone."""
+        """Take one image back, as if it had never been learned; a class without images is gone."""
         self.nemo.unlearn(self.embedder.teach_vector(image), label)
         self.changed()
 
@@ -146,13 +146,13 @@ class FewShotClassifier:
         bias = np.array([0.0] * classes + [solution.none * GAIN])
         with torch.no_grad():
             head.whiten.weight.copy_(torch.from_numpy(whiten))
-            head.whiten.bias.copy_(torch.from_numpy(-whiten @ front.centre.astype(np.float64)))
+            head.whiten.bias.copy_(torch.from_numpy(-whiten @ front.center.astype(np.float64)))
             head.classify.weight.copy_(torch.from_numpy(rows))
             head.classify.bias.copy_(torch.from_numpy(bias))
         return solution
 
     def scores(self, image: Image, vigilance: float | None = None) -> np.ndarray:
-        """(k + 1,) float32: what the network itself says of an image of any size, "none of these" last.
+        """(k + 1,) float32: the network's scores of an image of any size, "none of these" last.
 
         vigilance: for this call, instead of the model's own, which stays as it is. Raises DataError for a model that
         was taught nothing.
@@ -179,7 +179,7 @@ class FewShotClassifier:
         return self._solution.expected
 
     def recognize(self, image: Image) -> Answer:
-        """The answer for one photo."""
+        """The prediction for one image."""
         return answer(self.scores(image), self.classes)
 
     def save(self, folder: Path, *, data: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -202,14 +202,14 @@ class FewShotClassifier:
                 "color_order": "RGB",
                 "dtype": "uint8",
                 "layout": "NHWC",
-                "before_the_graph": "squash the photo to frame_hw: bilinear, antialiased, aspect not kept",
+                "before_the_graph": "resize the image to frame_hw: bilinear, antialiased, aspect not kept",
                 "in_the_graph": f"average pooling by {self.network.resize.pool}, bilinear to {card.size_px}x"
-                f"{card.size_px} (half-pixel centres), then (x / 255 - mean) / std",
+                f"{card.size_px} (half-pixel centers), then (x / 255 - mean) / std",
                 "mean": list(card.mean),
                 "std": list(card.std),
             },
             about={
-                "outputs": {"scores": "one a class in order of `classes`, then none of these; nats; softmax allowed"},
+                "outputs": {"scores": "one a class in order of `classes`, then none of these; logits; softmax allowed"},
                 "rule": RULE,
                 "card": card.to_json(),
                 "about": {**self.about, "vigilance": self.nemo.vigilance, "samples": self.nemo.counts, **(data or {})},
@@ -228,7 +228,7 @@ def answer(scores: np.ndarray, classes: Sequence[str]) -> Answer:
 
 
 def teach(
-    photos: Path,
+    data: Path,
     out: Path,
     *,
     backbone: str = BACKBONE,
@@ -243,9 +243,9 @@ def teach(
     cache: Path | None = None,
     split: str | None = None,
 ) -> dict[str, Any]:
-    """Teach a model from photos: a folder a class (or, flat, one photo a class named after it).
+    """Teach a model from images: a folder a class (or, flat, one image a class named after it).
 
-    Every photo is checked before the first is learned (data.check); allow: codes of errors to go on with. add: teach
+    Every image is checked before the first is learned (data.check); allow: codes of errors to go on with. add: teach
     an existing model more. overwrite: replace an existing one. vigilance: None keeps the model's own. split:
     which, of images that are split.
     Returns a JSON object. Raises DataError or UnknownName; an existing model is then as it was.
@@ -260,10 +260,10 @@ def teach(
     if vigilance is not None:
         check_vigilance(vigilance)
     keep = cache is not None
-    samples, warnings = checked_photos(photos, classes=classes, flat=flat, allow=allow, keep=keep, split=split)
+    samples, warnings = checked_images(data, classes=classes, flat=flat, allow=allow, keep=keep, split=split)
     if split is None and any(sample.split for sample in samples):
         raise DataError(
-            f"{photos} is split into {', '.join(sorted({s.split or '' for s in samples}))}; name one of them: --split"
+            f"{data} is split into {', '.join(sorted({s.split or '' for s in samples}))}; name one of them: --split"
         )
     for text in warnings:
         warn(text)
@@ -298,8 +298,8 @@ def teach(
     }
 
 
-def checked_photos(
-    photos: Path,
+def checked_images(
+    data: Path,
     *,
     classes: Sequence[str] | None = None,
     flat: bool = False,
@@ -318,9 +318,9 @@ def checked_photos(
         if finding.code not in allow:
             stop(finding)
 
-    told = ensure(photos, format="folder", allow=allow, quiet=quiet, cache=cache_home() if keep else None, flat=flat)
-    samples = format_folder.read(photos, on_finding=on_finding, classes=classes, flat=flat)
-    return (list(samples) if split is None else split_of(samples, split)), told
+    warnings = ensure(data, format="folder", allow=allow, quiet=quiet, cache=cache_home() if keep else None, flat=flat)
+    samples = format_folder.read(data, on_finding=on_finding, classes=classes, flat=flat)
+    return (list(samples) if split is None else split_of(samples, split)), warnings
 
 
 def cache_folder(use: bool = True) -> Path | None:

@@ -1,4 +1,4 @@
-"""Photos to the vectors NEMO learns from: backbone features, square root, centred, projected, length 1."""
+"""Image embeddings that NEMO learns from: backbone features, square root, centered, projected, of length 1."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ BASE = Path(__file__).parent / "base"
 
 @dataclass(frozen=True, eq=False)
 class FrontEnd:
-    """What turns backbone features f into NEMO's vector z = unit(projection' (root(f) - centre)).
+    """What turns backbone features f into NEMO's vector z = unit(projection' (root(f) - center)).
 
-    centre: (d,) float32, the mean of root(f) over everyday photos, so that what every photo shares does not make
+    center: (d,) float32, the mean of root(f) over everyday images, so that what every image shares does not make
     all of them alike (CL2N, Wang 2019, SimpleShot). projection: (d, r) float32, orthonormal columns, r <= 512: for
     EfficientNet-Lite the leading directions of its own ImageNet classifier, so NEMO's sums stay small.
     root: signed square root (Tukey 1977; FeCAM, Goswami 2023), which tames large activations.
     """
 
-    centre: np.ndarray
+    center: np.ndarray
     projection: np.ndarray
 
     @property
@@ -40,12 +40,12 @@ class FrontEnd:
     @property
     def digest(self) -> str:
         """SHA-256 of the constants."""
-        return hashlib.sha256(self.centre.tobytes() + self.projection.tobytes()).hexdigest()
+        return hashlib.sha256(self.center.tobytes() + self.projection.tobytes()).hexdigest()
 
     def __call__(self, features: np.ndarray) -> np.ndarray:
         """(..., d) float32 -> (..., r) float64 of length 1."""
         root = np.sign(features) * np.sqrt(np.abs(features.astype(np.float64)))
-        return unit((root - self.centre) @ self.projection)
+        return unit((root - self.center) @ self.projection)
 
 
 def unit(z: np.ndarray) -> np.ndarray:
@@ -68,7 +68,7 @@ def standard_front_end(card: Card) -> FrontEnd:
 
 
 class Embedder:
-    """Photos in, vectors out, with a cache on disk keyed by the pixels and by everything that shaped the features.
+    """Images in, vectors out, with a cache on disk keyed by the pixels and by everything that shaped the features.
 
     network: a TaughtNet (its frame, resize, normalisation and backbone are used, so teaching sees what the phone
     will see). cache: a folder, or None for none.
@@ -86,11 +86,11 @@ class Embedder:
         self.cache = cache / hashlib.sha256(self.raw_name.encode()).hexdigest()[:16] if cache else None
 
     def teach_vector(self, image: Image) -> np.ndarray:
-        """(r,) float64 of length 1: the photo and its mirror image averaged, as ONE sample."""
+        """(r,) float64 of length 1: the image and its mirror image averaged, as ONE sample."""
         return unit(self.front_end(self.features(image, mirror=True)).mean(axis=0))
 
     def vector(self, image: Image) -> np.ndarray:
-        """(r,) float64 of length 1: the photo as it is, as the phone will see it."""
+        """(r,) float64 of length 1: the image as it is, as the phone will see it."""
         z: np.ndarray = self.front_end(self.features(image, mirror=False))[0]
         return z
 
@@ -119,7 +119,7 @@ class Embedder:
         import torch
 
         with torch.inference_mode():
-            # one photo at a time: a batch's size may change the last bits, and then the answers with it
+            # one image at a time: a batch's size may change the last bits, and then the answers with it
             rows = [self.network.features(torch.from_numpy(np.ascontiguousarray(f[None]))).numpy() for f in frames]
         made = np.concatenate(rows)
         if not np.isfinite(made).all():

@@ -1,4 +1,4 @@
-"""How good a taught model is, on photos it has not seen: closed-set accuracy, and the open set it will really meet."""
+"""Evaluation of a taught classifier on images it has not seen: closed-set accuracy, and the open set with unknowns."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from handful.data import format_folder
 from handful.errors import DataError
-from handful.fewshot.classifier import FewShotClassifier, checked_photos
+from handful.fewshot.classifier import FewShotClassifier, checked_images
 from handful.fewshot.nemo import labels_of
 from handful.image import read_image
 from handful.progress import track, warn
@@ -19,11 +19,11 @@ from handful.results import NONE_OF_THESE
 from handful.types import Sample
 
 RULE = {
-    "accuracy": "share of photos of taught classes whose best class, 'none of these' set aside, is right",
-    "per_class": "the same for each taught class; n: its photos; answered: share not called none of these",
-    "open_f1": "2 TP / (2 TP + FP + FN) over all photos: TP, a photo of a taught class given that class; FP, a photo "
-    "given a class that is wrong, untaught photos included; FN, a photo of a taught class not given it",
-    "unknown_auroc": "chance that a photo of a taught class has a larger best score minus none-score than a photo of "
+    "accuracy": "share of images of taught classes whose best class, 'none of these' left out, is right",
+    "per_class": "the same for each taught class; n: its images; accepted: share not called none of these",
+    "open_f1": "2 TP / (2 TP + FP + FN) over all images: TP, an image of a taught class given that class; FP, an image "
+    "given a class that is wrong, untaught images included; FN, an image of a taught class not given it",
+    "unknown_auroc": "chance that an image of a taught class has a larger best score minus none-score than an image of "
     "an untaught class (ties count half); null without both kinds",
 }
 
@@ -32,24 +32,24 @@ def measure(scores: np.ndarray, labels: Sequence[str], classes: Sequence[str]) -
     """The numbers above. scores: (n, k + 1), the last column for none of these; labels: the truth, any names."""
     if not len(labels) or scores.shape != (len(labels), len(classes) + 1):
         raise DataError(
-            f"wanted scores of shape ({len(labels)}, {len(classes) + 1}) and a photo at least, got {scores.shape}"
+            f"wanted scores of shape ({len(labels)}, {len(classes) + 1}) and an image at least, got {scores.shape}"
         )
     if not np.isfinite(scores).all():
         raise DataError("the scores hold NaN or infinity")
     truth = np.array(labels)
     known = np.isin(truth, list(classes))
     if not known.any():
-        raise DataError(f"none of the {len(truth)} photos is of a taught class; taught are: {', '.join(classes[:8])}")
+        raise DataError(f"none of the {len(truth)} images is of a taught class; taught are: {', '.join(classes[:8])}")
     best = np.array(list(classes))[np.argmax(scores[:, :-1], axis=1)]
-    said = np.array(labels_of(scores, classes, none=""))
-    right = said == truth
-    tp, fp, fn = int((right & known).sum()), int(((said != "") & ~right).sum()), int((known & ~right).sum())
+    predicted = np.array(labels_of(scores, classes, none=""))
+    right = predicted == truth
+    tp, fp, fn = int((right & known).sum()), int(((predicted != "") & ~right).sum()), int((known & ~right).sum())
     margin = scores[:, :-1].max(axis=1) - scores[:, -1]
     per_class = {
         name: {
             "n": int((truth == name).sum()),
             "accuracy": float((best[truth == name] == name).mean()),
-            "answered": float((said[truth == name] != "").mean()),
+            "accepted": float((predicted[truth == name] != "").mean()),
         }
         for name in classes
         if (truth == name).any()
@@ -76,20 +76,22 @@ def evaluate(
     format: str | None = None, report: Path | None = None, cache: Path | None = None,
     loaded: FewShotClassifier | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Ask a taught classifier about a folder of images per class. Classes that it was not taught count as unknown.
+    """Evaluate a taught classifier on a folder of images per class. Classes that it was not taught count as unknown.
 
     split: only this one. report: also an HTML page. loaded: the model of the folder `model`, when it is here already.
     Returns the JSON object that `handful evaluate --json` prints. Raises DataError.
     """
     began = time.monotonic()
     if format not in (None, "folder"):
-        raise DataError(f"{data}: format {format!r} has no taught classes to ask about; wanted a folder a class")
+        raise DataError(f"{data}: format {format!r} has no labels for whole images; wanted a folder a class")
     taught = loaded or FewShotClassifier.load(model, cache=cache)
-    samples, warnings = checked_photos(data, flat=flat, quiet=["one_photo"], split=split)
+    samples, warnings = checked_images(data, flat=flat, quiet=["one_photo"], split=split)
     for text in warnings:
         warn(text)
     own = taught.nemo.vigilance if vigilance is None else vigilance
-    scores = np.stack([taught.scores(read_image(s.path), vigilance) for s in track(samples, "asking", len(samples))])
+    scores = np.stack(
+        [taught.scores(read_image(s.path), vigilance) for s in track(samples, "classifying", len(samples))]
+    )
     labels = [s.label or "" for s in samples]
     numbers = measure(scores, labels, taught.classes)
     predicted = labels_of(scores, taught.classes)
@@ -104,8 +106,8 @@ def evaluate(
         "model": str(model),
         "data": str(data),
         "data_sha256": format_folder.digest(samples),
-        "answers": [
-            {"photo": str(s.path), "truth": s.label, "predicted": answer}
+        "predictions": [
+            {"image": str(s.path), "truth": s.label, "predicted": answer}
             for s, answer in zip(samples, predicted, strict=True)
         ],
         "seconds": round(time.monotonic() - began, 2),
@@ -119,21 +121,21 @@ def evaluate(
 def _page(
     path: Path, result: dict[str, Any], scores: np.ndarray, samples: Sequence[Sample], classes: Sequence[str]
 ) -> None:  # fmt: skip
-    """The page of a measurement, with "none of these" as one more class, and the images answered worst."""
+    """The page of a measurement, with "none of these" as one more class, and the images it is most wrong about."""
     from handful.training.report_page import Worst, write
 
     names = [*classes, NONE_OF_THESE]
     number = {name: i for i, name in enumerate(classes)}
     counts = np.zeros((len(names), len(names)), np.int64)
     worst = Worst(shown=True)
-    for row, sample, one in zip(scores, samples, result["answers"], strict=True):
+    for row, sample, one in zip(scores, samples, result["predictions"], strict=True):
         truth = number.get(str(sample.label), len(classes))
-        said = len(classes) if one["predicted"] is None else number[one["predicted"]]
-        counts[truth, said] += 1
-        if truth != said:
+        predicted = len(classes) if one["predicted"] is None else number[one["predicted"]]
+        counts[truth, predicted] += 1
+        if truth != predicted:
             chance = np.exp(row.astype(np.float64) - row.max())
-            share = float(chance[said] / chance.sum())
-            about = {"image": sample.name or str(sample.path), "truth": sample.label, "predicted": names[said]}
+            share = float(chance[predicted] / chance.sum())
+            about = {"image": sample.name or str(sample.path), "truth": sample.label, "predicted": names[predicted]}
             worst.add(-share, {**about, "probability": share}, lambda path=sample.path: {"": read_image(path).rgb_u8})  # type: ignore[misc]
     images = counts.sum(axis=1)
     right = [float(counts[i, i] / n) if n else None for i, n in enumerate(images.tolist())]

@@ -14,7 +14,7 @@ From the sums, in float64:
                                 out, on average: a closed form of n, S and G (`_expected`)
     none of these               expected - (5.1 - vigilance) / 10
 
-so `vigilance` is in tenths of a cosine: at 5.1 a photo must be as near to its class as taught photos are on
+so `vigilance` is in tenths of a cosine: at 5.1 an image must be as near to its class as taught images are on
 average; each whole step below lets it be 0.1 further away. Higher is more careful. docs/choices.md has the
 measurements behind each line.
 """
@@ -41,7 +41,7 @@ VIGILANCE = 3.0
 VIGILANCE_RANGE = (1.2, 4.1)
 VIGILANCE_LIMITS = (0.0, 10.0)  # beyond, every answer is the same
 RIDGE = 0.25
-GAIN = 20.0  # nats per unit of cosine: turns scores into probabilities; the answer itself does not depend on it
+GAIN = 20.0  # logits (calibrated in nats) per unit of cosine; the predicted class does not depend on it
 EXPECTED_OF_ONE = 0.6  # the expected score while no class has two samples to compare
 SCALE = 1 << 15
 MAX_SAMPLES = 1 << 22  # products are below 2^30, so float64 holds the sums exactly up to 2^53
@@ -64,7 +64,7 @@ class Solution:
     none: float
 
     def scores(self, z: np.ndarray) -> np.ndarray:
-        """(n, d) -> (n, k + 1) float64, in nats: one column a class, the last for "none of these"."""
+        """(n, d) -> (n, k + 1) float64 logits: one column a class, the last for "none of these"."""
         white = np.atleast_2d(z).astype(np.float64) @ self.whiten.T
         norm = np.linalg.norm(white, axis=1, keepdims=True)
         cosine = (white / np.maximum(norm, 1e-12)) @ self.prototypes.T
@@ -182,7 +182,7 @@ class Nemo:
         if not np.isfinite(z).all():
             raise DataError(f"a sample holds NaN or infinity (row {int(np.argmin(np.isfinite(z).all(axis=1)))})")
         if len(z) and np.abs(z).max() > 1:
-            raise DataError(f"samples must have length 1 or less, got a value of {np.abs(z).max():.3g}; normalise them")
+            raise DataError(f"samples must have length 1 or less, got a value of {np.abs(z).max():.3g}; normalize them")
         for label in labels:
             if not isinstance(label, str) or not label:
                 raise DataError(f"a label must be a name, got {label!r}")

@@ -1,4 +1,4 @@
-"""Which samples to learn from next: rules on vectors alone, whatever the vectors are of.
+"""Sample selection (active learning): which samples to learn next, by rules on vectors alone, whatever they are of.
 
 With a handful of samples the typical ones teach most, the hard ones later (Hacohen 2022, TypiClust, arXiv:2202.02794).
 All vectors are (n, d) float64 of length 1, so that near means a large cosine. Nothing is drawn but by `seed`.
@@ -14,17 +14,17 @@ import numpy as np
 from handful.errors import DataError
 from handful.pick import need
 
-NEIGHBOURS = 20
+NEIGHBORS = 20
 CAP = 3  # more than so many of a class in one step would let the worst class take all
 
 
-def typicality(z: np.ndarray, neighbours: int = NEIGHBOURS) -> np.ndarray:
-    """(n,) float64: one over the mean distance to the nearest `neighbours` others; 0 for one that is alone."""
+def typicality(z: np.ndarray, neighbors: int = NEIGHBORS) -> np.ndarray:
+    """(n,) float64: one over the mean distance to the nearest `neighbors` others; 0 for one that is alone."""
     if len(z) < 2:
         return np.zeros(len(z))
     apart = np.sqrt(np.maximum(2 - 2 * np.clip(z @ z.T, -1, 1), 0))
     np.fill_diagonal(apart, np.inf)
-    near = np.sort(apart, axis=1)[:, : min(neighbours, len(z) - 1)]
+    near = np.sort(apart, axis=1)[:, : min(neighbors, len(z) - 1)]
     return np.asarray(1 / np.maximum(near.mean(axis=1), 1e-9))
 
 
@@ -96,7 +96,7 @@ def quotas(mass: Mapping[str, float], budget: int, cap: Mapping[str, int] | int 
     return found
 
 
-def poor_first(scores: Sequence[float], seed: int = 0) -> list[int]:
-    """Numbers of photos, the lowest score first; of equals in an order by chance."""
+def worst_first(scores: Sequence[float], seed: int = 0) -> list[int]:
+    """Numbers of images, the lowest score first; of equals in an order by chance."""
     order = np.random.default_rng((seed, 13)).permutation(len(scores))
     return [int(i) for i in order[np.argsort(np.asarray(scores, np.float64)[order], kind="stable")]]

@@ -15,7 +15,7 @@ from handful.detection.background import BACKGROUND_IOU
 from handful.detection.evaluate import MATCH_IOU
 from handful.detection.fusion import iou
 from handful.detection.scoring import logits_of
-from handful.fewshot.sample_selection import densest_uncovered, nearest_boundary, poor_first, quotas, typical
+from handful.fewshot.sample_selection import densest_uncovered, nearest_boundary, quotas, typical, worst_first
 from handful.select.data_pool import BoxRef, LearnedModel, draw_boxes, learn_boxes
 from handful.select.feature_cache import CachedImage
 from handful.select.grid_evaluation import FN, GridEvaluation, MatchedDetections, f1
@@ -114,7 +114,7 @@ def report_regimen(run: Run, picked: Selection, most: int) -> Selection:
         return draw_boxes(run.there, most, run.seed)
     counts = run.evaluation.counts(learn_boxes(run.images, picked), (run.vigilance,))[0]
     own = np.where(counts.sum(axis=1) > 0, f1(counts), 1.0)
-    rank = {image: place for place, image in enumerate(poor_first(own.tolist(), run.seed + most))}
+    rank = {image: place for place, image in enumerate(worst_first(own.tolist(), run.seed + most))}
     grown = {name: list(rows) for name, rows in picked.items()}
     for name, rows in run.there.items():
         left = sorted(set(rows) - set(grown[name]), key=lambda place: (rank[place[0]], place))

@@ -127,4 +127,4 @@ def folder_of(embedder: BoxEmbedder) -> str:
 def default_cache() -> Path | None:
     """Where cached images are unless another folder is given; see files.cache_home."""
     home = cache_home()
-    return home / "features" if home is not None else None
+    return home / "box_features" if home is not None else None

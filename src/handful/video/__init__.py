@@ -1,1 +1,1 @@
-"""Objects followed through films: how well."""
+"""Video: objects followed from frame to frame, and how well."""

@@ -1,4 +1,4 @@
-"""How well an object was followed through a film: the DAVIS measures J (region) and F (contour).
+"""Evaluation of video object segmentation: the DAVIS measures J (region) and F (contour).
 
 Perazzi et al., "A Benchmark Dataset and Evaluation Methodology for Video Object Segmentation", CVPR 2016; several
 objects as in Pont-Tuset et al., "The 2017 DAVIS Challenge on Video Object Segmentation", arXiv:1704.00675. J is
@@ -25,7 +25,7 @@ TOLERANCE = 0.008  # how far apart two contours may lie, as a share of the frame
 
 @dataclass(frozen=True, eq=False)
 class Score:
-    """One measure over the frames of a film, or a mean of such over objects.
+    """One measure over the frames of a clip, or a mean of such over objects.
 
     mean: over frames, 0..1. recall: the share of frames above 0.5. decay: the mean of the first quarter of the frames
     minus that of the last; below 0 when it gets better. per_frame: (t,) float64; empty for a mean over objects.
@@ -43,7 +43,7 @@ class Score:
 
 @dataclass(frozen=True)
 class ObjectScore:
-    """J and F of one object through one film."""
+    """J and F of one object through one clip."""
 
     j: Score
     f: Score
@@ -51,7 +51,7 @@ class ObjectScore:
 
 @dataclass(frozen=True)
 class ClipScore:
-    """What one film scored. objects: by id; with merge, one object with the id 1."""
+    """What one clip scored. objects: by id; with merge, one object with the id 1."""
 
     objects: Mapping[int, ObjectScore]
 
@@ -134,7 +134,7 @@ def score_of(per_frame: Sequence[float] | np.ndarray) -> Score:
 
 
 def mean_over(scores: Iterable[Score]) -> Score:
-    """The mean of each figure. DAVIS 2017 averages over all objects of all films, not over films.
+    """The mean of each figure. DAVIS 2017 averages over all objects of all clips, not over clips.
 
     Raises DataError when there are none.
     """
@@ -155,16 +155,16 @@ def score_clip(
     ignore: int | None = 255,
     ends: bool = False,
     tolerance: float = TOLERANCE,
-    name: str = "the film",
+    name: str = "the clip",
 ) -> ClipScore:
-    """J and F of a followed film.
+    """J and F of a followed clip.
 
     pred, truth: label ids of every frame in order of time, each (h, w) of integers or bool, 0 background; a sequence
     that reads a file when indexed does. The objects are the ids of the first frame of truth; ids that only come later
     are background. merge: everything above 0 is one object, as in DAVIS 2016. ignore: this id in truth is nobody's and
     does not count; DAVIS 2016 writes its object as 255, so its files want merge=True, ignore=None. ends: whether the
     first frame, which was given, and the last count too; in the semi-supervised task they do not. tolerance: as in
-    `f_of`. name: what to call the film in errors.
+    `f_of`. name: what to call the clip in errors.
 
     Raises DataError when a frame is missing or of another size, when truth has no object (in its first frame, or in
     all that count), when pred has an id that is no object of truth, or when there are too few frames.
@@ -263,6 +263,6 @@ def _grown(mask: np.ndarray, radius: int) -> np.ndarray:
 
 @lru_cache(maxsize=8)
 def _disk(radius: int) -> np.ndarray:
-    """(2r + 1, 2r + 1) uint8: the pixels whose centres are within the radius."""
+    """(2r + 1, 2r + 1) uint8: the pixels whose centers are within the radius."""
     at = np.arange(-radius, radius + 1)
     return (at[:, None] ** 2 + at[None] ** 2 <= radius**2).astype(np.uint8)

@@ -14,7 +14,7 @@ from handful.errors import DataError
 from handful.store.store import Label, Mark, Store
 from handful.types import Object
 
-pytest_plugins = ["tests.store_fixture"]
+pytest_plugins = ["tests.store.fixture"]
 WHO = ("ann", "bob")
 OPS = st.lists(
     st.one_of(

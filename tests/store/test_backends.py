@@ -18,7 +18,7 @@ from handful.store.store import Mark, Store
 from handful.store.tables import VERSION_TABLE, Base
 from handful.types import Object
 
-pytest_plugins = ["tests.store_fixture"]
+pytest_plugins = ["tests.store.fixture"]
 BOX = Object("cat", box_px=(10.1, 20.2, 30.3, 40.4))
 
 

@@ -26,7 +26,7 @@ def model(taught_model: Path, tmp_path: Path) -> Path:
 
 
 def test_the_network_says_what_nemo_says(taught_model: Path) -> None:
-    """The head's constants against NEMO's own float64 arithmetic, on photos of taught and untaught things."""
+    """The head's constants against NEMO's own float64 arithmetic, on images of taught and untaught objects."""
     taught = FewShotClassifier.load(taught_model)
     solution = taught.nemo.solve()
     for name in ("cat", "coffee", "rocket", "flower", "astronaut"):
@@ -129,7 +129,7 @@ def test_the_numbers_of_a_worked_case() -> None:
     got = measure(SCORES, TRUTH, ["a", "b"])
     assert got["accuracy"] == 0.75
     assert got["open_f1"] == pytest.approx(2 * 2 / (2 * 2 + 2 + 2))
-    assert got["per_class"]["a"] == {"n": 2, "accuracy": 1.0, "answered": 0.5}
+    assert got["per_class"]["a"] == {"n": 2, "accuracy": 1.0, "accepted": 0.5}
     assert got["unknown_auroc"] == pytest.approx((1 + 1 + 1 + 0.25) / 4)
     assert (got["n"], got["n_unknown"]) == (4, 2)
 
@@ -144,9 +144,9 @@ def test_auroc_against_all_pairs() -> None:
 @pytest.mark.parametrize(
     ("scores", "labels", "words"),
     [
-        (np.zeros((0, 3)), [], "a photo at least"),
+        (np.zeros((0, 3)), [], "an image at least"),
         (np.full((1, 3), np.nan), ["a"], "NaN"),
-        (np.zeros((1, 3)), ["z"], "none of the 1 photos"),
+        (np.zeros((1, 3)), ["z"], "none of the 1 images"),
         (np.zeros((2, 3)), ["a"], "shape"),
     ],
 )
@@ -155,7 +155,7 @@ def test_numbers_are_refused_without_ground(scores: np.ndarray, labels: list[str
         measure(scores, labels, ["a", "b"])
 
 
-# ---- bad folders of photos
+# ---- bad folders of images
 
 
 def test_bad_photo_folders(photo_folder: Callable[..., Path], tmp_path: Path) -> None:
@@ -193,7 +193,7 @@ def test_doubtful_photo_folders_are_told(
     told = capsys.readouterr().err
     same = next(text for text in said if "same photo in two classes" in text)
     assert str(photos / "cat" / "0.png") in same and "coffee/also.png" in same
-    assert any("one photo only (rocket)" in text for text in said)
+    assert any("one image only (rocket)" in text for text in said)
     assert any("list.txt" in text for text in said)
     assert all(text in told for text in said)
 

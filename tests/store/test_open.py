@@ -27,7 +27,7 @@ from handful.store.tables import HEAD, VERSION_TABLE, Base
 from handful.types import Object
 from tests.conftest import ROOT
 
-pytest_plugins = ["tests.store_fixture"]
+pytest_plugins = ["tests.store.fixture"]
 BOX = Object("cat", box_px=(10.1, 20.2, 30.3, 40.4))
 
 
@@ -257,9 +257,9 @@ def test_opening_again_needs_no_alembic(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["POSTGRES", "MARIADB"])
 def test_a_server_that_is_required_is_not_skipped(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tests import store_fixture
+    from tests.store import fixture
 
-    kind = getattr(store_fixture, name)
+    kind = getattr(fixture, name)
     monkeypatch.setenv("HANDFUL_REQUIRE", "torch")
     with pytest.raises(pytest.skip.Exception, match="not there"):
         kind.missing("not there")

@@ -12,7 +12,7 @@ import pytest
 
 from tests.conftest import ROOT
 
-pytest_plugins = ["tests.store_fixture"]
+pytest_plugins = ["tests.store.fixture"]
 
 
 def kill(tmp_path: Path, *options: str) -> dict[str, Any]:

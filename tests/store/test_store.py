@@ -21,7 +21,7 @@ from handful.errors import DataError
 from handful.store.store import Keyframe, Mark, Store
 from handful.types import Category, Dataset, Image, Mask, Object, Rle, Sample
 
-pytest_plugins = ["tests.store_fixture"]
+pytest_plugins = ["tests.store.fixture"]
 START = datetime(2026, 1, 1, 12, tzinfo=timezone.utc)
 BOX = Object("cat", box_px=(10.1, 20.2, 30.3, 40.4))
 OTHER = Object("dog", box_px=(1, 2, 3, 4))

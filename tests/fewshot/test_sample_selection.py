@@ -10,10 +10,10 @@ from handful.fewshot.embeddings import unit
 from handful.fewshot.sample_selection import (
     densest_uncovered,
     nearest_boundary,
-    poor_first,
     quotas,
     typical,
     typicality,
+    worst_first,
 )
 
 
@@ -64,6 +64,6 @@ def test_quotas_follow_the_errors_and_waste_nothing() -> None:
 
 
 def test_poor_photos_come_first() -> None:
-    assert poor_first([0.5, 0.1, 1.0]) == [1, 0, 2]
-    orders = {tuple(poor_first([0.0] * 5, seed)) for seed in range(6)}
+    assert worst_first([0.5, 0.1, 1.0]) == [1, 0, 2]
+    orders = {tuple(worst_first([0.0] * 5, seed)) for seed in range(6)}
     assert len(orders) > 1 and all(sorted(o) == [0, 1, 2, 3, 4] for o in orders)
