@@ -94,10 +94,10 @@ def test_what_is_left_out_and_missing_is_said(tmp_path: Path, capsys: pytest.Cap
     assert len(photos) == 8 and photos.missing == ["cloud"]
     assert photos.skipped == {"no pixel of a class to train": ["4.png"], "nobody labelled its pixels": ["5.png"]}
     said = capsys.readouterr().err
-    assert "1 of 10 photos left out, no pixel of a class to train (4.png)" in said
+    assert "1 of 10 images left out, no pixel of a class to train (4.png)" in said
     assert "shows nothing of 1 classes: cloud" in said
     assert not any("4.png" in n or "5.png" in n for n in photos.names)
-    with pytest.raises(DataError, match="no photo of train has labels of cloud, box2"):
+    with pytest.raises(DataError, match="no image of train has labels of cloud, box2"):
         loader_segment.gather(formats.read(tmp_path), "train", ("cloud", "box2"), SIZE_HW)
 
 
