@@ -357,8 +357,8 @@ def test_what_cannot_be_learned_is_left_out_and_said(tmp_path: Path, capsys: pyt
     edit(root, "train", change)
     photos = gather(formats.read(root), "train", NAMES, FRAME_HW, masks=True)
     told = capsys.readouterr().err
-    assert "1 things are not learned, they are crowds" in told and "smaller than a pixel" in told
-    assert "1 of 8 photos left out, nobody marked what is in them (3.png)" in " ".join(told.split())
+    assert "1 objects are not learned, they are crowds" in told and "smaller than a pixel" in told
+    assert "1 of 8 images left out, nobody marked what is in them (3.png)" in " ".join(told.split())
     assert [len(one) for one in photos.boxes] == [1, 1, 2, 2, 2, 2, 0]  # nothing in the last one, which is kept
     assert photos.truth[0][0]["iscrowd"] == 1 and len(photos.truth[1]) == 2
     assert photos.summary()["not_learned"] == photos.dropped and sum(photos.dropped.values()) == 2
@@ -501,9 +501,9 @@ def test_gather_itself_names_the_photo(data: Path) -> None:
         gather(of(objects=(line,)), "train", NAMES, FRAME_HW)
     with pytest.raises(DataError, match=r"0\.png is 128x96 px, its labels are for 96x128"):
         gather(of(size_wh=(96, 128)), "train", NAMES, FRAME_HW)
-    with pytest.raises(DataError, match="no photo of train shows a box or disc"):
+    with pytest.raises(DataError, match="no image of train shows a box or disc"):
         gather(of(objects=()), "train", NAMES, FRAME_HW)
-    with pytest.raises(DataError, match="no photo of train"):
+    with pytest.raises(DataError, match="no image of train"):
         gather(of(objects=(nan,)), "train", NAMES, FRAME_HW, leave_out=True)
     with pytest.raises(DataError, match="marked by outlines"):
         gather(of(objects=(Object("box", (1.0, 2.0, 5.0, 9.0)),)), "train", NAMES, FRAME_HW, masks=True)

@@ -213,7 +213,7 @@ def count(network: nn.Module, example: torch.Tensor) -> Counts:
     """Count a network for one input, in eval mode, without computing anything; the module says by which rules.
 
     example: a tensor as the network takes it, such as uint8 (1, h, w, 3); only its shape and dtype matter. A network
-    whose work depends on what the photo shows has a method `counted`, which does the most that one frame may need.
+    whose work depends on what the image shows has a method `counted`, which does the most that one frame may need.
     The network is left as it was. Raises DataError, naming the reason, when it does not run on such an input.
     """
     modes = {part: part.training for part in network.modules()}

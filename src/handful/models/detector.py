@@ -48,7 +48,7 @@ ON_PHONES: tuple[dict[str, Any], ...] = (
 class Pyramid(nn.Module):
     """An encoder and torchvision's FeaturePyramidNetwork on its scales from stride `finest` to 32, and one at 64.
 
-    float32 normalised (n, 3, h, w), multiples of 32 -> {"0": (n, out_channels, h / finest, w / finest), ..., "pool"}.
+    float32 normalized (n, 3, h, w), multiples of 32 -> {"0": (n, out_channels, h / finest, w / finest), ..., "pool"}.
     """
 
     def __init__(self, encoder: Lite | Timm, channels: int, finest: int) -> None:
@@ -112,8 +112,8 @@ class Core(nn.Module):
     """Pyramid, region proposals, box head, and with masks a mask head: torchvision's, without its resizing.
 
     anchor: side of each level's smaller anchor in strides of that level; a second one is sqrt(2) as large, each at
-    three shapes. proposals: regions looked at in a frame; detections: most answers. least_score: of an answer;
-    overlap: IoU above which the lesser of two answers of one class is left out.
+    three shapes. proposals: regions looked at in a frame; detections: most predictions. least_score: of an answer;
+    overlap: IoU above which the lesser of two predictions of one class is left out.
     """
 
     stride = 32
@@ -149,9 +149,9 @@ class Core(nn.Module):
             self.roi_heads.mask_predictor = MaskPredictor(channels, classes)
 
     def forward(self, x: torch.Tensor, targets: Targets | None = None) -> tuple[Targets, dict[str, torch.Tensor]]:
-        """(n, 3, h, w) float32 normalised, multiples of 32 -> (answers, losses) as torchvision names them.
+        """(n, 3, h, w) float32 normalized, multiples of 32 -> (predictions, losses) as torchvision names them.
 
-        In training mode targets are wanted and the answers are empty; in eval mode it is the other way round.
+        In training mode targets are wanted and the predictions are empty; in eval mode it is the other way round.
         """
         lists = need("torchvision.models.detection.image_list", "train")
         features = {name: value.float() for name, value in self.backbone(x).items()}
@@ -164,12 +164,12 @@ class Core(nn.Module):
 
 
 class Detector(nn.Module):
-    """Normalise, pad, the bare network, crop: a detector as photos come.
+    """Normalize, pad, the bare network, crop: a detector as images come.
 
     forward, in eval mode: image (1, h, w, 3) uint8, RGB, h and w fixed by `frame_hw` -> boxes (n, 4) float32, left,
     top, right, bottom in px of the frame, right and bottom exclusive; scores (n,) float32, 0..1, largest first; labels
     (n,) int64, numbers of the classes (background is not one); and with masks (n, h, w) float32, 0..1, how surely a
-    pixel belongs to the thing, above 0.5 for yes. n depends on the photo, so phone compilers do not take it.
+    pixel belongs to the thing, above 0.5 for yes. n depends on the image, so phone compilers do not take it.
 
     Raises DataError for a frame that is not two whole numbers of at least 32, and when it is compiled or traced.
     """
@@ -205,7 +205,7 @@ class Detector(nn.Module):
         return (*out, masks[:, 0])
 
     def losses(self, rgb: torch.Tensor, targets: Targets) -> dict[str, torch.Tensor]:
-        """In training mode: float32 (n, 3, h, w), 0..255, RGB, and a target a photo -> torchvision's losses by name.
+        """In training mode: float32 (n, 3, h, w), 0..255, RGB, and a target an image -> torchvision's losses by name.
 
         A target: boxes (k, 4) float32 px as forward gives them, labels (k,) int64 numbers of the classes, masks
         (k, h, w) uint8 of 0 and 1 where the network has masks; k may be 0. A box with a label below 0 is a region to
@@ -223,9 +223,9 @@ class Detector(nn.Module):
         return losses
 
     def counted(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """As forward, but what one frame costs at most: as many regions and answers as there may be, of zeros.
+        """As forward, but what one frame costs at most: as many regions and predictions as there may be, of zeros.
 
-        For handful.models.count, which runs shapes only and knows no number that depends on a photo.
+        For handful.models.count, which runs shapes only and knows no number that depends on an image.
         """
         core = self.core
         x = pad(self.normalize(image.permute(0, 3, 1, 2).float()), self.padded_px)

@@ -1,10 +1,10 @@
-"""How signal flows through a network: which paths a photo's answer really comes along, and how much along each.
+"""How signal flows through a network: which paths an image's answer really comes along, and how much along each.
 
-The measure. The photo runs through in eval mode. Where tensors a, b, ... meet (a concatenation, a sum, a product,
+The measure. The image runs through in eval mode. Where tensors a, b, ... meet (a concatenation, a sum, a product,
 attention), each weighs sum |a * dL/da|: its activation times the gradient of L, the sum of the winning scores, along
 that one way in. Behind a concatenation, a convolution makes this the activations times the weights it gives them. The
-answer's signal, 1, is then handed back from the answer to the photo: whole through everything that reads one tensor,
-divided by these weights where several meet. So what enters a node is what leaves it, and the photo's paths sum to 1.
+answer's signal, 1, is then handed back from the answer to the image: whole through everything that reads one tensor,
+divided by these weights where several meet. So what enters a node is what leaves it, and the image's paths sum to 1.
 
 Two things to know. A gate and what it gates weigh the same, for their product needs both alike. A path that carries
 constants only (a bias behind weights of 0) carries signal all the same, since the answer does use it.
@@ -79,7 +79,7 @@ class Edge:
 class Flow:
     """Nodes in order of running, paths between them, and what `handful.models.flow_picture.draw` needs besides.
 
-    rgb_u8: (h, w, 3), the photo as the network takes it. scores: (classes, ...) float32, the network's answer.
+    rgb_u8: (h, w, 3), the image as the network takes it. scores: (classes, ...) float32, the network's answer.
     """
 
     name: str
@@ -110,12 +110,12 @@ def flow(model: Path | Model | nn.Module, rgb_u8: np.ndarray, *, name: str | Non
 
 
 def trace(model: Path | Model | nn.Module, rgb_u8: np.ndarray, *, name: str | None = None) -> Flow:
-    """Run a photo through a network and measure what flows along each path; the module says by which measure.
+    """Run an image through a network and measure what flows along each path; the module says by which measure.
 
     model: a model folder, or a network as uint8 (1, h, w, 3) -> logits (1, classes, ...), taken as untrained.
     rgb_u8: (h, w, 3), squashed to the network's `frame_hw` if it has one. The network is left as it was, and the same
-    input gives the same result. Raises DataError for a photo of another shape or dtype, a folder that is no model, a
-    network that does not run on the photo, or one whose answer cannot be followed back to it.
+    input gives the same result. Raises DataError for an image of another shape or dtype, a folder that is no model, a
+    network that does not run on the image, or one whose answer cannot be followed back to it.
     """
     if not isinstance(rgb_u8, np.ndarray) or rgb_u8.dtype != np.uint8 or rgb_u8.ndim != 3 or rgb_u8.shape[2] != 3:
         found = f"{getattr(rgb_u8, 'dtype', type(rgb_u8).__name__)} {np.shape(rgb_u8)}"

@@ -1,7 +1,7 @@
 """Objectness: boxes around things of any kind, each with how well it fits, and where small things want a closer look.
 
 Kim et al. 2021, Object Localization Network (arXiv:2108.06753): a network that learns how well a box lies, not whether
-it is one of the labelled classes, also finds things of classes nobody labelled. Points instead of anchors: Tian et al.
+it is one of the labeled classes, also finds things of classes nobody labeled. Points instead of anchors: Tian et al.
 2019, FCOS (arXiv:1904.01355). Quality as a soft target: Li et al. 2020 (arXiv:2006.04388). Where to look closer: Najibi
 et al. 2019, AutoFocus (arXiv:1812.01600).
 """
@@ -48,7 +48,7 @@ ALIKE = 0.8  # boxes that share more are one thing; things in a row share less
 
 
 class Separable(nn.Sequential):
-    """A 5x5 depthwise convolution and a 1x1, each normalised, ReLU6 at the end."""
+    """A 5x5 depthwise convolution and a 1x1, each normalized, ReLU6 at the end."""
 
     def __init__(self, channels: int, stride: int = 1) -> None:
         super().__init__(
@@ -60,7 +60,7 @@ class Separable(nn.Sequential):
 class Neck(nn.Module):
     """An encoder's strides 8, 16 and 32, from coarse to fine and back, and one at 64.
 
-    (n, 3, h, w) normalised float32, multiples of 64 -> [(n, channels, h / s, w / s) for s in strides].
+    (n, 3, h, w) normalized float32, multiples of 64 -> [(n, channels, h / s, w / s) for s in strides].
     """
 
     strides = (8, 16, 32, 64)
@@ -112,8 +112,8 @@ class Core(nn.Module):
     """Neck, points, second look.
 
     background: weight of the points and boxes on no thing, which should say 0. At 0 nothing is learned there, as in
-    OLN: what nobody labelled is not held against the network. proposals: boxes looked at twice; detections: most
-    answers.
+    OLN: what nobody labeled is not held against the network. proposals: boxes looked at twice; detections: most
+    predictions.
     """
 
     stride, masks = 64, False
@@ -145,8 +145,8 @@ class Core(nn.Module):
         return torch.cat(quality, 1), torch.cat(boxes, 1), focus
 
     def second(self, maps: Sequence[torch.Tensor], boxes: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-        """A closer look at boxes [(k, 4) px of the frame, one tensor a photo]: (r,) logits of how well each lies, and
-        the (r, 4) boxes put right. All photos' one after another."""
+        """A closer look at boxes [(k, 4) px of the frame, one tensor an image]: (r,) logits of how well each lies, and
+        the (r, 4) boxes put right. All images' one after another."""
         out = self.look(self.pooled(maps, boxes))
         return out[:, 0], moved(torch.cat(list(boxes)), out[:, 1:])
 
@@ -176,7 +176,7 @@ class Core(nn.Module):
             return [self.found(maps, size)], {}
 
     def found(self, maps: Sequence[torch.Tensor], size: torch.Tensor) -> dict[str, torch.Tensor]:
-        """The answers in one photo, best first. size: (4,) width, height, width, height in px."""
+        """The predictions in one image, best first. size: (4,) width, height, width, height in px."""
         nms = need("torchvision.ops", "detect").nms
         quality, boxes, _ = self.dense(maps)
         first = quality[0].topk(min(FIRST, quality.shape[1])).indices
@@ -238,7 +238,7 @@ class Core(nn.Module):
         }  # fmt: skip
 
     def _drawn(self, boxes: torch.Tensor, quality: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-        """Boxes that the second look learns from: the photo's best ones, some by chance, and moved true ones."""
+        """Boxes that the second look learns from: the image's best ones, some by chance, and moved true ones."""
         nms = need("torchvision.ops", "detect").nms
         first = quality.topk(min(300, len(quality))).indices
         kept = first[nms(boxes[first], quality[first], ALIKE)][: DRAWN // 2]
@@ -273,7 +273,7 @@ def build(
     classes: int = 1, *, frame_hw: tuple[int, int] = (320, 320), backbone: str = "lite0", channels: int = 96,
     background: float = 1.0, hidden: int = 192, proposals: int = 150, detections: int = 300, pretrained: bool = True,
 ) -> Objectness:  # fmt: skip
-    """For photos squashed to frame_hw, multiples of 64 px.
+    """For images squashed to frame_hw, multiples of 64 px.
 
     classes: 1, a thing. backbone: "lite0" to "lite2" or "timm:NAME". channels: of the pyramid; hidden: of the second
     look. background, proposals, detections: see Core. pretrained: begin with ImageNet weights. Raises DataError or

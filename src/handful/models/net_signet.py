@@ -1,4 +1,4 @@
-"""SigNet: a compact classifier of small photos that trains fast on a CPU, with early exits: a cascade in one file."""
+"""SigNet: a compact classifier of small images that trains fast on a CPU, with early exits: a cascade in one file."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ class Core(nn.Module):
     def whiten(self, images: torch.Tensor, epsilon: float = 5e-4) -> None:
         """Set the first layer to whiten 2x2 patches, and keep it so: its weights are no longer trained, its bias is.
 
-        images: float32 (n, 3, h, w), normalised; a few thousand are enough. Raises DataError when the network was
+        images: float32 (n, 3, h, w), normalized; a few thousand are enough. Raises DataError when the network was
         built with whiten=False, or when there are fewer than two images.
         """
         if not self.whitens:

@@ -1,1 +1,1 @@
-"""Training compact networks: resumed to the bit, measured by rules that are said."""
+"""Training compact networks: resumed to the bit, measured by rules that come with every number."""

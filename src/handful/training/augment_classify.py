@@ -1,6 +1,6 @@
 """Augmentation for classification: images mirrored, shifted, zoomed, turned, in other colors, a piece cut out.
 
-All chances follow from (seed, epoch, number of the batch), so training can be stopped and resumed between.
+Every random choice follows from (seed, epoch, number of the batch), so training can be stopped and resumed between.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ def augmented(
         angle = np.deg2rad(rng.uniform(-how.rotate_deg, how.rotate_deg, all_))[own]
         moved = _warped(rgb, shift, mirrored, scale, angle)
     if any(how.color.values()):
-        chances = rng.spawn(all_)[own]
-        moved = np.stack([recolored(one, its, **how.color) for one, its in zip(moved, chances, strict=True)])
+        own_rngs = rng.spawn(all_)[own]
+        moved = np.stack([recolored(one, its, **how.color) for one, its in zip(moved, own_rngs, strict=True)])
     if how.cutout:
         side = max(1, round(how.cutout * min(height, width)))
         for one, (y, x) in zip(moved, rng.random((all_, 2))[own], strict=True):

@@ -44,9 +44,9 @@ def augmented(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray]:
     """A changed image of the same size and what is left in it.
 
-    rgb: (h, w, 3) uint8 RGB. boxes: (k, 4) float32 px. masks: (k, h, w) uint8 of 0 and 1. key: (seed, epoch,
-    number of the image), from which all chances follow. Returns rgb, boxes and masks of the m objects left, and (m,)
-    int64 which they were. Where masks tell, the box of an object that was cut is drawn anew around what is left of it.
+    rgb: (h, w, 3) uint8 RGB. boxes: (k, 4) float32 px. masks: (k, h, w) uint8 of 0 and 1. key: (seed, epoch, number of
+    the image), from which every random choice follows. Returns rgb, boxes and masks of the m objects left, and (m,)
+    int64 which they were. With masks, the box of an object that was cut is drawn anew around what is left of it.
     """
     rng = np.random.default_rng((*key, 5))
     tv = need("torchvision.tv_tensors", "train")

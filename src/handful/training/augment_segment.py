@@ -43,9 +43,9 @@ def augmented(
 ) -> tuple[np.ndarray, np.ndarray]:
     """A crop of a changed image and its labels.
 
-    rgb: (h, w, 3) uint8 RGB. labels: (h, w) uint8, 255 ignored. key: (seed, epoch, number of the image), from
-    which all chances follow. Returns uint8 crops (crop_h, crop_w, 3) and (crop_h, crop_w); what lies outside the image
-    is mid-gray and ignored. Labels are taken from the nearest pixel, so no new value comes up.
+    rgb: (h, w, 3) uint8 RGB. labels: (h, w) uint8, 255 ignored. key: (seed, epoch, number of the image), from which
+    every random choice follows. Returns uint8 crops (crop_h, crop_w, 3) and (crop_h, crop_w); what lies outside the
+    image is mid-gray and ignored. Labels are taken from the nearest pixel, so no new value comes up.
     """
     cv2 = need("cv2", "train")
     rng = np.random.default_rng((*key, 1))

@@ -35,7 +35,7 @@ Tensors = dict[str, torch.Tensor]
 class State:
     """Where a training stands.
 
-    epochs: how many there will be; epoch: the one being run, from 0; batch: the next batch in it; step: optimiser
+    epochs: how many there will be; epoch: the one being run, from 0; batch: the next batch in it; step: optimizer
     steps done. sums: what is added up over the epoch. history: a row an epoch done. best: {"step", "score", "epoch"}
     or None. seconds: spent so far. config, data_sha256: what it was started with. made_with: versions and threads,
     which may change last bits.
@@ -97,11 +97,11 @@ def _bytes(text: str) -> torch.Tensor:
     return torch.from_numpy(np.frombuffer(bytes.fromhex(text), dtype=np.uint8).copy())
 
 
-# -- the optimiser --------------------------------------------------------------------------------------------------
+# -- the optimizer --------------------------------------------------------------------------------------------------
 
 
 def split_optimizer(state: Mapping[str, Any]) -> tuple[Tensors, dict[str, Any]]:
-    """An optimiser's state_dict as tensors by "PARAMETER.KEY" and the rest as JSON."""
+    """An optimizer's state_dict as tensors by "PARAMETER.KEY" and the rest as JSON."""
     tensors: Tensors = {}
     plain: dict[str, Any] = {}
     for number, values in state["state"].items():

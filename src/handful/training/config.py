@@ -22,14 +22,14 @@ KEEP = ("best", "last")
 class Plan:
     """The settings of a training. Raises DataError or UnknownName, naming the one that makes no sense.
 
-    epochs, or minutes from which the epochs are reckoned. batch: photos in a batch, over all devices; accumulate:
+    epochs, or minutes from which the epochs are reckoned. batch: images in a batch, over all devices; accumulate:
     batches a step. lr: the largest learning rate; schedule: how it falls, poly, cosine or constant; warmup: share of
     all steps in which it rises. lr_bias: what the rate of biases is multiplied by (Jordan, 2024, has 64 with sgd).
     optimizer: adamw (Loshchilov & Hutter, 2019) or sgd with Nesterov's momentum. momentum: of sgd, and adamw's first
     beta. clip: largest norm of the gradient, None for any. ema: decay of the
-    running mean of the weights, which is what is measured and kept; None for none. seed: decides every chance.
+    running mean of the weights, which is what is measured and kept; None for none. seed: of everything random.
     device: cpu, cuda, cuda:1, mps. precision: fp32 or bf16. threads: of torch, None for as many as it has. workers:
-    threads that prepare photos. every: epochs from one measurement on val to the next. keep: the weights that were
+    threads that prepare images. every: epochs from one measurement on val to the next. keep: the weights that were
     "best" on val, or the "last". save_every: steps between checkpoints beside those at each epoch's end. tensorboard:
     also write the curves as TensorBoard's events.
     """
@@ -97,7 +97,7 @@ class Plan:
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in left_out}
 
     def made(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-        """The optimiser of these groups of parameters."""
+        """The optimizer of these groups of parameters."""
         if self.optimizer == "adamw":
             return torch.optim.AdamW(groups, lr=self.lr, betas=(self.momentum, 0.999))
         return torch.optim.SGD(groups, lr=self.lr, momentum=self.momentum, nesterov=self.momentum > 0)

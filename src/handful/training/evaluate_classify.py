@@ -85,8 +85,8 @@ def evaluate(
 ) -> dict[str, Any]:  # fmt: skip
     """Measure a classifier on a split of any data set whose images have a class: test unless named, or val.
 
-    Images of classes that the model does not have are not counted, and said. "worst" names those it was surest of and
-    wrong. report: an HTML page to write. Returns the JSON object that `handful evaluate --json` prints. Raises
+    Images of classes that the model does not have are not counted, with a warning. "worst" names those it was surest of
+    and wrong. report: an HTML page to write. Returns the JSON object that `handful evaluate --json` prints. Raises
     DataError or UnknownName.
     """
     subject = opened(model, data, ("classify",), split=split, format=format, device=device, **options)

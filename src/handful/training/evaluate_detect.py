@@ -22,7 +22,7 @@ from handful.training.source import image_of
 
 TASKS = ("detect", "instance")
 WATCHED = ("AP", "AP50", "AP75", "AR100")
-SHOWN = 0.5  # least score of a prediction that an image is judged by and that is drawn into it
+SHOWN = 0.5  # least score of a prediction that counts for an image's F1 and is drawn into it
 SIZE_RULE = (
     "each image is squashed to the model's frame, boxes are scaled back and masks enlarged (bilinear, above 0.5) to "
     "the image's own size"
@@ -39,7 +39,7 @@ def predict(
     """What a detector finds in an image.
 
     rgb_u8: (h, w, 3) uint8 RGB of the network's frame_hw. size_wh: of the image, which the predictions are for; the
-    frame's unless told otherwise. Returns boxes (n, 4) float64 left, top, right, bottom in px of the image; scores (n,)
+    frame's unless given. Returns boxes (n, 4) float64 left, top, right, bottom in px of the image; scores (n,)
     float32, largest first; labels (n,) int64; and n masks as pycocotools' run lengths, none without masks.
     """
     device = next(iter(network.parameters())).device
@@ -59,9 +59,9 @@ def predict(
 def measured(network: Any, images: Images, most: int | None = None, *, worst: Worst | None = None) -> dict[str, Any]:
     """Scores of a detector in eval mode on images that are already at the frame's size, labels at their own.
 
-    most: only so many of the images. worst: collects those with the lowest F1, for a page. Returns
-    handful.training.coco_table.STATS by name (0..1, None where there is nothing to measure by), for the masks too
-    ("mask_AP", ...) where the images have them, "per_class": {name: {"AP", "mask_AP", "objects"}}, "rule", and with
+    most: only so many of the images. worst: collects those with the lowest F1, of those with a fault, for a page.
+    Returns handful.training.coco_table.STATS by name (0..1, None where there is nothing to measure by), for the masks
+    too ("mask_AP", ...) where the images have them, "per_class": {name: {"AP", "mask_AP", "objects"}}, "rule", and with
     `worst` its rows.
     """
     count = min(len(images), most or len(images))
@@ -90,7 +90,7 @@ def measured(network: Any, images: Images, most: int | None = None, *, worst: Wo
 def _add(worst: Worst, images: Images, index: int, predicted: list[Row]) -> None:
     truth, shown = images.truth[index], [row for row in predicted if row["score"] >= SHOWN]
     right, wrong, missed = counted(truth, shown)
-    if right + wrong + missed:
+    if wrong + missed:
         f1 = 2 * right / (2 * right + wrong + missed)
         about = {"image": images.names[index], "f1": f1, "right": right, "wrong": wrong, "missed": missed}
         worst.add(f1, about, functools.partial(_pictures, images, index, shown))
@@ -140,8 +140,8 @@ def evaluate(
     """Measure a detector's model folder on a split of any data set with boxes: test unless named, or val.
 
     Where the model gives masks, the objects in the data must have outlines or pixels. report: an HTML page to write.
-    Classes of the data that the model does not have are not counted, and said. Returns the JSON object that `handful
-    evaluate --json` prints. Raises DataError or UnknownName.
+    Classes of the data that the model does not have are not counted, with a warning. Returns the JSON object that
+    `handful evaluate --json` prints. Raises DataError or UnknownName.
     """
     subject = opened(model, data, TASKS, split=split, format=format, device=device, **options)
     masks = subject.about["task"] == "instance"

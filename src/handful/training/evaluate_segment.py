@@ -32,7 +32,7 @@ def predict(network: Any, rgb_u8: np.ndarray, size_hw: tuple[int, int] | None = 
     """The class number of each pixel, (h, w) uint8, of an image (h, w, 3) uint8 RGB of any size.
 
     network: takes (1, h, w, 3) uint8 of its frame_hw, gives (1, k, h', w') logits. size_hw: of the prediction, the
-    image's own unless told otherwise.
+    image's own unless given.
     """
     frame = np.array(fit(rgb_u8, network.frame_hw)[None])  # a copy: torch wants to be allowed to write
     device = next(iter(network.parameters())).device
@@ -84,10 +84,10 @@ def measured(
         if (about := _of_image(alone, classes, sample.name or str(sample.path))) is not None:
             worst.add(about["miou"], about, functools.partial(_pictures, image.rgb_u8, truth, predicted, colors))
     if not counts.counts.sum():
-        raise DataError(f"no pixel of {images + unlabeled} images is labelled with a class of the model "
+        raise DataError(f"no pixel of {images + unlabeled} images is labeled with a class of the model "
                         f"({', '.join(classes[:8])}); check that these are its masks")  # fmt: skip
     if unlabeled:
-        warn(f"{unlabeled} images that nobody labelled do not count")
+        warn(f"{unlabeled} images that nobody labeled do not count")
     found = counts.scores(classes, rule=rule, background=background)
     for name, f, shown in zip(classes, contours.per_class, contours.found, strict=True):
         found["per_class"][name] |= {"boundary_f": f, "images": len(shown)}
@@ -127,9 +127,9 @@ def evaluate(
     """Measure a segmentation model folder on a split of any data set: test unless named, or val where there is none.
 
     rule: one of handful.training.metrics.RULES, what absent classes count for. background: which class is everything
-    else; found by its name unless told. masks: which folder of masks, where several lie side by side. report: an HTML
-    page to write. Classes of the data that the model does not have are not counted, and said. Returns the JSON object
-    that `handful evaluate --json` prints. Raises DataError or UnknownName.
+    else; found by its name unless given. masks: which folder of masks, where several lie side by side. report: an HTML
+    page to write. Classes of the data that the model does not have are not counted, with a warning. Returns the JSON
+    object that `handful evaluate --json` prints. Raises DataError or UnknownName.
     """
     if rule not in RULES:
         Confusion(1).iou(rule)  # raises, naming them

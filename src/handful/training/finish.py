@@ -34,7 +34,7 @@ def finished(
         return {"schema_version": 1, "model": str(out), "rank": start.distributed.rank}
     network, rows, counts, source = begun.network, begun.rows, begun.counts, start.given.get("from_")
     config, classes = ended.config, list(ended.config["classes"])
-    draw_curves(folder / CURVES, ended.history, title=f"{config['net']}, {len(images)} photos, {len(classes)} classes")
+    draw_curves(folder / CURVES, ended.history, title=f"{config['net']}, {len(images)} images, {len(classes)} classes")
     if rows and source is not None:
         # names alone: the picture goes into the model folder, and with it to others
         transfer.draw(rows, folder / FLOW, old=Path(source).resolve().name, new=out.name)

@@ -76,7 +76,7 @@ def decoded(
 ) -> Iterator[tuple[Sample, str, T]]:  # fmt: skip
     """The samples that can be used, each with its name and what `decode` makes of it.
 
-    decode: may say in words why an image cannot be used; it is then left out, and in the end that is said. leave_out:
+    decode: may say in words why an image cannot be used; it is then left out, with a warning in the end. leave_out:
     so are those for which it raises DataError. skipped: {why: names}, filled.
     """
     for sample in track(samples, f"decoding {split}", len(samples)):
@@ -93,7 +93,7 @@ def decoded(
             yield sample, name, found
     for why, names in skipped.items():
         few = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-        warn(f"{split}: {len(names)} of {len(samples)} photos left out, {why} ({few})")
+        warn(f"{split}: {len(names)} of {len(samples)} images left out, {why} ({few})")
 
 
 def warn_of_missing(images: Images, split: str) -> None:
@@ -123,7 +123,7 @@ def room(
             shutil.rmtree(folder, ignore_errors=True)
             note(f"{split}: {wanted / 1e9:.1f} GB of pixels kept in a file beside the run")
             return list(maps)
-    note(f"{split}: {wanted / 1e9:.1f} GB of pixels fit nowhere, so each photo is decoded whenever it is used")
+    note(f"{split}: {wanted / 1e9:.1f} GB of pixels fit nowhere, so each image is decoded whenever it is used")
     return None
 
 

@@ -48,7 +48,7 @@ def gather(
     """Decode a split, images squashed to size_hw (bilinear, antialiased).
 
     scratch, leave_out: as handful.training.loader_segment.gather. Images of no class or of one that is not to be
-    learned are left out and said. Raises DataError when no image is left, or one cannot be read.
+    learned are left out, with a warning. Raises DataError when no image is left, or one cannot be read.
     """
     number = {name: i for i, name in enumerate(classes)}
     samples = split_of(dataset, split)
@@ -59,7 +59,7 @@ def gather(
 
     def decode(sample: Sample) -> tuple[np.ndarray, int] | str:
         if sample.label is None:
-            return "nobody said their class"
+            return "they have no class"
         if sample.label not in number:
             return "of classes that are not to be learned"
         return load(sample), number[sample.label]
@@ -76,7 +76,7 @@ def gather(
         kept.append(sample)
         labels.append(label)
     if not kept:
-        raise DataError(f"{dataset.root}: no photo of {split} is of {', '.join(classes[:8])}; check that these are its "
+        raise DataError(f"{dataset.root}: no image of {split} is of {', '.join(classes[:8])}; check that these are its "
                         "classes")  # fmt: skip
     images = Images(
         classes=tuple(classes), names=tuple(s.name or str(s.path) for s in kept), samples=tuple(kept), load=load,

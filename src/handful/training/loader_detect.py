@@ -25,7 +25,7 @@ from handful.types import Boxes, Dataset, Sample
 
 Target = dict[str, torch.Tensor]
 Batch = tuple[np.ndarray, list[Target], np.ndarray]  # see Loader
-IGNORED = -1  # the label of a region in which nothing is asked of the network
+IGNORED = -1  # the label of a region in which the network may find anything
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -71,7 +71,7 @@ def classes_of(dataset: Dataset, wanted: Sequence[str] | None = None) -> tuple[s
     """The names of the classes in order: those wanted, or all that can be counted. Raises UnknownName or DataError."""
     chosen = chosen_classes(dataset, wanted, [c.name for c in dataset.categories if c.thing is not False])
     if not chosen:
-        raise DataError(f"{dataset.root} has no class of things to find; wanted one or more")
+        raise DataError(f"{dataset.root} has no class of objects to find; wanted one or more")
     return tuple(chosen)
 
 
@@ -82,9 +82,9 @@ def gather(
     """Decode a split, images squashed to size_hw (bilinear, antialiased), boxes with them, masks likewise (nearest).
 
     masks: also the pixels of each object. scratch, leave_out: as handful.training.loader_segment.gather. Images that
-    nobody looked at are left out and said, and so are those with an object that has no box, or no pixels where masks
-    are wanted; images in which nothing is are kept. Crowds, and objects that would be less than a pixel, are not
-    learned, and said; a crowd is a region to ignore where no masks are learned, for networks that know of such.
+    nobody looked at are left out, with a warning, and so are those with an object that has no box, or no pixels where
+    masks are wanted; images in which nothing is are kept. Crowds, and objects that would be less than a pixel, are not
+    learned, with a note; a crowd is a region to ignore where no masks are learned, for networks that know of such.
     Raises DataError, naming the image, for one that cannot be read, is of another size than its labels say, or has a
     box with NaN or no area in the image; and when no image is left or shows anything of the classes.
     """
@@ -115,12 +115,12 @@ def gather(
         found.append(objects)
     dropped = {why: n for why in _DROPPED if (n := sum(one.dropped[why] for one in found))}
     for why, n in dropped.items():
-        note(f"{split}: {n} things are not learned, {why}")
+        note(f"{split}: {n} objects are not learned, {why}")
     counts = [np.bincount(one.labels[one.labels != IGNORED], minlength=len(classes)) for one in found]
     table = np.stack([np.zeros(len(classes), int), *counts])
     if not table.sum():
-        raise DataError(f"{dataset.root}: no photo of {split} shows a {' or '.join(classes[:8])}; check that these are "
-                        f"its classes, and that things are marked by {'outlines' if masks else 'boxes'}")  # fmt: skip
+        raise DataError(f"{dataset.root}: no image of {split} shows a {' or '.join(classes[:8])}; check that these are "
+                        f"its classes, and that objects are marked by {'outlines' if masks else 'boxes'}")  # fmt: skip
     images = Images(
         classes=tuple(classes), names=tuple(s.name or str(s.path) for s in kept), samples=tuple(kept), load=load,
         rgb=None if rgb is None else rgb[0][: len(kept)], images=tuple((table > 0).sum(0).tolist()), skipped=skipped,
@@ -163,7 +163,7 @@ def _objects(
             continue
         box = box_of(thing)
         if box is None:
-            return "a thing in them has no box"
+            return "an object in them has no box"
         inside = np.clip(np.array(box, dtype=np.float64), 0, [*size_wh, *size_wh])
         try:
             Boxes(np.array([inside]), np.array([number[thing.label]]))
@@ -171,7 +171,7 @@ def _objects(
             raise DataError(f"{sample.path}: a {thing.label} has the box {list(box)}: {error}") from error
         pixels = mask_of(thing, inside.tolist(), size_wh) if masks else None
         if masks and pixels is None:
-            return "a thing in them has neither outline nor pixels"
+            return "an object in them has neither outline nor pixels"
         if pixels is not None and pixels.shape != size_wh[::-1]:
             raise DataError(f"{sample.path} is {size_wh[0]}x{size_wh[1]} px, the pixels of a {thing.label} in it are "
                             f"for {pixels.shape[1]}x{pixels.shape[0]}; see `handful data check`")  # fmt: skip

@@ -56,7 +56,7 @@ def _has_masks(dataset: Dataset) -> bool:
 
 
 def labels_of(dataset: Dataset, classes: Sequence[str]) -> Callable[[Sample, tuple[int, int]], np.ndarray | None]:
-    """A call (sample, (width, height)) -> (h, w) uint8, numbers of `classes` or 255; None when nobody labelled it.
+    """A call (sample, (width, height)) -> (h, w) uint8, numbers of `classes` or 255; None when nobody labeled it.
 
     Classes of the data set that are not among `classes` are ignored. Raises DataError, naming the file, for a mask of
     another size than its image or with a value that is no class.
@@ -75,7 +75,7 @@ def labels_of(dataset: Dataset, classes: Sequence[str]) -> Callable[[Sample, tup
             mask = sample.mask()
             height, width = mask.ids.shape
             if (width, height) != size_wh:
-                raise DataError(f"{where} is {width}x{height} px, its photo {sample.path} {size_wh[0]}x{size_wh[1]}; "
+                raise DataError(f"{where} is {width}x{height} px, its image {sample.path} {size_wh[0]}x{size_wh[1]}; "
                                 "make both one size, or see `handful data check`")  # fmt: skip
             return _checked(mask, table, known, where, dataset)
         if whole or sample.objects is None:
@@ -116,7 +116,7 @@ def gather(
 
     scratch: a folder for a memory-mapped file when the pixels need more than ram_bytes (removed with the object); where
     there is no room either, images are decoded each time. leave_out: an image or mask that cannot be used is left out
-    instead of raising. Images that nobody labeled, or without one labeled pixel, are left out and said. Raises
+    instead of raising. Images that nobody labeled, or without one labeled pixel, are left out, with a warning. Raises
     DataError (see labels_of), also when no image is left.
     """
     read = labels_of(dataset, classes)
@@ -133,7 +133,7 @@ def gather(
         rgb, labels = load(sample)
         counts = np.bincount(labels.ravel(), minlength=256)[: len(classes)]
         if not counts.sum():
-            return "nobody labelled its pixels" if not labels.size else "no pixel of a class to train"
+            return "nobody labeled its pixels" if not labels.size else "no pixel of a class to train"
         return rgb, labels, counts
 
     pair = room([(len(samples), *size_hw, 3), (len(samples), *size_hw)], scratch, ram_bytes, split)
@@ -149,7 +149,7 @@ def gather(
         kept.append(sample)
         counted.append(counts)
     if not kept:
-        raise DataError(f"{dataset.root}: no photo of {split} has labels of {', '.join(classes[:8])}; check that these "
+        raise DataError(f"{dataset.root}: no image of {split} has labels of {', '.join(classes[:8])}; check that these "
                         "are its masks and classes")  # fmt: skip
     table, n = np.stack(counted), len(kept)
     images = Images(

@@ -95,17 +95,17 @@ def hash_of(model: Path | None) -> str | None:
 
 
 def train(
-    task: Task, network: Any, speed: Mapping[str, float], plan: Plan, distributed: Distributed, place: Path, *,
+    task: Task, network: Any, rates: Mapping[str, float], plan: Plan, distributed: Distributed, place: Path, *,
     config: dict[str, Any], data_sha256: str, freeze: Sequence[str] = (), resume: bool = False,
     clock: Callable[[], float],
 ) -> checkpoint.State:  # fmt: skip
     """Train `network` by `plan`; returns where it ended, the network then has the weights to keep, in eval mode.
 
-    speed: factor of the learning rate of each parameter (weights.rates). config: what a resumed run must have the
+    rates: factor of the learning rate of each parameter (weights.rates). config: what a resumed run must have the
     same. To be called within seed_everything. Raises DataError when the loss is no number, naming the images, when a
     checkpoint cannot be written, or when a run is resumed otherwise than it was begun.
     """
-    optimizer = plan.made(weights.groups(network, speed, plan.lr, plan.weight_decay, plan.lr_bias))
+    optimizer = plan.made(weights.groups(network, rates, plan.lr, plan.weight_decay, plan.lr_bias))
     model = distributed.prepare(task.wrap(network))
     mean = Ema(network.state_dict(), plan.ema) if plan.ema is not None else None
     loader, now = task.loader, made_with(distributed.device)
@@ -172,7 +172,7 @@ def train(
                         checkpoint.save_best(place, at.step, kept)
                 at.history = [*at.history, row]
                 if distributed.main:
-                    _say(at, row, task.score)
+                    _note(at, row, task.score)
                     write_csv(place / CSV, at.history)
                     log(row)
             if distributed.main and (ended or (plan.save_every and at.step % plan.save_every == 0)):
@@ -205,7 +205,7 @@ def _epochs_in(task: Task, network: Any, plan: Plan, distributed: Distributed, c
         if task.val is not None:
             task.evaluate_epoch(trial.eval(), 1)
     measuring = (clock() - began) * (len(task.val) if task.val is not None else 0) / plan.every
-    # the first one also pays for memory and caches; the optimiser and the mean of the weights cost some more
+    # the first one also pays for memory and caches; the optimizer and the mean of the weights cost some more
     batch_s = float(np.median(seconds[1:] or seconds)) * 1.1
     minutes = plan.minutes or 0.0
     fit = minutes * 60 / max(1e-9, batch_s * len(task.loader) + measuring)
@@ -239,16 +239,16 @@ def _stop_for_nan(
     )
 
 
-def _say(at: checkpoint.State, row: Mapping[str, Any], score: str) -> None:
+def _note(at: checkpoint.State, row: Mapping[str, Any], score: str) -> None:
     left = at.seconds / at.epoch * (at.epochs - at.epoch)
     value = row.get(score)
-    told = "" if value is None else f", {score.replace('_', ' ')} {100 * value:.2f} %"
-    note(f"epoch {at.epoch} of {at.epochs}: loss {row['loss']:.4f}{told}, {left / 60:.1f} min left")
+    shown = "" if value is None else f", {score.replace('_', ' ')} {100 * value:.2f} %"
+    note(f"epoch {at.epoch} of {at.epochs}: loss {row['loss']:.4f}{shown}, {left / 60:.1f} min left")
 
 
 @contextlib.contextmanager
 def events(folder: Path, at: checkpoint.State, wanted: bool) -> Iterator[Callable[[Mapping[str, Any]], None]]:
-    """A call that hands a row of the history to TensorBoard; one that does nothing unless it was asked for."""
+    """A call that hands a row of the history to TensorBoard; one that does nothing unless it is wanted."""
     if not wanted:
         yield lambda row: None
         return

@@ -1,4 +1,4 @@
-"""What training makes small: cross entropy over pixels, with deep supervision, hard pixels, Dice and a teacher."""
+"""The loss: cross entropy over pixels, with deep supervision, hard pixels, Dice and a teacher."""
 
 from __future__ import annotations
 
@@ -54,10 +54,10 @@ class Loss:
         teacher: torch.Tensor | None = None,
         average: Average | None = None,
     ) -> torch.Tensor:
-        """The loss of a batch, a float32 scalar; 0 where nothing is labelled.
+        """The loss of a batch, a float32 scalar; 0 where nothing is labeled.
 
         logits: [main, *auxiliary]; main (n, k, h', w') of any size, enlarged to that of target; an auxiliary one at a
-        stride s, (n, k, ceil(h / s), ceil(w / s)), where each cell is judged by the pixel in its middle. target:
+        stride s, (n, k, ceil(h / s), ceil(w / s)), where each cell takes the label of the pixel in its middle. target:
         (n, h, w) int64, 255 ignored. weights: (k,) float32, one a class. teacher: (n, k, h'', w'') logits of the same
         classes. average: of a tensor over the processes that share the batch; the mean of their losses is then that of
         the whole batch (but for ohem, which chooses among each one's own pixels).
@@ -116,7 +116,7 @@ def entropy_and_dice(
         hardest[hardness.topk(max(1, round(ohem * count))).indices] = 1.0
         chosen = hardest.view_as(share)
         share = share * chosen
-    entropy, both, said, size = pixel_sums(logits, target, share)
+    entropy, both, predicted, size = pixel_sums(logits, target, share)
     if smoothing:
         each = F.cross_entropy(
             logits, target, weight=weights, ignore_index=IGNORE, reduction="none", label_smoothing=smoothing
@@ -125,8 +125,8 @@ def entropy_and_dice(
     value = entropy / average(share.sum()).clamp_min(1e-12)
     if not dice:
         return value
-    both, said, size = average(torch.stack([both, said, size])).unbind()
-    overlap = 2 * both / (said + size).clamp_min(1e-12)
+    both, predicted, size = average(torch.stack([both, predicted, size])).unbind()
+    overlap = 2 * both / (predicted + size).clamp_min(1e-12)
     present = (size > 0).float()
     return value + dice * ((1 - overlap) * present).sum() / present.sum().clamp_min(1)
 
@@ -140,7 +140,7 @@ def cross_entropy(
     smoothing: float = 0.0,
     average: Average = _alone,
 ) -> torch.Tensor:
-    """Mean over labelled pixels, each weighing what its class does (the sum is divided by the sum of the weights).
+    """Mean over labeled pixels, each weighing what its class does (the sum is divided by the sum of the weights).
 
     logits: (n, k, h, w) float32; target: (n, h, w) int64, 255 ignored; see Loss for ohem and smoothing.
     """
@@ -156,7 +156,7 @@ def dice_loss(logits: torch.Tensor, target: torch.Tensor, average: Average = _al
 def distillation(
     student: torch.Tensor, teacher: torch.Tensor, target: torch.Tensor, temperature: float, average: Average = _alone
 ) -> torch.Tensor:
-    """T^2 KL(teacher || student) of softened class probabilities, mean over labelled pixels. All (n, k, h, w)."""
+    """T^2 KL(teacher || student) of softened class probabilities, mean over labeled pixels. All (n, k, h, w)."""
     there = target != IGNORE
     ours = F.log_softmax(student / temperature, dim=1)
     theirs = F.log_softmax(teacher / temperature, dim=1)
@@ -168,7 +168,7 @@ def class_weights(pixels: Sequence[int], images: Sequence[int], image_pixels: Se
     """A weight a class by a rule of handful.curate.balance ("enet", ...) or all 1 for "none".
 
     "enet^0.5" is a rule's weights to a power: below 1 they come nearer to each other. pixels, images: how many of each
-    class; image_pixels: all pixels of the photos that hold it. A class that is not there weighs 0. Raises UnknownName
+    class; image_pixels: all pixels of the images that hold it. A class that is not there weighs 0. Raises UnknownName
     or DataError.
     """
     from handful.curate.balance import RULES, weights

@@ -1,6 +1,6 @@
 """How well pixels were classified: accuracy, IoU, contours; what a class that is absent counts for is a named rule.
 
-Tools differ in what they do with a class that the photos do not show, by up to 25 points of mIoU on one prediction, so
+Tools differ in what they do with a class that the images do not show, by up to 25 points of mIoU on one prediction, so
 no mIoU is given here without its rule in words.
 """
 
@@ -18,7 +18,7 @@ IGNORE = 255
 TOLERANCE = 0.008  # how far apart two contours may lie, as a share of the picture's diagonal (DAVIS)
 BACKGROUNDS = ("background", "__background__", "_background_", "other")
 
-_IOU = "IoU of a class is TP / (TP + FP + FN) over all labelled pixels of all photos; mIoU is their mean over classes"
+_IOU = "IoU of a class is TP / (TP + FP + FN) over all labeled pixels of all images; mIoU is their mean over classes"
 RULES = {
     "mmseg": f"{_IOU}; a class that is neither in the truth nor predicted is left out, one that is only predicted "
     "counts 0",
@@ -29,15 +29,15 @@ RULES = {
     "gluon": f"{_IOU}; a class that is not in the truth counts 0, predicted or not",
 }
 WORDS = {
-    "pixel_accuracy": "share of labelled pixels given their class",
+    "pixel_accuracy": "share of labeled pixels given their class",
     "mean_accuracy": "share of a class's pixels given that class, mean over the classes in the truth",
     "boundary_f": "harmonic mean of the precision and recall of contour pixels within 0.008 of the diagonal, for each "
-    "class of the truth in each photo; mean over photos, then over classes",
+    "class of the truth in each image; mean over images, then over classes",
 }
 
 
 class Confusion:
-    """Counts of (truth, prediction), added up photo by photo.
+    """Counts of (truth, prediction), added up image by image.
 
     counts: (k, k) int64, a row a class of the truth, a column a class predicted. ignore: the value in truth that does
     not count.
@@ -142,7 +142,7 @@ def background_of(classes: Sequence[str], named: str | None = None) -> int | Non
 
 
 class Contours:
-    """F of contours, a photo at a time (Csurka et al., "What is a good evaluation measure for semantic
+    """F of contours, an image at a time (Csurka et al., "What is a good evaluation measure for semantic
     segmentation?", BMVC 2013, with the contours and the tolerance of DAVIS; Perazzi et al., CVPR 2016).
     """
 
@@ -151,14 +151,14 @@ class Contours:
         self.found: list[list[float]] = [[] for _ in range(classes)]
 
     def add(self, truth: np.ndarray, prediction: np.ndarray) -> None:
-        """Add a photo: (h, w) class numbers both; pixels to ignore are set to no class in both."""
+        """Add an image: (h, w) class numbers both; pixels to ignore are set to no class in both."""
         void = truth == self.ignore
         for i in np.unique(truth[~void]).tolist():
             self.found[i].append(boundary_f((prediction == i) & ~void, (truth == i) & ~void, self.tolerance))
 
     @property
     def per_class(self) -> list[float | None]:
-        """The mean over the photos that show a class; None for a class that none shows."""
+        """The mean over the images that show a class; None for a class that none shows."""
         return [mean(values) for values in self.found]
 
 

@@ -39,8 +39,8 @@ def run(
 ) -> dict[str, Any]:
     """Train on any data set whose images have a class; write the model folder `out`, whole or not at all.
 
-    Batches are of 64 unless told or tuned otherwise. All else as in handful.training.recipe_segment.run. A network that
-    whitens patches (SigNet) has its first layer set from the images.
+    Batches are of 64 unless given or tuned otherwise. All else as in handful.training.recipe_segment.run. A network
+    that whitens patches (SigNet) has its first layer set from the images.
 
     Returns a JSON object. Raises DataError, UnknownName or MissingPackage; an existing model is then as it was.
     """

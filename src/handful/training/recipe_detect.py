@@ -24,7 +24,7 @@ OUTPUTS = {
     "boxes": "(n, 4) left, top, right, bottom in px of the frame, right and bottom exclusive",
     "scores": "(n,) 0..1, largest first",
     "labels": "(n,) numbers of `classes`",
-    "masks": "(n, h, w) 0..1, above 0.5 where a pixel of the frame belongs to the thing",
+    "masks": "(n, h, w) 0..1, above 0.5 where a pixel of the frame belongs to the object",
 }
 
 

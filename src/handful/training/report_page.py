@@ -38,7 +38,7 @@ class Worst:
 
     def add(self, score: float, about: Mapping[str, Any], pictures: Callable[[], Mapping[str, np.ndarray]]) -> None:
         """score: higher is better. about: JSON. pictures: makes them, (h, w, 3) uint8 RGB each, which are kept as small
-        JPEGs; asked only for an image that is among the worst so far."""
+        JPEGs; called only for an image that is among the worst so far."""
         self._seen += 1
         if len(self._heap) == self.most and -self._heap[0][0] <= score:
             return

@@ -63,7 +63,7 @@ def split_of(dataset: Dataset, split: str) -> list[Sample]:
         found.setdefault(_usual(sample.split), []).append(sample)
     wanted = _usual(split)
     if wanted not in found:
-        there = ", ".join(sorted(name or "photos in no split" for name in found)) or "no photos"
+        there = ", ".join(sorted(name or "images in no split" for name in found)) or "no images"
         raise DataError(f"{dataset.root} has no split {split!r}, it has {there}; name another split, or make the usual "
                         "three with `handful data split`")  # fmt: skip
     return found[wanted]
@@ -80,7 +80,7 @@ def split_to_measure(samples: Iterable[Sample], named: str | None) -> str:
 
 
 def not_counted(dataset: Dataset, data: Path, classes: Sequence[str]) -> list[str]:
-    """The classes of the data that a model does not have, which is said. Raises DataError when it has none of them."""
+    """The classes of the data that a model does not have, with a warning. Raises DataError when it has none of them."""
     known = {c.name for c in dataset.categories}
     other = sorted(known - set(classes))
     if not known & set(classes):

@@ -26,13 +26,13 @@ T = TypeVar("T")
 
 class Settings(TypedDict, total=False):
     """What every recipe takes by name beside its own arguments. What is not given is as it was tuned for the network
-    (its card's `training`), else as said here or in handful.training.config.Plan, whose settings are among these.
+    (its card's `training`), else as here or in handful.training.config.Plan, whose settings are among these.
 
     args: for the network's `build`. classes: names to learn, in order, all others ignored; None for all. size_hw: the
     frame (h, w) px the phone will give, which images are squashed to. from_: a model folder whose fitting weights are
     taken, `rename` as in handful.training.transfer. freeze: parts that are not trained; lr_of: factors of the learning
-    rate by part. train_split: "train" unless told. val_split: "val" unless told; None to measure nothing and keep the
-    last weights. format: of the data, found out unless told. allow: codes of errors of `handful data check` to go on
+    rate by part. train_split: "train" unless given. val_split: "val" unless given; None to measure nothing and keep the
+    last weights. format: of the data, found out unless given. allow: codes of errors of `handful data check` to go on
     with. resume: go on with the run in OUT.run, to the bit as if it had never stopped (same device, versions and
     threads). overwrite: replace the model in OUT and the run beside it. clock: seconds, for `minutes`.
     """

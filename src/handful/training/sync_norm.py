@@ -1,7 +1,7 @@
 """What is taken over the whole batch where several processes share it, on a CPU as on GPUs: batch norm, and sums.
 
 torch's SyncBatchNorm wants a GPU and replaces layers, with them an activation that timm has inside its own. Here the
-layers stay what they are, and the one function all of them call is answered otherwise while they train.
+layers stay what they are, and the one function that all of them call is replaced while they train.
 """
 
 from __future__ import annotations
@@ -47,21 +47,21 @@ def batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> torch.Tensor:
-    """torch.nn.functional.batch_norm of the photos of all processes, (n, c, ...) float of each."""
+    """torch.nn.functional.batch_norm of the images of all processes, (n, c, ...) float of each."""
     dims = [0, *range(2, x.ndim)]
     wide = [1, -1, *[1] * (x.ndim - 2)]
     full = x.float()
     sums: torch.Tensor = _Sum.apply(torch.cat([full.sum(dims), full.new_tensor([x.numel() / x.shape[1]])]))
     count = sums[-1].detach()
     mean = sums[:-1] / count
-    centred = full - mean.view(wide)
+    centered = full - mean.view(wide)
     # around the mean of all, in a second round: a difference of two large sums would lose the small variances
-    var: torch.Tensor = _Sum.apply(centred.square().sum(dims)) / count
+    var: torch.Tensor = _Sum.apply(centered.square().sum(dims)) / count
     if running_mean is not None and running_var is not None:
         with torch.no_grad():
             running_mean.lerp_(mean.to(running_mean.dtype), momentum)
             running_var.lerp_((var * count / (count - 1).clamp(min=1)).to(running_var.dtype), momentum)
-    out = centred * (var + eps).rsqrt().view(wide)
+    out = centered * (var + eps).rsqrt().view(wide)
     if weight is not None:
         out = out * weight.view(wide)
     if bias is not None:
@@ -70,7 +70,7 @@ def batch_norm(
 
 
 class WholeBatch(TorchFunctionMode):
-    """Inside, batch norm in training mode is over the photos of all processes."""
+    """Inside, batch norm in training mode is over the images of all processes."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Sequence[type], args: Sequence[Any] = (),

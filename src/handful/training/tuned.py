@@ -1,4 +1,4 @@
-"""How a network is trained unless told otherwise: as it was tuned. Its card says how (`training`), beside its layers.
+"""How a network is trained where nothing else is given: as it was tuned, which its card says (`training`).
 
 So the figures of a network are those of the plain command: nobody has to know the settings they were measured with.
 """

@@ -83,7 +83,7 @@ def rates(network: nn.Module, lr_of: Mapping[str, float], freeze: Sequence[str])
 def groups(
     network: nn.Module, factor: Mapping[str, float], lr: float, decay: float, bias: float = 1.0
 ) -> list[dict[str, Any]]:
-    """Parameter groups for an optimiser, in an order that does not change; what is frozen wants no gradient.
+    """Parameter groups for an optimizer, in an order that does not change; what is frozen wants no gradient.
 
     Biases and batch norm do not decay (He et al., "Bag of tricks", 2019); bias: what their rate is multiplied by.
     """
@@ -141,7 +141,7 @@ class Whole(nn.Module):
 
 
 class Boxed(nn.Module):
-    """(n, 3, h, w) uint8 RGB and a target a photo -> a detector's loss, scalar float32: the sum of its parts.
+    """(n, 3, h, w) uint8 RGB and a target an image -> a detector's loss, scalar float32: the sum of its parts.
 
     Targets as handful.models.detector.Detector.losses takes them.
     """

@@ -82,7 +82,7 @@ def test_sizes_that_differ_name_the_file(tmp_path: Path) -> None:
     sample = Sample(tmp_path / "images" / "train" / "0.png", split="train", mask=lambda: Mask(ids_of(1)[:5]), name="0",
                     mask_path=tmp_path / "m.png")  # fmt: skip
     plain = Dataset("x", tmp_path, dataset.categories, lambda: iter([sample]), 1)
-    with pytest.raises(DataError, match=r"m\.png is 48x5 px, its photo .*0\.png 48x32"):
+    with pytest.raises(DataError, match=r"m\.png is 48x5 px, its image .*0\.png 48x32"):
         loader_segment.gather(plain, "train", ("background", "box"), SIZE_HW)
 
 
@@ -92,12 +92,12 @@ def test_what_is_left_out_and_missing_is_said(tmp_path: Path, capsys: pytest.Cap
     (tmp_path / "masks" / "train" / "5.png").unlink()
     photos = gathered(tmp_path)
     assert len(photos) == 8 and photos.missing == ["cloud"]
-    assert photos.skipped == {"no pixel of a class to train": ["4.png"], "nobody labelled its pixels": ["5.png"]}
+    assert photos.skipped == {"no pixel of a class to train": ["4.png"], "nobody labeled its pixels": ["5.png"]}
     said = capsys.readouterr().err
-    assert "1 of 10 photos left out, no pixel of a class to train (4.png)" in said
+    assert "1 of 10 images left out, no pixel of a class to train (4.png)" in said
     assert "shows nothing of 1 classes: cloud" in said
     assert not any("4.png" in n or "5.png" in n for n in photos.names)
-    with pytest.raises(DataError, match="no photo of train has labels of cloud, box2"):
+    with pytest.raises(DataError, match="no image of train has labels of cloud, box2"):
         loader_segment.gather(formats.read(tmp_path), "train", ("cloud", "box2"), SIZE_HW)
 
 
@@ -128,7 +128,7 @@ def test_outlines_are_painted_over_a_background(tmp_path: Path) -> None:
     photos = loader_segment.gather(dataset, "train", names, (20, 20))
     labels = photos[0][1]
     assert labels[0, 0] == 0 and labels[3, 3] == 1 and labels[5, 5] == 2 and labels[17, 17] == 255
-    assert photos.skipped == {"nobody labelled its pixels": ["b.png"]}  # a box says no pixels
+    assert photos.skipped == {"nobody labeled its pixels": ["b.png"]}  # a box says no pixels
     fewer = loader_segment.gather(dataset, "train", ("background", "b"), (20, 20))[0][1]
     assert fewer[3, 3] == 255 and fewer[5, 5] == 1 and fewer[0, 0] == 0  # a class not asked for is ignored
     known = loader_segment.labels_of(dataset, ("a", "b"))(samples[0], (20, 20))
