@@ -30,13 +30,21 @@ def handful(capsys: pytest.CaptureFixture[str], *args: object) -> tuple[int, str
     return code, held.out, held.err
 
 
-def verbs(group: click.Group = cli, before: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
-    found = []
-    for name, command in group.commands.items():
-        found.append((*before, name))
+def walked(group: click.Group = cli, before: tuple[str, ...] = ()) -> dict[tuple[str, ...], click.Command]:
+    """Every verb and group, old names too: its words -> the command."""
+    found: dict[tuple[str, ...], click.Command] = {}
+    ctx = click.Context(group, info_name=" ".join(before))
+    for name in group.list_commands(ctx):
+        command = group.get_command(ctx, name)
+        assert command is not None
+        found[(*before, name)] = command
         if isinstance(command, click.Group):
-            found += verbs(command, (*before, name))
+            found |= walked(command, (*before, name))
     return found
+
+
+def verbs() -> list[tuple[str, ...]]:
+    return list(walked())
 
 
 @pytest.mark.parametrize("verb", [(), *verbs()])
@@ -45,11 +53,7 @@ def test_every_verb_has_help(verb: tuple[str, ...], capsys: pytest.CaptureFixtur
     assert code == 0
     assert "Usage: handful" in out
     if verb:
-        command: click.Command = cli
-        for name in verb:
-            assert isinstance(command, click.Group)
-            command = command.commands[name]
-        assert command.help
+        assert walked()[verb].help
 
 
 def test_teach_recognise_evaluate(
@@ -63,7 +67,7 @@ def test_teach_recognise_evaluate(
     told = json.loads(out)
     assert told["classes"] == ["cat", "coffee", "rocket"] and told["learned"] == 6
 
-    code, out, _ = handful(capsys, "recognise", model, photos / "cat" / "0.png", photos / "rocket" / "1.png")
+    code, out, _ = handful(capsys, "predict", model, photos / "cat" / "0.png", photos / "rocket" / "1.png")
     assert code == 0
     assert "cat/0.png: cat" in out and "rocket/1.png: rocket" in out
 
@@ -94,7 +98,7 @@ def test_one_bad_image_does_not_silence_the_others(
     good = save(sample_photo("cat"), tmp_path / "cat.png")
     bad = tmp_path / "bad.jpg"
     bad.write_text("x")
-    code, out, err = handful(capsys, "recognise", taught_model, bad, good)
+    code, out, err = handful(capsys, "predict", taught_model, bad, good)
     assert code == 2
     assert "cat.png: cat" in out
     assert err.count("\n") == 1 and "bad.jpg" in err
@@ -104,7 +108,7 @@ def test_odd_but_sound_images_are_answered_with_a_note(
     taught_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     PIL_Image.fromarray(sample_photo("cat").rgb_u8).convert("CMYK").save(tmp_path / "cat.jpg")
-    code, out, _ = handful(capsys, "recognise", taught_model, tmp_path / "cat.jpg")
+    code, out, _ = handful(capsys, "predict", taught_model, tmp_path / "cat.jpg")
     assert code == 0 and ": cat" in out and "CMYK" in out
 
 
@@ -115,8 +119,8 @@ def test_odd_but_sound_images_are_answered_with_a_note(
         (["device", "compare", "m", "--runtime", "litert", "--precison", "fp16"], "--precision"),
         (["teach", "absent", "--out", "m"], "absent does not exist"),
         (["teach", ".", "--out", "m", "--frame", "big"], "HEIGHTxWIDTH"),
-        (["recognise", "absent", "a.jpg"], "absent is not a folder"),
-        (["evaluate", "absent", "absent"], "absent is not a folder"),
+        (["predict", "absent", "a.jpg"], "absent does not exist; wanted a model folder"),
+        (["evaluate", "absent", "absent"], "absent does not exist; wanted a model folder"),
         (["demo", "--runtime", "litter", "--out", "never"], "did you mean 'litert'"),
         (["device", "compile", "absent", "--runtime", "litert"], "absent"),
     ],

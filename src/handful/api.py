@@ -92,7 +92,7 @@ def teach(
     from handful.data import formats
 
     place = Path(data)
-    _no_model(place)
+    registry.no_model(place)
     found = None if flat else formats.with_boxes(place, format)
     if not found:
         for_boxes = {"max_samples": max_samples, "proposer": proposer, "scales": scales, "images": images}
@@ -157,7 +157,7 @@ def train(
 
     if task not in TASKS:
         raise unknown("task", task, TASKS)
-    _no_model(Path(data))
+    registry.no_model(Path(data))
     given: dict[str, Any] = {
         "net": net, "epochs": epochs, "minutes": minutes, "batch": batch, "lr": lr, "classes": classes,
         "size_hw": size_hw, "from_": None if from_ is None else Path(from_), "format": format,
@@ -248,9 +248,3 @@ def dream(
 
 def _model(model: AnyModel | StrPath) -> AnyModel:
     return model if isinstance(model, (Classifier, Segmenter, Detector)) else load(model)
-
-
-def _no_model(data: Path) -> None:
-    """Raises DataError where a model folder was given for data."""
-    if (data / "handful.json").exists() or (data / "bundle.json").exists():
-        raise DataError(f"{data} is {registry.describe(data)}, not images; `handful predict MODEL IMAGES` takes it")

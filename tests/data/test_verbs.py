@@ -66,15 +66,15 @@ def test_fix_leaves_the_original_and_makes_a_sound_copy(faulty: Path, tmp_path: 
 def test_a_set_must_be_named_where_there_are_several(sound: Path, tmp_path: Path, capsys: Capture) -> None:
     code, _, err = handful(capsys, "data", "convert", sound, tmp_path / "out", "--to", "coco")
     assert code == 2
-    assert err.rstrip().endswith("name one: --format coco; --masks masks")
-    got = run_json(capsys, "data", "stats", sound, "--masks", "masks", "--out", tmp_path / "stats")
+    assert err.rstrip().endswith("name one: --format coco; --masks-in masks")
+    got = run_json(capsys, "data", "stats", sound, "--masks-in", "masks", "--out", tmp_path / "stats")
     assert got["format"].startswith("masks")
     code, _, err = handful(capsys, "data", "convert", sound, tmp_path / "out", "--to", "cocoa", "--format", "coco")
     assert code == 2 and "did you mean 'coco'" in err
 
 
 def test_balance_split_stats(sound: Path, tmp_path: Path, capsys: Capture) -> None:
-    got = run_json(capsys, "data", "balance", sound, "--format", "coco", "--out", tmp_path / "b", "--size", "12")
+    got = run_json(capsys, "data", "balance", sound, "--format", "coco", "--out", tmp_path / "b", "--count", "12")
     assert got["written"] and got["lossless"] and got["images"] == 12 == len(got["names"])
     assert got["uneven_after"] <= got["uneven_before"] + 0.2
     assert {"cat", "cup", "rocket"} == got["weights"].keys() == got["after"].keys()

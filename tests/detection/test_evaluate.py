@@ -257,23 +257,23 @@ def test_the_verbs(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
                           "--json")  # fmt: skip
     told = json.loads(said)
     assert code == 0 and told["samples"] == {"apple": 3, "leaf": 3, "sky": 3} and told["seed"] == 5
-    code, said, _ = typed(capsys, "evaluate-detect", out, data / "instances_val.json", "--json")
+    code, said, _ = typed(capsys, "evaluate", out, data / "instances_val.json", "--json")
     assert code == 0 and json.loads(said)["AP"] == pytest.approx(1.0) and json.loads(said)["seed"] == 5
-    code, said, _ = typed(capsys, "evaluate-detect", out, data, "--split", "val", "--proposer", "boxes")
+    code, said, _ = typed(capsys, "evaluate", out, data, "--true-boxes")
     assert code == 0 and "3 images, 9 objects of 3 taught classes, a small set" in said and "100.0" in said
     photo = data / "images" / "val" / "0.png"
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8no")
-    code, said, err = typed(capsys, "detect", out, photo, tmp_path / "broken.jpg", "--out", tmp_path / "seen", "--json",
-                            "--explain")  # fmt: skip
+    photos = photo, tmp_path / "broken.jpg"
+    code, said, err = typed(capsys, "predict", out, *photos, "--out", tmp_path / "seen", "--json", "--explain")
     told = json.loads(said)
     assert code == 2 and "broken.jpg" in err and len(told["failed"]) == 1
-    assert {row["class"] for row in told["images"][0]["found"]} == {"apple", "leaf", "sky"}
-    assert all(row["like"][0]["class"] == row["class"] for row in told["images"][0]["found"])
-    assert (tmp_path / "seen" / "0.jpg").stat().st_size > 500 and (tmp_path / "seen" / "detections.json").exists()
-    code, said, _ = typed(capsys, "detect", out, photo, "--explain")
+    assert {row["class"] for row in told["results"][0]["found"]} == {"apple", "leaf", "sky"}
+    assert all(row["like"][0]["class"] == row["class"] for row in told["results"][0]["found"])
+    assert (tmp_path / "seen" / "0.jpg").stat().st_size > 500 and (tmp_path / "seen" / "results.json").exists()
+    code, said, _ = typed(capsys, "predict", out, photo, "--explain")
     assert code == 0 and "3 found" in said and "like apple in" in said
-    code, _, err = typed(capsys, "detect", tmp_path / "none", photo)
-    assert code == 2 and "is not a folder" in err
+    code, _, err = typed(capsys, "predict", tmp_path / "none", photo)
+    assert code == 2 and "none does not exist; wanted a model folder" in err
 
 
 @pytest.mark.usefixtures("bare")
@@ -283,7 +283,7 @@ def test_photos_that_lie_elsewhere(data: Path, tmp_path: Path, capsys: pytest.Ca
     where = ("--images", data / "images" / "train")
     code, said, _ = typed(capsys, "teach", labels, "--out", tmp_path / "d", *where, "--json")
     assert code == 0 and json.loads(said)["images"] == 6
-    code, said, _ = typed(capsys, "evaluate-detect", tmp_path / "d", labels, *where, "--json")
+    code, said, _ = typed(capsys, "evaluate", tmp_path / "d", labels, *where, "--json")
     assert code == 0 and json.loads(said)["AP"] == pytest.approx(1.0)
     code, _, err = typed(capsys, "teach", labels, "--out", tmp_path / "e", "--images", tmp_path / "gone")
     assert code == 2 and "gone is not a folder" in err and not (tmp_path / "e").exists()
@@ -291,6 +291,6 @@ def test_photos_that_lie_elsewhere(data: Path, tmp_path: Path, capsys: pytest.Ca
 
 def test_options_of_the_other_kind(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, _, err = typed(capsys, "teach", data, "--out", tmp_path / "d", "--frame", "64x64")
-    assert code == 2 and "--frame is for photos with one class each" in err
+    assert code == 2 and "--frame is for images with one class each" in err
     code, _, err = typed(capsys, "teach", data, "--out", tmp_path / "d", "--flat", "--seed", 3)
-    assert code == 2 and "--seed is for photos with boxes" in err
+    assert code == 2 and "--seed is for images with boxes" in err

@@ -121,14 +121,14 @@ def test_which_photos_have_masks() -> None:
 
 def test_typed(data: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     photo = data / "images" / "val" / "0.png"
-    code, out, _ = typed(capsys, "detect", model, photo, "--masks-by", "grabcut", "--out", tmp_path / "seen", "--json")
-    rows = json.loads(out)["images"][0]["found"]
-    assert code == 0 and json.loads((tmp_path / "seen" / "detections.json").read_text())["images"][0]["found"] == rows
+    code, out, _ = typed(capsys, "predict", model, photo, "--masks-by", "grabcut", "--out", tmp_path / "seen", "--json")
+    rows = json.loads(out)["results"][0]["found"]
+    assert code == 0 and json.loads((tmp_path / "seen" / "results.json").read_text())["results"][0]["found"] == rows
     assert len(rows) == 2 and all(row["mask"]["size"] == [90, 120] for row in rows)
     assert (tmp_path / "seen" / "0.jpg").exists()
-    code, out, _ = typed(capsys, "evaluate-detect", model, data, "--split", "val", "--masks-by", "none")
+    code, out, _ = typed(capsys, "evaluate", model, data, "--split", "val", "--masks-by", "none")
     assert code == 0 and "masks by none: AP 100.0, AP50 100.0, AP75 100.0 on 2 images; 1 left out" in out
-    code, _, err = typed(capsys, "detect", model, photo, "--masks-by", "heads")
+    code, _, err = typed(capsys, "predict", model, photo, "--masks-by", "heads")
     assert code == 2 and "did you mean 'head'" in err
 
 

@@ -151,19 +151,23 @@ def test_the_verbs_look_as_they_are_told(tmp_path: Path, capsys: pytest.CaptureF
         out = tmp_path / scales
         code, said, _ = typed(capsys, "teach", data, "--out", out, "--proposer", "squint", "--scales", scales, "--json")
         assert code == 0 and json.loads(said)["scales"]["count"] == int(scales)
-        code, said, _ = typed(capsys, "evaluate-detect", out, data, "--look", "pyramid", "--json")
+        code, said, _ = typed(capsys, "evaluate", out, data, "--scale-mode", "pyramid", "--json")
         told = json.loads(said)
         assert code == 0 and told["scales"]["mode"] == "pyramid"
         found[scales] = told["per_class"]
     assert found["1"]["leaf"]["AP"] == 0 and found["2"]["leaf"]["AP"] > 0.9 and found["1"]["apple"]["AP"] > 0.9
-    code, said, _ = typed(capsys, "detect", tmp_path / "2", data / "images/train/0.png", "--look", "whole", "--json")
-    assert code == 0 and {row["class"] for row in json.loads(said)["images"][0]["found"]} == {"apple"}
-    code, said, _ = typed(capsys, "detect", tmp_path / "2", data / "images/train/0.png", "--look", "pyramid", "--json")
-    assert {row["class"] for row in json.loads(said)["images"][0]["found"]} == {"apple", "leaf"}
+    code, said, _ = typed(
+        capsys, "predict", tmp_path / "2", data / "images/train/0.png", "--scale-mode", "whole", "--json"
+    )
+    assert code == 0 and {row["class"] for row in json.loads(said)["results"][0]["found"]} == {"apple"}
+    code, said, _ = typed(
+        capsys, "predict", tmp_path / "2", data / "images/train/0.png", "--scale-mode", "pyramid", "--json"
+    )
+    assert {row["class"] for row in json.loads(said)["results"][0]["found"]} == {"apple", "leaf"}
     # unasked: objects are small against the image, so two scales, and the finer one where something is small
     code, said, _ = typed(capsys, "teach", data, "--out", tmp_path / "auto", "--proposer", "squint", "--json")
     assert json.loads(said)["scales"]["count"] == 2 and json.loads(said)["scales"]["mode"] == "focus"
     proposer = Irene.load(tmp_path / "auto").proposer
     assert isinstance(proposer, MultiScaleProposer) and proposer.scales == Scales(2, "focus")
-    code, _, err = typed(capsys, "detect", tmp_path / "2", data / "images/train/0.png", "--look", "near")
+    code, _, err = typed(capsys, "predict", tmp_path / "2", data / "images/train/0.png", "--scale-mode", "near")
     assert code == 2 and "near" in err

@@ -412,16 +412,16 @@ def test_detect_asks_what_was_compiled(
     told = []
     for more in ([], ["--runtime", "torch"]):
         main(
-            ["detect", str(in_torch.model), photo, "--json", "--explain", "--unknown", "--score-threshold", "0", *more]
+            ["predict", str(in_torch.model), photo, "--json", "--explain", "--unknown", "--score-threshold", "0", *more]
         )
-        told.append(json.loads(capsys.readouterr().out)["images"][0]["found"])
+        told.append(json.loads(capsys.readouterr().out)["results"][0]["found"])
     plain, compiled = told
     assert plain and [row["class"] for row in plain] == [row["class"] for row in compiled]
     assert [row["like"][0]["image"] for row in plain] == [row["like"][0]["image"] for row in compiled]
     monkeypatch.setattr(CompiledDetector, "select", lambda self, scored, **how: 1 / 0)
-    main(["detect", str(in_torch.model), photo])
+    main(["predict", str(in_torch.model), photo])
     with pytest.raises(ZeroDivisionError):
-        main(["detect", str(in_torch.model), photo, "--runtime", "torch"])
+        main(["predict", str(in_torch.model), photo, "--runtime", "torch"])
 
 
 def test_another_plan_is_refused(irene: Irene) -> None:

@@ -97,12 +97,13 @@ def test_what_a_folder_is_instead(world: World, tmp_path: Path) -> None:
     (tmp_path / "old").mkdir()
     (tmp_path / "old" / "artefact.json").write_text("{}")
     (tmp_path / "demo" / "model").mkdir(parents=True)
+    (tmp_path / "demo" / "model" / "handful.json").write_text("{}")
     for name in ("absent", "empty", "run", "old", "demo"):
         with pytest.raises(DataError) as error:
             handful.load(tmp_path / name)
         told[name] = str(error.value)
         assert "\n" not in told[name] and str(tmp_path / name) in told[name]
-    assert "nothing that exists" in told["absent"] and "without a model" in told["empty"]
+    assert "does not exist; wanted a model folder" in told["absent"] and "without a model" in told["empty"]
     assert "not finished" in told["run"] and "--resume" in told["run"]
     assert "compiled by handful 0.3 or older" in told["old"] and "handful device compile" in told["old"]
     assert f"did you mean {tmp_path / 'demo' / 'model'}" in told["demo"]

@@ -143,7 +143,7 @@ def test_seeds_from_a_labelling_store(tmp_path: Path, capsys: pytest.CaptureFixt
         f"sqlite:///{tmp_path}/store/labels.sqlite",
     ):
         out = tmp_path / f"dreams{len(found)}"
-        assert run(f"handful dream {place} --out {out} --frames 2 --fill telea --jobs 1 --json") == 0
+        assert run(f"handful dream {place} --out {out} --frames 2 --fill telea --workers 1 --json") == 0
         found.append(json.loads(capsys.readouterr().out))
     assert {r["sha256"] for r in found} == {found[0]["sha256"]} and found[0]["seeds"] == 3
     assert run(f"handful dream {tmp_path / 'none.sqlite'} --out {tmp_path / 'x'}") == 2

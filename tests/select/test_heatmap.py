@@ -222,7 +222,7 @@ def test_the_verbs(
     code, said, _ = typed(capsys, "heatmap", data, "--out", tmp_path / "m", "--seeds", 2, "--no-cache")
     assert code == 0 and "best on tune: F1" in said and "2 classes at a time" in said
     assert (tmp_path / "m" / "heatmap.png").exists()
-    code, said, _ = typed(capsys, "regimen", data, "--out", tmp_path / "r", "--seeds", 2, "--json", "--no-cache")
+    code, said, _ = typed(capsys, "select", data, "--out", tmp_path / "r", "--seeds", 2, "--json", "--no-cache")
     result = json.loads(said)
     assert code == 0 and list(result["strategies"]) == ["ours", "original", "random"] and result["samples"] == [1, 2, 3]
     assert result["strategies"]["random"]["by_samples"]["3"]["boxes"] == 12 and set(result["difference"]) == {

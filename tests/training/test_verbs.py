@@ -1,4 +1,4 @@
-"""`handful train segment` and `handful evaluate`, as they are typed."""
+"""`handful train` and `handful evaluate`, as they are typed."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def typed(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str,
 
 
 def train(data: Path, out: Path, *more: object) -> list[object]:
-    return ["train", "segment", data, "--net", "stub", "--out", out, "--epochs", 2, "--batch", 4, "--size", "32x48",
+    return ["train", "segment", data, "--net", "stub", "--out", out, "--epochs", 2, "--batch", 4, "--frame", "32x48",
             "--threads", 1, *more]  # fmt: skip
 
 
@@ -74,9 +74,9 @@ def test_train_then_evaluate(data: Path, tmp_path: Path, capsys: pytest.CaptureF
         (("--augment", "flipp=1"), "did you mean 'flip'"),
         (("--augment", "scale=2"), "no settings of augment"),
         (("--lr-of", "head=fast"), "wanted a number"),
-        (("--size", "32"), "wanted HEIGHTxWIDTH"),
+        (("--frame", "32"), "wanted HEIGHTxWIDTH"),
         (("--precision", "bf61"), "did you mean 'bf16'"),
-        (("--masks", "maks"), "did you mean 'masks'"),
+        (("--masks-in", "maks"), "did you mean 'masks'"),
         (("--minutes", "1"), "either epochs or minutes"),
     ],
 )
@@ -100,10 +100,10 @@ def test_options_of_the_other_kind_of_model(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], taught_model: Path
 ) -> None:
     code, _, err = typed(capsys, "evaluate", taught_model, data, "--rule", "mmseg")
-    assert code == 2 and "is a taught model; --rule is for trained models" in err
+    assert code == 2 and "is a taught classifier; --rule is for a trained segmentation model" in err
     typed(capsys, *train(data, tmp_path / "m"))
     code, _, err = typed(capsys, "evaluate", tmp_path / "m", data, "--flat")
-    assert code == 2 and "--flat and --vigilance are for taught ones" in err
+    assert code == 2 and "is a trained segmentation model; --flat is for a taught classifier" in err
 
 
 def two(words: list[object]) -> list[dict[str, Any]]:
@@ -157,7 +157,7 @@ def test_two_processes_train_the_network_that_one_does(
 
 def test_two_processes_train_the_classifier_that_one_does(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     photos = folders(tmp_path / "photos")
-    words = ["train", "classify", photos, "--net", "signet", "--arg", "width=0.25", "--size", "32x32", "--epochs", 2,
+    words = ["train", "classify", photos, "--net", "signet", "--arg", "width=0.25", "--frame", "32x32", "--epochs", 2,
              "--batch", 8, "--optimizer", "sgd", "--lr", 0.02, "--threads", 1]  # fmt: skip
     said = two([*words, "--out", tmp_path / "two"])[0]
     code, out, _ = typed(capsys, *words, "--out", tmp_path / "one", "--json")
@@ -167,7 +167,19 @@ def test_two_processes_train_the_classifier_that_one_does(tmp_path: Path, capsys
 
 def test_two_processes_train_one_detector(tmp_path: Path) -> None:
     # each draws the regions it learns from by itself, so the weights are not those of one process
-    words = ["train", "detect", shop(tmp_path / "shop"), "--size", "64x96", "--epochs", 1, "--batch", 4, "--threads", 1]
+    words = [
+        "train",
+        "detect",
+        shop(tmp_path / "shop"),
+        "--frame",
+        "64x96",
+        "--epochs",
+        1,
+        "--batch",
+        4,
+        "--threads",
+        1,
+    ]
     args = [word for key, value in TINY.items() for word in ("--arg", f"{key}={json.dumps(value)}")]
     said = two([*words, *args, "--out", tmp_path / "m"])[0]
     assert said["epochs"] == 1 and 0 <= said["AP"] <= 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,39 +9,40 @@ from typing import Any
 
 import click
 
-from handful.cli.shared import FOLDER, Verbs, common, no_cache, say
+from handful.cli.options import common, option, options
+from handful.cli.places import PATH, Data
+from handful.cli.shared import Verbs, decorated, leave, say
 
-FORMATS = "coco, voc, yolo, ade20k, cityscapes, camvid, davis, cifar, folder, masks or shards"
+MASKS = {"--masks": "--masks-in"}
 
 
 def reading(command: Callable[..., Any]) -> Callable[..., Any]:
-    """--format, --masks and --flat: which of the labels in a folder, the same on every data verb."""
-    command = click.option("--flat", is_flag=True, help="Photos lie in the folder itself; a file's name is its class.")(
-        command
-    )
-    command = click.option("--masks", help="Which folder of masks, where several lie side by side.")(command)
-    return click.option("--format", "format_", help=f"Read as this instead of finding out: {FORMATS}.")(command)
+    """--format, --masks-in and --flat: which of the labels in a folder, the same on every data verb."""
+    return decorated(command, (option("--format", told="found out"), option("--masks-in", told="the only one"),
+                               option("--flat")))  # fmt: skip
 
 
-def options_of(masks: str | None, flat: bool) -> dict[str, Any]:
+def options_of(masks_in: str | None, flat: bool) -> dict[str, Any]:
     """What the readers must be told, only where it was said."""
-    return {**({"masks": masks} if masks else {}), **({"flat": True} if flat else {})}
+    return {**({"masks": masks_in} if masks_in else {}), **({"flat": True} if flat else {})}
 
 
 @click.group(cls=Verbs)
 def data() -> None:
-    """Read, check, repair, convert, balance, split and look at photos and their labels."""
+    """Read, check, repair, convert, balance, split and look at images and their labels."""
 
 
-@data.command()
-@click.argument("folder", type=FOLDER)
-@click.option("--fix", type=FOLDER, help="Write a repaired copy here, and what was done to COPY.repairs.json.")
-@click.option("--no-near", is_flag=True, help="Do not look for photos that look alike.")
+@data.command(
+    "check", examples=("handful data check photos", "handful data check labelled --fix labelled-mended"), renamed=MASKS
+)
+@click.argument("folder", type=Data())
+@option("--fix", told="nothing is written")
+@options("--no-near")
 @reading
-@no_cache
+@options("--no-cache")
 @common
-def check(
-    folder: Path, fix: Path | None, no_near: bool, format_: str | None, masks: str | None, flat: bool, no_cache: bool,
+def check_(
+    folder: Path, fix: Path | None, no_near: bool, format: str | None, masks_in: str | None, flat: bool, no_cache: bool,
     as_json: bool,
 ) -> None:  # fmt: skip
     """Find what would break or falsify training, before training: which file, which value, how to mend it.
@@ -54,15 +54,15 @@ def check(
     from handful.files import cache_home
 
     cache = None if no_cache else cache_home()
-    options = options_of(masks, flat)
+    options = options_of(masks_in, flat)
     if fix is not None:
-        result = repair(folder, fix, format=format_, cache=cache, **options)
+        result = repair(folder, fix, format=format, cache=cache, **options)
         say(result, as_json, _mended)
     else:
-        result = run(folder, format=format_, cache=cache, near=not no_near, **options)
+        result = run(folder, format=format, cache=cache, near=not no_near, **options)
         say(result, as_json, _checked)
     if not result["ok"]:
-        sys.exit(1)
+        leave()
 
 
 def _checked(r: dict[str, Any]) -> str:
@@ -116,19 +116,25 @@ def _mended(r: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-@data.command()
-@click.argument("source", type=FOLDER)
-@click.argument("out", type=FOLDER)
-@click.option("--to", required=True, help=f"The format to write: {FORMATS}.")
-@click.option("--labels", help="Translate classes first: ten, person, or a CSV file with the columns name,target.")
-@click.option("--labels-from", help="Whose class names these are (coco, ade20k, ...), where it is not clear.")
-@click.option("--allow-loss", is_flag=True, help="Keep the copy although it lost something; what is listed.")
-@click.option("--link", is_flag=True, help="Hard links to the photos instead of copies.")
+@data.command(
+    "convert",
+    examples=(
+        "handful data convert labelled as-voc --to voc",
+        "handful data convert labelled as-yolo --to yolo --allow-loss --link",
+    ),
+    renamed=MASKS,
+)
+@click.argument("source", type=Data())
+@click.argument("out", type=PATH)
+@option("--to", required=True)
+@option("--labels", told="the classes stay as they are")
+@option("--labels-from", told="found out")
+@options("--allow-loss", "--link")
 @reading
 @common
-def convert(
+def convert_(
     source: Path, out: Path, to: str, labels: str | None, labels_from: str | None, allow_loss: bool, link: bool,
-    format_: str | None, masks: str | None, flat: bool, as_json: bool,
+    format: str | None, masks_in: str | None, flat: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Write SOURCE in another format to OUT, read the copy back, and list what it lost.
 
@@ -140,20 +146,20 @@ def convert(
         source,
         out,
         to=to,
-        format=format_,
+        format=format,
         labels=labels,
         labels_from=labels_from,
         allow_loss=allow_loss,
         link=link,
-        **options_of(masks, flat),
+        **options_of(masks_in, flat),
     )
     say(result, as_json, _converted)
     if not result["written"]:
-        sys.exit(1)
+        leave()
 
 
 def _converted(r: dict[str, Any]) -> str:
-    lines = [f"{r['images']} photos, {r['from']} to {r['to']}: " + ("nothing lost" if r["lossless"] else "with losses")]
+    lines = [f"{r['images']} images, {r['from']} to {r['to']}: " + ("nothing lost" if r["lossless"] else "with losses")]
     for d in r["differences"]:
         largest = f", at most {d['largest']:g}" if "largest" in d else ""
         lines.append(f"  {d['how']:<8} {d['count']:>7} {d['what']}{largest}   (first: {d['example']})")
@@ -173,49 +179,50 @@ def _kept(r: dict[str, Any]) -> list[str]:
     return ["not written, since the format would lose something; --allow-loss keeps the copy:", *losses]
 
 
-@data.command()
-@click.argument("source", type=FOLDER)
-@click.option("--out", type=FOLDER, help="Write the chosen photos and their labels here, in the same format.")
-@click.option(
-    "--per",
-    type=click.Choice(["images", "objects", "pixels"]),
-    default="images",
-    show_default=True,
-    help="What is made equal.",
+@data.command(
+    "balance",
+    examples=(
+        "handful data balance labelled --per objects",
+        "handful data balance labelled --out balanced --count 200",
+    ),
+    renamed={**MASKS, "--size": "--count", "--weights": "--balance"},
 )
-@click.option("--size", type=int, help="How many photos; without it, as many as leave the classes least uneven.")
-@click.option("--class", "classes", multiple=True, help="Balance only this class (may be repeated).")
-@click.option("--weights", "rule", default="enet", show_default=True, help="enet, effective, inverse or median.")
-@click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--allow-loss", is_flag=True, help="Keep the copy although the format lost something.")
+@click.argument("source", type=Data())
+@option("--out", "The chosen images and their labels, in the same format.", told="nothing is written")
+@option("--per", default="images")
+@option("--count", told="as many as leave the classes least uneven")
+@option("--class", told="all")
+@option("--balance", default="enet")
+@option("--seed", default=0)
+@options("--allow-loss")
 @reading
 @common
-def balance(
-    source: Path, out: Path | None, per: str, size: int | None, classes: Sequence[str], rule: str, seed: int,
-    allow_loss: bool, format_: str | None, masks: str | None, flat: bool, as_json: bool,
+def balance_(
+    source: Path, out: Path | None, per: str, count: int | None, classes: Sequence[str], balance: str, seed: int,
+    allow_loss: bool, format: str | None, masks_in: str | None, flat: bool, as_json: bool,
 ) -> None:  # fmt: skip
-    """Choose photos so that each class has as nearly as many images, objects or pixels; weights for the loss, too."""
+    """Choose images so that each class has as nearly as many images, objects or pixels; weights for the loss, too."""
     from handful.curate import balance as balancing
     from handful.curate.convert import put
     from handful.data import formats
 
-    found = formats.one(source, format=format_, **options_of(masks, flat))
+    found = formats.one(source, format=format, **options_of(masks_in, flat))
     dataset = found.read()
-    chosen = balancing.balance(dataset, per=per, size=size, seed=seed, classes=list(classes) or None)  # type: ignore[arg-type]
+    chosen = balancing.balance(dataset, per=per, size=count, seed=seed, classes=list(classes) or None)  # type: ignore[arg-type]
     picked = balancing.select(dataset, chosen.names)
-    result = {**chosen.as_json(), "images": len(chosen.names), "rule": rule}
-    result |= {"weights": balancing.weights(balancing.counts(dataset), rule=rule)}
+    result = {**chosen.as_json(), "images": len(chosen.names), "rule": balance}
+    result |= {"weights": balancing.weights(balancing.counts(dataset), rule=balance)}
     if out is not None:
         result |= put(picked, out, found.format, allow_loss=allow_loss)
     say(result, as_json, _balanced)
     if not result.get("written", True):
-        sys.exit(1)
+        leave()
 
 
 def _balanced(r: dict[str, Any]) -> str:
     width = max(map(len, r["before"]), default=5)
     lines = [
-        f"{r['images']} photos chosen; {r['per']} per class, before and after, and the weight by the rule {r['rule']}"
+        f"{r['images']} images chosen; {r['per']} per class, before and after, and the weight by the rule {r['rule']}"
     ]
     lines += [
         f"  {name:<{width}} {before:>10} {r['after'].get(name, 0):>10}   {r['weights'].get(name, 0):8.3f}"
@@ -236,25 +243,30 @@ def _part(ctx: click.Context, param: click.Parameter, value: Sequence[str]) -> d
     return parts
 
 
-@data.command()
-@click.argument("source", type=FOLDER)
-@click.option("--out", type=FOLDER, help="Write the photos and labels here by their new splits, in the same format.")
-@click.option(
-    "--part", "parts", multiple=True, callback=_part, help="NAME=SHARE, repeated.  [default: train=0.8 val=0.2]"
+@data.command(
+    "split",
+    examples=(
+        "handful data split labelled --out parts --part train=0.8 --part val=0.2",
+        "handful data split labelled --test-per-class 20 --by clip",
+    ),
+    renamed=MASKS,
 )
-@click.option("--test-per-class", type=int, help="Instead: a test set with so many photos of each class.")
-@click.option("--by", help="Keep together what shares this: clip, folder, or an attribute such as source_repo.")
-@click.option("--no-near", is_flag=True, help="Let photos that look alike come into different parts.")
-@click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--allow-loss", is_flag=True, help="Keep the copy although the format lost something.")
+@click.argument("source", type=Data())
+@option("--out", "The images and labels by their new splits, in the same format.", told="nothing is written")
+@option("--part", told="train=0.8 val=0.2", callback=_part)
+@option("--test-per-class", told="none")
+@option("--by", told="near-duplicates alone")
+@options("--no-near")
+@option("--seed", default=0)
+@options("--allow-loss")
 @reading
-@no_cache
+@options("--no-cache")
 @common
-def split(
+def split_(
     source: Path, out: Path | None, parts: dict[str, float], test_per_class: int | None, by: str | None, no_near: bool,
-    seed: int, allow_loss: bool, format_: str | None, masks: str | None, flat: bool, no_cache: bool, as_json: bool,
+    seed: int, allow_loss: bool, format: str | None, masks_in: str | None, flat: bool, no_cache: bool, as_json: bool,
 ) -> None:  # fmt: skip
-    """Divide photos into train, val and test: each class by its share, what belongs together kept together."""
+    """Divide images into train, val and test: each class by its share, what belongs together kept together."""
     from handful.curate import split as splits
     from handful.curate.convert import put
     from handful.data import formats
@@ -262,7 +274,7 @@ def split(
 
     if parts and test_per_class is not None:
         raise click.UsageError("--part and --test-per-class exclude each other")
-    found = formats.one(source, format=format_, **options_of(masks, flat))
+    found = formats.one(source, format=format, **options_of(masks_in, flat))
     dataset = found.read()
     more: dict[str, Any] = {"by": by, "seed": seed, "near": not no_near, "cache": None if no_cache else cache_home()}
     if test_per_class is not None:
@@ -274,7 +286,7 @@ def split(
         result |= put(splits.apply(dataset, made), out, found.format, allow_loss=allow_loss)
     say(result, as_json, _divided)
     if not result.get("written", True):
-        sys.exit(1)
+        leave()
 
 
 def _divided(r: dict[str, Any]) -> str:
@@ -288,46 +300,52 @@ def _divided(r: dict[str, Any]) -> str:
     return "\n".join(lines + _kept(r))
 
 
-@data.command()
-@click.argument("source", type=FOLDER)
-@click.option(
-    "--out", type=FOLDER, default=Path("stats"), show_default=True, help="Folder for stats.html and stats.json."
+@data.command(
+    "stats", examples=("handful data stats labelled", "handful data stats labelled --out pages --json"), renamed=MASKS
 )
+@click.argument("source", type=Data())
+@option("--out", "A folder for stats.html and stats.json.", default=Path("stats"))
 @reading
 @common
-def stats(
-    source: Path, out: Path, format_: str | None, masks: str | None, flat: bool, as_json: bool
+def stats_(
+    source: Path, out: Path, format: str | None, masks_in: str | None, flat: bool, as_json: bool
 ) -> None:  # fmt: skip
     """Write a page of pictures about SOURCE: class counts, object sizes, what comes together, samples."""
     from handful.curate.stats import stats as run
     from handful.data import formats
 
-    dataset = formats.one(source, format=format_, **options_of(masks, flat)).read()
+    dataset = formats.one(source, format=format, **options_of(masks_in, flat)).read()
     result = run(dataset, out)
     say(result, as_json, lambda r: f"{r['images']} photos, {len(r['classes'])} classes: {out / 'stats.html'}")
 
 
-@data.command()
-@click.argument("source", type=FOLDER)
-@click.option("--out", type=FOLDER, required=True, help="The COCO data set to make.")
-@click.option("--side", type=int, default=320, show_default=True, help="Width and height of a chip, px.")
-@click.option("--scales", type=int, default=3, show_default=True, help="At most; how many follows from the sizes.")
-@click.option("--proposer", default="objectness", show_default=True,
-              help="Who says where negative chips are worth it; none: no such chips.")  # fmt: skip
-@click.option("--draws", type=int, default=1, show_default=True, help="How often each photo's chips are drawn.")
-@click.option("--one", metavar="NAME", help="Call things of all classes so, to train a proposer on.")
-@click.option("--split", default="train", show_default=True, help="Which to cut; others are copied.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Decides every chance.")
-@click.option("--format", "format_", help="Read as this instead of finding out.")
-@click.option("--allow", multiple=True, help="Go on although `handful data check` finds errors of this code.")
+@data.command(
+    "chips",
+    examples=(
+        "handful data chips shop --out shop-chips",
+        "handful data chips shop --out shop-chips --one thing --side 416",
+    ),
+    renamed={"--scales": "--max-scales"},
+)
+@click.argument("source", type=Data())
+@option("--out", "The COCO data set to make.", required=True)
+@option("--side", default=320)
+@option("--max-scales", default=3)
+@option("--proposer", "It says where negative chips are worth it; none: no such chips.", default="objectness")
+@option("--draws", default=1)
+@option("--one", told="classes stay as they are")
+@option("--split", "Others are copied.", default="train")
+@option("--seed", default=0)
+@option("--format", told="found out")
+@option("--allow", told="none")
 @common
-def chips(
-    source: Path, out: Path, side: int, scales: int, format_: str | None, as_json: bool, **options: Any
+def chips_(
+    source: Path, out: Path, side: int, max_scales: int, format: str | None, as_json: bool, **given: Any
 ) -> None:  # fmt: skip
-    """Cut SOURCE's photos into chips that show each thing at a fitting size, to train a detector on (SNIPER)."""
+    """Cut SOURCE's images into chips that show each thing at a fitting size, to train a detector on (SNIPER)."""
     from handful.detection.chip_set import chip_set
 
-    result = chip_set(source, out, side_px=side, max_scales=scales, format=format_, **options)
+    result = chip_set(source, out, side_px=side, max_scales=max_scales, format=format, **given)
     say(result, as_json, lambda r: f"{r['chips']} chips of {r['images']} images at {len(r['by_scale'])} scales "
         f"({', '.join(map(str, r['by_scale']))}), {r['negative']} of them negative; {r['objects']} objects to learn "
         f"from {r['objects_in_images']}: {r['folder']}")  # fmt: skip

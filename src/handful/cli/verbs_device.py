@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
-from handful.cli.shared import FOLDER, RUNTIMES, Verbs, common, say
+from handful.cli.options import common, option, options
+from handful.cli.places import ModelFolder
+from handful.cli.shared import Verbs, leave, say
 
 
 @click.group(cls=Verbs)
@@ -16,12 +17,18 @@ def device() -> None:
     """Compile a model for phone runtimes, and prove that what runs there is what was taught."""
 
 
-@device.command("compile")
-@click.argument("model", type=FOLDER)
-@click.option("--runtime", required=True, help=RUNTIMES)
-@click.option("--precision", default="fp32", show_default=True, help="fp32 or fp16.")
-@click.option("--out", type=FOLDER, help="Also put what an app needs into this folder, as RUNTIME-PRECISION.")
-@click.option("--force", is_flag=True, help="Compile again even if nothing has changed.")
+@device.command(
+    "compile",
+    examples=(
+        "handful device compile model --runtime onnxruntime",
+        "handful device compile model --runtime litert --precision fp16 --out app",
+    ),
+)
+@click.argument("model", type=ModelFolder())
+@option("--runtime", required=True)
+@option("--precision", "fp32 or fp16.", default="fp32")
+@option("--out", "What an app needs, as RUNTIME-PRECISION in this folder.", told="only beside the model")
+@options("--force")
 @common
 def compile_(model: Path, runtime: str, precision: str, out: Path | None, force: bool, as_json: bool) -> None:
     """Compile MODEL for one runtime, into MODEL/compiled/RUNTIME-PRECISION.
@@ -41,16 +48,23 @@ def compile_(model: Path, runtime: str, precision: str, out: Path | None, force:
     )
 
 
-@device.command()
-@click.argument("model", type=FOLDER)
-@click.option("--runtime", required=True, help=RUNTIMES)
-@click.option("--precision", default="fp32", show_default=True, help="fp32 or fp16.")
-@click.option("--images", type=FOLDER, help="Photos to compare on; without it, photos that come along.")
-@click.option("--threads", type=int, default=1, show_default=True)
-@click.option("--no-layers", is_flag=True, help="Compare the outputs only.")
+@device.command(
+    "compare",
+    examples=(
+        "handful device compare model --runtime onnxruntime",
+        "handful device compare model --runtime litert --precision fp16 --photos photos",
+    ),
+    renamed={"--images": "--photos"},
+)
+@click.argument("model", type=ModelFolder())
+@option("--runtime", required=True)
+@option("--precision", "fp32 or fp16.", default="fp32")
+@option("--photos", told="photographs inside other packages")
+@option("--threads", "Of the runtime.", default=1)
+@options("--no-layers")
 @common
 def compare(
-    model: Path, runtime: str, precision: str, images: Path | None, threads: int, no_layers: bool, as_json: bool
+    model: Path, runtime: str, precision: str, photos: Path | None, threads: int, no_layers: bool, as_json: bool
 ) -> None:
     """Compare MODEL on a phone runtime with the network that was taught: outputs, and layer by layer.
 
@@ -59,7 +73,7 @@ def compare(
     from handful.image import photos_below, read_image
     from handful.kinds.compiling import compare_model
 
-    chosen = None if images is None else [read_image(path) for path in photos_below(images)]
+    chosen = None if photos is None else [read_image(path) for path in photos_below(photos)]
     result = compare_model(model, runtime, precision, chosen, layers=not no_layers, threads=threads)
 
     def text(r: dict[str, Any]) -> str:
@@ -79,7 +93,7 @@ def compare(
 
     say(result, as_json, text)
     if result["verdict"] != "pass":
-        sys.exit(1)
+        leave()
 
 
 def _detector_text(r: dict[str, Any]) -> str:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from handful.cli.shared import FOLDER, Verbs, common, say
-from handful.cli.verbs_data import options_of, reading
+from handful.cli.options import common, option, options
+from handful.cli.places import PATH
+from handful.cli.shared import Verbs, decorated, leave, say
+from handful.cli.verbs_data import MASKS, options_of, reading
 
 RUN = "run"
 
@@ -33,18 +34,11 @@ class Dreams(Verbs):
 
 
 def making(command: Callable[..., Any]) -> Callable[..., Any]:
-    """What decides the pixels, the same for a whole run and for a look at one photo."""
-    options = (
-        click.option("--frames", type=click.IntRange(1, 100_000), default=20, show_default=True, help="Of each film."),
-        click.option("--ranges", default="paper", show_default=True, help="How much moves: paper, released or strong."),
-        click.option("--fill", default="auto", show_default=True, help="auto, telea, telea-half or patchmatch."),
-        click.option("--blend", default="feather", show_default=True, help="feather, ring or poisson."),
-        click.option("--seed", type=int, default=0, show_default=True, help="Of the random numbers."),
-        click.option("--max-side", type=click.IntRange(16), help="Shrink photos first: no side has more px than this."),
-    )
-    for option in reversed(options):
-        command = option(command)
-    return command
+    """What decides the pixels, the same for a whole run and for a look at one image."""
+    return decorated(command, (
+        option("--frames", default=20), option("--ranges", default="paper"), option("--fill", default="auto"),
+        option("--blend", default="feather"), option("--seed", default=0), option("--max-side", told="as they are"),
+    ))  # fmt: skip
 
 
 def _settings(**values: Any) -> Any:
@@ -55,28 +49,35 @@ def _settings(**values: Any) -> Any:
 
 @click.group(cls=Dreams)
 def dream() -> None:
-    """Dream films with exact masks from photos that have masks: handful dream SEEDS --out DIR.
+    """Dream clips with exact masks from images that have masks: handful dream SEEDS --out DIR.
 
     Lucid Data Dreaming (Khoreva et al. 2017): what is marked in a photo is cut out, the hole is filled, and object
     and camera move. See `handful dream run --help`.
     """
 
 
-@dream.command(RUN)
+@dream.command(
+    RUN,
+    examples=(
+        "handful dream labelled --out dreams",
+        "handful dream labelled --out dreams --frames 30 --workers 2 --resume",
+    ),
+    renamed={**MASKS, "--jobs": "--workers"},
+)
 @click.argument("seeds")
-@click.option("--out", type=FOLDER, required=True, help="Folder for the shards (.tar), new or with --resume.")
+@option("--out", "A folder for the shards (.tar), new or with --resume.", required=True)
 @making
-@click.option("--previous", is_flag=True, help="Also keep the spoiled mask of the frame before, as MaskTrack wants it.")
-@click.option("--limit", type=click.IntRange(1), help="Take the first so many seeds only.")
-@click.option("--all-frames", is_flag=True, help="Of films take every frame as a seed, not only the first.")
-@click.option("--jobs", type=click.IntRange(1), help="Processes on this machine; without it, one a processor.")
-@click.option("--ray", help="Instead: a Ray cluster, HOST:PORT, auto (the one running here) or local.")
-@click.option("--resume", is_flag=True, help="Go on where a run with the same seeds and settings was stopped.")
+@options("--previous")
+@option("--limit", told="all")
+@options("--all-frames")
+@option("--workers", "Processes on this machine.", told="one a processor")
+@option("--ray", told="none")
+@options("--resume")
 @reading
 @common
 def run(
-    seeds: str, out: Path, limit: int | None, all_frames: bool, jobs: int | None, ray: str | None, resume: bool,
-    format_: str | None, masks: str | None, flat: bool, as_json: bool, **settings: Any,
+    seeds: str, out: Path, limit: int | None, all_frames: bool, workers: int | None, ray: str | None, resume: bool,
+    format: str | None, masks_in: str | None, flat: bool, as_json: bool, **settings: Any,
 ) -> None:  # fmt: skip
     """Dream a film of every photo in SEEDS that has a mask or outlines, into OUT, which every data verb reads.
 
@@ -87,16 +88,20 @@ def run(
     from handful.lucid.farm import dream_folder
     from handful.lucid.preview import look
 
-    if jobs is not None and ray is not None:
-        raise click.UsageError("--jobs and --ray exclude each other")
+    if workers is not None and ray is not None:
+        raise click.UsageError("--workers and --ray exclude each other")
+    if Path(seeds).exists():
+        from handful.kinds import registry
+
+        registry.no_model(Path(seeds))
     result = dream_folder(
-        seeds, out, _settings(**settings), jobs=jobs, ray=ray, resume=resume, limit=limit, all_frames=all_frames,
-        format=format_, **options_of(masks, flat),
+        seeds, out, _settings(**settings), jobs=workers, ray=ray, resume=resume, limit=limit, all_frames=all_frames,
+        format=format, **options_of(masks_in, flat),
     )  # fmt: skip
     result |= look(out)
     say(result, as_json, _dreamed)
     if not result["seeds"]:
-        sys.exit(1)
+        leave()
 
 
 def _dreamed(r: dict[str, Any]) -> str:
@@ -116,11 +121,17 @@ def _dreamed(r: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-@dream.command()
-@click.argument("photo", type=FOLDER)
-@click.option("--mask", type=FOLDER, help="PNG of the photo's size: 0 background, other values objects, 255 unknown.")
-@click.option("--box", help="LEFT,TOP,RIGHT,BOTTOM in px instead: the mask is guessed (GrabCut).")
-@click.option("--out", type=FOLDER, required=True, help="Folder for sheet.jpg, film.mp4, gates.json.")
+@dream.command(
+    "preview",
+    examples=(
+        "handful dream preview photo.jpg --box 120,20,560,420 --out look",
+        "handful dream preview photo.jpg --mask mask.png --out look --frames 30",
+    ),
+)
+@click.argument("photo", type=PATH)
+@option("--mask", told="guessed from --box")
+@option("--box", told="none")
+@option("--out", "A folder for sheet.jpg, film.mp4, gates.json.", required=True)
 @making
 @common
 def preview(
@@ -140,7 +151,7 @@ def preview(
     result = run(Dream(seed_of(photo, mask, numbers), _settings(**settings)), out)
     say(result, as_json, _previewed)
     if not result["ok"]:
-        sys.exit(1)
+        leave()
 
 
 def _numbers(box: str) -> tuple[float, float, float, float]:

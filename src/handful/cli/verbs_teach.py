@@ -1,9 +1,7 @@
-"""demo, teach, recognise, evaluate."""
+"""demo, teach: a model from a handful of images."""
 
 from __future__ import annotations
 
-import importlib
-import inspect
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,28 +9,27 @@ from typing import Any
 
 import click
 
-from handful.cli.shared import FOLDER, RUNTIMES, common, flat_option, frame_option, no_cache, readable, say
+from handful.cli.options import common, option, options
+from handful.cli.places import Data
+from handful.cli.shared import leave, say, typed, verb
+
+OF_BOXES = ("max_samples", "proposer", "scales", "seed", "images", "partial")
+OF_CLASSES = ("backbone_weights", "frame_hw", "no_cache")
 
 
-@click.command()
-@click.option("--photos", type=FOLDER, help="Your own photos, a folder a class; without it, photos that come along.")
-@click.option("--out", type=FOLDER, default=Path("demo-report"), show_default=True, help="Where the report goes.")
-@click.option("--backbone", default="lite2", show_default=True, help="lite0, lite1, lite2 or timm:NAME.")
-@click.option("--vigilance", type=float, default=None, help="How careful; 1.2 to 4.1, higher says none more often.")
-@click.option("--runtime", "runtimes", multiple=True, help=f"Only this runtime (may be repeated): {RUNTIMES}.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Which photos are taught and which are asked.")
-@click.option("--open", "open_it", is_flag=True, help="Open the report when done.")
+@verb(examples=("handful demo", "handful demo --photos photos --runtime onnxruntime --out report"))
+@option("--photos", "A folder for each class.", told="photographs inside other packages")
+@option("--out", "The report.", default=Path("demo-report"))
+@option("--backbone", default="lite2")
+@option("--vigilance", told="3.3")
+@option("--runtime", "Only this one (may be repeated).", param="runtimes", many=True, told="all four")
+@option("--seed", "Which photos are taught and which are asked.", default=0)
+@options("--open")
 @common
 def demo(
-    photos: Path | None,
-    out: Path,
-    backbone: str,
-    vigilance: float | None,
-    runtimes: Sequence[str],
-    seed: int,
-    open_it: bool,
-    as_json: bool,
-) -> None:
+    photos: Path | None, out: Path, backbone: str, vigilance: float | None, runtimes: Sequence[str], seed: int,
+    open_it: bool, as_json: bool,
+) -> None:  # fmt: skip
     """Teach from a few photos, compile for four phone runtimes, compare, time, and write a report."""
     from handful.demo import run
 
@@ -43,208 +40,83 @@ def demo(
     if open_it and sys.stdout.isatty():
         click.launch(str(Path(result["report"]).resolve()))
     if not result["passed"]:
-        sys.exit(1)
+        leave()
 
 
-@click.command()
-@click.argument("data", type=FOLDER)
-@click.option("--out", type=FOLDER, required=True, help="The model folder to make.")
-@click.option("--backbone", help="lite0, lite1, lite2 or timm:NAME.  [default: lite2; for boxes lite0]")
-@click.option("--weights", type=FOLDER, help="For timm:NAME: a safetensors file with timm's key names.")
-@click.option("--vigilance", type=float, default=None, help="How careful; 1.2 to 4.1, higher says none more often.")
-@click.option("--frame", callback=frame_option, help="The frame the phone will give, HEIGHTxWIDTH.  [default: 448x448]")
-@click.option("--class", "classes", multiple=True, help="Teach only this class (may be repeated).")
-@flat_option
-@click.option("--max-samples", type=click.IntRange(1), help="Boxes: at most so many of a class.  [default: 20]")
-@click.option("--proposer", help="Boxes: what finds things of any kind.  [default: the best that is here]")
-@click.option(
-    "--scales",
-    type=click.Choice(["auto", "1", "2", "3"]),
-    help="Boxes: how many scales a photo is looked at.  [default: auto]",
+@verb(
+    examples=("handful teach photos --out model", "handful teach shop --out detector --max-samples 20 --class mug"),
+    renamed={"--weights": "--backbone-weights"},
 )
-@click.option("--seed", type=int, help="Boxes: which of them are learned.  [default: 0]")
-@click.option("--split", help="Boxes: which split.  [default: train, or all photos]")
-@click.option(
-    "--images", type=FOLDER, help="Boxes: the folder of COCO's photos, where they do not lie beside the JSON."
-)
-@click.option("--format", "format_", help="Boxes: read as this instead of finding out.")
-@click.option("--partial", is_flag=True, default=None, help="Boxes: not every thing of these classes is marked.")
-@click.option("--add", is_flag=True, help="Teach the model in --out more.")
-@click.option("--overwrite", is_flag=True, help="Replace the model in --out.")
-@click.option("--allow", multiple=True, help="Go on although `handful data check` finds errors of this code.")
-@no_cache
+@click.argument("data", type=Data())
+@option("--out", "The model folder to make.", required=True)
+@options("--add", "--overwrite")
+@option("--class", told="all")
+@option("--backbone", told="lite2; for boxes lite0")
+@option("--vigilance", told="3.3; for boxes 2.4")
+@option("--split", told="train where things have boxes; else all images, which must not be split")
+@option("--format", told="found out")
+@option("--allow", told="none")
+@option("--frame", "Of images with one class each.", told="448x448")
+@options("--flat")
+@option("--backbone-weights", told="what timm fetches")
+@option("--max-samples", told="20")
+@option("--proposer", "For boxes.", told="the best that is here")
+@option("--scales", "For boxes.", told="auto, by the sizes of the things")
+@option("--seed", "Which boxes are learned.", told="0")
+@option("--images", told="beside the JSON")
+@option("--partial", "Then the rest of an image teaches nothing.")
+@options("--no-cache")
 @common
-def teach(
-    data: Path,
-    out: Path,
-    backbone: str | None,
-    weights: Path | None,
-    vigilance: float | None,
-    frame: tuple[int, int] | None,
-    classes: Sequence[str],
-    flat: bool,
-    add: bool,
-    overwrite: bool,
-    allow: Sequence[str],
-    no_cache: bool,
-    as_json: bool,
-    **boxes: Any,
-) -> None:
-    """Teach a model from DATA: a folder with a folder of photos for each class, or photos with boxes.
+def teach(data: Path, out: Path, as_json: bool, **given: Any) -> None:
+    """Teach a model from DATA, in seconds: a folder of images for each class, or images with boxes.
 
-    Photos with boxes (COCO, VOC, YOLO) make a detector, see `handful detect`.
+    Images with one class each make a classifier, images with boxes (COCO, VOC, YOLO) a detector.
     """
     from handful.data import formats
 
-    given = {name.rstrip("_"): value for name, value in boxes.items() if value is not None}
-    found = None if flat else formats.with_boxes(data, given.get("format"))
-    if found or (given and not flat):
-        from handful.cli.verbs_detect import teach_boxes
+    asked = typed(given)
+    found = None if asked.get("flat") else formats.with_boxes(data, asked.get("format"))
+    wrong = OF_CLASSES if found else OF_BOXES
+    for name in (name for name in wrong if name in asked):
+        flag = {"frame_hw": "frame"}.get(name, name).replace("_", "-")
+        raise click.UsageError(
+            f"{data} has boxes, so a detector is taught; --{flag} is for images with one class each" if found else
+            f"--{flag} is for images with boxes; {data} has none"
+        )  # fmt: skip
+    classes = list(asked.pop("classes", ())) or None
+    if found:
+        _boxes(data, out, classes, as_json, {**asked, "format": found})  # found out once
+    else:
+        _classes(data, out, classes, as_json, asked)
 
-        wrong = {"--weights": weights, "--frame": frame, "--add": add, "--no-cache": no_cache}
-        for name in (name for name, value in wrong.items() if value):
-            raise click.UsageError(
-                f"{data} has boxes, so a detector is taught; {name} is for photos with one class each"
-            )
-        given = {**given, "format": given.get("format", found)}  # found out once
-        say(*teach_boxes(data, out, backbone, vigilance, classes, overwrite, allow, given, as_json))
-        return
-    if given:
-        raise click.UsageError(f"--{min(given).replace('_', '-')} is for photos with boxes; --flat is not")
+
+def _classes(data: Path, out: Path, classes: list[str] | None, as_json: bool, asked: dict[str, Any]) -> None:
     from handful.fewshot import classifier
 
-    result = classifier.teach(
-        data,
-        out,
-        backbone=backbone or classifier.BACKBONE,
-        weights=weights,
-        vigilance=vigilance,
-        frame_hw=frame or classifier.FRAME_HW,
-        classes=list(classes) or None,
-        flat=flat,
-        add=add,
-        overwrite=overwrite,
-        allow=allow,
-        cache=classifier.cache_folder(not no_cache),
-    )
+    if asked.pop("format", "folder") != "folder":
+        raise click.UsageError(f"{data}: only folders of images teach a classifier; --format is for images with boxes")
+    cache = classifier.cache_folder(not asked.pop("no_cache", False))
+    asked = {"weights" if name == "backbone_weights" else name: value for name, value in asked.items()}
     say(
-        result,
-        as_json,
-        lambda r: (
-            f"learned {r['learned']} photos; {r['model']} knows {len(r['classes'])} classes from "
-            f"{sum(r['samples'].values())} photos, {r['bytes'] / 1e6:.1f} MB, {r['seconds']:.1f} s"
-        ),
-    )
+        classifier.teach(data, out, classes=classes, cache=cache, **asked), as_json,
+        lambda r: f"learned {r['learned']} images; {r['model']} knows {len(r['classes'])} classes from "
+        f"{sum(r['samples'].values())} images, {r['bytes'] / 1e6:.1f} MB, {r['seconds']:.1f} s",
+    )  # fmt: skip
 
 
-@click.command("recognise")
-@click.argument("model", type=FOLDER)
-@click.argument("images", type=FOLDER, nargs=-1, required=True)
-@click.option("--vigilance", type=float, default=None, help="Ask with this vigilance instead of the model's own.")
-@common
-def recognize(model: Path, images: Sequence[Path], vigilance: float | None, as_json: bool) -> None:
-    """Say what MODEL sees in each of IMAGES: one of its classes, or none of these.
+def _boxes(data: Path, out: Path, classes: list[str] | None, as_json: bool, asked: dict[str, Any]) -> None:
+    from handful.detection import teaching
+    from handful.detection.embedder import CropSettings
 
-    An image that cannot be read is told on stderr; the others are answered all the same, and the exit code is 2.
-    """
-    from handful.fewshot.classifier import FewShotClassifier
-
-    classifier = FewShotClassifier.load(model)
-    if vigilance is not None:
-        classifier.nemo.vigilance = vigilance
-        classifier.refresh()
-    answers: list[dict[str, Any]] = []
-    failed: list[dict[str, str]] = []
-    for path, image in readable(images, failed):
-        said = classifier.recognize(image)
-        answers.append(
-            {
-                "image": str(path),
-                "label": said.label,
-                "nearest": said.nearest,
-                "probability": round(said.probability, 4),
-                "margin": round(said.margin, 3),
-                "notes": list(image.notes),
-            }
-        )
-    result = {
-        "schema_version": 1,
-        "model": str(model),
-        "vigilance": classifier.nemo.vigilance,
-        "answers": answers,
-        "failed": failed,
-    }
-
-    def text(r: dict[str, Any]) -> str:
-        lines = []
-        for a in r["answers"]:
-            said = a["label"] or f"none of these (nearest: {a['nearest']})"
-            note = f"  [{'; '.join(a['notes'])}]" if a["notes"] else ""
-            lines.append(f"{a['image']}: {said}, {100 * a['probability']:.0f} %{note}")
-        return "\n".join(lines)
-
-    say(result, as_json, text)
-    if failed:
-        sys.exit(2)
-
-
-# task of a trained model -> the module that measures it, and how verbs_train puts that
-MEASURED = {
-    "segment": ("handful.training.evaluate_segment", "segmented"),
-    "classify": ("handful.training.evaluate_classify", "classified"),
-    "detect": ("handful.training.evaluate_detect", "detected"),
-    "instance": ("handful.training.evaluate_detect", "detected"),
-}
-
-
-@click.command()
-@click.argument("model", type=FOLDER)
-@click.argument("data", type=FOLDER)
-@click.option("--vigilance", type=float, default=None, help="Taught: ask with this vigilance, not the model's own.")
-@flat_option
-@click.option("--split", help="Trained: which split.  [default: test, or val]")
-@click.option("--rule", help="Segmentation: what absent classes count for: mmseg, detectron2, ...  [default: mmseg]")
-@click.option("--background", help="Segmentation: which class is everything else.  [default: found by its name]")
-@click.option("--masks", help="Segmentation: which folder of masks, where several lie side by side.")
-@click.option("--format", "format_", help="Trained: read as this instead of finding out.")
-@click.option("--report", type=FOLDER, help="Trained: also write a page: classes, confusions, the worst photos.")
-@click.option("--device", help="Trained: cpu, cuda, cuda:1 or mps.  [default: cpu]")
-@common
-def evaluate(model: Path, data: Path, vigilance: float | None, flat: bool, as_json: bool, **segment: Any) -> None:
-    """Measure MODEL on photos it has not seen.
-
-    A taught model is asked about a folder of photos a class; classes it was not taught count as unknown. A trained
-    one is held against the labels of any data set of its task.
-    """
-    from handful.models.folder import read_meta
-
-    given = {name.rstrip("_"): value for name, value in segment.items() if value is not None}
-    task = read_meta(model).get("task")
-    if task in MEASURED:
-        from handful.cli import verbs_train
-
-        if flat or vigilance is not None:
-            raise click.UsageError(f"{model} is a model to {task}; --flat and --vigilance are for taught ones")
-        module, words = MEASURED[task]
-        measure = importlib.import_module(module).evaluate
-        for name in given:
-            if name not in inspect.signature(measure).parameters and (name, task) != ("masks", "segment"):
-                raise click.UsageError(f"{model} is a model to {task}; --{name} is for segmentation")
-        say(measure(model, data, **given), as_json, getattr(verbs_train, words))
-        return
-    if given:
-        raise click.UsageError(f"{model} is a taught model; --{min(given)} is for trained models")
-    from handful.fewshot.evaluate import evaluate as run
-
-    def text(r: dict[str, Any]) -> str:
-        lines = [
-            f"accuracy      {r['accuracy']:.3f}   ({r['n']} photos of taught classes)",
-            f"open-set F1   {r['open_f1']:.3f}   (at vigilance {r['vigilance']:g}; {r['n_unknown']} photos of others)",
-        ]
-        if r["unknown_auroc"] is not None:
-            lines.append(f"unknown AUROC {r['unknown_auroc']:.3f}")
-        worst = sorted(r["per_class"].items(), key=lambda item: (item[1]["accuracy"], item[0]))[:5]
-        lines.append("worst classes " + ", ".join(f"{name} {v['accuracy']:.2f}" for name, v in worst))
-        return "\n".join(lines)
-
-    say(run(model, data, vigilance=vigilance, flat=flat), as_json, text)
+    if asked.pop("add", False):
+        raise click.UsageError(f"{data} has boxes, so a detector is taught; --add is for images with one class each")
+    backbone, scales = asked.pop("backbone", None), asked.pop("scales", "auto")
+    asked |= {"crop": CropSettings(backbone=backbone)} if backbone else {}
+    asked |= {"scales": int(scales)} if scales != "auto" else {}
+    asked |= {"images": str(asked["images"])} if "images" in asked else {}
+    say(
+        teaching.teach(data, out, classes=classes, exhaustive=not asked.pop("partial", False), **asked), as_json,
+        lambda r: f"learned {sum(r['samples'].values())} boxes in {r['images']} images; "
+        f"{r['model']} knows {len(r['classes'])} classes, finds things with {r['proposer']}, tells of them from a "
+        f"score of {r['score_threshold']:.2f} on; {r['seconds']:.1f} s",
+    )  # fmt: skip

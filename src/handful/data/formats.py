@@ -16,6 +16,7 @@ from handful.pick import names, pick
 from handful.types import Dataset
 
 BOXES = ("coco", "voc", "yolo")
+FLAGS = {"masks": "masks-in"}  # what the commands call an option of a reader
 DEPTH = 3  # how far below a folder label sets are looked for
 
 
@@ -106,7 +107,7 @@ def one(place: Path, *, format: str | None = None, **options: Any) -> Source:
         said = "; ".join(
             str(s.place)
             if s.place != Path(place)
-            else " ".join(f"--{k} {v}" for k, v in s.options.items()) or f"--format {s.format}"
+            else " ".join(f"--{FLAGS.get(k, k)} {v}" for k, v in s.options.items()) or f"--format {s.format}"
             for s in found
         )
         raise DataError(f"{place} holds {len(found)} sets of labels; name one: {said}")

@@ -21,10 +21,12 @@ from handful.detection.multiscale import MultiScaleProposer
 from handful.errors import DataError
 from handful.fewshot.evaluate import auroc
 from handful.pick import unknown
+from handful.plotting import Drawn, boxed, palette
 from handful.progress import track, warn
 from handful.results import Detections
 from handful.training.coco_table import IOUS, area_px, coco_table, predicted_row, rule_of, xywh
-from handful.training.source import image_of, split_of
+from handful.training.report_page import Worst, write
+from handful.training.source import image_of, split_of, split_to_measure
 from handful.types import Sample
 
 PROPOSAL_COUNTS = (10, 30, 100, 300)
@@ -41,6 +43,7 @@ RULE = {
     "unknown": "out-of-distribution: objects of untaught classes against those of taught ones, by the margin of the "
     "best class over none of these: probability that a taught one has the larger margin (auroc), share of untaught "
     "ones above the margin that 95 % of the taught ones have (fpr95)",
+    "worst": "the images with the lowest F1 of their detections, see f1",
 }
 
 
@@ -174,10 +177,11 @@ def evaluate_images(
     true_boxes: bool = False,
     vigilance: float | None = None,
     masks: bool | str = False,
+    worst: Worst | None = None,
 ) -> dict[str, Any]:
     """All the figures over images. true_boxes: classify the true boxes instead of proposals, so that every error is
-    NEMO's. masks: also the figures of masks, by a mask method by name or, True, the detector's own. Raises DataError
-    when no image shows a taught class."""
+    NEMO's. masks: also the figures of masks, by a mask method by name or, True, the detector's own. worst: where images
+    with errors are handed to. Raises DataError when no image shows a taught class."""
     classes = detector.classes
     truth: list[GroundTruth] = []
     ranked: list[Detections] = []
@@ -205,6 +209,8 @@ def evaluate_images(
         if pixels is not None:
             pixels.add(sample, rgb, ranking)
         counts.add(own, found)
+        if worst is not None:
+            _add(worst, sample, rgb, own, found)
         names = [name for name, crowd in zip(own.names, own.crowd, strict=True) if not crowd]
         knows = np.array([name in classes for name in names], bool)
         right += [classified.classes[k] == n for k, n, ok in zip(classified.label, names, knows, strict=True) if ok]
@@ -233,22 +239,43 @@ def evaluate_images(
     }
 
 
+def _add(worst: Worst, sample: Sample, rgb_u8: np.ndarray, own: GroundTruth, found: Detections) -> None:
+    """Hand one image on, labels and detections drawn; objects of untaught classes are not drawn."""
+    counts = DetectionCounts(found.classes)
+    counts.add(own, found)
+    right, wrong, missed = (int(v.sum()) for v in (counts.tp, counts.fp, counts.fn))
+    if not right + wrong + missed:
+        return
+    colors = dict(zip(found.classes, palette(found.classes), strict=True))
+
+    def pictures() -> dict[str, np.ndarray]:
+        labels = [Drawn((box[0], box[1], box[2], box[3]), name, colors[name])
+                  for box, name in zip(own.boxes.tolist(), own.names, strict=True) if name in colors]  # fmt: skip
+        return {"labeled": boxed(rgb_u8, labels), "predicted": boxed(rgb_u8, found.drawn())}
+
+    f1 = 2 * right / (2 * right + wrong + missed)
+    worst.add(f1, {"image": sample.name or str(sample.path), "f1": f1, "right": right, "wrong": wrong,
+                   "missed": missed}, pictures)  # fmt: skip
+
+
 def evaluate(
     model: Path, data: Path, *, split: str | None = None, format: str | None = None, proposer: str | None = None,
     vigilance: float | None = None, masks: bool | str = False, scale_mode: str | None = None,
-    detector: Irene | None = None, **options: Any,
+    detector: Irene | None = None, report: Path | None = None, **options: Any,
 ) -> dict[str, Any]:  # fmt: skip
-    """Measure a taught detector on any data set with boxes; classes it was not taught count as unknown.
+    """Measure a taught detector on a split of any data set with boxes: test unless named, or val, or all of it; classes
+    it was not taught count as unknown.
 
     proposer: "boxes" to classify the true boxes; None for the detector's own. masks: as in evaluate_images; scale_mode:
-    as in Irene.load. Returns the JSON object that `handful evaluate-detect --json` prints. Raises DataError or
-    UnknownName.
+    as in Irene.load; report: an HTML page to write. Returns the JSON object that `handful evaluate --json` prints.
+    Raises DataError or UnknownName.
     """
     detector = detector or Irene.load(model, scale_mode)
     own = str(detector.proposer.about.get("name"))
     if proposer not in (None, "boxes", own):
         raise unknown("proposer", str(proposer), [own, "boxes"])
     dataset = formats.read(data, format=format or formats.with_boxes(data), **options)
+    split = split_to_measure(dataset, split) or None
     samples = list(dataset) if split is None else split_of(dataset, split)
     samples = [s for s in samples if s.objects is not None]
     if not samples:
@@ -256,13 +283,19 @@ def evaluate(
     other = sorted({c.name for c in dataset.categories} - set(detector.classes))
     if other:
         warn(f"{len(other)} classes of {data} were not taught, and count as unknown: {', '.join(other[:8])}")
-    found = evaluate_images(detector, samples, true_boxes=proposer == "boxes", vigilance=vigilance, masks=masks)
+    worst = Worst(shown=report is not None)
+    given = proposer == "boxes"
+    found = evaluate_images(detector, samples, true_boxes=given, vigilance=vigilance, masks=masks, worst=worst)
     about: Mapping[str, Any] = detector.about
-    return {
+    result = {
         "schema_version": 1, "task": "detect", "model": str(model), **found, "proposer": proposer or own,
         "scales": asdict(detector.proposer.scales) if isinstance(detector.proposer, MultiScaleProposer) else None,
         "vigilance": detector.nemo.vigilance if vigilance is None else vigilance,
         "score_threshold": detector.score_threshold, "seed": about.get("seed"),
         "samples": detector.nemo.counts, "split": split, "subset": len(samples) < 5000,
         "rule": {**rule_of(bool(masks)), **RULE, **({"masks": evaluate_masks.RULE} if masks else {})},
+        "data": str(data), "worst": worst.rows(),
     }  # fmt: skip
+    if report is not None:
+        write(Path(report), result, worst)
+    return result

@@ -16,6 +16,7 @@ from handful.fewshot.nemo import labels_of
 from handful.image import read_image
 from handful.progress import track, warn
 from handful.results import NONE_OF_THESE
+from handful.training.source import SPLITS, split_to_measure
 from handful.types import Sample
 
 RULE = {
@@ -78,8 +79,9 @@ def evaluate(
 ) -> dict[str, Any]:  # fmt: skip
     """Evaluate a taught classifier on a folder of images per class. Classes that it was not taught count as unknown.
 
-    split: only this one. report: also an HTML page. loaded: the model of the folder `model`, when it is here already.
-    Returns the JSON object that `handful evaluate --json` prints. Raises DataError.
+    split: only this one; test unless named, or val, or all. report: also an HTML page. loaded: the model of
+    the folder `model`, when it is here already. Returns the JSON object that `handful evaluate --json` prints. Raises
+    DataError.
     """
     began = time.monotonic()
     if format not in (None, "folder"):
@@ -88,6 +90,8 @@ def evaluate(
     samples, warnings = checked_images(data, flat=flat, quiet=["one_photo"], split=split)
     for text in warnings:
         warn(text)
+    if split is None and (split := split_to_measure(samples, None) or None) is not None:
+        samples = [s for s in samples if s.split and SPLITS.get(s.split, s.split) == split]
     own = taught.nemo.vigilance if vigilance is None else vigilance
     scores = np.stack(
         [taught.scores(read_image(s.path), vigilance) for s in track(samples, "classifying", len(samples))]

@@ -51,14 +51,14 @@ class TrainedClassifier(Trained, Classifier):
 
     def evaluate(
         self, data: StrPath, *, split: str | None = None, report: StrPath | None = None, format: str | None = None,
-        device: str = "cpu",
+        torch_device: str = "cpu",
     ) -> Evaluation:  # fmt: skip
         """As Model.evaluate, on any data set whose images have one class each."""
         from handful.training.evaluate_classify import evaluate
 
         result = evaluate(
             self.on_disk("evaluate"), Path(data), split=split, report=None if report is None else Path(report),
-            format=format, device=device,
+            format=format, device=torch_device,
         )  # fmt: skip
         return shared.evaluation("classify", result, ("accuracy", "mean_accuracy", "accuracy_mirrored"))
 

@@ -78,14 +78,14 @@ class TrainedDetector(Trained, Detector):
 
     def evaluate(
         self, data: StrPath, *, split: str | None = None, report: StrPath | None = None, format: str | None = None,
-        device: str = "cpu",
+        torch_device: str = "cpu",
     ) -> Evaluation:  # fmt: skip
         """As Model.evaluate, on any data set with boxes; with outlines or pixels, where the model gives masks."""
         from handful.training.evaluate_detect import evaluate
 
         result = evaluate(
             self.on_disk("evaluate"), Path(data), split=split, report=None if report is None else Path(report),
-            format=format, device=device,
+            format=format, device=torch_device,
         )  # fmt: skip
         return shared.evaluation(self.task, result, shared.COCO)
 

@@ -39,6 +39,18 @@ class TaughtDetector(Detector):
     def __init__(self, inner: Any, folder: Path | None = None) -> None:
         """inner: a handful.detection.irene.Irene."""
         self.inner, self.folder = inner, folder
+        self._modes: dict[str, Any] = {}
+
+    def _at(self, scale_mode: str | None) -> Any:
+        """The detector, looking at images in another way than it was taught."""
+        if scale_mode is None:
+            return self.inner
+        if scale_mode not in self._modes:
+            self._modes[scale_mode] = type(self.inner).load(shared.on_disk(self.folder, "ask"), scale_mode)
+        other = self._modes[scale_mode]
+        other.nemo, other.examples, other.bank = self.inner.nemo, self.inner.examples, self.inner.bank
+        other.score_threshold = self.inner.score_threshold
+        return other
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -72,27 +84,29 @@ class TaughtDetector(Detector):
 
     def predict(
         self, source: Source, *, vigilance: float | None = None, score_threshold: float | None = None,
-        unknown: bool = False, masks: bool | str = False,
+        unknown: bool = False, masks: bool | str = False, scale_mode: str | None = None,
     ) -> list[Detections]:  # fmt: skip
         """As Model.predict; options as in `stream`."""
-        return list(
-            self.stream(source, vigilance=vigilance, score_threshold=score_threshold, unknown=unknown, masks=masks)
-        )
+        return list(self.stream(source, vigilance=vigilance, score_threshold=score_threshold, unknown=unknown,
+                                masks=masks, scale_mode=scale_mode))  # fmt: skip
 
     def stream(
         self, source: Source, *, on_error: Callable[[str, HandfulError], None] | None = None,
         vigilance: float | None = None, score_threshold: float | None = None, unknown: bool = False,
-        masks: bool | str = False,
+        masks: bool | str = False, scale_mode: str | None = None,
     ) -> Iterator[Detections]:  # fmt: skip
         """As Model.stream.
 
         vigilance, score_threshold: for this call, instead of the model's own. unknown: also boxes that are none of the
         classes. masks: True for the pixels of each, in the detector's own way; "head", "grabcut" or "none" for another.
+        scale_mode: how an image is looked at, instead of how it was taught: "whole", one scale; "pyramid", all of every
+        scale; "focus", finer ones where something is small.
         """
         shared.check(vigilance)
+        inner = self._at(scale_mode)
         threshold = None if score_threshold is None else shared.check_score(score_threshold, 0.0)
         for image, origin in images_of(source, on_error):
-            found = self.inner.detect(
+            found = inner.detect(
                 image.rgb_u8, vigilance=vigilance, score_threshold=threshold, unknown=unknown, masks=masks
             )
             own = None if found.masks is None else tuple(Patch(m.left_top, m.pixels) for m in found.masks)
@@ -109,6 +123,7 @@ class TaughtDetector(Detector):
     def learn(self, image: Image | StrPath, boxes: np.ndarray, labels: list[str], *, name: str = "") -> None:
         """Learn boxes (n, 4) px of one image, all or none of them; a class name each. Takes effect at once."""
         (one, origin), *_ = images_of(image)
+        self._modes.clear()
         self.inner.learn(one.rgb_u8, np.asarray(boxes, np.float64), labels, name or origin.name)
 
     def unlearn(
@@ -116,10 +131,12 @@ class TaughtDetector(Detector):
     ) -> None:
         """Take one box back, as if it had never been learned. Raises DataError if it never was."""
         (one, origin), *_ = images_of(image)
+        self._modes.clear()
         self.inner.unlearn(one.rgb_u8, box, label, name or origin.name)
 
     def forget(self, label: str) -> None:
         """Take a whole class back, without its images at hand; what stays of it is said in Nemo.forget."""
+        self._modes.clear()
         self.inner.forget(label)
 
     def set_vigilance(self, vigilance: float) -> None:
@@ -128,21 +145,23 @@ class TaughtDetector(Detector):
 
     def evaluate(
         self, data: StrPath, *, split: str | None = None, report: StrPath | None = None, format: str | None = None,
-        proposer: str | None = None, vigilance: float | None = None, masks: bool | str = False,
-        images: StrPath | None = None,
+        true_boxes: bool = False, vigilance: float | None = None, masks: bool | str = False,
+        images: StrPath | None = None, scale_mode: str | None = None,
     ) -> Evaluation:  # fmt: skip
         """As Model.evaluate, on any data set with boxes. Classes that it was not taught count as unknown.
 
-        proposer: "boxes" to be asked about the true boxes. masks: also COCO's table of masks. images: the folder of
-        COCO's images, where they do not lie beside the JSON.
+        true_boxes: ask about these, to see how well they are named apart from how well they are found. masks: also
+        COCO's table of masks. images: the folder of COCO's images, where they do not lie beside the JSON. scale_mode:
+        as in `stream`.
         """
         from handful.detection.evaluate import evaluate
 
         shared.check(vigilance)
         options = {} if images is None else {"images": str(images)}
         result = evaluate(
-            shared.on_disk(self.folder, "evaluate"), Path(data), split=split, format=format, proposer=proposer,
-            vigilance=vigilance, masks=masks, detector=self.inner, **options,
+            self.folder or Path("the model"), Path(data), split=split, format=format,
+            proposer="boxes" if true_boxes else None, vigilance=vigilance, masks=masks, detector=self._at(scale_mode),
+            report=None if report is None else Path(report), **options,
         )  # fmt: skip
         return shared.evaluation("detect", result, (*shared.COCO, "f1", "accuracy"))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +60,16 @@ def describe(path: StrPath) -> str:
         return "the folder of a training that is not finished, or its checkpoints"
     if (place / "report.json").exists():
         return "a report"
-    return "a folder without a model"
+    found = _labels(place)
+    return f"a folder of images and labels ({found})" if found else "a folder without a model"
+
+
+def _labels(place: Path) -> str:
+    """The formats of the labels in a folder, "" for none; only what lies in the folder itself is looked at."""
+    from handful.data import formats
+
+    there = [name for name in formats.known() if name != "shards" and formats.module(name).detect(place)]
+    return " and ".join(there[:2])
 
 
 def cure(path: StrPath) -> str:
@@ -69,8 +80,10 @@ def cure(path: StrPath) -> str:
     if any(place.glob("step-*/state.json")):
         done = place.with_name(place.name.removesuffix(".run"))
         return f"finish it with `handful train ... --resume`, which makes {done}"
-    if place.is_dir() and (place / "model").is_dir():
+    if (place / "model" / META).exists():
         return f"did you mean {place / 'model'}?"
+    if place.is_dir() and _labels(place):
+        return f"`handful teach {place} --out DIR` and `handful train TASK {place} --out DIR` make one of it"
     return "`handful teach DATA --out DIR` and `handful train TASK DATA --out DIR` make one"
 
 
@@ -90,8 +103,59 @@ def load(folder: StrPath) -> Model[Any]:
 def loader(place: Path) -> Kind:
     """The kind of a model folder, by its handful.json alone. Raises DataError as `load`."""
     if not (place / META).exists():
-        raise DataError(f"{place} is {describe(place)}; wanted a model folder: {cure(place)}")
+        there = f"is {describe(place)}" if place.exists() else "does not exist"
+        raise DataError(f"{place} {there}; wanted a model folder: {cure(place)}")
     return kind(kind_name(read_meta(place, whole=False), place))
+
+
+def kind_name_of(place: Path) -> str:
+    """The name of the kind of a model folder, by its handful.json alone."""
+    return kind_name(read_meta(place, whole=False), place)
+
+
+def look_at(place: Path, *, bundle: bool = False) -> None:
+    """Raises DataError, in one line, for a path that is no model folder, or one not whole, without loading any of it.
+
+    bundle: a compiled one is taken, too. What the files hold is checked when the model is loaded.
+    """
+    if (place / bundles.MANIFEST).exists():
+        if not bundle:
+            home = place.resolve().parent.parent
+            own = home if (home / META).exists() else "MODEL"
+            raise DataError(f"{place} is {describe(place)}; wanted the model itself: {own}; `handful predict` takes "
+                            "either")  # fmt: skip
+        return
+    loader(place)
+    for name in read_meta(place, whole=False)["files"]:
+        if not (place / name).exists():
+            raise DataError(f"{place / name} is missing; copy the whole folder again, or make the model again")
+
+
+def no_model(place: Path) -> None:
+    """Raises DataError, in one line, where data are wanted and there is nothing, or a model."""
+    if not place.exists():
+        raise DataError(f"{place} does not exist; wanted images there")
+    if any((place / name).exists() for name in (META, bundles.MANIFEST, "artefact.json")):
+        raise DataError(f"{place} is {describe(place)}, not images; `handful predict MODEL IMAGES` takes it")
+
+
+def model_class(name: str) -> type[Model[Any]]:
+    """The class of the models of a kind."""
+    module = kind(name)
+    own = [c for c in vars(module).values() if isinstance(c, type) and c.__module__ == f"handful.kinds.kind_{name}"]
+    return next(c for c in own if issubclass(c, Model))
+
+
+@cache
+def options(owner: type, method: str) -> frozenset[str]:
+    """What a method of a model's class can be told: the names of its keywords, empty where it has no such method."""
+    found = getattr(owner, method, None)
+    if found is None:
+        return frozenset()
+    known = inspect.signature(found).parameters.values()
+    return frozenset(
+        p.name for p in known if p.kind is p.KEYWORD_ONLY and p.name not in ("on_error", "split", "report")
+    )
 
 
 def wanted(model: Model[Any], verb: str) -> None:

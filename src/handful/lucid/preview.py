@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import numpy as np
 from handful.data import formats
 from handful.data.finding import stop
 from handful.data.masks import open_values, voc_palette
+from handful.data.video import write_video
 from handful.data.writing import image_of
 from handful.errors import DataError
 from handful.files import replacing, write_json
@@ -22,7 +22,7 @@ from handful.lucid.encode import jpeg
 from handful.lucid.gates import measured, summary
 from handful.lucid.outline import mask_in_box
 from handful.lucid.seed import Seed
-from handful.pick import need, present
+from handful.pick import present
 from handful.progress import note
 from handful.types import Sample
 
@@ -67,28 +67,12 @@ def _fit(rgb_u8: np.ndarray, width_px: int) -> np.ndarray:
     return np.asarray(cv2.resize(rgb_u8, size, interpolation=method))
 
 
-def film(frames: Iterable[np.ndarray], path: Path, fps: int | Fraction = FPS) -> None:
-    """Write frames of one size, (h, w, 3) uint8 RGB, as an MP4 that every browser plays (H.264, 4:2:0)."""
-    av = need("av", "dream")
-    with replacing(path) as part, av.open(str(part), "w", format="mp4", options={"movflags": "faststart"}) as out:
-        stream = None
-        for frame in frames:
-            even = np.ascontiguousarray(frame[: frame.shape[0] // 2 * 2, : frame.shape[1] // 2 * 2])  # 4:2:0 halves it
-            if stream is None:
-                stream = out.add_stream("libx264", rate=Fraction(fps), options={"crf": "23", "preset": "veryfast"})
-                stream.height, stream.width, stream.pix_fmt = even.shape[0], even.shape[1], "yuv420p"
-                stream.thread_count = 1  # more would give other bytes on other machines
-            out.mux(stream.encode(av.VideoFrame.from_ndarray(even, format="rgb24")))
-        if stream is not None:
-            out.mux(stream.encode(None))
-
-
 def _filmed(frames: Iterable[np.ndarray], folder: Path) -> str | None:
     """Write film.mp4; None without the package for it, which nothing else needs."""
     if not present("av"):
         note("no film.mp4: PyAV is not installed; run: pip install av")
         return None
-    film(frames, folder / "film.mp4")
+    write_video(frames, folder / "film.mp4", FPS)
     return str(folder / "film.mp4")
 
 

@@ -38,7 +38,7 @@ CLASSES = (1, 2, 5, 20, 80)
 STUDIED = 10  # samples a class when the number of classes is studied
 DRAWS = 1000
 RULE = {
-    "f1": "2 TP / (2 TP + FP + FN) of the detections, over all images, as `handful evaluate-detect` has it; "
+    "f1": "2 TP / (2 TP + FP + FN) of the detections, over all images, as `handful evaluate` has it; "
     "mean over the seeds, each of which draws the boxes that are learned",
     "interval": "2.5 % and 97.5 % of that mean over bootstrap draws of the images, the same draws for every cell",
     "plateau": "cells whose F1 is not below the best cell's, by the 95 % interval of the difference over these draws",

@@ -30,7 +30,7 @@ from handful.select.heatmap import summary
 SAMPLES = tuple(range(START, 21))
 DRAWS = 2000
 RULE = {
-    "f1": "as `handful evaluate-detect` has it, on the images to report on; mean over the seeds",
+    "f1": "as `handful evaluate` has it, on the images to report on; mean over the seeds",
     "f1_macro": "F1 of each class with an object on those images, and then the mean, so that rare classes count as "
     "much",
     "ours": "typical boxes first (TypiClust); then boxes of the classes with most errors: of missed objects from the "

@@ -1,4 +1,4 @@
-"""heatmap, regimen: how carefully to ask, and what to teach next."""
+"""heatmap, select: how carefully to ask, and what to teach next."""
 
 from __future__ import annotations
 
@@ -8,28 +8,27 @@ from typing import Any
 
 import click
 
-from handful.cli.shared import FOLDER, common, no_cache, say
+from handful.cli.options import common, option, options
+from handful.cli.places import Data
+from handful.cli.shared import decorated, say, verb
 
 
 def _pool(command: Callable[..., Any]) -> Callable[..., Any]:
     """What both ask of a pool."""
-    for option in reversed((
-        click.argument("pool", type=FOLDER),
-        click.option("--images", type=FOLDER, help="The folder of COCO's photos, where not beside the JSON."),
-        click.option("--proposer", help="What finds things of any kind.  [default: the best that is here]"),
-        click.option("--backbone", help="Of the crops: lite0, lite1, lite2 or timm:NAME.  [default: lite0]"),
-        click.option("--seeds", type=click.IntRange(1), default=10, show_default=True,
-                     help="So many draws of which boxes are learned."),
-        click.option("--split-seed", type=int, default=0, show_default=True, help="Which photos teach, which tune."),
-        click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes."),
-        click.option("--on", help="Instead on a Ray cluster: ray (started here), auto, or HOST:PORT."),
-        click.option("--format", "format_", help="Read as this instead of finding out."),
-        click.option("--allow", multiple=True, help="Go on although `handful data check` finds errors of this code."),
-        no_cache,
+    return decorated(command, (
+        click.argument("pool", type=Data()),
+        option("--images", told="beside the JSON"),
+        option("--proposer", told="the best that is here"),
+        option("--backbone", "Of the crops.", told="lite0"),
+        option("--seeds", default=10),
+        option("--split-seed", default=0),
+        option("--workers", "Processes on this machine.", default=1),
+        option("--ray", told="none"),
+        option("--format", told="found out"),
+        option("--allow", told="none"),
+        options("--no-cache"),
         common,
-    )):  # fmt: skip
-        command = option(command)
-    return command
+    ))  # fmt: skip
 
 
 def _asked(given: dict[str, Any]) -> dict[str, Any]:
@@ -41,14 +40,17 @@ def _asked(given: dict[str, Any]) -> dict[str, Any]:
     return {
         "proposer": given["proposer"], "crop": CropSettings(backbone=given["backbone"]) if given["backbone"] else None,
         "seeds": range(given["seeds"]), "split_seed": given["split_seed"], "workers": given["workers"],
-        "on": given["on"], "format": given["format_"], "allow": given["allow"],
+        "on": given["ray"], "format": given["format"], "allow": given["allow"],
         "cache": None if given["no_cache"] else default_cache(), **options,
     }  # fmt: skip
 
 
-@click.command()
-@click.option("--out", type=FOLDER, default=Path("heatmap"), show_default=True, help="Where the picture and JSON go.")
-@click.option("--no-classes", is_flag=True, help="Without the study of 1, 2, 5, 20 and 80 classes.")
+@verb(
+    examples=("handful heatmap shop --out map", "handful heatmap shop --seeds 3 --workers 2 --no-classes"),
+    renamed={"--on": "--ray"},
+)
+@option("--out", "A folder for the picture and the JSON.", default=Path("heatmap"))
+@options("--no-classes")
 @_pool
 def heatmap(out: Path, no_classes: bool, as_json: bool, **given: Any) -> None:
     """F1 of a detector over vigilance and samples a class, taught from POOL, a data set with boxes.
@@ -82,11 +84,15 @@ def _map_text(r: dict[str, Any], out: Path) -> str:
     return "\n".join([*lines, f"written to {out}"])
 
 
-@click.command()
-@click.option("--out", type=FOLDER, required=True, help="A folder for the page and regimen.json.")
-@click.option("--vigilance", type=float, default=None, help="Ask with this vigilance.  [default: a detector's own]")
+@verb(
+    "select",
+    examples=("handful select shop --out next", "handful select shop --out next --seeds 3 --workers 2"),
+    renamed={"--on": "--ray"},
+)
+@option("--out", "A folder for the page and regimen.json.", required=True)
+@option("--vigilance", told="2.4")
 @_pool
-def regimen(out: Path, vigilance: float | None, as_json: bool, **given: Any) -> None:
+def select(out: Path, vigilance: float | None, as_json: bool, **given: Any) -> None:
     """Which boxes of POOL to teach next, by three rules held against each other: ours, the 2018 report's, and chance.
 
     Each starts with 5 a class and grows to 20. The page shows F1 at each size and the photos that are answered worst.

@@ -1,0 +1,73 @@
+"""What paths on the command line are: a model folder, data, images. Looked at before anything heavy is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem
+
+PATH = click.Path(path_type=Path)
+
+
+class ModelFolder(click.ParamType):  # type: ignore[type-arg]
+    """A model folder, of any kind; `bundle`: or a compiled one."""
+
+    name = "folder"
+
+    def __init__(self, *, bundle: bool = False) -> None:
+        self.bundle = bundle
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Raises DataError or UsageError, in one line, for a path that is something else."""
+        from handful.kinds import registry
+
+        place = Path(value)
+        registry.look_at(place, bundle=self.bundle)
+        return place
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Model folders, and folders that may lead to one."""
+        return model_folders(incomplete)
+
+
+class Data(click.ParamType):  # type: ignore[type-arg]
+    """A folder or file with images and labels: it is there, and no model folder."""
+
+    name = "path"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Raises DataError, in one line, where nothing is, and for a model folder."""
+        from handful.kinds import registry
+
+        place = Path(value)
+        registry.no_model(place)
+        return place
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Files and folders, by the shell."""
+        return [CompletionItem(incomplete, type="file")]
+
+
+def model_folders(incomplete: str) -> list[CompletionItem]:
+    """Folders with a model, and folders around them, for the word so far."""
+    start = Path(incomplete) if incomplete.endswith("/") else Path(incomplete).parent
+    head = "" if start == Path() and not incomplete.startswith("./") else f"{incomplete.rpartition('/')[0]}/"
+    found = []
+    for place in _folders(start):
+        text = head + place.name
+        if not text.startswith(incomplete):
+            continue
+        model = any((place / name).exists() for name in ("handful.json", "bundle.json"))
+        if model or any(_folders(place)):
+            found.append(CompletionItem(text + ("" if model else "/")))
+    return found
+
+
+def _folders(place: Path) -> Iterable[Path]:
+    try:
+        return sorted(p for p in place.iterdir() if p.is_dir() and not p.name.startswith("."))
+    except OSError:
+        return ()
