@@ -27,3 +27,7 @@ class CompileError(HandfulError):
 
 class DeviceError(HandfulError):
     """A compiled model could not be loaded or run, or its process died."""
+
+
+class Cancelled(HandfulError):
+    """Somebody no longer wants the result of a call; nothing half-written is left."""
