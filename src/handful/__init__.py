@@ -6,12 +6,15 @@
     model.predict("new.jpg")[0].plot()
 
 Importing this package imports nothing heavy, not even NumPy: each name below is loaded when it is first used.
+Import it before torch, so that threads without work sleep (see handful.threads).
 """
 
 from __future__ import annotations
 
 import importlib
 from typing import TYPE_CHECKING
+
+from handful.threads import settle
 
 __version__ = "0.3.0"
 
@@ -26,6 +29,8 @@ _HOME = {
     "HandfulError": "errors", "DataError": "errors", "UnknownName": "errors", "UsageError": "errors",
     "MissingPackage": "errors", "CompileError": "errors", "DeviceError": "errors",
 }  # fmt: skip
+
+settle()  # thread pools read how to wait when they are loaded, so before NumPy or torch is
 
 __all__ = ["__version__", *_HOME]  # pyright: ignore[reportUnsupportedDunderAll]
 

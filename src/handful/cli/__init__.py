@@ -12,6 +12,7 @@ import click
 from handful import __version__
 from handful.cli.shared import SETTINGS, Alias, Verbs
 from handful.errors import HandfulError
+from handful.threads import settle_process
 
 __all__ = ["cli", "main"]
 
@@ -88,6 +89,7 @@ for old, new, options in (
 
 def main(args: Sequence[str] | None = None) -> None:
     """The `handful` command: every handful error is one line on stderr and exit code 2."""
+    settle_process()
     try:
         cli.main(args=list(args) if args is not None else None, prog_name="handful", standalone_mode=False)
     except click.exceptions.Exit as error:

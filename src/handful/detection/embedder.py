@@ -19,6 +19,7 @@ from handful.detection.crops import crop_boxes
 from handful.errors import DataError
 from handful.fewshot.embeddings import FrontEnd, standard_front_end, unit
 from handful.files import read_tensors
+from handful.threads import inference
 
 BASE = Path(__file__).parent / "base"
 SIDE_PX = 160
@@ -124,7 +125,7 @@ class BoxEmbedder:
         frames = crop_boxes(rgb_u8, boxes, self.settings.side_px, self.settings.margin)
         card, rows = self.backbone.card, []
         mean, std = (torch.tensor(v, dtype=torch.float32).view(1, 3, 1, 1) for v in (card.mean, card.std))
-        with torch.inference_mode():
+        with inference():
             for start in range(0, len(frames), BATCH):
                 x = torch.from_numpy(frames[start : start + BATCH]).permute(0, 3, 1, 2).float()
                 x = ((x / 255 - mean) / std).contiguous(memory_format=torch.channels_last)

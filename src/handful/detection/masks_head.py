@@ -25,6 +25,7 @@ from handful.models.blocks import convolution, initialise
 from handful.models.encoder import Lite
 from handful.pick import need
 from handful.results import Patch
+from handful.threads import inference
 
 DESCRIPTION = "a small network trained on masks of objects of 80 classes, for objects of any"
 BASE = Path(__file__).parent / "base"
@@ -167,7 +168,7 @@ class Head:
             there = windows(own, MARGIN)
             crops = np.stack([resample(rgb_u8, window, SIDE_PX) for window in there])
             given = np.stack([box_map(window, box) for window, box in zip(there, own, strict=True)])
-            with torch.inference_mode():
+            with inference():
                 x, maps = self.network.encode(crops)
                 probability = (
                     self.network.decode(x, maps, torch.from_numpy(given)[:, None]).softmax(dim=1)[:, 1].numpy()

@@ -21,6 +21,7 @@ from handful.detection.roi import GRID, roi_means
 from handful.models import fetch
 from handful.models.nanodet import CHANNELS, MEAN_BGR, NECK, SIDE_PX, STD_BGR, STRIDES, NanoDet
 from handful.models.preprocessing import Normalize
+from handful.threads import inference
 
 DESCRIPTION = "NanoDet-g trained on COCO, classes thrown away (handful weights get nanodet)"
 NAME = "nanodet"
@@ -62,7 +63,7 @@ class Nanodet:
         """As Proposer."""
         frame, factor, left_top = letterbox(rgb_u8, SIDE_PX)
         x = (frame[:, :, ::-1].astype(np.float32) - self._mean) / self._std
-        with torch.inference_mode():
+        with inference():
             given = torch.from_numpy(x.transpose(2, 0, 1)[None]).contiguous(memory_format=torch.channels_last)
             scores, raw, maps = self.network(given)
         size_wh = rgb_u8.shape[1], rgb_u8.shape[0]

@@ -22,6 +22,7 @@ from handful.errors import DataError
 from handful.files import read_json, read_tensors, sha256
 from handful.models import net_objectness
 from handful.models.net_objectness import ALIKE, FIRST, ROI, moved, steps
+from handful.threads import inference
 
 DESCRIPTION = "handful's own, for objects of any kind: EfficientNet-Lite0, comes with handful"
 NAME = "objectness"
@@ -69,7 +70,7 @@ class Objectness:
         """As Proposer."""
         frame, factor, left_top = letterbox(rgb_u8, self.side_px)
         size_wh = rgb_u8.shape[1], rgb_u8.shape[0]
-        with torch.inference_mode():
+        with inference():
             x = self.network.normalize(torch.from_numpy(frame).permute(2, 0, 1)[None].float())
             encoded = self.core.backbone.encoder(x.contiguous(memory_format=torch.channels_last))[-3:]
             maps = self.core.backbone.joined(encoded)
@@ -77,7 +78,7 @@ class Objectness:
         boxes = frame_to_image(raw[0].numpy(), factor, left_top)
         limit: dict[str, Any] = {"pre_nms_top_k": FIRST, "nms_iou": ALIKE}
         boxes, quality = top_boxes(boxes, value[0].sigmoid().numpy(), size_wh, max_boxes=self.core.proposals, **limit)
-        with torch.inference_mode():
+        with inference():
             given = torch.from_numpy(image_to_frame(boxes, factor, left_top).astype(np.float32))
             refined, better = self.core.second(maps, [given])
         boxes = frame_to_image(better.numpy(), factor, left_top)

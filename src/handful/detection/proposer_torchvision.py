@@ -6,6 +6,7 @@ arXiv:1905.02244). `handful weights get torchvision` fetches the first, `torchvi
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +18,7 @@ from handful.detection.fusion import nms
 from handful.detection.roi import roi_means
 from handful.models import fetch
 from handful.pick import need
+from handful.threads import inference
 
 DESCRIPTION = "torchvision's COCO detectors, classes thrown away (handful weights get torchvision)"
 NAME = "torchvision"
@@ -60,9 +62,9 @@ class Torchvision:
         keys = ("weights_of", "what", "paper", "licence", "trained_on", "sha256")
         self.about = {"name": NAME, **{key: about.get(key) for key in keys},
                       "params": sum(p.numel() for p in network.parameters())}  # fmt: skip
-        self._held: dict[str, Any] = {}
-        network.transform.register_forward_hook(lambda *given: self._held.update(frame=given[2][0]))
-        network.backbone.register_forward_hook(lambda *given: self._held.update(maps=given[2]))
+        self._held = threading.local()  # an image's own, when several are looked at side by side
+        network.transform.register_forward_hook(lambda *given: setattr(self._held, "frame", given[2][0]))
+        network.backbone.register_forward_hook(lambda *given: setattr(self._held, "maps", given[2]))
         self.dim = self.propose(np.zeros((64, 64, 3), np.uint8)).features(np.array([[0, 0, 64, 64.0]])).shape[1]
 
     def propose(self, rgb_u8: np.ndarray, max_boxes: int = 100) -> Proposals:
@@ -70,10 +72,10 @@ class Torchvision:
         height, width = rgb_u8.shape[:2]
         added = (max(0, SIDE_PX - height), max(0, SIDE_PX - width))
         padded = np.pad(rgb_u8, ((0, added[0]), (0, added[1]), (0, 0)), mode="edge") if any(added) else rgb_u8
-        with torch.inference_mode():
+        with inference():
             given = torch.from_numpy(np.ascontiguousarray(padded)).permute(2, 0, 1).float() / 255
             (found,) = self.network([given])
-        frame, maps = self._held["frame"], list(self._held["maps"].values())
+        frame, maps = self._held.frame, list(self._held.maps.values())
         whole, there = clip_to_image(found["boxes"].numpy(), (width, height))
         quality, whole = found["scores"].numpy().astype(np.float64)[there], whole[there]
         stays = nms(whole, quality, NMS_IOU)[:max_boxes]

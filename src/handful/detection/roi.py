@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from handful.pick import need
+from handful.threads import inference
 
 GRID = 6  # a feature is the mean of so many points across and down
 
@@ -19,7 +20,7 @@ def roi_means(maps: Sequence[torch.Tensor], boxes: np.ndarray, strides: Sequence
     """
     roi_align = need("torchvision.ops", "detect").roi_align
     given = torch.from_numpy(np.ascontiguousarray(boxes, np.float32))
-    with torch.inference_mode():
+    with inference():
         parts = [
             roi_align(one, [given], 1, spatial_scale=1 / stride, sampling_ratio=GRID, aligned=True).flatten(1)
             for one, stride in zip(maps, strides, strict=True)

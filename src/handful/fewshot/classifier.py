@@ -22,6 +22,7 @@ from handful.models import folder as folders
 from handful.models import net_taught
 from handful.models.card import Card
 from handful.progress import track, warn
+from handful.threads import inference, over
 from handful.training.source import split_of
 from handful.types import Image, Sample
 
@@ -104,12 +105,16 @@ class FewShotClassifier:
 
     def learn_samples(self, samples: Sequence[Sample]) -> None:
         """Learn many images from disk, all or none of them."""
-        vectors, labels = [], []
-        for sample in track(samples, "learning", len(samples)):
+        labels = []
+        for sample in samples:
             if sample.label is None:
                 raise DataError(f"{sample.path} has no label; wanted one to learn it as")
-            vectors.append(self.embedder.teach_vector(read_image(sample.path)))
             labels.append(sample.label)
+
+        def vector(sample: Sample) -> np.ndarray:
+            return self.embedder.teach_vector(read_image(sample.path))
+
+        vectors = list(track(over(vector, samples), "learning", len(samples)))
         self.nemo.learn_many(np.stack(vectors), labels)
         self.refresh()
 
@@ -164,7 +169,7 @@ class FewShotClassifier:
                 "the model was taught nothing yet; learn at least one image: handful teach PHOTOS --out DIR"
             )
         frame = fit(image.rgb_u8, self.network.frame_hw)
-        with torch.inference_mode():
+        with inference():
             out = self.network(torch.from_numpy(np.ascontiguousarray(frame[None])))
         row = np.array(out.numpy()[0])
         if vigilance is not None:

@@ -13,6 +13,7 @@ from handful.errors import DataError
 from handful.files import cache_home, read_tensors, replacing
 from handful.image import fit
 from handful.models.card import Card
+from handful.threads import inference
 from handful.types import Image
 
 RANK = 512
@@ -118,7 +119,7 @@ class Embedder:
     def _run(self, frames: np.ndarray) -> np.ndarray:
         import torch
 
-        with torch.inference_mode():
+        with inference():
             # one image at a time: a batch's size may change the last bits, and then the answers with it
             rows = [self.network.features(torch.from_numpy(np.ascontiguousarray(f[None]))).numpy() for f in frames]
         made = np.concatenate(rows)

@@ -16,6 +16,7 @@ from handful.fewshot.nemo import labels_of
 from handful.image import read_image
 from handful.progress import track, warn
 from handful.results import NONE_OF_THESE
+from handful.threads import over
 from handful.training.source import SPLITS, split_to_measure
 from handful.types import Sample
 
@@ -93,9 +94,8 @@ def evaluate(
     if split is None and (split := split_to_measure(samples, None) or None) is not None:
         samples = [s for s in samples if s.split and SPLITS.get(s.split, s.split) == split]
     own = taught.nemo.vigilance if vigilance is None else vigilance
-    scores = np.stack(
-        [taught.scores(read_image(s.path), vigilance) for s in track(samples, "classifying", len(samples))]
-    )
+    asked = over(lambda sample: taught.scores(read_image(sample.path), vigilance), samples)
+    scores = np.stack(list(track(asked, "classifying", len(samples))))
     labels = [s.label or "" for s in samples]
     numbers = measure(scores, labels, taught.classes)
     predicted = labels_of(scores, taught.classes)

@@ -13,11 +13,12 @@ from handful.bundle import Bundle, Session
 from handful.data.sources import Source, images_of
 from handful.errors import HandfulError
 from handful.evaluation import Evaluation
-from handful.image import fit
+from handful.image import Image, fit
 from handful.kinds import shared
 from handful.kinds.contract import Classifier, Export, Verbs
 from handful.kinds.trained import Trained
-from handful.results import Classification
+from handful.results import Classification, Origin
+from handful.threads import inference, over
 
 DESCRIPTION = "a trained classifier"
 TASKS = ("classify",)
@@ -41,13 +42,15 @@ class TrainedClassifier(Trained, Classifier):
         """As Model.stream."""
         import torch
 
-        for image, origin in images_of(source, on_error):
-            frame = np.array(
-                fit(image.rgb_u8, self.network.frame_hw)[None]
-            )  # a copy: torch wants to be allowed to write
-            with torch.inference_mode():
+        def one(asked: tuple[Image, Origin]) -> Classification:
+            image, origin = asked
+            # a copy: torch wants to be allowed to write
+            frame = np.array(fit(image.rgb_u8, self.network.frame_hw)[None])
+            with inference():
                 scores = self.network(torch.from_numpy(frame))[0].float().numpy().copy()
-            yield Classification.of(scores, self.classes, origin)
+            return Classification.of(scores, self.classes, origin)
+
+        yield from over(one, images_of(source, on_error))
 
     def evaluate(
         self, data: StrPath, *, split: str | None = None, report: StrPath | None = None, format: str | None = None,

@@ -19,6 +19,7 @@ from handful.kinds.contract import Detector, Export, Verbs
 from handful.kinds.trained import Trained
 from handful.pick import need
 from handful.results import Detections, Origin, Patch
+from handful.threads import over
 
 DESCRIPTION = "a trained detector"
 TASKS = ("detect", "instance")
@@ -55,8 +56,7 @@ class TrainedDetector(Trained, Detector):
     ) -> Iterator[Detections]:  # fmt: skip
         """As Model.stream. score_threshold: score below which a box is left out, 0.5 unless told otherwise."""
         threshold = shared.check_score(score_threshold, SCORE_THRESHOLD)
-        for image, origin in images_of(source, on_error):
-            yield self._found(image.rgb_u8, origin, threshold)
+        yield from over(lambda one: self._found(one[0].rgb_u8, one[1], threshold), images_of(source, on_error))
 
     def _found(self, rgb_u8: np.ndarray, origin: Origin, threshold: float) -> Detections:
         from handful.training.evaluate_detect import predict

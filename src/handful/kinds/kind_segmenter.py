@@ -11,10 +11,12 @@ from handful.bundle import Bundle, Session
 from handful.data.sources import Source, images_of
 from handful.errors import HandfulError
 from handful.evaluation import Evaluation
+from handful.image import Image
 from handful.kinds import shared
 from handful.kinds.contract import Export, Segmenter, Verbs
 from handful.kinds.trained import Trained
-from handful.results import Segmentation
+from handful.results import Origin, Segmentation
+from handful.threads import over
 
 DESCRIPTION = "a trained segmentation model"
 TASKS = ("segment",)
@@ -47,8 +49,12 @@ class TrainedSegmenter(Trained, Segmenter):
         from handful.training.evaluate_segment import predict
 
         background = self.background
-        for image, origin in images_of(source, on_error):
-            yield Segmentation(predict(self.network, image.rgb_u8), self.classes, origin, background)
+
+        def one(asked: tuple[Image, Origin]) -> Segmentation:
+            image, origin = asked
+            return Segmentation(predict(self.network, image.rgb_u8), self.classes, origin, background)
+
+        yield from over(one, images_of(source, on_error))
 
     def evaluate(
         self, data: StrPath, *, split: str | None = None, report: StrPath | None = None, format: str | None = None,

@@ -13,9 +13,11 @@ from handful.bundle import Bundle, Session
 from handful.data.sources import Source, images_of
 from handful.errors import HandfulError
 from handful.evaluation import Evaluation
+from handful.image import Image
 from handful.kinds import shared
 from handful.kinds.contract import Classifier, Export, Verbs
-from handful.results import Classification
+from handful.results import Classification, Origin
+from handful.threads import over
 
 DESCRIPTION = "a taught classifier"
 TASKS = ("classify",)
@@ -71,17 +73,20 @@ class TaughtClassifier(Classifier):
     ) -> Iterator[Classification]:  # fmt: skip
         """As Model.stream. vigilance: for this call, instead of the model's own."""
         shared.check(vigilance)
-        for image, origin in images_of(source, on_error):
+
+        def one(asked: tuple[Image, Origin]) -> Classification:
+            image, origin = asked
             scores = np.asarray(self.inner.scores(image, vigilance), np.float32)
-            yield Classification.of(scores, self.classes, origin)
+            return Classification.of(scores, self.classes, origin)
+
+        yield from over(one, images_of(source, on_error))
 
     def learn(self, source: Source, label: str) -> int:
         """Learn images of one class, all or none of them; how many. Takes effect at once; `save` keeps it."""
-        images = [image for image, _ in images_of(source)]
-        vectors = np.stack([self.inner.embedder.teach_vector(image) for image in images])
-        self.inner.nemo.learn_many(vectors, [label] * len(images))
+        vectors = list(over(lambda one: self.inner.embedder.teach_vector(one[0]), images_of(source)))
+        self.inner.nemo.learn_many(np.stack(vectors), [label] * len(vectors))
         self.inner.refresh()
-        return len(images)
+        return len(vectors)
 
     def unlearn(self, source: Source, label: str) -> int:
         """Take images back, as if they had never been learned; how many. Raises DataError, naming the first that never

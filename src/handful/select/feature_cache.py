@@ -21,6 +21,7 @@ from handful.detection.teaching import MIN_SIDE_PX
 from handful.errors import DataError
 from handful.files import cache_home, read_tensors, write_tensors
 from handful.progress import track
+from handful.threads import over
 from handful.training.source import image_of
 from handful.types import Sample
 
@@ -115,8 +116,8 @@ def _each(
     samples: Sequence[Sample], proposer: Proposer, embedder: BoxEmbedder, cache: Path | None, what: str
 ) -> Iterator[CachedImage]:
     folder = cache / folder_of(embedder) if cache is not None else None
-    for sample in track(samples, what, len(samples)):
-        yield cached_image(sample, proposer, embedder, folder)
+    done = over(lambda sample: cached_image(sample, proposer, embedder, folder), samples)
+    yield from track(done, what, len(samples))
 
 
 def folder_of(embedder: BoxEmbedder) -> str:

@@ -15,6 +15,7 @@ import torch
 
 from handful.errors import DataError
 from handful.pick import need, unknown
+from handful.threads import for_batches
 from handful.training.sync_norm import WholeBatch, average
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # of mallopt, from malloc.h
@@ -66,16 +67,15 @@ def ready(network: Any, device: str) -> Any:
 def seed_everything(seed: int, device: torch.device, threads: int | None = None) -> Iterator[None]:
     """Everything random or that may be added up in another order is fixed inside, and as it was before after.
 
-    threads: of torch, None for as many as it has.
+    threads: of torch, None for as many as a batch has by handful.threads.
     """
     keep_freed_memory()
     before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     warned = torch.is_deterministic_algorithms_warn_only_enabled()
     chances = np.random.get_state(), random.getstate()
-    if threads is not None:
-        if threads < 1:
-            raise DataError(f"threads is {threads}; wanted 1 or more")
-        torch.set_num_threads(threads)
+    if threads is not None and threads < 1:
+        raise DataError(f"threads is {threads}; wanted 1 or more")
+    torch.set_num_threads(for_batches() if threads is None else threads)
     if device.type == "cuda":  # a CPU repeats itself, and to ask torch for it takes seconds of imports
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)  # where there is no repeatable way, torch says so

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from handful.pick import need
 from handful.plotting import Drawn, boxed, palette
 from handful.progress import track
+from handful.threads import inference, over, side_by_side
 from handful.training.coco_table import Row, coco_table, predicted_row, rule_of, run_lengths
 from handful.training.evaluate import opened
 from handful.training.loader_detect import Images, gather
@@ -45,7 +46,7 @@ def predict(
     device = next(iter(network.parameters())).device
     height, width = network.frame_hw
     wide, high = size_wh or (width, height)
-    with torch.inference_mode():
+    with inference():
         boxes, scores, labels, *masks = network(torch.from_numpy(np.array(rgb_u8[None])).to(device))
         rows: list[dict[str, Any]] = []
         for mask in masks[0] if masks else ():
@@ -66,8 +67,8 @@ def measured(network: Any, images: Images, most: int | None = None, *, worst: Wo
     """
     count = min(len(images), most or len(images))
     truth, sizes, predicted = images.truth[:count], images.sizes_wh[:count], []
-    for i in track(range(count), "measuring", count):
-        boxes, scores, labels, masks = predict(network, images.pixels(i), sizes[i])
+    done = over(lambda i: predict(network, images.pixels(i), sizes[i]), range(count), workers=side_by_side(network))
+    for i, (boxes, scores, labels, masks) in enumerate(track(done, "measuring", count)):
         each = zip(labels.tolist(), scores.tolist(), boxes, masks if images.with_masks else [None] * len(boxes),
                    strict=True)  # fmt: skip
         predicted.append([predicted_row(*one) for one in each])

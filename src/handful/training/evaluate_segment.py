@@ -15,6 +15,7 @@ from handful.errors import DataError
 from handful.image import fit
 from handful.plotting import palette
 from handful.progress import track, warn
+from handful.threads import inference, over, side_by_side
 from handful.training.evaluate import opened
 from handful.training.loader_segment import Images, labels_of
 from handful.training.metrics import RULES, Confusion, Contours, background_of, mean
@@ -27,6 +28,8 @@ SIZE_RULE = (
     "largest is the prediction"
 )
 
+NOT_ASKED = np.zeros((0, 0), np.uint8)
+
 
 def predict(network: Any, rgb_u8: np.ndarray, size_hw: tuple[int, int] | None = None) -> np.ndarray:
     """The class number of each pixel, (h, w) uint8, of an image (h, w, 3) uint8 RGB of any size.
@@ -36,7 +39,7 @@ def predict(network: Any, rgb_u8: np.ndarray, size_hw: tuple[int, int] | None = 
     """
     frame = np.array(fit(rgb_u8, network.frame_hw)[None])  # a copy: torch wants to be allowed to write
     device = next(iter(network.parameters())).device
-    with torch.inference_mode():
+    with inference():
         scores = network(torch.from_numpy(frame).to(device))
         size = size_hw or rgb_u8.shape[:2]
         if tuple(scores.shape[2:]) != tuple(size):
@@ -50,9 +53,14 @@ def confusion_of(network: Any, images: Images, most: int | None = None) -> Confu
     most: only so many of the images.
     """
     found = Confusion(len(images.classes))
-    for i in range(min(len(images), most or len(images))):
+
+    def asked(i: int) -> tuple[int, np.ndarray, np.ndarray]:
         rgb, labels = images[i]
-        found.add(labels, predict(network, rgb), images.names[i])
+        return i, labels, predict(network, rgb)
+
+    count = min(len(images), most or len(images))
+    for i, labels, predicted in over(asked, range(count), workers=side_by_side(network)):
+        found.add(labels, predicted, images.names[i])
     return found
 
 
@@ -69,20 +77,24 @@ def measured(
     colors = palette(classes, None if background is None else classes[background])
     counts, contours = Confusion(len(classes)), Contours(len(classes))
     images = unlabeled = 0
-    for sample in track(samples, "measuring", len(samples)):
+
+    def asked(sample: Sample) -> tuple[Sample, np.ndarray, np.ndarray | None, np.ndarray]:
         image = image_of(sample)
         truth = read(sample, image.size_wh)
+        return sample, image.rgb_u8, truth, NOT_ASKED if truth is None else predict(network, image.rgb_u8)
+
+    done = over(asked, samples, workers=side_by_side(network))
+    for sample, rgb_u8, truth, predicted in track(done, "measuring", len(samples)):
         if truth is None:
             unlabeled += 1
             continue
-        predicted = predict(network, image.rgb_u8)
         alone = Confusion(len(classes))
         alone.add(truth, predicted, str(sample.mask_path or sample.path))
         counts.counts += alone.counts
         contours.add(truth, predicted)
         images += 1
         if (about := _of_image(alone, classes, sample.name or str(sample.path))) is not None:
-            worst.add(about["miou"], about, functools.partial(_pictures, image.rgb_u8, truth, predicted, colors))
+            worst.add(about["miou"], about, functools.partial(_pictures, rgb_u8, truth, predicted, colors))
     if not counts.counts.sum():
         raise DataError(f"no pixel of {images + unlabeled} images is labeled with a class of the model "
                         f"({', '.join(classes[:8])}); check that these are its masks")  # fmt: skip
