@@ -130,7 +130,7 @@ def main() -> None:
         place = args.place or Path(temporary)
         ray, killed = on_cluster(refs, place / "ray", settings)
         print(f"Ray: {ray['frames']} frames in {ray['seconds']:.0f} s; one node killed {killed}", flush=True)
-        alone = farm(refs, place / "alone", settings, jobs=1)
+        alone = farm(refs, place / "alone", settings, workers=1)
         (ours, twice), (theirs, _) = per_frame(place / "ray"), per_frame(place / "alone")
         size = sum(path.stat().st_size for path in (place / "ray").glob("*.tar"))
     wanted = len(refs) * args.frames

@@ -8,17 +8,18 @@ import importlib.util
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
-import tomllib
 
 from tests.conftest import ROOT
 
 SOURCE = ROOT / "src" / "handful"
-LAYERS = ["arrays", "errors", "pick", "boxes", "image", "types", "progress", "files", "plotting", "results",
-          "evaluation", "parallel", "bundle", "data", "store", "curate", "lucid", "models", "training", "fewshot",
-          "detection", "select", "video", "device", "kinds", "api", "studio", "demo", "cli", "__main__"]  # fmt: skip
+LAYERS = ["arrays", "errors", "pick", "threads", "boxes", "image", "types", "progress", "files", "plotting",
+          "results", "evaluation", "parallel", "bundle", "data", "store", "curate", "lucid", "models", "training",
+          "fewshot", "detection", "select", "video", "device", "kinds", "api", "studio", "demo", "cli",
+          "__main__"]  # fmt: skip
 HEAVY = {"torch", "timm", "torchvision", "PIL", "scipy", "matplotlib", "jinja2", "onnx", "onnxruntime", "safetensors",
          "sklearn", "skimage", "msgspec", "pycocotools", "defusedxml", "yaml", "sqlalchemy", "alembic",
          "cv2", "av", "ray", "accelerate", "filelock",

@@ -240,7 +240,7 @@ def dream(
 
     how = Settings(seed=seed) if frames is None else Settings(seed=seed, frames=frames)
     made = dream_folder(
-        str(seeds), Path(out), how, jobs=workers, ray=ray, resume=resume, limit=limit, format=format
+        str(seeds), Path(out), how, workers=workers, ray=ray, resume=resume, limit=limit, format=format
     )  # fmt: skip
     refused = tuple((str(row["seed"]), str(row["why"])) for row in made["refused"])
     return Dreams(Path(made["out"]), made["frames"], made["seeds"], refused, made)

@@ -27,10 +27,11 @@ from handful.data.label_names import write_labels
 from handful.data.writing import Writer
 from handful.errors import DataError, HandfulError, MissingPackage
 from handful.lucid import farm as farming
-from handful.lucid import ray_farm, runners, shards
+from handful.lucid import shards
 from handful.lucid.farm import dream_folder, farm
 from handful.lucid.seed import SeedRef
 from handful.lucid.settings import Settings
+from handful.parallel import each
 from handful.pick import present
 from handful.types import Category
 from tests.lucid.seeds import films, refs
@@ -50,7 +51,7 @@ def seeds(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def alone(seeds: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What one process makes of them, three seeds a shard."""
     out = tmp_path_factory.mktemp("alone") / "out"
-    farm(refs(seeds), out, SETTINGS, jobs=1, each=3)
+    farm(refs(seeds), out, SETTINGS, workers=1, shard_seeds=3)
     return out
 
 
@@ -75,7 +76,7 @@ def leftovers(out: Path) -> list[str]:
 
 
 def test_two_processes_make_the_same_bytes(seeds: Path, alone: Path, tmp_path: Path) -> None:
-    result = farm(refs(seeds), tmp_path / "out", SETTINGS, jobs=2, each=3)
+    result = farm(refs(seeds), tmp_path / "out", SETTINGS, workers=2, shard_seeds=3)
     assert hashes(tmp_path / "out") == hashes(alone) and len(hashes(alone)) == 8
     assert (result["frames"], result["seeds"], result["shards"], result["refused"]) == (40, 10, 4, [])
     held = json.loads((alone / "manifest.json").read_text())
@@ -86,21 +87,21 @@ def test_two_processes_make_the_same_bytes(seeds: Path, alone: Path, tmp_path: P
 @needs_ray
 @pytest.mark.slow
 def test_ray_makes_the_same_bytes(seeds: Path, alone: Path, tmp_path: Path) -> None:
-    farm(refs(seeds), tmp_path / "out", SETTINGS, ray="local", each=3)
+    farm(refs(seeds), tmp_path / "out", SETTINGS, ray="local", shard_seeds=3)
     assert hashes(tmp_path / "out") == hashes(alone)
 
 
 def test_shards_do_not_decide_the_hash_and_the_seed_does(seeds: Path, alone: Path, tmp_path: Path) -> None:
     known = json.loads((alone / "manifest.json").read_text())["sha256"]
-    assert farm(refs(seeds), tmp_path / "a", SETTINGS, jobs=1)["sha256"] == known
+    assert farm(refs(seeds), tmp_path / "a", SETTINGS, workers=1)["sha256"] == known
     assert len(list((tmp_path / "a").glob("*.tar"))) == 10
     other = Settings(frames=4, fill="telea", seed=1)
-    assert farm(refs(seeds), tmp_path / "b", other, jobs=1)["sha256"] != known
+    assert farm(refs(seeds), tmp_path / "b", other, workers=1)["sha256"] != known
 
 
 def test_names_that_differ_only_in_case_or_signs_stay_apart(tmp_path: Path) -> None:
     names = ["bear", "Bear", "BEAR", "bär", "bår", "b r", "b-r"]
-    result = farm(refs(films(tmp_path / "s", names)), tmp_path / "out", SETTINGS, jobs=1)
+    result = farm(refs(films(tmp_path / "s", names)), tmp_path / "out", SETTINGS, workers=1)
     found = frames(tmp_path / "out")
     assert result["frames"] == 28 and len({name.lower() for name in found}) == 28
     assert {s.clip for s in formats.read(tmp_path / "out")} == {f"{name}/00000.jpg" for name in names}
@@ -117,46 +118,56 @@ def test_seeds_a_shard_depend_on_the_seeds_alone() -> None:
 
 
 def test_a_finished_run_is_not_made_again(seeds: Path, tmp_path: Path) -> None:
-    first = farm(refs(seeds), tmp_path / "out", SETTINGS, jobs=1, each=3)
+    first = farm(refs(seeds), tmp_path / "out", SETTINGS, workers=1, shard_seeds=3)
     times = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "out").iterdir()}
-    again = farm(refs(seeds), tmp_path / "out", SETTINGS, jobs=2, each=3, resume=True)
+    again = farm(refs(seeds), tmp_path / "out", SETTINGS, workers=2, shard_seeds=3, resume=True)
     assert times == {p.name: p.stat().st_mtime_ns for p in (tmp_path / "out").iterdir()}
     assert again["sha256"] == first["sha256"] and again["frames_per_second"] == 0
 
 
 def test_what_is_there_is_never_mixed_up(seeds: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    farm(refs(seeds), out, SETTINGS, jobs=1, each=3)
+    farm(refs(seeds), out, SETTINGS, workers=1, shard_seeds=3)
     before = hashes(out)
     for settings, chosen, more, said in (
-        (SETTINGS, refs(seeds), {"each": 3}, "go on with --resume"),
-        (Settings(frames=4, fill="telea", seed=3), refs(seeds), {"resume": True, "each": 3}, "seed was 0, now 3"),
-        (Settings(frames=5), refs(seeds), {"resume": True, "each": 3}, "frames was 4, now 5; fill was telea, now auto"),
-        (SETTINGS, refs(seeds)[:9], {"resume": True, "each": 3}, r"the seeds are others \(10, now 9\)"),
-        (SETTINGS, refs(seeds)[::-1], {"resume": True, "each": 3}, "the seeds are others;"),
-        (SETTINGS, refs(seeds), {"resume": True, "each": 4}, "seeds per shard were 3, now 4"),
+        (SETTINGS, refs(seeds), {"shard_seeds": 3}, "go on with --resume"),
+        (
+            Settings(frames=4, fill="telea", seed=3),
+            refs(seeds),
+            {"resume": True, "shard_seeds": 3},
+            "seed was 0, now 3",
+        ),
+        (
+            Settings(frames=5),
+            refs(seeds),
+            {"resume": True, "shard_seeds": 3},
+            "frames was 4, now 5; fill was telea, now auto",
+        ),
+        (SETTINGS, refs(seeds)[:9], {"resume": True, "shard_seeds": 3}, r"the seeds are others \(10, now 9\)"),
+        (SETTINGS, refs(seeds)[::-1], {"resume": True, "shard_seeds": 3}, "the seeds are others;"),
+        (SETTINGS, refs(seeds), {"resume": True, "shard_seeds": 4}, "seeds per shard were 3, now 4"),
     ):
         with pytest.raises(DataError, match=said):
-            farm(chosen, out, settings, jobs=1, **more)  # type: ignore[arg-type]
+            farm(chosen, out, settings, workers=1, **more)  # type: ignore[arg-type]
     held = json.loads((out / "dream.json").read_text())
     held["made_with"]["opencv"] = "1.0"
     (out / "dream.json").write_text(json.dumps(held))
     with pytest.raises(DataError, match=r"opencv was 1\.0, now"):
-        farm(refs(seeds), out, SETTINGS, jobs=1, each=3, resume=True)
+        farm(refs(seeds), out, SETTINGS, workers=1, shard_seeds=3, resume=True)
     assert hashes(out) == before
 
 
 def test_other_folders_are_left_alone(seeds: Path, tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("x")
     with pytest.raises(DataError, match=r"other files, such as thesis\.tex"):
-        farm(refs(seeds), tmp_path, SETTINGS, jobs=1)
+        farm(refs(seeds), tmp_path, SETTINGS, workers=1)
     with pytest.raises(DataError, match="cannot be made"):
-        farm(refs(seeds), tmp_path / "thesis.tex", SETTINGS, jobs=1)
+        farm(refs(seeds), tmp_path / "thesis.tex", SETTINGS, workers=1)
     assert os.listdir(tmp_path) == ["thesis.tex"]
     with pytest.raises(DataError, match="no seeds"):
         farm([], tmp_path / "none", SETTINGS)
-    with pytest.raises(DataError, match="0 jobs"):
-        farm(refs(seeds), tmp_path / "none", SETTINGS, jobs=0)
+    with pytest.raises(DataError, match="workers is 0"):
+        farm(refs(seeds), tmp_path / "none", SETTINGS, workers=0)
 
 
 @pytest.mark.parametrize(
@@ -183,7 +194,7 @@ def test_a_damaged_shard_is_made_again(
         (out / name).write_bytes(fault((out / name).read_bytes()))
     (out / ".shard-00001.tar.abc.part").write_bytes(b"half")
     kept = (out / "shard-00002.tar").stat().st_mtime_ns
-    result = farm(refs(seeds), out, SETTINGS, jobs=1, each=3, resume=True)
+    result = farm(refs(seeds), out, SETTINGS, workers=1, shard_seeds=3, resume=True)
     err = capsys.readouterr().err
     assert (said in err and "made again" in err) if said else "made again" not in err
     assert hashes(out) == hashes(alone) and leftovers(out) == [] and result["frames"] == 40
@@ -212,10 +223,10 @@ def of_group(group: int) -> list[int]:
 def test_killed_at_any_moment_and_resumed(tmp_path: Path) -> None:
     source = films(tmp_path / "s", [f"f{i:02d}" for i in range(30)])
     settings = Settings(frames=60, fill="telea")
-    whole = farm(refs(source), tmp_path / "whole", settings, jobs=1)
+    whole = farm(refs(source), tmp_path / "whole", settings, workers=1)
     rng, out, kills, grown = random.Random(0), tmp_path / "out", 0, 0
     for turn in range(10):
-        run = subprocess.Popen(command(source, out, "--frames", "60", "--jobs", "2", "--resume", "--quiet"),
+        run = subprocess.Popen(command(source, out, "--frames", "60", "--workers", "2", "--resume", "--quiet"),
                                stderr=subprocess.PIPE, start_new_session=True)  # fmt: skip
         before = len(list(out.glob("shard-*.json")))
         if turn:  # the first comes while it starts
@@ -235,7 +246,7 @@ def test_killed_at_any_moment_and_resumed(tmp_path: Path) -> None:
             time.sleep(0.02)
         assert of_group(run.pid) == []  # no worker stays behind
     assert kills >= 5 and grown >= 5
-    result = farm(refs(source), out, settings, jobs=1, resume=True)
+    result = farm(refs(source), out, settings, workers=1, resume=True)
     assert result["sha256"] == whole["sha256"] and hashes(out) == hashes(tmp_path / "whole")
     assert len(frames(out)) == len(set(frames(out))) == 1800 and leftovers(out) == []
 
@@ -246,7 +257,7 @@ def test_ctrl_c_says_what_is_done(tmp_path: Path) -> None:
     # a shell that runs the tests in the background has Ctrl-C ignored, which the child would inherit
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        run = subprocess.Popen(command(source, out, "--frames", "600", "--jobs", "2"), stderr=subprocess.PIPE,
+        run = subprocess.Popen(command(source, out, "--frames", "600", "--workers", "2"), stderr=subprocess.PIPE,
                                start_new_session=True)  # fmt: skip
     finally:
         signal.signal(signal.SIGINT, before)
@@ -262,27 +273,27 @@ def test_ctrl_c_says_what_is_done(tmp_path: Path) -> None:
 def test_only_one_run_writes_into_a_folder(seeds: Path, tmp_path: Path) -> None:
     def late() -> Any:
         with pytest.raises(DataError, match="written to by another"):
-            farm(refs(seeds), tmp_path / "out", SETTINGS, jobs=1, resume=True)
+            farm(refs(seeds), tmp_path / "out", SETTINGS, workers=1, resume=True)
         return refs(seeds)[0].load()
 
     chosen = [SeedRef(refs(seeds)[0].id, late)]
-    assert farm(chosen, tmp_path / "out", SETTINGS, jobs=1)["refused"] == []
+    assert farm(chosen, tmp_path / "out", SETTINGS, workers=1)["refused"] == []
 
 
 # --- what can go wrong -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
-def test_bad_seeds_are_listed_and_stop_nothing(tmp_path: Path, jobs: int) -> None:
+@pytest.mark.parametrize("workers", [1, 2])
+def test_bad_seeds_are_listed_and_stop_nothing(tmp_path: Path, workers: int) -> None:
     bad = {"b": "photo", "c": "empty", "d": "full", "e": "size"}
     source = films(tmp_path / "s", ["a", "b", "c", "d", "e", "f"], bad=bad)
-    result = dream_folder(source, tmp_path / "out", SETTINGS, jobs=jobs)
+    result = dream_folder(source, tmp_path / "out", SETTINGS, workers=workers)
     assert (result["seeds"], result["frames"]) == (2, 8)
     why = {row["seed"]: row["why"] for row in result["refused"]}
     assert sorted(why) == [f"{name}/00000.jpg" for name in "bcde"]
     for name, word in (("b", "truncated"), ("c", "empty"), ("d", "covers the whole photo"), ("e", "128x91")):
         assert word in why[f"{name}/00000.jpg"], why
-    again = dream_folder(source, tmp_path / "out", SETTINGS, jobs=1, resume=True)
+    again = dream_folder(source, tmp_path / "out", SETTINGS, workers=1, resume=True)
     assert again["refused"] == result["refused"]
     assert len(list(formats.read(tmp_path / "out"))) == 8
 
@@ -292,12 +303,12 @@ def test_a_fault_nobody_foresaw_is_one_seeds_fault(seeds: Path, tmp_path: Path, 
         raise KeyError("masks")
 
     chosen = [*refs(seeds)[:2], SeedRef("odd", load)]
-    result = farm(chosen, tmp_path / "out", SETTINGS, jobs=1)
+    result = farm(chosen, tmp_path / "out", SETTINGS, workers=1)
     assert result["seeds"] == 2 and result["refused"] == [{"seed": "odd", "why": "KeyError: 'masks'"}]
 
     real, calls = shards.jpeg, iter(range(99))
     monkeypatch.setattr(shards, "jpeg", lambda rgb, quality: real(rgb, quality) if next(calls) != 5 else 1 / 0)
-    result = farm(refs(seeds)[:3], tmp_path / "b", SETTINGS, jobs=1, each=3)
+    result = farm(refs(seeds)[:3], tmp_path / "b", SETTINGS, workers=1, shard_seeds=3)
     assert result["frames"] == 8 and "ZeroDivisionError" in result["refused"][0]["why"]
 
 
@@ -307,7 +318,7 @@ def test_seeds_whose_ids_are_classes_keep_their_names(tmp_path: Path) -> None:
     (source / "JPEGImages/480p").rename(photos / "images" if photos.mkdir() is None else photos)
     (source / "Annotations/480p").rename(photos / "masks")
     write_labels(Writer(photos), (Category(0, "other"), Category(1, "cat"), Category(2, "dog")), ignore=255)
-    result = dream_folder(photos, tmp_path / "out", SETTINGS, jobs=1)
+    result = dream_folder(photos, tmp_path / "out", SETTINGS, workers=1)
     assert result["seeds"] == 2
     assert [c.name for c in formats.read(tmp_path / "out").categories] == ["other", "cat", "dog"]
 
@@ -335,21 +346,21 @@ def test_a_full_disk_keeps_what_is_finished(
 ) -> None:
     out = tmp_path / "out"
     with pytest.raises(SystemExit) as stopped:
-        main(["dream", str(seeds), "--out", str(out), "--frames", "4", "--fill", "telea", "--jobs", "1", "--quiet"])
+        main(["dream", str(seeds), "--out", str(out), "--frames", "4", "--fill", "telea", "--workers", "1", "--quiet"])
     (line,) = [row for row in capsys.readouterr().err.splitlines() if "warning" not in row]
     assert stopped.value.code == 2
     done = len(list(out.glob("shard-*.json")))
     assert 0 < done < 10 and leftovers(out) == []
     assert f"{done} of 10 shards are done" in line and "MB more are needed" in line and "--resume" in line
     monkeypatch.undo()
-    assert farm(refs(seeds), out, SETTINGS, jobs=1, resume=True)["frames"] == 40
+    assert farm(refs(seeds), out, SETTINGS, workers=1, resume=True)["frames"] == 40
 
 
 def test_a_limit_of_the_system_is_a_full_disk(seeds: Path, tmp_path: Path) -> None:
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 
-    run = subprocess.run(command(seeds, tmp_path / "out", "--frames", "4", "--jobs", "2"), capture_output=True,
+    run = subprocess.run(command(seeds, tmp_path / "out", "--frames", "4", "--workers", "2"), capture_output=True,
                          text=True, preexec_fn=limit, timeout=120)  # fmt: skip
     assert run.returncode == 2 and "is full" in run.stderr and "Traceback" not in run.stderr, run.stderr
     assert leftovers(tmp_path / "out") == []
@@ -362,7 +373,7 @@ def test_a_warning_comes_before_the_disk_is_full(
         f_bavail, f_frsize = 100, 1
 
     monkeypatch.setattr(farming.os, "statvfs", lambda place: Stat)
-    farm(refs(seeds), tmp_path / "out", SETTINGS, jobs=1)
+    farm(refs(seeds), tmp_path / "out", SETTINGS, workers=1)
     assert capsys.readouterr().err.count("more will be needed, 0.0 MB are free") == 1
 
 
@@ -379,7 +390,7 @@ def test_a_worker_that_dies_is_said(seeds: Path, monkeypatch: pytest.MonkeyPatch
         return list(pool._processes)
 
     with pytest.raises(HandfulError, match="died, perhaps because memory ran out"):
-        list(runners.processes(die(), SETTINGS, 2))
+        list(each(farming._film, SETTINGS, die(), workers=2))
 
 
 # --- Ray -------------------------------------------------------------------------------------------------------------
@@ -395,19 +406,9 @@ def test_no_cluster_at_the_address(seeds: Path, tmp_path: Path, capsys: pytest.C
         with pytest.raises(SystemExit) as stopped:
             main(["dream", str(seeds), "--out", str(tmp_path / "out"), "--ray", address])
         err = capsys.readouterr().err
-        assert stopped.value.code == 2 and said in err and "--jobs N" in err and err.count("\n") == 1
+        assert stopped.value.code == 2 and said in err and "--workers N" in err and err.count("\n") == 1
     assert time.monotonic() - start < 20
-    assert farm(refs(seeds)[:1], tmp_path / "out", SETTINGS, jobs=1)["frames"] == 4  # nothing was begun there
-
-
-@needs_ray
-def test_something_else_at_the_address(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ray_farm, "REACH_S", 4.0)
-    with socket.socket() as mute:
-        mute.bind(("127.0.0.1", 0))
-        mute.listen()
-        with pytest.raises(HandfulError, match="no Ray cluster answers"):
-            ray_farm._reach(f"127.0.0.1:{mute.getsockname()[1]}")
+    assert farm(refs(seeds)[:1], tmp_path / "out", SETTINGS, workers=1)["frames"] == 4  # nothing was begun there
 
 
 def test_without_ray(seeds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -416,48 +417,17 @@ def test_without_ray(seeds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         farm(refs(seeds), tmp_path / "out", SETTINGS, ray="auto")
 
 
-class Cluster:
-    """What ray_farm asks of Ray, for answers that a real cluster gives too seldom."""
-
-    exceptions: Any = None
-
-    def __init__(self, answer: Any, processors: int = 1) -> None:
-        self.answer, self.processors = answer, processors
-
-    def cluster_resources(self) -> dict[str, float]:
-        return {"CPU": self.processors} if self.processors else {}
-
-    def wait(self, refs: list[Any], **_: Any) -> tuple[list[Any], list[Any]]:
-        return (refs[:1], refs[1:]) if self.processors else ([], refs)
-
-    def get(self, ref: Any) -> Any:
-        if isinstance(self.answer, Exception):
-            raise self.answer
-        return self.answer
-
-
-@needs_ray
-def test_what_a_cluster_may_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    exceptions = pytest.importorskip("ray.exceptions")
-    monkeypatch.setattr(Cluster, "exceptions", exceptions)
+def test_a_node_with_other_versions_is_refused() -> None:
     film = shards.Film(3, "a")
-
-    def asked(answer: Any) -> shards.Film:
-        ray = Cluster(answer)
-        (made,) = ray_farm._done(ray, {"ref": (3, "a")}, ray_farm._Crowd(ray))
-        return made
-
-    assert asked(film) is film
-    refused = asked(exceptions.WorkerCrashedError())
-    assert (refused.number, refused.seed) == (3, "a") and "its worker died" in refused.refused
-    with pytest.raises(HandfulError, match="could not go on"):
-        asked(exceptions.RaySystemError("x"))
+    assert farming._same_versions(film) is film
     other = shards.Film(3, "a", made_with={**shards.made_with(), "opencv": "4.9"})
     with pytest.raises(HandfulError, match=r"opencv 4\.9 \(here"):
-        asked(other)
-    monkeypatch.setattr(ray_farm, "NOBODY_S", -1.0)
-    with pytest.raises(HandfulError, match="no node of the Ray cluster"):
-        ray_farm._Crowd(Cluster(None, processors=0)).size()
+        farming._same_versions(other)
+
+
+def test_a_seed_whose_workers_died_is_refused(seeds: Path) -> None:
+    film = farming._lost_film((3, refs(seeds)[3].load()), "its worker died")
+    assert (film.number, film.seed, film.refused) == (3, refs(seeds)[3].id, "its worker died; shrink the photo")
 
 
 @needs_ray
@@ -466,7 +436,7 @@ def test_a_node_that_is_killed_costs_no_frame(tmp_path: Path) -> None:
     cluster_utils = pytest.importorskip("ray.cluster_utils")
     source = films(tmp_path / "s", [f"f{i:02d}" for i in range(40)])
     settings = Settings(frames=60, fill="telea")
-    whole = farm(refs(source), tmp_path / "whole", settings, jobs=1)
+    whole = farm(refs(source), tmp_path / "whole", settings, workers=1)
     small = {"num_cpus": 1, "object_store_memory": 80 << 20}
     cluster = cluster_utils.Cluster(initialize_head=True, head_node_args={**small, "include_dashboard": False})
     nodes = [cluster.add_node(**small) for _ in range(2)]
@@ -496,7 +466,7 @@ def test_a_node_that_is_killed_costs_no_frame(tmp_path: Path) -> None:
 
 def test_the_command(seeds: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
-    options = ["--frames", "3", "--fill", "telea", "--jobs", "1", "--limit", "4", "--json", "--quiet"]
+    options = ["--frames", "3", "--fill", "telea", "--workers", "1", "--limit", "4", "--json", "--quiet"]
     main(["dream", str(seeds), "--out", str(out), *options])
     result = json.loads(capsys.readouterr().out)
     assert set(result) >= {
@@ -529,7 +499,7 @@ def shards_of(out: Path) -> list[Any]:
 def test_the_command_when_nothing_can_be_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = films(tmp_path / "s", ["a", "b"], bad={"a": "full", "b": "full"})
     with pytest.raises(SystemExit) as stopped:
-        main(["dream", str(source), "--out", str(tmp_path / "out"), "--jobs", "1"])
+        main(["dream", str(source), "--out", str(tmp_path / "out"), "--workers", "1"])
     out = capsys.readouterr().out
     assert stopped.value.code == 1 and "2 seeds could not be used" in out and "a/00000.jpg: " in out
 
@@ -540,7 +510,7 @@ def test_the_command_when_nothing_can_be_used(tmp_path: Path, capsys: pytest.Cap
         (["runn", "x"], "did you mean 'run'"),
         (["nowhere", "--out", "o"], "nowhere does not exist"),
         (["x"], "Missing option '--out'"),
-        (["x", "--out", "o", "--jobs", "2", "--ray", "auto"], "exclude each other"),
+        (["x", "--out", "o", "--workers", "2", "--ray", "auto"], "exclude each other"),
     ],
 )
 def test_what_is_mistyped(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -34,7 +34,7 @@ def dreamed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four seeds of three frames, two seeds a shard; do not change it."""
     place = tmp_path_factory.mktemp("dreamed")
     films(place / "seeds", NAMES)
-    farm(refs(place / "seeds"), place / "out", SETTINGS, jobs=1, each=2)
+    farm(refs(place / "seeds"), place / "out", SETTINGS, workers=1, shard_seeds=2)
     return place / "out"
 
 

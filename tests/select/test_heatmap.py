@@ -12,8 +12,7 @@ from PIL import Image
 
 import handful.detection
 from handful.detection.irene import Irene
-from handful.errors import DataError, HandfulError, UnknownName
-from handful.parallel import each
+from handful.errors import DataError, UnknownName
 from handful.select import heatmap, regimen
 from handful.select.box_selection import STRATEGIES, Run, by_error_type, error_types, report_regimen, worst_images
 from handful.select.data_pool import LearnedModel, draw_boxes, learn_boxes, learnable_boxes, read_pool
@@ -100,34 +99,6 @@ def test_every_class_counts_once_whatever_the_number_taught_together(data: Path)
     study = class_study(pool, (0, 1), vigilance=2.7, classes=(2, 4), evaluation=evaluation)
     assert "one_over_two" not in study and study["by_classes"].keys() == {"2", "4"}
     bound("detector: F1 of four classes at a time", study["by_classes"]["4"]["f1"], at_least=0.8)
-
-
-def _square(shared: int, job: int) -> int:
-    return shared + job * job
-
-
-def _dies(shared: int, job: int) -> int:
-    import os
-
-    os._exit(3)
-
-
-def test_the_same_work_in_processes_and_on_ray() -> None:
-    jobs = [1, 2, 3, 4, 5]
-    wanted = {(i, 100 + job * job) for i, job in enumerate(jobs)}
-    assert set(each(_square, 100, jobs)) == wanted and set(each(_square, 100, jobs, workers=2)) == wanted
-    with pytest.raises(DataError, match="workers is 0"):
-        list(each(_square, 100, jobs, workers=0))
-    with pytest.raises(HandfulError, match="one of 2 processes died"):
-        list(each(_dies, 0, jobs, workers=2))
-    with pytest.raises(HandfulError, match="--workers N"):
-        list(each(_square, 0, jobs, on="nonsense"))
-
-
-@pytest.mark.slow
-def test_on_ray() -> None:
-    pytest.importorskip("ray", reason="Ray is not installed")
-    assert set(each(_square, 7, [2, 3], on="ray")) == {(0, 11), (1, 16)}
 
 
 def run_of(pool: object, seed: int = 0, hard: bool = False) -> Run:

@@ -95,7 +95,7 @@ def run(
 
         registry.no_model(Path(seeds))
     result = dream_folder(
-        seeds, out, _settings(**settings), jobs=workers, ray=ray, resume=resume, limit=limit, all_frames=all_frames,
+        seeds, out, _settings(**settings), workers=workers, ray=ray, resume=resume, limit=limit, all_frames=all_frames,
         format=format, **options_of(masks_in, flat),
     )  # fmt: skip
     result |= look(out)

@@ -40,7 +40,8 @@ def _asked(given: dict[str, Any]) -> dict[str, Any]:
     return {
         "proposer": given["proposer"], "crop": CropSettings(backbone=given["backbone"]) if given["backbone"] else None,
         "seeds": range(given["seeds"]), "split_seed": given["split_seed"], "workers": given["workers"],
-        "on": given["ray"], "format": given["format"], "allow": given["allow"],
+        "ray": "local" if given["ray"] == "ray" else given["ray"],  # as --on took it before 0.4
+        "format": given["format"], "allow": given["allow"],
         "cache": None if given["no_cache"] else default_cache(), **options,
     }  # fmt: skip
 

@@ -14,28 +14,31 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import cv2
+
 from handful.data.finding import Finding
 from handful.data.label_names import FILE as LABELS
 from handful.data.label_names import write_labels
 from handful.data.writing import Writer
-from handful.errors import DataError
+from handful.errors import DataError, HandfulError
 from handful.files import read_json, replacing, write_json
-from handful.lucid import gates, ray_farm, runners
+from handful.lucid import gates
 from handful.lucid.seed import Seed, SeedRef, first_frames, seeds_of
 from handful.lucid.settings import Settings
-from handful.lucid.shards import Film, Open, Shard, made_with, per_shard, plan, reason, why_damaged
+from handful.lucid.shards import Film, Open, Shard, made_with, per_shard, plan, reason, render, why_damaged
 from handful.lucid.source import opened
+from handful.parallel import RESUME as GO_ON
+from handful.parallel import each, unwanted
 from handful.progress import note, track, warn
 from handful.types import Category
 
 PLAN, WHOLE = "dream.json", "manifest.json"
-GO_ON = "go on with --resume"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FREE_AFTER = 3  # shards, after which the size of all of them can be guessed
 
@@ -79,7 +82,7 @@ def dream_folder(
     """`farm` over the photos of a place: a folder in any format that data.formats reads, or a labelling store.
 
     limit: the first so many seeds. all_frames: of films every frame is a seed, not only the first. format, masks,
-    flat: which of the labels there. how: for farm (jobs, ray, resume). Returns and raises as farm does.
+    flat: which of the labels there. how: for farm (workers, ray, resume). Returns and raises as farm does.
     """
     options: dict[str, Any] = {**({"masks": masks} if masks else {}), **({"flat": True} if flat else {})}
     told: list[Finding] = []
@@ -95,21 +98,20 @@ def farm(
     out: Path,
     settings: Settings | None = None,
     *,
-    jobs: int | None = None,
+    workers: int | None = None,
     ray: str | None = None,
     resume: bool = False,
-    each: int | None = None,
+    shard_seeds: int | None = None,
     source: dict[str, Any] | None = None,
     lost: Sequence[Finding] = (),
     categories: Sequence[Category] = (),
 ) -> dict[str, Any]:
     """Dream a film of every seed into shards in the folder `out`, which data.format_shards reads.
 
-    jobs: processes; 1 is this one, None as many as there are processors. ray: the address of a Ray cluster instead
-    ("local", "auto", HOST:PORT). resume: go on in a folder that a run with the same seeds and settings began. each:
-    seeds a shard; None for about 640 frames. source: where the seeds are from, for the record. lost: what was told
-    when they were listed, of photos that became no seed; what is added to it while a seed is loaded is about that.
-    categories: what the ids of seeds are when they are classes (Seed.whole is False).
+    workers, ray: where it is done, as in parallel.each. resume: go on in a folder that a run with the same seeds and
+    settings began. shard_seeds: seeds a shard; None for about 640 frames. source: where the seeds are from, for the
+    record. lost: what was told when they were listed, of photos that became no seed; what is added to it while a seed
+    is loaded is about that. categories: what the ids of seeds are when they are classes (Seed.whole is False).
 
     Returns {"frames", "seeds", "refused": [{"seed", "why"}], "shards", "seconds", "frames_per_second" (of this run; 0
     when nothing was left to do), "sha256" (of all frames and masks in their order), "out", "gates"}. Raises DataError
@@ -119,16 +121,16 @@ def farm(
     ids, early = [ref.id for ref in refs], tuple(lost)
     if not ids:
         raise DataError("there are no seeds: no photo says which pixels are an object's; see `handful data check`")
-    if jobs is not None and jobs < 1:
-        raise DataError(f"{jobs} jobs cannot dream; wanted at least 1")
-    each = each or per_shard(len(ids), settings.frames)
-    shards = plan(len(ids), each)
+    if workers is not None and workers < 1:
+        raise DataError(f"workers is {workers}; wanted at least one")
+    in_each = shard_seeds or per_shard(len(ids), settings.frames)
+    shards = plan(len(ids), in_each)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(f"{out} cannot be made ({error.strerror or error}); choose another folder") from error
     with _alone(out):
-        _begun(out, _plan(ids, settings, each, len(shards), source), resume)
+        _begun(out, _plan(ids, settings, in_each, len(shards), source), resume)
         run = _Run(out, shards, settings)
         todo = [s for s in track(shards, "checking what is there") if not _finished(s, run, ids)]
         run.before = len(run.finished)
@@ -136,7 +138,7 @@ def farm(
             note(f"{run.state()} already")
         try:
             if todo:
-                _make(todo, refs, run, _runner(settings, jobs, ray), lost)
+                _make(todo, refs, run, lost, workers, ray)
             result = _whole(run, early, categories)
         except DataError as error:
             full = _full(error)
@@ -150,14 +152,14 @@ def farm(
 
 
 def _plan(
-    ids: Sequence[str], settings: Settings, each: int, shards: int, source: dict[str, Any] | None
+    ids: Sequence[str], settings: Settings, in_each: int, shards: int, source: dict[str, Any] | None
 ) -> dict[str, Any]:
     digest = hashlib.sha256("".join(f"{name}\n" for name in ids).encode("utf-8", "surrogatepass")).hexdigest()
     return {
         "schema_version": 1,
         "settings": settings.as_dict(),
         "seeds": {"count": len(ids), "sha256": digest},
-        "seeds_per_shard": each,
+        "seeds_per_shard": in_each,
         "shards": shards,
         "made_with": made_with(),
         "source": source or {},
@@ -226,19 +228,28 @@ def _finished(shard: Shard, run: _Run, ids: Sequence[str]) -> bool:
     return False
 
 
-Runner = Callable[[runners.Seeds], Iterator[Film]]
+def _film(settings: Settings, job: tuple[int, Seed]) -> Film:
+    return render(*job, settings, unwanted)
 
 
-def _runner(settings: Settings, jobs: int | None, ray: str | None) -> Runner:
-    if ray is not None:
-        return lambda seeds: ray_farm.on_ray(seeds, settings, ray)
-    count = runners.cores() if jobs is None else jobs
-    if count == 1:
-        return lambda seeds: runners.here(seeds, settings)
-    return lambda seeds: runners.processes(seeds, settings, count)
+def _lost_film(job: tuple[int, Seed], why: str) -> Film:
+    number, seed = job
+    return Film(number, seed.id, refused=f"{why}; shrink the photo")
 
 
-def _make(todo: Sequence[Shard], refs: Sequence[SeedRef], run: _Run, runner: Runner, lost: Sequence[Finding]) -> None:
+def _same_versions(film: Film) -> Film:
+    """Raises HandfulError when it was made with other versions of what decides a frame's bytes."""
+    mine, other = made_with(), film.made_with
+    if other != mine:
+        said = ", ".join(f"{k} {other[k]} (here {mine[k]})" for k in mine if other[k] != mine[k])
+        raise HandfulError(f"a node of the Ray cluster has {said}, so its frames could differ; install the same")
+    return film
+
+
+def _make(
+    todo: Sequence[Shard], refs: Sequence[SeedRef], run: _Run, lost: Sequence[Finding], workers: int | None,
+    ray: str | None,
+) -> None:  # fmt: skip
     """The shards of `todo`, each written as its films come."""
     of = {number: shard for shard in todo for number in range(shard.first, shard.first + shard.count)}
     bad: list[Film] = []
@@ -254,11 +265,16 @@ def _make(todo: Sequence[Shard], refs: Sequence[SeedRef], run: _Run, runner: Run
                 bad.append(Film(number, refs[number].id, refused=why))
 
     def films() -> Iterator[Film]:
-        with closing(runner(loaded())) as made:  # type: ignore[type-var]
-            for film in made:
-                yield film
-                while bad:
-                    yield bad.pop()
+        threads = cv2.getNumThreads()  # rendering sets it
+        made = each(_film, run.settings, loaded(), workers=workers, ray=ray, lost=_lost_film, resumable=True)
+        try:
+            with closing(made):  # type: ignore[type-var]
+                for _, film in made:
+                    yield _same_versions(film)
+                    while bad:
+                        yield bad.pop()
+        finally:
+            cv2.setNumThreads(threads)
         yield from bad
 
     open_: dict[int, Open] = {}

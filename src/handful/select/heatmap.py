@@ -76,12 +76,12 @@ def groups(shared: Shared, job: tuple[int, int, int]) -> np.ndarray:
 
 
 def sweep(
-    shared: Shared, seeds: Sequence[int], samples: Sequence[int], *, workers: int = 1, on: str | None = None
+    shared: Shared, seeds: Sequence[int], samples: Sequence[int], *, workers: int = 1, ray: str | None = None
 ) -> np.ndarray:
     """(seeds, samples, vigilances, images, 3) int64."""
     jobs = [(seed, most) for seed in seeds for most in samples]
     found: list[Any] = [None] * len(jobs)
-    for number, counts in track(each(cells, shared, jobs, workers=workers, on=on), "cells", len(jobs)):
+    for number, counts in track(each(cells, shared, jobs, workers=workers, ray=ray), "cells", len(jobs)):
         found[number] = counts
     return np.stack(found).reshape(len(seeds), len(samples), *found[0].shape)
 
@@ -140,7 +140,7 @@ def summary(counts: np.ndarray, draws: int = DRAWS) -> dict[str, Any]:
 
 def class_study(
     pool: DataPool, seeds: Sequence[int], *, vigilance: float, classes: Sequence[int] = CLASSES, most: int = STUDIED,
-    workers: int = 1, on: str | None = None, evaluation: GridEvaluation | None = None,
+    workers: int = 1, ray: str | None = None, evaluation: GridEvaluation | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """How F1 depends on the number of classes taught, at one vigilance; see RULE["classes"]."""
     there = learnable_boxes(pool.teach)
@@ -148,7 +148,7 @@ def class_study(
     shared = Shared(pool.teach, there, evaluation or GridEvaluation(pool.report), (vigilance,))
     jobs = [(seed, k, most) for k in sizes for seed in seeds]
     found: list[Any] = [None] * len(jobs)
-    for number, counts in track(each(groups, shared, jobs, workers=workers, on=on), "numbers of classes", len(jobs)):
+    for number, counts in track(each(groups, shared, jobs, workers=workers, ray=ray), "numbers of classes", len(jobs)):
         found[number] = counts
     held = np.stack(found).reshape(len(sizes), len(seeds), *found[0].shape)
     rows = {str(k): summary(own) for k, own in zip(sizes, held, strict=True)}
@@ -163,12 +163,12 @@ def class_study(
 def run(
     data: Path, out: Path, *, proposer: str | None = None, crop: CropSettings | None = None,
     seeds: Sequence[int] = range(10), vigilances: Sequence[float] = VIGILANCES, samples: Sequence[int] = SAMPLES,
-    classes: Sequence[int] = CLASSES, split_seed: int = 0, workers: int = 1, on: str | None = None,
+    classes: Sequence[int] = CLASSES, split_seed: int = 0, workers: int = 1, ray: str | None = None,
     format: str | None = None, allow: Sequence[str] = (), cache: Path | None = None, **options: Any,
 ) -> dict[str, Any]:  # fmt: skip
     """Draw the map of a data set, choose the vigilance, report; write heatmap.json and heatmap.png into `out`.
 
-    classes: numbers of classes to study, none for no study. on, workers: as workers.each. All else as teaching.teach.
+    classes: numbers of classes to study, none for no study. workers, ray: as parallel.each. All else as teaching.teach.
     Returns what heatmap.json holds. Raises DataError or UnknownName.
     """
     seeds, samples, vigilances = tuple(seeds), tuple(samples), tuple(vigilances)
@@ -179,14 +179,14 @@ def run(
     there = learnable_boxes(pool.teach)
     warn_few_boxes(there, max(samples))
     counts = sweep(
-        Shared(pool.teach, there, GridEvaluation(pool.tune), vigilances), seeds, samples, workers=workers, on=on
+        Shared(pool.teach, there, GridEvaluation(pool.tune), vigilances), seeds, samples, workers=workers, ray=ray
     )
     best_map = heat_map(counts)
     at, column = best_map.best
     chosen = vigilances[column]
     evaluation = GridEvaluation(pool.report)
     reported = tuple(dict.fromkeys((chosen, VIGILANCE)))
-    last = sweep(Shared(pool.teach, there, evaluation, reported), seeds, samples, workers=workers, on=on)
+    last = sweep(Shared(pool.teach, there, evaluation, reported), seeds, samples, workers=workers, ray=ray)
     result: dict[str, Any] = {
         "schema_version": 1, "task": "detect", "data": str(data), "rule": RULE, "seeds": list(seeds),
         "images": {"teach": len(pool.teach), "tune": len(pool.tune), "report": len(pool.report), "how": pool.how},
@@ -201,7 +201,7 @@ def run(
                    for j, v in enumerate(reported)],
     }  # fmt: skip
     if classes:
-        result["study"] = class_study(pool, seeds, vigilance=VIGILANCE, classes=classes, workers=workers, on=on,
+        result["study"] = class_study(pool, seeds, vigilance=VIGILANCE, classes=classes, workers=workers, ray=ray,
                                       evaluation=evaluation)  # fmt: skip
     from handful.select.heatmap_picture import draw
 

@@ -102,7 +102,7 @@ def difference(ours: np.ndarray, other: np.ndarray, draws: int = DRAWS) -> dict[
 
 def compared(
     shared: Shared, seeds: Sequence[int], strategies: Sequence[str] = tuple(STRATEGIES), *, workers: int = 1,
-    on: str | None = None,
+    ray: str | None = None,
 ) -> tuple[dict[str, Any], dict[tuple[str, int], Grown]]:  # fmt: skip
     """All strategies with all seeds: what the page and the JSON say, and each one's course."""
     for name in strategies:
@@ -110,7 +110,7 @@ def compared(
             raise unknown("strategy", name, list(STRATEGIES))
     jobs = [(strategy, seed) for seed in seeds for strategy in strategies]
     found: dict[tuple[str, int], Grown] = {}
-    for number, one in track(each(grow, shared, jobs, workers=workers, on=on), "growing", len(jobs)):
+    for number, one in track(each(grow, shared, jobs, workers=workers, ray=ray), "growing", len(jobs)):
         found[jobs[number]] = one
     return table(found, seeds, strategies, shared.samples), found
 
@@ -146,7 +146,7 @@ def table(
 def run(
     data: Path, out: Path, *, proposer: str | None = None, crop: CropSettings | None = None,
     seeds: Sequence[int] = range(10), samples: Sequence[int] = SAMPLES, vigilance: float | None = None,
-    split_seed: int = 0, workers: int = 1, on: str | None = None, format: str | None = None, allow: Sequence[str] = (),
+    split_seed: int = 0, workers: int = 1, ray: str | None = None, format: str | None = None, allow: Sequence[str] = (),
     cache: Path | None = None, **options: Any,
 ) -> dict[str, Any]:  # fmt: skip
     """Compare the strategies on a data set; write regimen.json and regimen.html into `out`.
@@ -165,7 +165,7 @@ def run(
     vigilance = VIGILANCE if vigilance is None else vigilance
     teach, tune, report = (GridEvaluation(part) for part in (pool.teach, pool.tune, pool.report))
     shared = Shared(pool.teach, there, teach, tune, report, vigilance, samples)
-    table, found = compared(shared, seeds, workers=workers, on=on)
+    table, found = compared(shared, seeds, workers=workers, ray=ray)
     last = found["ours", seeds[0]].picked
     known = learn_boxes(pool.teach, last)
     detections = tune.detections(known, vigilance)
