@@ -1,7 +1,7 @@
-# make demo, make test: each makes what it needs, on a machine that has Python 3.11 or 3.12 and nothing else.
-# A lighter install on Linux (no CUDA libraries): make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu
+# make demo, make test: each makes what it needs, on a machine that has Python 3.11, 3.12 or 3.13 and nothing else.
+# Where PyTorch comes from is found out (tools/torch_index.py); TORCH_INDEX=URL or TORCH_INDEX=pypi decides it.
 
-PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do $$p -c "" 2>/dev/null && { command -v $$p; break; }; done)
 TORCH_INDEX ?=
 VENV := .venv
 BIN := $(VENV)/bin

@@ -8,7 +8,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from handful.store.store import Keyframe, Mark, Store
 from handful.types import Category, Dataset, Image, Mask, Object, Rle, Sample
 
 pytest_plugins = ["tests.store.fixture"]
-START = datetime(2026, 1, 1, 12, tzinfo=timezone.utc)
+START = datetime(2026, 1, 1, 12, tzinfo=UTC)
 BOX = Object("cat", box_px=(10.1, 20.2, 30.3, 40.4))
 OTHER = Object("dog", box_px=(1, 2, 3, 4))
 
@@ -386,7 +386,7 @@ def test_a_clock_that_goes_back(store: Store, image: int, clock: Clock) -> None:
     assert store.as_of(first.time) == (first, second)
     clock.now = (clock.now + timedelta(days=2)).astimezone(timezone(timedelta(hours=9)))
     third = store.add(image, BOX, author="ann")
-    assert third.time == clock.now and third.time.tzinfo == timezone.utc
+    assert third.time == clock.now and third.time.tzinfo == UTC
     assert store.undo() == 3
     clock.now = clock.now.replace(tzinfo=None)
     with pytest.raises(DataError, match="without a zone"):

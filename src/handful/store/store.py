@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ __all__ = ["Added", "Change", "Keyframe", "Label", "Mark", "Photo", "Step", "Sto
 
 
 def _utc_now() -> datetime:
-    return datetime.now(timezone.utc)
+    return datetime.now(UTC)
 
 
 class Store:
@@ -353,7 +353,7 @@ class Store:
         self._busy.now = True
         try:
             with self._database.writing() as db:
-                step = Step(db, author=author, now=now.astimezone(timezone.utc), place=self.place, action=action)
+                step = Step(db, author=author, now=now.astimezone(UTC), place=self.place, action=action)
                 yield step
                 step.finish()
         finally:
