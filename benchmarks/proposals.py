@@ -36,7 +36,7 @@ from handful.detection.evaluate import PROPOSAL_COUNTS, AgnosticRecall, GroundTr
 from handful.detection.irene import Irene
 from handful.errors import HandfulError
 from handful.files import cache_home, to_json
-from handful.kinds import bundled
+from handful.kinds import loading
 from handful.kinds.compiling import compile_model
 from handful.pick import names, pick
 from handful.training.source import image_of, split_of
@@ -110,7 +110,7 @@ class Compiled:
         if folder.exists():
             shutil.rmtree(folder)
         irene.save(folder)
-        detector: Any = bundled.load(compile_model(folder, "onnxruntime").folder)
+        detector: Any = loading.load_bundle(compile_model(folder, "onnxruntime").folder)
         self.proposer = detector.inner.proposer
 
     def boxes(self, rgb: np.ndarray) -> tuple[np.ndarray, float]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from handful.arrays import JSON, JSONObject, StrPath
 from handful.errors import DataError
 from handful.evaluation import Evaluation
-from handful.kinds import registry
+from handful.kinds import loading, registry
 from handful.kinds.contract import Classifier, Detector, Segmenter
 from handful.pick import unknown
 from handful.results import Classification, Detections, Result, Segmentation
@@ -46,7 +46,7 @@ def load(folder: StrPath, kind: Literal["classifier", "segmenter", "detector"] |
     """
     if kind is not None and kind not in CLASSES:
         raise unknown("kind", kind, CLASSES)
-    model: AnyModel = registry.load(folder)  # type: ignore[assignment]
+    model: AnyModel = loading.load(folder)  # type: ignore[assignment]
     if kind is not None and not isinstance(model, CLASSES[kind]):
         raise DataError(f"{folder} is {registry.describe(folder)}; wanted a {kind}")
     return model

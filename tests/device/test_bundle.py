@@ -22,7 +22,7 @@ from handful.device.network import InTorch, graph_of
 from handful.device.sessions import sessions_of
 from handful.errors import CompileError, DataError, UsageError
 from handful.files import to_json
-from handful.kinds import bundled, exports
+from handful.kinds import exports, loading
 from handful.kinds.bundled import BundledClassifier, BundledSegmenter, largest
 from handful.models.folder import save_folder
 from handful.models.show import card_of, make
@@ -271,7 +271,7 @@ def test_several_threads_may_ask(compiled: Compiled) -> None:
 
 
 def test_a_bundle_says_what_it_is(compiled: Compiled) -> None:
-    model = bundled.load(compiled("torch", "fp32").folder)
+    model = loading.load_bundle(compiled("torch", "fp32").folder)
     card: Any = model.card
     assert card["runtime"] == "torch" and card["classes"] == list(model.classes) and card["kind"] == "taught_classifier"
     assert (model.kind, model.task, model.runtime) == ("taught_classifier", "classify", "torch")

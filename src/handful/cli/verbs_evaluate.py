@@ -41,13 +41,13 @@ def evaluate(model: Path, data: Path, split: str | None, report: Path | None, as
     detector about images with boxes, a segmenter about images with masks, in any format. Classes that a taught model
     was not taught count as unknown.
     """
-    from handful.kinds import registry
+    from handful.kinds import loading, registry
 
     asked = typed(given)
     if (by := asked.pop("masks_by", None)) is not None:
         asked["masks"] = by
     owner = registry.model_class(registry.kind_name_of(model))
     refuse(model, registry.loader(model).DESCRIPTION, owner, "evaluate", asked)
-    loaded: Any = registry.load(model)
+    loaded: Any = loading.load(model)
     found = loaded.evaluate(data, split=split, report=report, **asked)
     say(found.details, as_json, lambda r: measured(r) + (f"\npage: {report}" if report is not None else ""))

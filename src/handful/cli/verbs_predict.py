@@ -109,17 +109,17 @@ def _loaded(model: Path, asked: dict[str, Any], runtime: str | None, precision: 
     """The model that is asked, compiled first where it has to be, and the one that explains, if any."""
     from handful import bundle
     from handful.errors import UsageError
-    from handful.kinds import registry
+    from handful.kinds import loading
 
     place = model
     if runtime is not None:
         from handful.kinds.compiling import compile_model
 
         place = compile_model(model, runtime, precision).folder
-    loaded = registry.load(place)
+    loaded = loading.load(place)
     if (place / bundle.MANIFEST).exists():
         refuse(place, "a bundle, compiled from a model", type(loaded), "stream", asked)
-    explainer = registry.load(model) if explain and place != model else loaded
+    explainer = loading.load(model) if explain and place != model else loaded
     if explain and not hasattr(explainer, "explain"):
         raise UsageError(f"{model} is a bundle; --explain is for the model it was compiled from")
     return loaded, explainer

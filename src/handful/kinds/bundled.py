@@ -4,60 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
 
 from handful.arrays import U8, JSONObject, StrPath
-from handful.bundle import Bundle, Session, read_bundle
+from handful.bundle import Bundle, Session
 from handful.data.sources import Source, images_of
 from handful.detection.compiled import CompiledDetector
 from handful.detection.scoring import MIN_SCORE
 from handful.errors import DataError, HandfulError, UsageError
 from handful.fewshot.nemo import none_below
-from handful.files import sha256
 from handful.image import fit
 from handful.kinds import shared
-from handful.kinds.contract import Classifier, Detector, Model, Segmenter
-from handful.progress import warn
+from handful.kinds.contract import Classifier, Detector, Segmenter
 from handful.results import Classification, Detections, Segmentation
 
 ROWS_AT_ONCE = 64
-
-
-def load(folder: StrPath, *, threads: int = 1) -> Model[Any]:
-    """A compiled bundle, ready to be asked.
-
-    threads: of the runtime. Raises DataError, naming the file, for a bundle that is not whole or of another version;
-    MissingPackage without its runtime; DeviceError from the runtime.
-    """
-    from handful.device.sessions import sessions_of
-    from handful.kinds import registry
-
-    bundle = read_bundle(Path(folder))
-    if bundle.kind not in registry.kinds():
-        raise DataError(f"{folder} is a bundle of the kind {bundle.kind!r}, which this handful does not know; run: pip "
-                        "install --upgrade handful")  # fmt: skip
-    home, source = bundle.model, bundle.meta.get("source")
-    if home is not None and isinstance(source, dict) and sha256(home / "handful.json") != source.get("handful.json"):
-        warn(f"{folder} was compiled before {home} last changed; to compile it again: handful device compile {home} "
-             f"--runtime {bundle.runtime}")  # fmt: skip
-    sessions = sessions_of(bundle, threads, None if home is None else _rebuild(home))
-    return registry.kind(bundle.kind).from_bundle(bundle, sessions)
-
-
-def _rebuild(model: Path) -> Callable[[str], Any]:
-    """For the runtime torch, whose files hold weights alone."""
-
-    @cache
-    def graphs() -> Mapping[str, Any]:
-        from handful.kinds.exports import export
-
-        return export(model).graphs
-
-    return lambda name: graphs()[name]
 
 
 class Bundled:

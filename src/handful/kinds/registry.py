@@ -87,21 +87,8 @@ def cure(path: StrPath) -> str:
     return "`handful teach DATA --out DIR` and `handful train TASK DATA --out DIR` make one"
 
 
-def load(folder: StrPath) -> Model[Any]:
-    """The model in a folder, whatever its kind; or a compiled bundle, which needs no torch.
-
-    Raises DataError, naming the file, for a folder that is none, or in which anything is not as it was saved.
-    """
-    place = Path(folder)
-    if (place / bundles.MANIFEST).exists() or (place / bundles.OLD).exists():
-        from handful.kinds import bundled
-
-        return bundled.load(place)
-    return loader(place).load(place)
-
-
 def loader(place: Path) -> Kind:
-    """The kind of a model folder, by its handful.json alone. Raises DataError as `load`."""
+    """The kind of a model folder, by its handful.json alone. Raises DataError for a folder that is none."""
     if not (place / META).exists():
         there = f"is {describe(place)}" if place.exists() else "does not exist"
         raise DataError(f"{place} {there}; wanted a model folder: {cure(place)}")
