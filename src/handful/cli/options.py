@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
 
-from handful.cli.places import PATH, ModelFolder
+from handful.cli.places import PATH, ModelFolder, model_folders
 from handful.cli.shared import decorated
 
 
@@ -60,6 +61,34 @@ class Name(click.ParamType):  # type: ignore[type-arg]
         return [CompletionItem(name) for name in self.known() if name.startswith(incomplete)]
 
 
+class Net(Name):
+    """NAME or NAME:PRESET of a network, or, where `folder`, a model folder; looked up without torch."""
+
+    def __init__(self, known: Callable[[], Sequence[str]], *, folder: bool = False) -> None:
+        super().__init__(known)
+        self.folder = folder
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Raises UnknownName with the nearest real one."""
+        from handful.errors import UnknownName
+        from handful.kinds import registry
+        from handful.pick import unknown
+
+        name, known = str(value).partition(":")[0], self.known()
+        if name in known:
+            return str(value)
+        if self.folder and (Path(value).exists() or len(Path(value).parts) > 1):
+            registry.look_at(Path(value))
+            return str(value)
+        error = unknown("network", name, known)
+        raise UnknownName(f"{value!r} is neither a model folder nor a network: {error}") if self.folder else error
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Networks that begin so, and model folders where one is taken."""
+        found = super().shell_complete(ctx, param, incomplete)
+        return [*found, *(model_folders(incomplete) if self.folder else ())]
+
+
 def _files(package: str, kind: str) -> Callable[[], list[str]]:
     """Names from the files of a room, without importing any of them."""
 
@@ -73,18 +102,26 @@ def _files(package: str, kind: str) -> Callable[[], list[str]]:
     return known
 
 
+def fetchable() -> list[str]:
+    """The weights that can be fetched."""
+    from handful.models.fetch import SOURCES
+
+    return list(SOURCES)
+
+
 def backbones() -> list[str]:
     """What --backbone takes, as far as it comes along."""
     return ["lite0", "lite1", "lite2", "timm:"]
 
 
 RUNTIME, FORMAT = Name(_files("handful.device.runtimes", "runtime")), Name(_files("handful.data", "format"))
-PROPOSER, NET = Name(_files("handful.detection", "proposer")), Name(_files("handful.models", "net"))
+PROPOSER, NET = Name(_files("handful.detection", "proposer")), Net(_files("handful.models", "net"))
+NET_OR_MODEL = Net(NET.known, folder=True)
 MASKS = Name(_files("handful.detection", "masks"))
 BACKBONE = Name(backbones)
 ACCELERATOR = Name(lambda: ["cpu", "cuda", "mps"])
 PRECISION = Name(lambda: ["fp32", "fp16", "bf16"])
-WEIGHTS = Name(lambda: ["nanodet", "torchvision"])
+WEIGHTS = Name(fetchable)
 MODEL = ModelFolder()
 COUNT, SHARE = click.IntRange(1), click.FloatRange(0, 1)
 

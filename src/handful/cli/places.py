@@ -51,6 +51,25 @@ class Data(click.ParamType):  # type: ignore[type-arg]
         return [CompletionItem(incomplete, type="file")]
 
 
+class ImageFile(click.ParamType):  # type: ignore[type-arg]
+    """One image."""
+
+    name = "image"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Raises DataError where there is none; whether it can be read is seen later."""
+        from handful.errors import DataError
+
+        place = Path(value)
+        if not place.is_file():
+            raise DataError(f"{place} {'is a folder' if place.is_dir() else 'does not exist'}; wanted an image")
+        return place
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Files, by the shell."""
+        return [CompletionItem(incomplete, type="file")]
+
+
 def model_folders(incomplete: str) -> list[CompletionItem]:
     """Folders with a model, and folders around them, for the word so far."""
     start = Path(incomplete) if incomplete.endswith("/") else Path(incomplete).parent

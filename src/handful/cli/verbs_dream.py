@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from handful.cli.options import common, option, options
-from handful.cli.places import PATH
+from handful.cli.places import ImageFile
 from handful.cli.shared import Verbs, decorated, leave, say
 from handful.cli.verbs_data import MASKS, options_of, reading
 
@@ -128,7 +128,7 @@ def _dreamed(r: dict[str, Any]) -> str:
         "handful dream preview photo.jpg --mask mask.png --out look --frames 30",
     ),
 )
-@click.argument("photo", type=PATH)
+@click.argument("photo", type=ImageFile())
 @option("--mask", told="guessed from --box")
 @option("--box", told="none")
 @option("--out", "A folder for sheet.jpg, film.mp4, gates.json.", required=True)

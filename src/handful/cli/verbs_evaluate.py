@@ -21,7 +21,7 @@ from handful.cli.shared import refuse, say, typed, verb
 @click.argument("data", type=Data())
 @option("--split", told="test, or else val, or else all images")
 @option("--format", told="found out")
-@option("--report")
+@option("--report", told="no page")
 @option("--vigilance", "Of a taught model.", told="the model's own")
 @option("--flat", "Of a taught classifier.")
 @option("--rule", "Of a segmenter.", told="mmseg")

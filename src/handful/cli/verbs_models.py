@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from handful.cli.options import NET, WEIGHTS, common, option
-from handful.cli.places import PATH
+from handful.cli.options import NET, NET_OR_MODEL, WEIGHTS, common, option
+from handful.cli.places import ImageFile
 from handful.cli.shared import Verbs, say
 
 
@@ -55,8 +55,8 @@ def show(
     "flow",
     examples=("handful models flow model photo.jpg", "handful models flow exeggutor:small photo.jpg --out flow.png"),
 )
-@click.argument("model", type=NET)
-@click.argument("image", type=PATH)
+@click.argument("model", type=NET_OR_MODEL)
+@click.argument("image", type=ImageFile())
 @option("--out", "A PNG.", told="MODEL-flow.png in the current folder")
 @common
 def flow(model: str, image: Path, out: Path | None, as_json: bool) -> None:
@@ -83,20 +83,13 @@ def _traced(model: str, rgb_u8: Any) -> Any:
     import torch
 
     import handful.models
-    from handful.errors import UnknownName
     from handful.models.flow import trace
     from handful.models.show import card_of, classes_of, make
-    from handful.pick import names, pick
+    from handful.pick import pick
 
-    kind = model.partition(":")[0]
-    known = names(handful.models, "net")
-    if Path(model).exists() or (kind not in known and len(Path(model).parts) > 1):
+    if Path(model).exists():
         return trace(Path(model), rgb_u8)
-    if kind not in known:
-        try:
-            pick(handful.models, "net", kind)
-        except UnknownName as error:
-            raise UnknownName(f"{model!r} is neither a model folder nor a network: {error}") from None
+    kind = model.partition(":")[0]
     taken = inspect.signature(pick(handful.models, "net", kind).build).parameters
     with torch.random.fork_rng(devices=[]):  # the same picture each time
         torch.manual_seed(0)

@@ -18,7 +18,7 @@ OWN = "as tuned for the network"
 NONE = ("none",)  # typed for an option that may be repeated
 
 
-RENAMED = {"--size": "--frame", "--device": "--torch-device", "--masks": "--masks-in"}
+RENAMED = {"--size": "--frame", "--device": "--torch-device"}
 
 
 @click.group(cls=Verbs)
@@ -68,7 +68,7 @@ def weights(command: Callable[..., Any]) -> Callable[..., Any]:
     return decorated(command, (option("--balance", told=OWN), option("--teacher", told="none")))
 
 
-@train.command("segment", renamed=RENAMED, examples=(
+@train.command("segment", renamed={**RENAMED, "--masks": "--masks-in"}, examples=(
     "handful train segment scenes --out model --minutes 30",
     "handful train segment scenes --net exeggutor:small --frame 360x480 --epochs 40 --out model"))  # fmt: skip
 @click.argument("data", type=Data())

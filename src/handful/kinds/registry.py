@@ -12,6 +12,7 @@ from handful import bundle as bundles
 from handful.arrays import StrPath
 from handful.errors import DataError, UsageError
 from handful.files import read_json
+from handful.image import list_photos
 from handful.kinds.contract import Kind, Model
 from handful.models.folder import META, read_meta
 from handful.pick import names, pick
@@ -61,7 +62,9 @@ def describe(path: StrPath) -> str:
     if (place / "report.json").exists():
         return "a report"
     found = _labels(place)
-    return f"a folder of images and labels ({found})" if found else "a folder without a model"
+    if found:
+        return f"a folder of images and labels ({found})"
+    return "a folder of images" if list_photos(place)[0] else "a folder without a model"
 
 
 def _labels(place: Path) -> str:
