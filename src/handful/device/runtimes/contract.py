@@ -38,11 +38,12 @@ class Runtime(Protocol):
     PRECISIONS: tuple[str, ...]
     TAKES: str
 
-    def compile(self, network: Any, to: Path, precision: str) -> dict[str, Any]:
+    def compile(self, network: Any, to: Path, precision: str, base: Path | None = None) -> dict[str, Any]:
         """Write the compiled network into the folder `to`; return facts for the report, as plain JSON values.
 
         network: nn.Module in eval mode with input_names, output_names and frame_hw, taking uint8 (1, h, w, 3) RGB; or,
         instead of frame_hw, with examples(), a tensor for each of several inputs (network.examples gives either).
+        base: where fp32 of the same network lies, for a runtime that makes its fp16 of that; the result is the same.
         Raises CompileError, also for inputs that the runtime does not take, or lets the converter's own error out.
         """
         ...
