@@ -23,8 +23,8 @@ WHAT = {"classify": "says what an image shows", "segment": "says of each pixel o
 SHOWN = 20  # labels
 TRIED = (
     "The Python code is run by handful's own tests as it stands here. The JavaScript was run in Chromium with a taught "
-    "classifier, on onnxruntime-web and @litertjs/core, and the C++ of ExecuTorch was compiled against its headers. The "
-    "rest follows the runtimes' documentation and was not compiled: try it before you rely on it."
+    "classifier, on onnxruntime-web and @litertjs/core, and the C++ of ExecuTorch was compiled against its headers. "
+    "The rest follows the runtimes' documentation and was not compiled: try it before you rely on it."
 )
 
 

@@ -119,7 +119,7 @@ def load(folder: Path, graph: Graph, *, threads: int, rebuild: Callable[[], Any]
     def call(*given: np.ndarray) -> list[np.ndarray]:
         return list(session.run(outs, dict(zip(ins, given, strict=True))))
 
-    return Checked(graph, call)
+    return Checked(graph, call, shared=True)
 
 
 def versions() -> dict[str, str]:
