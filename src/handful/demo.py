@@ -141,14 +141,18 @@ def _runtimes(wanted: Sequence[str] | None) -> list[str]:
 
 def _compile_all(model: Path, wanted: Sequence[tuple[str, str]]) -> None:
     """Compile ahead, two at a time: each is a process of its own and mostly one thread."""
-    from concurrent.futures import ThreadPoolExecutor
+    from concurrent.futures import Future, ThreadPoolExecutor, wait
 
     from handful.kinds.compiling import compile_model
 
-    # the slowest first, so that the last one does not run alone
+    # the slowest first, so that the last one does not run alone; fp32 before the others, which some are made of
     order = sorted(wanted, key=lambda pair: pair[0] not in ("litert", "executorch"))
+    made: list[Future[Any]] = []
     with ThreadPoolExecutor(2) as pool:
-        made = [pool.submit(compile_model, model, *pair, taps=pair[1] == "fp32") for pair in order]
+        for some in ([p for p in order if p[1] == "fp32"], [p for p in order if p[1] != "fp32"]):
+            own = [pool.submit(compile_model, model, *pair, taps=pair[1] == "fp32") for pair in some]
+            wait(own)
+            made += own
     for future in made:
         error = future.exception()
         if error is not None and not isinstance(error, (MissingPackage, UnknownName)):

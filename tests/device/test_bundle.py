@@ -257,10 +257,11 @@ def test_a_segmenters_bundle_alone(segmenter: Path, files: list[Path], tmp_path:
     assert (ids == own.ids).mean() > 0.999 and "background" in out
 
 
-def test_several_threads_may_ask(compiled: Compiled) -> None:
+@pytest.mark.parametrize("runtime", ["onnxruntime", "ncnn"])
+def test_several_threads_may_ask(runtime: str, compiled: Compiled) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
-    bundle = compiled("onnxruntime", "fp32")
+    bundle = compiled(runtime, "fp32")
     (session,) = sessions_of(bundle, 1).values()
     frames = [np.random.default_rng(i).integers(0, 256, (1, 256, 256, 3), dtype=np.uint8) for i in range(8)]
     want = [session.run({"image": frame})["scores"] for frame in frames]

@@ -22,6 +22,7 @@ from handful.errors import DataError, DeviceError
 from handful.image import fit
 from handful.kinds.compiling import EXPORTER, compile_model, measure_model
 from handful.pick import names, pick
+from tests.skips import need_runtime
 
 PAIRS = [
     (name, precision)
@@ -200,6 +201,41 @@ def test_tells_nothing_of_the_machine_it_was_made_on(runtime: str, compiled: Com
     files = [file for file in bundle.folder.rglob("*") if file.is_file()]
     assert files and bundle.bytes <= sum(file.stat().st_size for file in files)
     assert [file.name for file in files if any(home in file.read_bytes() for home in homes)] == []
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "litert"])
+def test_fp16_made_of_fp32_is_the_same(runtime: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that the time of converting is saved, and nothing else changes."""
+    need_runtime(runtime)
+    module: Any = pick(handful.device.runtimes, "runtime", runtime)
+    for name in ("fp32", "plain", "made"):
+        (tmp_path / name).mkdir()
+    network = tiny()
+    module.compile(network, tmp_path / "fp32", "fp32")
+    module.compile(network, tmp_path / "plain", "fp16")
+    monkeypatch.setattr(module, {"onnxruntime": "_export", "litert": "_convert"}[runtime], None)
+    module.compile(network, tmp_path / "made", "fp16", tmp_path / "fp32")
+    plain, made, whole = ((tmp_path / name / module.FILE).read_bytes() for name in ("plain", "made", "fp32"))
+    assert made == plain and len(plain) < 0.7 * len(whole)
+
+
+def tiny() -> Any:
+    import torch
+    from torch import nn
+
+    class Tiny(nn.Module):
+        input_names, output_names, frame_hw = ("image",), ("scores",), (32, 32)
+
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.conv, self.last = nn.Conv2d(3, 64, 5, 4), nn.Linear(64, 300)
+
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            out: torch.Tensor = self.last(self.conv(image.permute(0, 3, 1, 2).float()).relu().mean((2, 3)))
+            return out
+
+    return Tiny().eval()
 
 
 @pytest.fixture(scope="session")

@@ -31,6 +31,7 @@ from handful.errors import CompileError, DataError, MissingPackage, UnknownName,
 from handful.kinds.compiling import compare_model, compile_model
 from handful.pick import pick
 from handful.results import Detections
+from tests import lean
 from tests.conftest import ROOT, save
 from tests.skips import need_runtime
 
@@ -365,6 +366,33 @@ def test_torch_agrees(jobs: None, folder: Path, pictures: Photos, precision: str
 def test_onnxruntime_agrees(jobs: None, folder: Path, pictures: Photos, precision: str, need: Any) -> None:
     need("onnxruntime")
     agree_on(folder, "onnxruntime", precision, pictures)
+
+
+ALONE = """
+import json, sys
+import handful
+model = handful.load(sys.argv[1])
+found = model.predict(sys.argv[2:], unknown=True, score_threshold=0.02)
+print(json.dumps([type(model).__name__, [one.to_json()["found"] for one in found]]))
+"""
+
+
+@pytest.mark.slow
+def test_a_detectors_bundle_alone(jobs: None, folder: Path, tmp_path: Path, need: Any) -> None:
+    """Without torch, without the model folder, and without what found its boxes."""
+    need("onnxruntime")
+    to = tmp_path / "elsewhere" / "onnxruntime-fp32"
+    shutil.copytree(compile_model(folder, "onnxruntime").folder, to)
+    photos = [str(save(sample_photo(name), tmp_path / f"{name}.png")) for name in ("cat", "rocket")]
+    kind, found = json.loads(lean.run(ALONE, to, *photos).splitlines()[-1])
+    own: Any = handful.load(folder)
+    want = [one.rows() for one in own.predict(photos, unknown=True, score_threshold=MIN_SCORE)]
+    assert kind == "BundledDetector" and [len(one) for one in found] == [len(one) for one in want]
+    assert sum(map(len, want)) >= 10
+    for got, row in zip((row for one in found for row in one), (row for one in want for row in one), strict=True):
+        assert (got["class"], got["unknown"]) == (row["class"], row["unknown"])
+        assert got["box_px"] == pytest.approx(row["box_px"], abs=0.1)
+        assert got["score"] == pytest.approx(row["score"], abs=1e-3)
 
 
 @pytest.mark.slow

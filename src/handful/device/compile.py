@@ -81,8 +81,9 @@ def compile_bundle(
     with ExitStack() as stack:
         part = stack.enter_context(replacing_folder(folder))
         tapped = stack.enter_context(replacing_folder(taps_folder(folder))) if taps else None
-        job = Job("compile", runtime, str(source.folder), source.exporter, to=str(part), precision=precision,
-                  taps=str(tapped or ""))  # fmt: skip
+        base, taps_base = ("", "") if force else _bases(source, runtime, precision, versions)
+        job = Job("compile", runtime, str(source.folder), source.exporter, to=str(part), base=base, precision=precision,
+                  taps=str(tapped or ""), taps_base=taps_base)  # fmt: skip
         done = run_job(job, timeout_s=TIMEOUT_S)
         graphs = tuple(Graph.from_json(one) for one in done.facts["graphs"])
         own, facts = dict[str, Any](done.facts["manifest"]), done.facts["facts"]
@@ -131,6 +132,15 @@ def _versions(module: Any, source: ModelSource) -> dict[str, str]:
     # files of code count as versions: after a change in them, nothing that they compiled is reused
     own = {"handful": f"{handful.__version__}+{sha256(Path(module.__file__))[:8]}", "manual": manual.digest()}
     return {**own, **module.versions(), **source.versions}
+
+
+def _bases(source: ModelSource, runtime: str, precision: str, versions: Mapping[str, str]) -> tuple[str, str]:
+    """Where fp32 of the same model, and its variant with layers, lie; "" where they do not, or for fp32 itself."""
+    folder = bundle_folder(source.folder, runtime, "fp32")
+    if precision == "fp32" or _reusable(source, folder, versions, False) is None:
+        return "", ""
+    whole = _reusable(source, folder, versions, True) is not None
+    return str(folder), str(taps_folder(folder)) if whole else ""
 
 
 def _reusable(source: ModelSource, folder: Path, versions: Mapping[str, str], taps: bool) -> Bundle | None:

@@ -16,10 +16,11 @@ from handful.detection.compiled import CompiledDetector
 from handful.detection.scoring import MIN_SCORE
 from handful.errors import DataError, HandfulError, UsageError
 from handful.fewshot.nemo import none_below
-from handful.image import fit
+from handful.image import Image, fit
 from handful.kinds import shared
 from handful.kinds.contract import Classifier, Detector, Segmenter
-from handful.results import Classification, Detections, Segmentation
+from handful.results import Classification, Detections, Origin, Segmentation
+from handful.threads import over
 
 ROWS_AT_ONCE = 64
 
@@ -104,11 +105,14 @@ class BundledClassifier(OfOneGraph, Classifier):
         shared.check(vigilance)
         if vigilance is not None and self.vigilance is None:
             raise UsageError(f"{self.folder} is of a trained model, which has no vigilance; ask it without")
-        for image, origin in images_of(source, on_error):
-            row = self.scores(image.rgb_u8)[0]
+
+        def answer(one: tuple[Image, Origin]) -> Classification:
+            row = self.scores(one[0].rgb_u8)[0]
             if vigilance is not None:
                 row[-1] = float(self.after["gain"]) * none_below(float(self.after["expected"]), vigilance)
-            yield Classification.of(row, self.classes, origin)
+            return Classification.of(row, self.classes, one[1])
+
+        yield from over(answer, images_of(source, on_error))
 
 
 class BundledSegmenter(OfOneGraph, Segmenter):
@@ -124,10 +128,13 @@ class BundledSegmenter(OfOneGraph, Segmenter):
         self, source: Source, *, on_error: Callable[[str, HandfulError], None] | None = None
     ) -> Iterator[Segmentation]:
         """As Model.stream."""
-        for image, origin in images_of(source, on_error):
-            height, width = image.rgb_u8.shape[:2]
-            ids = largest(self.scores(image.rgb_u8)[0], (height, width))
-            yield Segmentation(ids, self.classes, origin, self.background)
+
+        def answer(one: tuple[Image, Origin]) -> Segmentation:
+            height, width = one[0].rgb_u8.shape[:2]
+            ids = largest(self.scores(one[0].rgb_u8)[0], (height, width))
+            return Segmentation(ids, self.classes, one[1], self.background)
+
+        yield from over(answer, images_of(source, on_error))
 
 
 def largest(scores: np.ndarray, size_hw: tuple[int, int]) -> U8:
@@ -195,9 +202,12 @@ class BundledDetector(Bundled, Detector):
             raise UsageError(f"{self.folder} is a bundle, which gives boxes and no masks; for masks give the model it "
                              f"was compiled from: {self.bundle.model or 'MODEL'}")  # fmt: skip
         threshold = None if score_threshold is None else shared.check_score(score_threshold, 0.0)
-        for image, origin in images_of(source, on_error):
-            found = self.inner.detect(image.rgb_u8, vigilance=vigilance, score_threshold=threshold, unknown=unknown)
-            yield replace(found, size_wh=origin.size_wh, origin=origin)
+
+        def answer(one: tuple[Image, Origin]) -> Detections:
+            found = self.inner.detect(one[0].rgb_u8, vigilance=vigilance, score_threshold=threshold, unknown=unknown)
+            return replace(found, size_wh=one[1].size_wh, origin=one[1])
+
+        yield from over(answer, images_of(source, on_error))
 
 
 def detector_program(bundle: Bundle, sessions: Mapping[str, Session]) -> Callable[[np.ndarray], Detections]:

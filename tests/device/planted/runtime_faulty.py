@@ -18,7 +18,7 @@ PRECISIONS: tuple[str, ...] = ("fp32",)
 TAKES = "nothing"
 
 
-def compile(network: Any, to: Path, precision: str) -> dict[str, Any]:
+def compile(network: Any, to: Path, precision: str, base: Path | None = None) -> dict[str, Any]:
     if os.environ["PLANTED"] == "compile":
         raise RuntimeError("operator 'frobnicate' is not supported")
     return runtime_torch.compile(copy.deepcopy(network), to, precision)

@@ -11,6 +11,7 @@ import os
 import platform
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -38,11 +39,12 @@ class Runtime(Protocol):
     PRECISIONS: tuple[str, ...]
     TAKES: str
 
-    def compile(self, network: Any, to: Path, precision: str) -> dict[str, Any]:
+    def compile(self, network: Any, to: Path, precision: str, base: Path | None = None) -> dict[str, Any]:
         """Write the compiled network into the folder `to`; return facts for the report, as plain JSON values.
 
         network: nn.Module in eval mode with input_names, output_names and frame_hw, taking uint8 (1, h, w, 3) RGB; or,
         instead of frame_hw, with examples(), a tensor for each of several inputs (network.examples gives either).
+        base: where fp32 of the same network lies, for a runtime that makes its fp16 of that; the result is the same.
         Raises CompileError, also for inputs that the runtime does not take, or lets the converter's own error out.
         """
         ...
@@ -68,11 +70,13 @@ class Checked:
     """A Session around a function: the feed and the outputs are checked against the graph at every run.
 
     call: the inputs, in the graph's order -> the outputs in the graph's order; their shapes may lack the batch of one.
-    It is called by one thread at a time: most runtimes keep what they work on in the loaded network itself.
+    It is called by one thread at a time, unless it is shared: most runtimes keep what they work on in the loaded
+    network itself.
     """
 
-    def __init__(self, graph: Graph, call: Callable[..., Sequence[np.ndarray]]) -> None:
-        self.graph, self._call, self._turn = graph, call, threading.Lock()
+    def __init__(self, graph: Graph, call: Callable[..., Sequence[np.ndarray]], *, shared: bool = False) -> None:
+        self.graph, self._call = graph, call
+        self._turn: AbstractContextManager[Any] = nullcontext() if shared else threading.Lock()
 
     def run(self, feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """As Session.run. Raises DataError for another feed, DeviceError for outputs of other number or shape."""

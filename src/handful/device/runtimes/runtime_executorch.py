@@ -34,7 +34,7 @@ TAKES = "a uint8 tensor (1, height, width, 3): rows of pixels, red first, 0 to 2
 FP32_STAGES = 3
 
 
-def compile(network: Any, to: Path, precision: str) -> dict[str, Any]:
+def compile(network: Any, to: Path, precision: str, base: Path | None = None) -> dict[str, Any]:
     """Write model.pte; see handful.device.runtimes.contract.Runtime."""
     import torch
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner

@@ -6,6 +6,7 @@ fp32, on a phone's CPU as here. A phone's GPU delegate may choose half-precision
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -26,18 +27,25 @@ FILE = "model.tflite"
 TAKES = "a uint8 tensor (1, height, width, 3): rows of pixels, red first, 0 to 255, not normalized"
 
 
-def compile(network: Any, to: Path, precision: str) -> dict[str, Any]:
+def compile(network: Any, to: Path, precision: str, base: Path | None = None) -> dict[str, Any]:
     """Write model.tflite; see handful.device.runtimes.contract.Runtime. Takes half a minute."""
+    file = to / FILE
+    if precision == "fp16" and base is not None:
+        shutil.copyfile(base / FILE, file)
+    else:
+        _convert(network, file)
+    if precision == "fp16":
+        _store_half(file)
+    return _facts(file)
+
+
+def _convert(network: Any, file: Path) -> None:
     import litert_torch
 
     from handful.device.network import examples
 
-    file = to / FILE
     given = dict(zip(network.input_names, examples(network), strict=True))
     litert_torch.convert(_by_name(network), sample_kwargs=given).export(str(file))
-    if precision == "fp16":
-        _store_half(file)
-    return _facts(file)
 
 
 def _by_name(network: Any) -> Any:

@@ -35,7 +35,7 @@ TAKES = (
 )
 
 
-def compile(network: Any, to: Path, precision: str) -> dict[str, Any]:
+def compile(network: Any, to: Path, precision: str, base: Path | None = None) -> dict[str, Any]:
     """Write model.ncnn.param and model.ncnn.bin; see handful.device.runtimes.contract.Runtime."""
     import pnnx
     import torch

@@ -27,9 +27,18 @@ TAKES = "a uint8 tensor (1, height, width, 3): rows of pixels, red first, 0 to 2
 SMALL = 64  # elements
 
 
-def compile(network: Any, to: Path, precision: str) -> dict[str, Any]:
+def compile(network: Any, to: Path, precision: str, base: Path | None = None) -> dict[str, Any]:
     """Write model.onnx, one file with its weights inside; see handful.device.runtimes.contract.Runtime."""
     import onnx
+
+    model = _export(network) if precision == "fp32" or base is None else onnx.load(str(base / FILE))
+    halved = _store_half(model.graph) if precision == "fp16" else 0
+    onnx.save(model, str(to / FILE))
+    steps = Counter(node.op_type for node in model.graph.node)
+    return {"operators": dict(steps), "weights_stored_fp16": halved, "opset": model.opset_import[0].version}
+
+
+def _export(network: Any) -> Any:
     import torch
 
     from handful.device.network import examples
@@ -45,11 +54,8 @@ def compile(network: Any, to: Path, precision: str) -> dict[str, Any]:
     )
     assert program is not None
     model = program.model_proto
-    halved = _store_half(model.graph) if precision == "fp16" else 0
     _strip(model)
-    onnx.save(model, str(to / FILE))
-    steps = Counter(node.op_type for node in model.graph.node)
-    return {"operators": dict(steps), "weights_stored_fp16": halved, "opset": model.opset_import[0].version}
+    return model
 
 
 def _strip(model: Any) -> None:
@@ -113,7 +119,7 @@ def load(folder: Path, graph: Graph, *, threads: int, rebuild: Callable[[], Any]
     def call(*given: np.ndarray) -> list[np.ndarray]:
         return list(session.run(outs, dict(zip(ins, given, strict=True))))
 
-    return Checked(graph, call)
+    return Checked(graph, call, shared=True)
 
 
 def versions() -> dict[str, str]:

@@ -29,7 +29,7 @@ WEIGHTS = "network.safetensors"
 TAKES = "a uint8 tensor (1, height, width, 3): rows of pixels, red first, 0 to 255, not normalized"
 
 
-def compile(network: Any, to: Path, precision: str) -> dict[str, Any]:
+def compile(network: Any, to: Path, precision: str, base: Path | None = None) -> dict[str, Any]:
     """Write network.safetensors; see handful.device.runtimes.contract.Runtime."""
     from handful.device.taps import Tapped
 

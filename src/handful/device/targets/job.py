@@ -58,7 +58,8 @@ class Job:
     """What a child process does.
 
     do: "compile" what `exporter` makes of the folder `model` for `runtime` into the folder `to`, and with `taps` a
-    variant of its one graph with its layers into that folder; "reference": run that graph in PyTorch over the feeds;
+    variant of its one graph with its layers into that folder; base, taps_base: where fp32 of both lies, if it does;
+    "reference": run that graph in PyTorch over the feeds;
     "run" a graph of a bundle over the feeds, `runs` times in all, cycling through them, or once each where it is 0;
     "answers": what the whole model says of photographs, `program` with the bundle's graphs, or `reference` without a
     bundle; "beside": the same with PyTorch's graphs, while each compiled one is held against them.
@@ -74,8 +75,10 @@ class Job:
     reference: str = ""
     bundle: str = ""
     to: str = ""
+    base: str = ""
     precision: str = "fp32"
     taps: str = ""
+    taps_base: str = ""
     graph: str = ""
     layers: tuple[str, ...] = ()
     layer_feeds: int = 0

@@ -98,7 +98,8 @@ def _compile(job: Job, feeds: Sequence[Feed], photos: Photos) -> Results:
         print(f"{GRAPH_IS}{name}", flush=True)  # for run_job, should this process die
         folder = name if len(export.graphs) > 1 else ""
         graph = graph_of(network, name, folder, manifest.get("labels"))
-        graphs.append(_compiled(runtime, network, graph, to / folder, job.precision, facts))
+        base = Path(job.base) / folder if job.base else None
+        graphs.append(_compiled(runtime, network, graph, to / folder, job.precision, facts, base))
     manifest["takes"] = runtime.TAKES
     told: dict[str, Any] = {
         "graphs": [one.to_json() for one in graphs], "facts": facts, "seconds": time.perf_counter() - start,
@@ -109,18 +110,19 @@ def _compile(job: Job, feeds: Sequence[Feed], photos: Photos) -> Results:
         layers = tap_names(network)
         tapped = Tapped(network, layers)
         told["layers"] = layers
-        own = _compiled(runtime, tapped, graph_of(tapped, name), Path(job.taps), job.precision, {})
+        base, graph = Path(job.taps_base) if job.taps_base else None, graph_of(tapped, name)
+        own = _compiled(runtime, tapped, graph, Path(job.taps), job.precision, {}, base)
         told["tapped"] = own.to_json()
     return told, {}
 
 
 def _compiled(
-    runtime: Any, network: Any, graph: Graph, to: Path, precision: str, facts: dict[str, Any]
+    runtime: Any, network: Any, graph: Graph, to: Path, precision: str, facts: dict[str, Any], base: Path | None
 ) -> Graph:  # fmt: skip
     """Compile one network; its graph with what its files are called, and what is in them."""
     to.mkdir(exist_ok=True)
     before = {file.name for file in to.iterdir()}
-    facts[graph.name] = runtime.compile(network, to, precision)
+    facts[graph.name] = runtime.compile(network, to, precision, base)
     files = tuple(sorted(file.name for file in to.iterdir() if file.is_file() and file.name not in before))
     if not files:
         raise CompileError(f"the converter wrote nothing for the graph {graph.name}")
