@@ -18,7 +18,8 @@ from tests.test_cli import handful
 Capture = pytest.CaptureFixture[str]
 MAKES = "`handful teach DATA --out DIR`"
 RUN = (
-    "import sys\nfrom handful.cli import main\ncode = 0\ntry: main(sys.argv[1:])\nexcept SystemExit as end: code = end.code\n"
+    "import sys\nfrom handful.cli import main\ncode = 0\ntry: main(sys.argv[1:])\n"
+    "except SystemExit as end: code = end.code\n"
     "print(code, *sorted({'torch', 'PIL', 'scipy', 'cv2'} & {m.split('.')[0] for m in sys.modules}))"
 )
 
