@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,20 @@ def data_folder() -> Path:
     return folder
 
 
+def commit() -> str | None:
+    """The commit of the code that runs, None outside a repository."""
+    done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
 def save(path: Path, result: dict[str, Any]) -> None:
-    """Write a result with what made it."""
-    about = {"schema_version": 1, "handful": handful.__version__, "command": " ".join(sys.argv), "machine": machine()}
+    """Write a result with what made it. What the documents show of it is kept in benchmarks/results/, see
+    tests/test_documented_figures.py; for that it also needs "seeds", "spread", and "tables" or "figures".
+    """
+    script = f"benchmarks/{Path(sys.argv[0]).name}"
+    about = {
+        "schema_version": 1, "benchmark": script, "command": " ".join(["python", script, *sys.argv[1:]]),
+        "commit": commit(), "recorded": "by the benchmark", "handful": handful.__version__, "machine": machine(),
+    }  # fmt: skip
     write_json(path, {**about, "versions": versions_of("torch", "numpy", "timm"), **result})
     print(f"written to {path}")

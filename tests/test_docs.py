@@ -15,7 +15,7 @@ from handful.demo import view
 from tests.conftest import ROOT, save
 from tests.test_cli import verbs
 
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def blocks(text: str, language: str) -> list[str]:
@@ -49,8 +49,9 @@ def test_the_quick_start_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
                 pytest.fail(f"{command}: exit {stop.code}")
     for snippet in blocks(text, "python"):
         exec(compile(snippet, "quickstart.md", "exec"), {})
-    assert (tmp_path / "model-3" / "handful.json").exists()
-    assert (tmp_path / "model" / "compiled" / "onnxruntime-fp16" / "bundle.json").exists()
+    assert (tmp_path / "model-2" / "handful.json").exists()
+    assert (tmp_path / "seen" / "results.json").exists()
+    assert list((tmp_path / "model" / "compiled" / "onnxruntime-fp16").iterdir())
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)

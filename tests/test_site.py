@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import handful
 from handful.pick import present
 from tests import skips
 from tests.conftest import ROOT
-from tests.test_cli import verbs
+from tests.test_cli import walked
 
 
 def build(project: Path, to: Path) -> subprocess.CompletedProcess[str]:
@@ -92,11 +93,38 @@ def test_every_link_holds_and_nothing_is_fetched(site: Path) -> None:
 @pytest.mark.slow
 def test_the_reference_has_every_command_and_every_name(site: Path) -> None:
     commands = Page((site / "reference" / "cli.html").read_text()).ids
-    for verb in verbs():
-        assert "-".join(("handful", *verb)) in commands, f"no command {verb} in the reference"
+    for verb, command in walked().items():
+        assert command.hidden or "-".join(("handful", *verb)) in commands, f"no command {verb} in the reference"
     names = Page((site / "reference" / "api.html").read_text()).ids
     for name in handful.__all__:
         assert name.startswith("_") or f"handful.{name}" in names, f"no {name} in the reference"
+
+
+WRAP = 100
+
+
+def too_long(text: str) -> list[str]:
+    """Lines of prose that do not wrap; tables, code, pictures and links that cannot be broken are left out."""
+    text = re.sub(r"^ *```.*?^ *```", lambda m: "\n" * m[0].count("\n"), text, flags=re.M | re.S)
+    return [
+        f"{number}: {line}"
+        for number, line in enumerate(text.splitlines(), 1)
+        if len(line) > WRAP and not line.startswith(("|", "![", "<!--")) and not re.match(r"(\d+\. )?\[[^]]*\]\(", line)
+    ]
+
+
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_prose_wraps(page: Path) -> None:
+    assert "\n".join(too_long(page.read_text())) == ""
+
+
+def test_a_long_line_is_found() -> None:
+    long = "a word " * 16
+    assert too_long(f"x\n{long}\n") == [f"2: {long}"]
+    assert too_long(f"| {long} |\n```sh\n{long}\n```\n[{long}](x.md)\n1. [{long}](x.md)\n") == []
 
 
 def test_what_is_wrong_with_a_link_is_told(tmp_path: Path) -> None:

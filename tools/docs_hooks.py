@@ -38,9 +38,9 @@ def commands(command: click.Command, name: str, parent: click.Context | None = N
 def page_of(command: click.Command, ctx: click.Context) -> Iterator[str]:
     depth = min(2 + len(ctx.command_path.split()) - 1, 3)
     yield from ["", f"{'#' * depth} {ctx.command_path}", ""]
-    for text in (command.help, command.epilog):
-        yield from prose(text or "")
+    yield from prose(command.help or "")
     yield from ["```text", ctx.command_path + " " + " ".join(command.collect_usage_pieces(ctx)), "```", ""]
+    yield from prose(command.epilog or "")
     options = [one for one in command.get_params(ctx) if isinstance(one, click.Option) and "--help" not in one.opts]
     rows = [found for one in options if (found := one.get_help_record(ctx))]
     if isinstance(command, click.Group) or not rows:
@@ -62,7 +62,9 @@ def prose(text: str) -> Iterator[str]:
 
     for paragraph in re.split(r"\n\s*\n", inspect.cleandoc(text)):
         lines = [line for line in paragraph.splitlines() if line.strip()]
-        if lines and lines[0].strip() == "\b":
+        if lines[:1] == ["\b"] and lines[1].strip() == "Examples:":
+            yield from ["```sh", *(line.strip() for line in lines[2:]), "```", ""]
+        elif lines[:1] == ["\b"]:
             yield from ["```text", *(line.rstrip() for line in lines[1:]), "```", ""]
         elif lines:
             yield from [re.sub(r"<(?=\w)", "&lt;", " ".join(line.strip() for line in lines)), ""]

@@ -1,4 +1,4 @@
-"""data: check, convert, balance, split, stats."""
+"""data: check, convert, balance, split, stats, samples."""
 
 from __future__ import annotations
 
@@ -349,3 +349,23 @@ def chips_(
     say(result, as_json, lambda r: f"{r['chips']} chips of {r['images']} images at {len(r['by_scale'])} scales "
         f"({', '.join(map(str, r['by_scale']))}), {r['negative']} of them negative; {r['objects']} objects to learn "
         f"from {r['objects_in_images']}: {r['folder']}")  # fmt: skip
+
+
+@data.command(
+    "samples", examples=("handful data samples classes --out photos", "handful data samples boxes --out shop --seed 1")
+)
+@click.argument("kind")
+@option("--out", "A new folder.", required=True)
+@option("--seed", default=0)
+@common
+def samples_(kind: str, out: Path, seed: int, as_json: bool) -> None:
+    """Write a small data set made of photographs inside other packages, to try every verb on.
+
+    KIND is classes (a folder of images for each class), new (other views of them, and other things), boxes (COCO, with
+    outlines), pixels (images and masks) or seeds (images with masks to dream from). They show how things work, not how
+    good they are.
+    """
+    from handful import sample_data
+
+    result = sample_data.write(kind, out, seed=seed)
+    say(result, as_json, lambda r: f"{r['images']} images written to {r['out']}")
