@@ -109,9 +109,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=20)
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
-    parser.add_argument(
-        "--work", type=Path, help="where models and pictures go; without it a new folder"
-    )
+    parser.add_argument("--work", type=Path, help="where models and pictures go; without it a new folder")
     parser.add_argument("--out", type=Path, default=Path("bench-results/everywhere.json"))
     options = parser.parse_args()
     work = options.work or Path(tempfile.mkdtemp(prefix="everywhere-"))
