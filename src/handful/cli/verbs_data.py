@@ -33,7 +33,9 @@ def data() -> None:
 
 
 @data.command(
-    "check", examples=("handful data check photos", "handful data check labelled --fix labelled-mended"), renamed=MASKS
+    "check",
+    examples=("handful data check photos", "handful data check labelled --fix labelled-repaired"),
+    renamed=MASKS,
 )
 @click.argument("folder", type=Data())
 @option("--fix", told="nothing is written")
@@ -45,7 +47,7 @@ def check_(
     folder: Path, fix: Path | None, no_near: bool, format: str | None, masks_in: str | None, flat: bool, no_cache: bool,
     as_json: bool,
 ) -> None:  # fmt: skip
-    """Find what would break or falsify training, before training: which file, which value, how to mend it.
+    """Find what would break or falsify training, before training: which file, which value, how to repair it.
 
     Exit code 0: nothing that breaks; 1: errors, with the table.
     """
