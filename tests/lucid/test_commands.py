@@ -164,9 +164,10 @@ def test_without_the_package_for_films_there_is_no_film(
 
 
 def test_without_opencv_the_line_that_installs_it(tmp_path: Path) -> None:
+    image = str(save(photo(), tmp_path / "a.jpg"))
     code = (
         "import sys; sys.modules['cv2'] = None\nfrom handful.cli import main\n"
-        f"main(['dream', 'preview', 'a.jpg', '--box', '1,2,30,40', '--out', {str(tmp_path / 'x')!r}])"
+        f"main(['dream', 'preview', {image!r}, '--box', '1,2,30,40', '--out', {str(tmp_path / 'x')!r}])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 2 and "pip install 'handful[dream]'" in done.stderr and "Traceback" not in done.stderr
