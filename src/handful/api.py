@@ -106,20 +106,17 @@ def teach(
             allow=allow, cache=classifier.cache_folder(cache), split=split,
         )  # fmt: skip
         return load(out)
-    if frame_hw is not None or add:
-        raise DataError(
-            f"{data} has boxes, so a detector is taught; frame_hw and add are for images with one class each"
-        )
+    if frame_hw is not None:
+        raise DataError(f"{data} has boxes, so a detector is taught; frame_hw is for images with one class each")
     from handful.detection import teaching
     from handful.detection.embedder import CropSettings
-    from handful.detection.scoring import VIGILANCE
 
     options: dict[str, Any] = {} if images is None else {"images": str(images)}
     teaching.teach(
         place, Path(out), max_samples=max_samples or teaching.MAX_SAMPLES, classes=classes, proposer=proposer,
         crop=CropSettings(backbone=backbone) if backbone else None,
-        vigilance=VIGILANCE if vigilance is None else vigilance, scales=scales, seed=seed, exhaustive=not partial,
-        split=split, format=format or found, allow=allow, overwrite=overwrite, **options,
+        vigilance=vigilance, scales=scales, seed=seed, exhaustive=not partial, split=split, format=format or found,
+        allow=allow, overwrite=overwrite, add=add, **options,
     )  # fmt: skip
     return load(out)
 

@@ -31,6 +31,9 @@ HOME = {
                                 "said."),
     "predict": ("predict", "predict", "Say what MODEL sees in each of IMAGES: files, folders or videos."),
     "evaluate": ("evaluate", "evaluate", "Measure MODEL on DATA, labelled images that it has not seen."),
+    "set": ("change", "set_", "Set how careful a taught MODEL is from now on, in its folder."),
+    "unlearn": ("change", "unlearn", "Take back what a taught MODEL learned from DATA, as if it had never been "
+                                     "learned."),
     "heatmap": ("select", "heatmap", "F1 of a detector over vigilance and samples a class, taught from POOL, a data "
                                       "set with boxes."),
     "select": ("select", "select", "Which boxes of POOL to teach next, by three rules held against each other: ours, "

@@ -108,8 +108,6 @@ def _boxes(data: Path, out: Path, classes: list[str] | None, as_json: bool, aske
     from handful.detection import teaching
     from handful.detection.embedder import CropSettings
 
-    if asked.pop("add", False):
-        raise click.UsageError(f"{data} has boxes, so a detector is taught; --add is for images with one class each")
     backbone, scales = asked.pop("backbone", None), asked.pop("scales", "auto")
     asked |= {"crop": CropSettings(backbone=backbone)} if backbone else {}
     asked |= {"scales": int(scales)} if scales != "auto" else {}

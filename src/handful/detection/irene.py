@@ -164,6 +164,40 @@ class Irene:
             self.examples.drop(at)
         self._solution = self._whitened = None
 
+    def unlearn_taught(self, rgb_u8: np.ndarray, image: str, which: Sequence[int]) -> None:
+        """Take back some of the boxes of an image that were learned together, by their places in `examples`.
+
+        rgb_u8: the image; image: the name it was learned under. All or nothing. Raises DataError where its pixels are
+        not those that were learned.
+        """
+        done: list[tuple[np.ndarray, str]] = []
+        try:
+            for i in which:
+                vector, label = self._as_learned(rgb_u8, image, i), self.examples.labels[i]
+                self.nemo.unlearn(vector, label)
+                done.append((vector, label))
+        except DataError as error:
+            for vector, label in done:
+                self.nemo.learn(vector, label)
+            raise DataError(f"{image}: {error}; are these the pixels that were learned?") from error
+        for i in sorted(which, reverse=True):
+            self.examples.drop(i)
+        self._solution = self._whitened = None
+
+    def _as_learned(self, rgb_u8: np.ndarray, image: str, which: int) -> np.ndarray:
+        """The very vector of a taught box. How many boxes run at once decides its last bits, so it is made with all of
+        its image, as when a data set is taught, and by itself."""
+        own = [i for i, name in enumerate(self.examples.images) if name == image]
+        boxes = np.array([self.examples.boxes[i] for i in own], np.float64).reshape(-1, 4)
+        at = own.index(which)
+        vector: np.ndarray = np.zeros(self.nemo.dim)
+        for proposals in (self.proposer.propose(rgb_u8, MAX_PROPOSALS), encode(self.proposer, rgb_u8)):
+            for some, place in ((boxes, at), (boxes[at : at + 1], 0)):
+                vector = np.asarray(self.embedder.embed_flip_averaged(rgb_u8, some, proposals)[place])
+                if self.nemo.knows(vector, self.examples.labels[which]):
+                    return vector
+        return vector
+
     def forget(self, label: str) -> None:
         """Take a whole class back, without its images at hand; see Nemo.forget."""
         self.nemo.forget(label)

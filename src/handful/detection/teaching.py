@@ -24,9 +24,9 @@ from handful.detection.scoring import VIGILANCE
 from handful.errors import DataError
 from handful.models.folder import META
 from handful.pick import unknown
-from handful.progress import track, warn
+from handful.progress import note, track, warn
 from handful.training.source import checked, image_of, split_of
-from handful.types import Sample
+from handful.types import Dataset, Sample
 
 MAX_SAMPLES = 20  # a class
 MIN_SIDE_PX = 4.0  # a box with a shorter side shows nothing that could be learned
@@ -90,6 +90,91 @@ def _truth(sample: Sample, rgb_u8: np.ndarray, names: set[str]) -> GroundTruth:
     return whole.only([name in names for name in whole.names])
 
 
+def _may_write(out: Path, add: bool, overwrite: bool, settings: dict[str, Any]) -> None:
+    if add and overwrite:
+        raise DataError("--add and --overwrite exclude each other: add to the detector, or replace it?")
+    if add:
+        given = [name for name, value in settings.items() if value is not None]
+        if given:
+            raise DataError(
+                f"{out} keeps the {', '.join(given)} that it was made with; teach it more without naming one"
+            )
+        return
+    if out.exists() and not overwrite:
+        raise DataError(f"{out} exists; use --add to teach it more, --overwrite to replace it, or another --out")
+    if out.exists() and not (out / META).exists():
+        raise DataError(f"{out} exists and is not a model folder, so it is not overwritten; choose another --out")
+
+
+def _taught_more(
+    out: Path, picked: list[TaughtImage], dataset: Dataset, exhaustive: bool, vigilance: float | None,
+    warnings: list[str], began: float,
+) -> dict[str, Any]:  # fmt: skip
+    detector = Irene.load(out)
+    unmarked = sorted(set(detector.classes) - {category.name for category in dataset.categories})
+    if unmarked and exhaustive:
+        exhaustive = False
+        note(f"{dataset.root} does not mark {', '.join(unmarked[:8])}, so the rest of its images teaches no background")
+    held = detector.examples
+    before = set(zip(held.images, held.labels, map(tuple, held.boxes), strict=True))
+    learned = known = 0
+    for one in track(picked, "learning", len(picked)):
+        name = one.sample.name or one.sample.path.name
+        new = [
+            (name, label, tuple(box)) not in before for label, box in zip(one.labels, one.boxes.tolist(), strict=True)
+        ]
+        known += new.count(False)
+        if any(new):
+            labels = [label for label, ok in zip(one.labels, new, strict=True) if ok]
+            detector.learn(image_of(one.sample).rgb_u8, one.boxes[np.array(new)], labels, name, known=one.known,
+                           exhaustive=exhaustive)  # fmt: skip
+            learned += len(labels)
+    if not learned:
+        raise DataError(f"all {known} boxes of {dataset.root} that would be learned are known to {out} already")
+    if vigilance is not None:
+        detector.nemo.vigilance = vigilance
+    meta = detector.save(out)
+    return {
+        "schema_version": 1, "model": str(out), "classes": list(detector.classes), "samples": detector.nemo.counts,
+        "learned": learned, "known_already": known, "images": len(picked), "vigilance": detector.nemo.vigilance,
+        "score_threshold": detector.score_threshold, "proposer": detector.proposer.about.get("name"),
+        "proposer_card": detector.proposer.about, "crop": meta["crop"], "scales": meta["scales"],
+        "seconds": round(time.monotonic() - began, 2), "warnings": warnings,
+    }  # fmt: skip
+
+
+def unlearn(
+    detector: Irene, data: Path, *, classes: Sequence[str] | None = None, split: str | None = None,
+    format: str | None = None, **options: Any,
+) -> dict[str, Any]:  # fmt: skip
+    """Take back the boxes of a data set that a detector was taught, or those of some classes; image by image.
+
+    Returns {"unlearned", "never_learned"}: how many of its boxes. Raises DataError where none was learned, or where an
+    image's pixels are not those that were.
+    """
+    dataset = formats.read(data, format=format or formats.with_boxes(data), **options)
+    found = {"unlearned": 0, "never_learned": 0}
+    for sample in split_of(dataset, split) if split else dataset:
+        name, held = sample.name or sample.path.name, detector.examples
+        which = []
+        for thing in sample.objects or ():
+            box = box_of(thing)
+            if box is None or (classes and thing.label not in classes):
+                continue
+            row = (name, thing.label, [float(v) for v in box])
+            rows = zip(held.images, held.labels, held.boxes, strict=True)
+            which += [i for i, one in enumerate(rows) if one == row and i not in which][:1] or [-1]
+        learned = [i for i in which if i >= 0]
+        if learned:
+            detector.unlearn_taught(image_of(sample).rgb_u8, name, learned)
+        found["unlearned"] += len(learned)
+        found["never_learned"] += len(which) - len(learned)
+    if not found["unlearned"]:
+        raise DataError(f"none of the {found['never_learned']} boxes of {data} was learned by this detector, under the "
+                        "names of these images")  # fmt: skip
+    return found
+
+
 def teach(
     data: Path,
     out: Path,
@@ -99,7 +184,7 @@ def teach(
     proposer: str | None = None,
     crop: CropSettings | None = None,
     fusion: Fusion | None = None,
-    vigilance: float = VIGILANCE,
+    vigilance: float | None = None,
     scales: Scales | int | None = None,
     seed: int = 0,
     exhaustive: bool = True,
@@ -107,6 +192,7 @@ def teach(
     format: str | None = None,
     allow: Sequence[str] = (),
     overwrite: bool = False,
+    add: bool = False,
     **options: Any,
 ) -> dict[str, Any]:
     """Teach a detector from any data set with boxes, and write its folder, whole or not at all.
@@ -114,14 +200,15 @@ def teach(
     scales: the image pyramid, or its number of scales; None for what fits the sizes of the taught boxes. exhaustive:
     whether every object of these classes is labelled in the images; False, and the rest of an image is no background.
     split: of the data; None for train where there is one, else all images. options: for the format (images: the folder
-    of COCO's images). All else as in sample_boxes and Irene.new. Returns a JSON object. Raises DataError or
-    UnknownName; an existing detector is then as it was.
+    of COCO's images). All else as in sample_boxes and Irene.new.
+
+    add: teach the detector in `out` more. It keeps its proposer, crops, scales and score threshold, and its vigilance
+    unless another is given; what it knows already is not learned twice; and where the data do not mark all of its
+    classes, the rest of an image is no background, whatever `exhaustive` says. Returns a JSON object. Raises DataError
+    or UnknownName; an existing detector is then as it was.
     """
     out = Path(out)
-    if out.exists() and not overwrite:
-        raise DataError(f"{out} exists; use --overwrite to replace it, or another --out")
-    if out.exists() and not (out / META).exists():
-        raise DataError(f"{out} exists and is not a model folder, so it is not overwritten; choose another --out")
+    _may_write(out, add, overwrite, {"proposer": proposer, "crop": crop, "scales": scales, "fusion": fusion})
     began = time.monotonic()
     format = format or formats.with_boxes(data)
     dataset, warnings = checked(data, format=format, allow=allow, main=True, **options)
@@ -130,6 +217,9 @@ def teach(
     rows = split_of(dataset, split) if split else dataset
     picked = sample_boxes(rows, max_samples=max_samples, seed=seed, classes=classes)
     wanted = {name for one in picked for name in one.labels}
+    if add:
+        return _taught_more(out, picked, dataset, exhaustive, vigilance, warnings, began)
+    vigilance = VIGILANCE if vigilance is None else vigilance
     if scales is None:
         scales = fit_scales([(one.sample.size_wh or image_of(one.sample).size_wh, one.boxes) for one in picked])
     elif isinstance(scales, int):

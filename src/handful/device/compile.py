@@ -95,7 +95,7 @@ def compile_bundle(
             "compile_seconds": round(float(done.facts["seconds"]), 2), "compile_peak_rss_mb": done.peak_rss_mb,
             "facts": facts if len(graphs) > 1 else facts[graphs[0].name],
         }  # fmt: skip
-        made = _write(part, graphs, meta)
+        made = write_bundle(part, graphs, meta)
         if tapped is not None:
             layered = Graph.from_json(done.facts["tapped"])
             about: dict[str, Any] = {
@@ -105,11 +105,11 @@ def compile_bundle(
                 "layers": done.facts["layers"],
             }
             head: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "handful": handful.__version__}
-            _write(tapped, (layered,), {**head, **about, **shared}, app=False)
+            write_bundle(tapped, (layered,), {**head, **about, **shared}, app=False)
     return replace(made, folder=folder)
 
 
-def _write(to: Path, graphs: tuple[Graph, ...], meta: JSONObject, *, app: bool = True) -> Bundle:
+def write_bundle(to: Path, graphs: tuple[Graph, ...], meta: JSONObject, *, app: bool = True) -> Bundle:
     """All of a bundle but the graphs' own files, which are there."""
     meta = {**meta, "graphs": [graph.to_json() for graph in graphs]}
     if app:

@@ -128,6 +128,10 @@ class Nemo:
         with _one_thread() if len(q) > 1 else nullcontext():
             self._add(q, labels, +1)
 
+    def knows(self, z: np.ndarray, label: str) -> bool:
+        """Whether this very sample was learned under this label, and not taken back."""
+        return label in self._n and self._ledger()[_key(self._fixed(np.asarray(z)[None], [label])[0], label)] > 0
+
     def unlearn(self, z: np.ndarray, label: str) -> None:
         """Take one sample back, as if it had never been learned. Raises DataError if it never was."""
         if label not in self._n:

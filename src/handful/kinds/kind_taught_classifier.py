@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 from handful.arrays import JSONObject, StrPath
 from handful.bundle import Bundle, Session
 from handful.data.sources import Source, images_of
-from handful.errors import HandfulError
+from handful.errors import DataError, HandfulError
 from handful.evaluation import Evaluation
 from handful.image import Image
 from handful.kinds import shared
@@ -91,14 +91,38 @@ class TaughtClassifier(Classifier):
     def unlearn(self, source: Source, label: str) -> int:
         """Take images back, as if they had never been learned; how many. Raises DataError, naming the first that never
         was; those before it are then learned again, so that nothing has changed."""
-        done: list[Any] = []
+        return self._take_back([(source, label)])
+
+    def unlearn_data(self, data: StrPath, *, classes: Sequence[str] | None = None, flat: bool = False) -> JSONObject:
+        """Take back an image, or a folder of images, of the one class named; or of a folder of images for each class
+        all, or only those of some classes. All or nothing. {"unlearned": how many}.
+
+        flat: images lie in the folder itself, a file's name is its class. Raises DataError, naming the first that never
+        was learned.
+        """
+        from handful.data import format_folder
+
+        place = Path(data)
+        if not flat and not format_folder.detect(place):
+            if not classes or len(classes) != 1:
+                raise DataError(f"{place} does not say of which class it is; name one: --class NAME")
+            return {"unlearned": self._take_back([(place, classes[0])])}
+        samples = format_folder.read(place, classes=classes, flat=flat)
+        return {"unlearned": self._take_back([(s.path, str(s.label)) for s in samples])}
+
+    def _take_back(self, rows: Sequence[tuple[Source, str]]) -> int:
+        done: list[tuple[Any, str]] = []
         try:
-            for image, _ in images_of(source):
-                vector = self.inner.embedder.teach_vector(image)
-                self.inner.nemo.unlearn(vector, label)
-                done.append(vector)
+            for source, label in rows:
+                for image, origin in images_of(source):
+                    vector = self.inner.embedder.teach_vector(image)
+                    try:
+                        self.inner.nemo.unlearn(vector, label)
+                    except HandfulError as error:
+                        raise DataError(f"{origin.name}: {error}") from error
+                    done.append((vector, label))
         except HandfulError:
-            for vector in done:
+            for vector, label in done:
                 self.inner.nemo.learn(vector, label)
             raise
         self.inner.changed()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +134,22 @@ class TaughtDetector(Detector):
         self._modes.clear()
         self.inner.unlearn(one.rgb_u8, box, label, name or origin.name)
 
+    def unlearn_data(
+        self, data: StrPath, *, classes: Sequence[str] | None = None, split: str | None = None,
+        format: str | None = None, images: StrPath | None = None,
+    ) -> JSONObject:  # fmt: skip
+        """Take back the boxes of a data set that were learned, or only those of some classes.
+
+        {"unlearned": how many, "never_learned": boxes that were not}. split, format, images: as in `evaluate`. Raises
+        DataError where none of its boxes was learned.
+        """
+        from handful.detection.teaching import unlearn
+
+        self._modes.clear()
+        options = {} if images is None else {"images": str(images)}
+        found: JSONObject = unlearn(self.inner, Path(data), classes=classes, split=split, format=format, **options)
+        return found
+
     def forget(self, label: str) -> None:
         """Take a whole class back, without its images at hand; what stays of it is said in Nemo.forget."""
         self._modes.clear()
@@ -142,6 +158,10 @@ class TaughtDetector(Detector):
     def set_vigilance(self, vigilance: float) -> None:
         """The model's own vigilance from now on; `save` keeps it. Raises DataError, telling the range."""
         self.inner.nemo.vigilance = shared.check(vigilance)
+
+    def set_score_threshold(self, score_threshold: float) -> None:
+        """The model's own score threshold from now on; `save` keeps it. Raises DataError, telling the range."""
+        self.inner.score_threshold = shared.check_score(score_threshold, 0.0)
 
     def evaluate(
         self, data: StrPath, *, split: str | None = None, report: StrPath | None = None, format: str | None = None,

@@ -143,9 +143,7 @@ def options(owner: type, method: str) -> frozenset[str]:
     if found is None:
         return frozenset()
     known = inspect.signature(found).parameters.values()
-    return frozenset(
-        p.name for p in known if p.kind is p.KEYWORD_ONLY and p.name not in ("on_error", "split", "report")
-    )
+    return frozenset(p.name for p in known if p.kind is p.KEYWORD_ONLY and p.name != "on_error")
 
 
 def wanted(model: Model[Any], verb: str) -> None:

@@ -1,0 +1,126 @@
+"""A taught model changed in its own folder, whole or not at all; what was compiled of it is kept where it stays true.
+
+A detector's vigilance and score threshold are in a bundle's plan, beside the graphs, and are written there too. A
+classifier's vigilance is in its graph, and so is what is learned or unlearned: that must be compiled again.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+from handful.arrays import JSONObject
+from handful.bundle import Bundle, read_bundle
+from handful.errors import DataError, UsageError
+from handful.files import replacing_folder, sha256
+from handful.kinds import loading, registry
+from handful.models.folder import META, read_meta
+
+COMPILED = "compiled"
+NOT_IN_GRAPHS = (META, "nemo.json")  # files of a detector that hold nothing a graph is made of
+
+
+def set_own(folder: Path, values: Mapping[str, float]) -> JSONObject:
+    """Set a taught model's own vigilance, or a detector's score threshold, in its folder.
+
+    values: by name, "vigilance", "score_threshold". Returns what the model has now, and which of its bundles are
+    "kept", which "dropped". Raises DataError, telling the range, or UsageError for a kind that has none to set.
+    """
+    _may(folder, "set", [f"set_{name}" for name in values])
+    model: Any = loading.load(folder)
+    for name, value in values.items():
+        getattr(model, f"set_{name}")(value)
+    kept, dropped = _saved(model, folder, values)
+    own: JSONObject = {name: getattr(model, name) for name in ("vigilance", "score_threshold") if hasattr(model, name)}
+    return {"schema_version": 1, "model": str(folder), **own, "kept": kept, "dropped": dropped}
+
+
+def unlearn(folder: Path, data: Path | None, classes: list[str], options: Mapping[str, Any]) -> JSONObject:
+    """Take images or boxes back in a model's folder, as if they had never been learned; or, without `data`, classes.
+
+    classes: without data, which to forget; with it, only these. options: of the kind's `unlearn_data`. Raises
+    DataError, and nothing has changed, for what was never learned and where nothing would be left; UsageError for a
+    kind that does not unlearn.
+    """
+    _may(folder, "unlearn", ["unlearn_data"])
+    model: Any = loading.load(folder)
+    before = dict(model.samples)
+    if data is None:
+        for name in classes:
+            model.forget(name)
+        told: JSONObject = {"unlearned": sum(before.values()) - sum(model.samples.values())}
+    else:
+        told = model.unlearn_data(data, classes=classes or None, **options)
+    if not model.classes:
+        raise DataError(f"{folder} would know nothing any more; teach it something else first, or remove the folder")
+    _, dropped = _saved(model, folder, None)
+    gone = sorted(set(before) - set(model.classes))
+    return {"schema_version": 1, "model": str(folder), **told, "classes": list(model.classes),
+            "samples": dict(model.samples), "gone": gone, "dropped": dropped}  # fmt: skip
+
+
+def _may(folder: Path, verb: str, methods: list[str]) -> None:
+    """Raises UsageError, in one line that says what can, before anything is loaded."""
+    module, owner = registry.loader(folder), registry.model_class(registry.kind_name_of(folder))
+    reason = module.VERBS.why_not(verb)
+    if reason is not None:
+        raise UsageError(f"{folder} is {module.DESCRIPTION}; {reason}")
+    for method in methods:
+        if not hasattr(owner, method):
+            takers = [
+                registry.kind(k).DESCRIPTION for k in registry.kinds() if hasattr(registry.model_class(k), method)
+            ]
+            flag = method.removeprefix("set_").replace("_", "-")
+            raise UsageError(f"{folder} is {module.DESCRIPTION}; --{flag} is for {' or '.join(takers)}")
+
+
+def _saved(model: Any, folder: Path, values: Mapping[str, float] | None) -> tuple[list[str], list[str]]:
+    """Write the folder anew, with the bundles that stay true; the names of those, and of the others."""
+    before = _hashes(folder)
+    kept, dropped = [], []
+    with replacing_folder(folder) as part:
+        new = part / "new"
+        model.save(new)
+        for file in list(new.iterdir()):
+            os.replace(file, part / file.name)
+        new.rmdir()
+        after = _hashes(part)
+        same = all(after.get(name) == digest for name, digest in before.items() if name not in NOT_IN_GRAPHS)
+        for place in sorted((folder / COMPILED).glob("*-*")):
+            bundle = _true(place, before) if values is not None and same else None
+            if bundle is None or not isinstance(bundle.meta.get("plan"), dict):
+                dropped.append(place.name)
+                continue
+            shutil.copytree(place, part / COMPILED / place.name)
+            _retold(part / COMPILED / place.name, bundle, values or {}, after)
+            kept.append(place.name)
+    model.folder = folder
+    return kept, dropped
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    """As handful.kinds.compiling.source_of has them."""
+    return {META: sha256(folder / META), **read_meta(folder, whole=False)["files"]}
+
+
+def _true(place: Path, hashes: Mapping[str, str]) -> Bundle | None:
+    """A bundle that was compiled from these files and is whole; None for any other."""
+    try:
+        bundle = read_bundle(place)
+    except DataError:
+        return None
+    return bundle if bundle.meta.get("source") == hashes else None
+
+
+def _retold(place: Path, bundle: Bundle, values: Mapping[str, float], source: Mapping[str, str]) -> None:
+    """Write other values into a copy of a bundle, as if it had been compiled with them."""
+    from handful.device.compile import write_bundle
+
+    meta: dict[str, Any] = deepcopy(dict(bundle.meta))
+    for held in (meta["plan"]["answer"], meta["postprocessing"], meta["card"]):
+        held |= {name: float(value) for name, value in values.items() if name in held}
+    write_bundle(place, bundle.graphs, {**meta, "source": dict(source)})
