@@ -8,6 +8,7 @@ from typing import Any
 
 import handful.detection
 import handful.device.runtimes
+import handful.models
 from handful import files
 from handful.fewshot import nemo
 from handful.models import folder
@@ -31,6 +32,7 @@ def count_hashes(put: Callable[[Any, str, Any], None]) -> None:
 if __name__ == "__main__":
     handful.device.runtimes.__path__.append(str(Path(__file__).parent / "planted"))
     handful.detection.__path__.append(str(Path(__file__).parents[1] / "detection" / "proposers"))
+    handful.models.__path__.append(str(Path(__file__).parents[1] / "training" / "nets"))
     if "HANDFUL_TEST_HASHED" in os.environ:
         count_hashes(setattr)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,7 +12,9 @@ import numpy as np
 import pytest
 
 import handful.detection
+from handful.device.targets import job
 from handful.kinds import registry
+from tests.conftest import ROOT
 from tests.detection.test_evaluate import data_set
 from tests.detection.test_irene import BARE, PROPOSERS
 from tests.training import made, test_classify, test_detect
@@ -33,6 +36,7 @@ def planted() -> Iterator[None]:
     """The tests' own networks and proposers are there."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(handful.detection, "__path__", [*handful.detection.__path__, PROPOSERS])
+        patch.setattr(job, "COMMAND", [sys.executable, str(ROOT / "tests" / "device" / "child.py")])
         made.known()
         yield
 
