@@ -153,7 +153,7 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch
         ("sigent", "photo.png", "did you mean 'signet'"),
         ("signet:wid", "photo.png", "did you mean 'wide'"),
         ("./none", "photo.png", "did you mean"),
-        (".", "photo.png", "is not a model folder"),
+        (".", "photo.png", "wanted a model folder"),
     ],
 )
 def test_command_errors(
@@ -163,7 +163,7 @@ def test_command_errors(
     monkeypatch.chdir(tmp_path)
     PIL_Image.fromarray(PHOTO).save("photo.png")
     if model == "./none":
-        words = "none is not a folder"
+        words = "some/none does not exist"
         model = "some/none"
     code, out, err = handful(capsys, "models", "flow", model, image)
     assert code == 2 and words in err and out == "" and "Traceback" not in err

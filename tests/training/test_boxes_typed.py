@@ -36,8 +36,8 @@ def test_train_then_evaluate(task: str, tmp_path: Path, capsys: pytest.CaptureFi
     code, shown, _ = typed(capsys, "evaluate", out, data, "--split", "val", "--json")
     found = json.loads(shown)
     assert code == 0 and found["task"] == task and {"AP", "AP50", "AR100", "per_class"} <= found.keys()
-    code, _, err = typed(capsys, "evaluate", out, data, "--masks", "m")
-    assert code == 2 and "is for segmentation" in err
+    code, _, err = typed(capsys, "evaluate", out, data, "--rule", "gluon")
+    assert code == 2 and "--rule is for a trained segmentation model" in err
     with pytest.raises(UsageError, match=r"is a trained detector: how many things .*no phone runtime"):
         compile_model(out, "onnxruntime")
     code, _, err = typed(capsys, *train[:3], "--out", tmp_path / "x", "--epochs", 1, "--augment", "scael=2")

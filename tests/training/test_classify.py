@@ -242,7 +242,7 @@ def test_as_typed(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     code, out, _ = typed("evaluate", tmp_path / "m", data)
     assert code == 0 and "with mirror images" in out
     for words, said in (
-        (("evaluate", tmp_path / "m", data, "--rule", "gluon"), "--rule is for segmentation"),
+        (("evaluate", tmp_path / "m", data, "--rule", "gluon"), "--rule is for a trained segmentation model"),
         (("evaluate", tmp_path / "m", data, "--vigilance", "3"), "is a model to classify"),
         ((*train[:3], "--out", tmp_path / "x", "--epochs", 1, "--augment", "cutuot=1"), "did you mean 'cutout'"),
     ):
