@@ -164,6 +164,26 @@ def found_of(rows: list[dict[str, Any]], classes: tuple[str, ...]) -> Detections
     return Detections(classes, boxes, score, label, margin, np.zeros((len(rows), 0)))
 
 
+TITLES = {"onnxruntime": "ONNX Runtime", "litert": "LiteRT", "ncnn": "ncnn"}
+
+
+def tables(named: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
+    """As docs/bundle.md shows them."""
+    said = ["", "the README's code", "handful.load without torch", "MB"]
+    boxes = ["", "boxes found again, %", "boxes right, %", "scores apart at most", "MB"]
+    return {
+        "classifier": {"columns": said, "rows": [
+            [TITLES[name], row["readme_same"], row["handful_without_torch_same"], row["mb"]]
+            for name, row in named["runtimes"].items()
+        ]},
+        "detector": {"columns": boxes, "rows": [
+            [TITLES[name], 100 * row["matched_of_want"], 100 * row["matched_of_got"], row["largest_score_difference"],
+             row["mb"]]
+            for name, row in found["runtimes"].items()
+        ]},
+    }  # fmt: skip
+
+
 def main() -> None:
     """Run it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -185,7 +205,8 @@ def main() -> None:
     python = interpreter(work, runtimes)
     named = classifier(work, python, runtimes, photos, options.classes, backbone)
     found = detector(work, python, [name for name in runtimes if name != "ncnn"], some)
-    save(options.out, {"classifier": named, "detector": found})
+    about = {"seeds": [0], "spread": "none: each image is asked about once", "tables": tables(named, found)}
+    save(options.out, {**about, "classifier": named, "detector": found})
 
 
 if __name__ == "__main__":
