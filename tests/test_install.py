@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import contextlib
+import functools
 import http.server
+import importlib.metadata
 import os
 import platform
 import re
@@ -15,11 +19,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
+import handful.device.runtimes
+from handful.pick import names, pick
 from tests.conftest import ROOT
 
 VERSION = re.search(r"^torch==(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)[1]  # type: ignore[index]
 TAG = f"cp{sys.version_info[0]}{sys.version_info[1]}"
+EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 linux = pytest.mark.skipif(platform.system() != "Linux", reason="elsewhere PyPI's build has no CUDA")
 
 
@@ -189,3 +198,69 @@ def test_what_runs_a_bundle_is_small() -> None:
         assert f"handful[{runtime},teach]" in extras[f"compile-{runtime}"]
         assert f"compile-{runtime}" in extras["compile"][0]
     assert any("compile" in d for d in extras["demo"]) and any("demo" in d for d in extras["all"])
+
+
+@functools.cache
+def needs(name: str) -> tuple[Requirement, ...]:
+    """What an installed package needs without extras; nothing is known of one that is not here."""
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        found = map(Requirement, importlib.metadata.requires(name) or ())
+        return tuple(one for one in found if one.marker is None or one.marker.evaluate({"extra": ""}))
+    return ()
+
+
+@functools.cache
+def provided(extra: str) -> set[str]:
+    """The packages that pip brings for handful[extra], with what they need, as far as they are installed here."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    todo = [Requirement(d) for d in [*project["dependencies"], *project["optional-dependencies"][extra]]]
+    found: set[str] = set()
+    while todo:
+        one = todo.pop()
+        if one.name == "handful":
+            todo += [Requirement(d) for name in one.extras for d in project["optional-dependencies"][name]]
+        elif (name := canonicalize_name(one.name)) not in found:
+            found.add(name)
+            todo += needs(name)
+    return found
+
+
+def wanted() -> set[tuple[str, str]]:
+    """Every (module, extra) that some part of handful asks for in words of its own."""
+    found = set()
+    for path in (ROOT / "src" / "handful").rglob("*.py"):
+        text = path.read_text()
+        for node in ast.walk(ast.parse(text)) if "need(" in text else ():
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "need":
+                module, extra = node.args
+                if isinstance(module, ast.Constant) and isinstance(extra, ast.Constant):
+                    found.add((module.value, extra.value))
+    for name in names(handful.device.runtimes, "runtime"):
+        runtime = pick(handful.device.runtimes, "runtime", name)
+        found |= {(module, runtime.EXTRA) for module in runtime.MODULES}
+        found |= {(module, runtime.RUN_EXTRA) for module in runtime.RUNS}
+    return found
+
+
+def unhelpful(pairs: set[tuple[str, str]]) -> list[str]:
+    """Those whose pip line would not bring the module."""
+    other = {"PIL": "pillow", "cv2": "opencv-python-headless", "yaml": "pyyaml"}
+    bad = []
+    for module, extra in sorted(pairs):
+        parts = module.split(".")  # torch.utils.tensorboard is a part of one package that needs another
+        brought = {canonicalize_name(other.get(part, part)) for part in parts}
+        if extra not in EXTRAS:
+            bad.append(f"there is no handful[{extra}], which should bring {module}")
+        elif not brought & provided(extra):
+            bad.append(f"handful[{extra}] does not bring {module}")
+    return bad
+
+
+def test_the_pip_line_of_an_error_brings_what_is_missing() -> None:
+    pairs = wanted()
+    assert len(pairs) > 40 and unhelpful(pairs) == []
+    assert unhelpful({("torch", "data"), ("av", "film"), ("torch", "teach"), ("onnx", "onnxruntime")}) == [
+        "there is no handful[film], which should bring av",
+        "handful[onnxruntime] does not bring onnx",
+        "handful[data] does not bring torch",
+    ]
