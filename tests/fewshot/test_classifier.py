@@ -193,7 +193,7 @@ def test_doubtful_photo_folders_are_told(
     told = capsys.readouterr().err
     same = next(text for text in said if "same photo in two classes" in text)
     assert str(photos / "cat" / "0.png") in same and "coffee/also.png" in same
-    assert any("one image only (rocket)" in text for text in said)
+    assert any("one photo only (rocket)" in text for text in said)
     assert any("list.txt" in text for text in said)
     assert all(text in told for text in said)
 
