@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -138,6 +139,13 @@ def test_a_runtime(kind: str, runtime: str, world_of: Callable[[str], World], tm
     cells[kind, runtime] = f"{YES}, {NEEDS_TORCH}" if needs_torch else YES
 
 
+def wrapped(text: str) -> list[str]:
+    """Prose at 100 characters, as every page here; a row of a table stays one line."""
+    if text.startswith("|") or not text:
+        return [text]
+    return textwrap.wrap(text, 100, subsequent_indent="  " if text.startswith("- ") else "", break_on_hyphens=False)
+
+
 def page() -> str:
     """docs/kinds.md from the cells."""
     kinds = sorted(MAKERS)
@@ -147,19 +155,19 @@ def page() -> str:
     rows += [f"| {runtime} | " + " | ".join(cells[k, runtime] for k in kinds) + " |" for runtime in RUNTIMES]
     why = [f"- **{verb}, {about[k].DESCRIPTION}**: {reason}." for verb in (*VERBS, "compile") for k in kinds
            if (reason := about[k].VERBS.why_not(verb)) is not None]  # fmt: skip
-    return "\n".join([
+    return "\n".join(line for text in [
         "# Kinds of models", "",
-        "What a model folder can be, and what can be done with it. This page is written by",
+        "What a model folder can be, and what can be done with it. This page is written by "
         "`tests/kinds/test_table.py`, which tries every cell.", "",
         head, "|---" * (len(kinds) + 1) + "|", *rows, "",
-        "A runtime's row: the model is compiled for it in fp32, compared with PyTorch on images, and the bundle",
-        "alone, moved elsewhere, answers the same through `handful.load` in a Python without torch. On real",
+        "A runtime's row: the model is compiled for it in fp32, compared with PyTorch on images, and the bundle "
+        "alone, moved elsewhere, answers the same through `handful.load` in a Python without torch. On real "
         "photographs Python, command line and bundle are compared by `benchmarks/everywhere.py`.", "",
         "How one is made:", "", *[f"- **{m.DESCRIPTION}**: `{m.MADE_BY}`" for m in about.values()], "",
         "Where the answer is no:", "", *why,
         f"- **ncnn, a taught detector**: {REASONS[MANY_INPUTS]}",
         f"- **executorch, {NEEDS_TORCH}**: {REASONS[NEEDS_TORCH]}", "",
-    ])  # fmt: skip
+    ] for line in wrapped(text))  # fmt: skip
 
 
 def test_the_page_says_what_came_of_it() -> None:

@@ -243,7 +243,7 @@ def test_as_typed(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert code == 0 and "with mirror images" in out
     for words, said in (
         (("evaluate", tmp_path / "m", data, "--rule", "gluon"), "--rule is for a trained segmentation model"),
-        (("evaluate", tmp_path / "m", data, "--vigilance", "3"), "is a model to classify"),
+        (("evaluate", tmp_path / "m", data, "--vigilance", "3"), "--vigilance is for a taught classifier"),
         ((*train[:3], "--out", tmp_path / "x", "--epochs", 1, "--augment", "cutuot=1"), "did you mean 'cutout'"),
     ):
         code, _, err = typed(*words)
