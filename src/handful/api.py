@@ -132,11 +132,11 @@ def train(
     batch: int | None = None,
     lr: float | None = None,
     classes: Sequence[str] | None = None,
-    size_hw: tuple[int, int] | None = None,
+    frame_hw: tuple[int, int] | None = None,
     from_: StrPath | None = None,
     format: str | None = None,
     seed: int = 0,
-    device: str = "cpu",
+    torch_device: str = "cpu",
     resume: bool = False,
     overwrite: bool = False,
     settings: dict[str, JSON] | None = None,
@@ -145,7 +145,7 @@ def train(
 
     task: "segment", "classify", "detect" or "instance". net: NAME or NAME:PRESET of `handful models list`. epochs, or
     minutes from which the epochs are reckoned. What is None is as the network was tuned. classes: names to learn, in
-    order. size_hw: the frame the phone will give, (height, width) px. from_: a model folder whose fitting weights are
+    order. frame_hw: the frame the phone will give, (height, width) px. from_: a model folder whose fitting weights are
     taken. settings: any other keyword of handful.training.recipe_TASK.run.
 
     Raises DataError, UnknownName or MissingPackage, naming the file and the cure; an existing model is then as it was.
@@ -157,11 +157,11 @@ def train(
     registry.no_model(Path(data))
     given: dict[str, Any] = {
         "net": net, "epochs": epochs, "minutes": minutes, "batch": batch, "lr": lr, "classes": classes,
-        "size_hw": size_hw, "from_": None if from_ is None else Path(from_), "format": format,
+        "size_hw": frame_hw, "from_": None if from_ is None else Path(from_), "format": format,
     }  # fmt: skip
     given = {name: value for name, value in given.items() if value is not None} | (settings or {})
     run = importlib.import_module(f"handful.training.recipe_{task}").run
-    run(Path(data), Path(out), seed=seed, device=device, resume=resume, overwrite=overwrite, **given)
+    run(Path(data), Path(out), seed=seed, device=torch_device, resume=resume, overwrite=overwrite, **given)
     return load(out)
 
 
