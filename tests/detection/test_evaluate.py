@@ -115,7 +115,7 @@ def test_the_draw_hangs_on_the_class_and_the_seed_alone(data: Path) -> None:
 
 
 def test_an_older_detector_stays_unless_asked(data: Path, model: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="use --overwrite"):
+    with pytest.raises(DataError, match="--overwrite to replace it"):
         teach(data, model, proposer="blobs", crop=BARE)
     with pytest.raises(UnknownName):
         teach(data, model, proposer="blobs", crop=BARE, classes=["pear"], overwrite=True)

@@ -32,20 +32,16 @@ class Frame(click.ParamType):  # type: ignore[type-arg]
         return int(height), int(width)
 
 
-class Vigilance(click.ParamType):  # type: ignore[type-arg]
+class Vigilance(click.types.FloatParamType):
     """A vigilance that a model can use."""
 
-    name = "number"
+    name = "float"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+    def check(self, value: float) -> None:
         """Raises DataError, telling the range."""
         from handful.fewshot.nemo import check_vigilance
 
-        try:
-            number = float(value)
-        except ValueError:
-            number = float("nan")
-        return check_vigilance(number)
+        check_vigilance(value)
 
 
 class Name(click.ParamType):  # type: ignore[type-arg]
@@ -68,18 +64,18 @@ class Net(Name):
         super().__init__(known)
         self.folder = folder
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+    def check(self, value: str) -> None:
         """Raises UnknownName with the nearest real one."""
         from handful.errors import UnknownName
         from handful.kinds import registry
         from handful.pick import unknown
 
-        name, known = str(value).partition(":")[0], self.known()
+        name, known = value.partition(":")[0], self.known()
         if name in known:
-            return str(value)
+            return
         if self.folder and (Path(value).exists() or len(Path(value).parts) > 1):
             registry.look_at(Path(value))
-            return str(value)
+            return
         error = unknown("network", name, known)
         raise UnknownName(f"{value!r} is neither a model folder nor a network: {error}") if self.folder else error
 

@@ -1,4 +1,8 @@
-"""What paths on the command line are: a model folder, data, images. Looked at before anything heavy is loaded."""
+"""What paths on the command line are: a model folder, data, images.
+
+A type says how a value is spelled; its `check` looks at what it names, before the verb begins and anything heavy is
+loaded (see handful.cli.shared.Verb).
+"""
 
 from __future__ import annotations
 
@@ -21,12 +25,14 @@ class ModelFolder(click.ParamType):  # type: ignore[type-arg]
         self.bundle = bundle
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """As a path."""
+        return Path(value)
+
+    def check(self, place: Path) -> None:
         """Raises DataError or UsageError, in one line, for a path that is something else."""
         from handful.kinds import registry
 
-        place = Path(value)
         registry.look_at(place, bundle=self.bundle)
-        return place
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """Model folders, and folders that may lead to one."""
@@ -39,12 +45,14 @@ class Data(click.ParamType):  # type: ignore[type-arg]
     name = "path"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """As a path."""
+        return Path(value)
+
+    def check(self, place: Path) -> None:
         """Raises DataError, in one line, where nothing is, and for a model folder."""
         from handful.kinds import registry
 
-        place = Path(value)
         registry.no_model(place)
-        return place
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """Files and folders, by the shell."""
@@ -57,13 +65,15 @@ class ImageFile(click.ParamType):  # type: ignore[type-arg]
     name = "image"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """As a path."""
+        return Path(value)
+
+    def check(self, place: Path) -> None:
         """Raises DataError where there is none; whether it can be read is seen later."""
         from handful.errors import DataError
 
-        place = Path(value)
         if not place.is_file():
             raise DataError(f"{place} {'is a folder' if place.is_dir() else 'does not exist'}; wanted an image")
-        return place
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """Files, by the shell."""

@@ -31,6 +31,19 @@ class Verb(click.Command):
         """Put today's names where yesterday's stand."""
         return super().parse_args(ctx, modern(args, self.renamed))
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Look at what was named, once all that was typed is understood and before anything heavy is loaded."""
+        for param in self.params:
+            check, value = getattr(param.type, "check", None), ctx.params.get(str(param.name))
+            if check is not None and value is not None:
+                for one in value if isinstance(value, tuple) and (param.nargs != 1 or _many(param)) else (value,):
+                    check(one)
+        return super().invoke(ctx)
+
+
+def _many(param: click.Parameter) -> bool:
+    return isinstance(param, click.Option) and param.multiple
+
 
 def modern(args: Sequence[str], renamed: Renamed) -> list[str]:
     """Arguments with today's names of options. What is behind a -- is no option."""
