@@ -30,6 +30,11 @@ class ModelFolder(click.ParamType):  # type: ignore[type-arg]
 
     def check(self, place: Path) -> None:
         """Raises DataError or UsageError, in one line, for a path that is something else."""
+        import handful.kinds
+        from handful.errors import DataError
+
+        if not place.exists():  # told before even NumPy is loaded
+            raise DataError(f"{place} does not exist; wanted a model folder: {handful.kinds.MADE_BY}")
         from handful.kinds import registry
 
         registry.look_at(place, bundle=self.bundle)
@@ -50,6 +55,10 @@ class Data(click.ParamType):  # type: ignore[type-arg]
 
     def check(self, place: Path) -> None:
         """Raises DataError, in one line, where nothing is, and for a model folder."""
+        from handful.errors import DataError
+
+        if not place.exists():
+            raise DataError(f"{place} does not exist; wanted images there")
         from handful.kinds import registry
 
         registry.no_model(place)

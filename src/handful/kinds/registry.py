@@ -87,7 +87,7 @@ def cure(path: StrPath) -> str:
         return f"did you mean {place / 'model'}?"
     if place.is_dir() and _labels(place):
         return f"`handful teach {place} --out DIR` and `handful train TASK {place} --out DIR` make one of it"
-    return "`handful teach DATA --out DIR` and `handful train TASK DATA --out DIR` make one"
+    return handful.kinds.MADE_BY
 
 
 def loader(place: Path) -> Kind:
