@@ -71,8 +71,9 @@ def main() -> None:
         "handful --help, s: median, p90": [round(rows["handful --help"][k], 3) for k in ("median_s", "p90_s")],
         "import handful, s: median, p90": [round(rows["import handful"][k], 3) for k in ("median_s", "p90_s")],
         "an empty Python, s": round(rows["python -c pass"]["median_s"], 3),
-        **{f"{name}: ratio": round(row["ratio"], 2) for name, row in ratios.items()},
-    }
+        **{f"{name}: ratio, 95 % interval": [round(row["ratio"], 2), *(round(v, 2) for v in row["interval"])]
+           for name, row in ratios.items()},
+    }  # fmt: skip
     save(args.out, {"rows": rows, "ratios": ratios, "runs": args.runs, "seeds": [0],
                     "spread": "median, p10 and p90 of the runs; 95 % of bootstrap draws for ratios",
                     "figures": figures})  # fmt: skip
