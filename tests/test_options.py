@@ -7,7 +7,9 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -201,6 +203,34 @@ def test_defaults_told_in_words_are_the_code_s_own() -> None:
     assert told("teach", "--max-samples") == str(MAX_SAMPLES)
     assert told("teach", "--frame") == f"{FRAME_HW[0]}x{FRAME_HW[1]}" and told("teach", "--backbone")[:5] == BACKBONE
     assert told("predict", "--score-threshold").endswith(f"{SCORE_THRESHOLD:g}")
+
+
+def named(*words: str) -> set[str]:
+    """A verb's options and arguments by their names in Python."""
+    return {str(p.name) for p in VERBS[words].params if p.expose_value} - {"as_json"}
+
+
+def test_options_have_the_same_names_in_python() -> None:
+    import inspect
+
+    import handful
+    from handful.kinds import registry
+
+    def takes(function: Callable[..., Any]) -> set[str]:
+        return set(inspect.signature(function).parameters)
+
+    def of_kinds(method: str) -> set[str]:
+        return {name for kind in registry.kinds() for name in registry.options(registry.model_class(kind), method)}
+
+    assert named("teach") - {"no_cache"} == takes(handful.teach) - {"cache"}
+    own = {"arg", "args", "settings"}  # the rest of the recipe's settings
+    assert takes(handful.train) - {"task"} - own <= named("train", "segment")
+    assert takes(handful.dream) <= named("dream", "run")
+    assert named("predict") == of_kinds("stream") | {
+        "model", "images", "out", "top", "explain", "masks_by", "runtime", "precision",
+    }  # fmt: skip
+    assert named("evaluate") == of_kinds("evaluate") | {"model", "data", "masks_by"}
+    assert named("unlearn") == of_kinds("unlearn_data") | {"model", "data", "classes"}
 
 
 def test_version(capsys: Capture) -> None:

@@ -57,6 +57,7 @@ def teach(
     out: StrPath,
     *,
     backbone: str | None = None,
+    backbone_weights: StrPath | None = None,
     vigilance: float | None = None,
     classes: Sequence[str] | None = None,
     frame_hw: tuple[int, int] | None = None,
@@ -82,7 +83,8 @@ def teach(
     classes: only these. add: teach the model in `out` more; overwrite: replace it. allow: go on although the check of
     the data finds errors of these codes. cache: keep what was computed for the next time.
 
-    Of a classifier: frame_hw, the frame the phone will give, (height, width) px; flat, images lie in the folder itself.
+    Of a classifier: frame_hw, the frame the phone will give, (height, width) px; flat, images lie in the folder itself;
+    backbone_weights, for timm:NAME, a safetensors file with timm's key names.
     Of a detector: max_samples boxes a class; proposer, what finds things of any kind; scales, at how many an image is
     looked at; seed, which boxes are learned; split, format, images (the folder of COCO's images), partial (not every
     thing is marked).
@@ -104,10 +106,12 @@ def teach(
             place, Path(out), backbone=backbone or classifier.BACKBONE, vigilance=vigilance,
             frame_hw=frame_hw or classifier.FRAME_HW, classes=classes, flat=flat, add=add, overwrite=overwrite,
             allow=allow, cache=classifier.cache_folder(cache), split=split,
+            weights=None if backbone_weights is None else Path(backbone_weights),
         )  # fmt: skip
         return load(out)
-    if frame_hw is not None:
-        raise DataError(f"{data} has boxes, so a detector is taught; frame_hw is for images with one class each")
+    for name, value in (("frame_hw", frame_hw), ("backbone_weights", backbone_weights)):
+        if value is not None:
+            raise DataError(f"{data} has boxes, so a detector is taught; {name} is for images with one class each")
     from handful.detection import teaching
     from handful.detection.embedder import CropSettings
 
