@@ -29,7 +29,7 @@ from common import data_folder, save
 from PIL import Image as PIL_Image
 
 from handful.curate import near_duplicates
-from handful.image import photos_below, read_image
+from handful.image import images_below, read_image
 from handful.progress import track
 from handful.types import Image
 
@@ -80,7 +80,7 @@ def pictures(data: Path, places: list[str]) -> Iterator[tuple[str, np.ndarray]]:
     """(name, RGB uint8) of every photo of a part; of a folder of masks, the sky cut from the photo beside it."""
     for place in places:
         if place.split("/")[1] not in SKY:
-            for path in photos_below(data / place):
+            for path in images_below(data / place):
                 yield str(path.relative_to(data)), read_image(path).rgb_u8
             continue
         of, kind, split = place.split("/")
@@ -149,8 +149,8 @@ def plain_phash(rgb: np.ndarray) -> int:
 def plain_dhash(rgb: np.ndarray) -> int:
     """As imagehash.dhash: grey, Lanczos to 9 x 8, brighter than its left neighbour."""
     small = PIL_Image.fromarray(rgb).convert("L").resize((9, 8), PIL_Image.Resampling.LANCZOS)
-    grey = np.asarray(small)
-    return int.from_bytes(np.packbits(grey[:, 1:] > grey[:, :-1]).tobytes(), "big")
+    gray = np.asarray(small)
+    return int.from_bytes(np.packbits(gray[:, 1:] > gray[:, :-1]).tobytes(), "big")
 
 
 class Part:
@@ -169,9 +169,9 @@ class Part:
             self.plain["dhash"].append([plain_dhash(v) for v in versions])
         codes = np.array([[p.bits for p in one] for one in self.prints], dtype=np.uint64)
         self.apart = np.bitwise_count(codes[:, :1] ^ codes[:, 1:])
-        grey, chroma = (np.array([[getattr(p, of) for p in one] for one in self.prints]) for of in ("grey", "chroma"))
+        gray, chroma = (np.array([[getattr(p, of) for p in one] for one in self.prints]) for of in ("grey", "chroma"))
         columns = range(1, codes.shape[1])
-        pairs = ((grey[:, 0], chroma[:, 0], grey[:, i], chroma[:, i]) for i in columns)
+        pairs = ((gray[:, 0], chroma[:, 0], gray[:, i], chroma[:, i]) for i in columns)
         self.left = np.stack([near_duplicates._difference(*pair) for pair in pairs], axis=1)
 
     def differ(self, pairs: list[tuple[int, int]]) -> list[tuple[str, str]]:
@@ -184,7 +184,7 @@ class Part:
         return (self.apart <= bits) & (self.left <= rough)
 
     def wrong(self, **limits: Any) -> list[tuple[str, str]]:
-        return self.differ(near_duplicates.near([one[0] for one in self.prints], **limits))
+        return self.differ(near_duplicates.near_pairs([one[0] for one in self.prints], **limits))
 
     def plain_apart(self, kind: str) -> np.ndarray:
         codes = np.array(self.plain[kind], dtype=np.uint64)
@@ -212,8 +212,8 @@ def films(data: Path) -> dict[str, Any]:
     """Per film: the share of neighbouring frames called the same, and into how many groups its frames fall."""
     out = {}
     for place in sorted((data / "davis2016/JPEGImages/480p").iterdir()):
-        prints = [near_duplicates.fingerprint(read_image(p)) for p in photos_below(place)]
-        n, pairs = len(prints), set(near_duplicates.near(prints))
+        prints = [near_duplicates.fingerprint(read_image(p)) for p in images_below(place)]
+        n, pairs = len(prints), set(near_duplicates.near_pairs(prints))
         held = float(np.mean([(i, i + 1) in pairs for i in range(n - 1)]))
         out[place.name] = {"frames": n, "next_frame": held, "groups": len(near_duplicates.groups(n, pairs))}
         print(
@@ -235,7 +235,7 @@ def hundred_thousand(data: Path) -> tuple[list[near_duplicates.Fingerprint], str
     small = len(prints)
     rng = np.random.default_rng(SEED)
     places = ["coco-mini/images", "msrc-seg/images", "camvid/images", "grocery", "fewshot-det/raccoon/images"]
-    paths = [p for place in places for p in photos_below(data / place)]
+    paths = [p for place in places for p in images_below(data / place)]
     each = -(-(100_000 - small) // len(paths))
     for path in paths:
         rgb = read_image(path).rgb_u8
@@ -282,10 +282,10 @@ def one_part(part: Part, used_for: str) -> dict[str, Any]:
 
 def large(data: Path) -> dict[str, Any]:
     prints, what = hundred_thousand(data)
-    photo = read_image(photos_below(data / "coco-mini/images/val")[0])
+    photo = read_image(images_below(data / "coco-mini/images/val")[0])
     each_ms = float(np.median([timed(lambda: near_duplicates.fingerprint(photo))[0] for _ in range(50)])) * 1e3
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    seconds, pairs = timed(lambda: near_duplicates.near(prints))
+    seconds, pairs = timed(lambda: near_duplicates.near_pairs(prints))
     grouping, held = timed(lambda: near_duplicates.clusters(prints))
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     assert held == near_duplicates.groups(len(prints), pairs)
@@ -332,7 +332,7 @@ def main() -> None:
     limits = {
         "bits": near_duplicates.BITS,
         "rough": near_duplicates.ROUGH,
-        "colour": near_duplicates.COLOUR,
+        "color": near_duplicates.COLOR,
         "light": near_duplicates.LIGHT,
     }
     rest = {"films": films(data), "hundred_thousand": large(data), "seed": SEED, "same": sorted(map(sorted, SAME))}

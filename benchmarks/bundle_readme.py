@@ -39,7 +39,7 @@ from handful.detection import teaching
 from handful.detection.scoring import MIN_SCORE
 from handful.device.lab.agreement import agreement
 from handful.fewshot.classifier import cache_folder, teach
-from handful.image import photos_below
+from handful.image import images_below
 from handful.kinds.compiling import compile_model
 from handful.results import NONE_OF_THESE, Detections
 
@@ -132,7 +132,7 @@ def detector(work: Path, python: Path, runtimes: list[str], photos: int) -> dict
     coco, model = data_folder() / "coco-mini", work / "detector-auto"
     if not model.exists():
         teaching.teach(coco / "instances_train.json", model, max_samples=5, images=str(coco / "images" / "train"))
-    files = [str(path) for path in sorted(photos_below(coco / "images" / "val"))[:photos]]
+    files = [str(path) for path in sorted(images_below(coco / "images" / "val"))[:photos]]
     own: Any = handful.load(model, "detector")
     want = own.predict(files, unknown=True, score_threshold=MIN_SCORE)
     rows = {}

@@ -31,7 +31,7 @@ from handful.detection.scoring import MIN_SCORE
 from handful.device.lab.agreement import agreement
 from handful.device.sessions import sessions_of
 from handful.files import cache_home, to_json
-from handful.image import photos_below, read_image
+from handful.image import images_below, read_image
 from handful.kinds.compiling import compile_model
 from handful.progress import track
 from handful.results import Detections
@@ -149,7 +149,7 @@ def main() -> None:
     if options.quick:
         pairs, count, timed = [("onnxruntime", "fp32")], 3, 3
     work = options.work or (cache_home() or Path(".")) / "detect-device"
-    photos = sorted(photos_below(data_folder() / "coco-mini" / "images" / "val"))[:count]
+    photos = sorted(images_below(data_folder() / "coco-mini" / "images" / "val"))[:count]
     runs = []
     for seed in options.seeds[:1] if options.detector else options.seeds:
         model = options.detector or detector_of(work, options.shots, seed)

@@ -25,7 +25,7 @@ from PIL import Image
 
 Fill = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
-ROUNDS, TOLERANCE = 500, 1e-3  # of Gauss-Seidel; the tolerance is of the largest change, with colours from 0 to 1
+ROUNDS, TOLERANCE = 500, 1e-3  # of Gauss-Seidel; the tolerance is of the largest change, with colors from 0 to 1
 SEED = 0  # of the pairs and of the patch fill
 SMALLEST_PX, MARGIN_PX = 100, 50  # an object's longer side is kept between these: at least, and short of the image's
 REACH_PX = 25  # around the object, where its seam is relaxed
@@ -129,11 +129,11 @@ def pasted(ground: np.ndarray, photo: np.ndarray, inside: np.ndarray, at: tuple[
 def relaxed(rhs: np.ndarray) -> np.ndarray:
     """e - mean of 4 neighbours = rhs, e = 0 outside, by Gauss-Seidel: all red pixels at once, then all black ones."""
     y, x = np.indices(rhs.shape[:2])
-    colours = [cv2.merge([((y + x) % 2 == i).astype(np.float32)] * 3) for i in (0, 1)]
+    colors = [cv2.merge([((y + x) % 2 == i).astype(np.float32)] * 3) for i in (0, 1)]
     e, step = np.zeros_like(rhs), np.empty_like(rhs)
     for _ in range(ROUNDS):
         largest = 0.0
-        for color in colours:
+        for color in colors:
             cv2.filter2D(e, -1, CROSS, dst=step, borderType=cv2.BORDER_CONSTANT)
             cv2.add(step, rhs, dst=step)
             cv2.subtract(step, e, dst=step)

@@ -4,7 +4,7 @@
 
 The encoder is EfficientNet-Lite0 with its ImageNet weights, frozen; only a head of few layers on its maps at strides
 4, 8 and 16 is taught. The arms have the same head, first weights, steps and optimiser; three seeds. "Real" has what
-everybody does to a photo: mirrored, scaled (0.75 to 1.3), shifted, turned, other colours; "wide" scales by 0.5 to 2.
+everybody does to a photo: mirrored, scaled (0.75 to 1.3), shifted, turned, other colors; "wide" scales by 0.5 to 2.
 "Dreams" has as many dreams instead. Of each batch of "half", half is real and half dreams.
 
 Clips: nine films of DAVIS 2016, the head taught from frame 0 of each; J and F as DAVIS counts them (without the first
@@ -183,7 +183,7 @@ def taught(recipe: Recipe, seed: int, lessons: Sequence[tuple[Lesson, float]], l
 def ordinary(
     rgb: np.ndarray, ids: np.ndarray, size_hw: tuple[int, int], rng: np.random.Generator, zoom: tuple[float, float]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What everybody does: mirror, scale (zoom), shift by up to a tenth, turn by up to 15 degrees, other colours."""
+    """What everybody does: mirror, scale (zoom), shift by up to a tenth, turn by up to 15 degrees, other colors."""
     (h, w), (th, tw) = rgb.shape[:2], size_hw
     fit = max(th / h, tw / w) * np.exp(rng.uniform(*np.log(zoom)))
     turn = np.deg2rad(rng.uniform(-15, 15))
@@ -199,10 +199,10 @@ def ordinary(
         rgb = cv2.blur(rgb, (round(1 / fit), round(1 / fit)))
     seen = cv2.warpAffine(rgb, matrix, (tw, th), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
     mask = cv2.warpAffine(ids, matrix, (tw, th), flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_REFLECT_101)
-    return coloured(seen, rng), mask
+    return colored(seen, rng), mask
 
 
-def coloured(rgb: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def colored(rgb: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Brightness, contrast and saturation by up to 30 %, hue by up to 5 %."""
     bright, contrast, saturate = rng.uniform(0.7, 1.3, 3)
     x = rgb.astype(np.float32) * bright

@@ -28,7 +28,7 @@ from common import data_folder, save
 import handful
 from handful.boxes import iou
 from handful.errors import UsageError
-from handful.image import photos_below
+from handful.image import images_below
 
 
 def linked(files: list[Path], to: Path) -> Path:
@@ -47,36 +47,36 @@ def spread(files: list[Path], count: int) -> list[Path]:
 def taught_classifier(data: Path, work: Path, count: int) -> tuple[Path, Path]:
     classes = sorted(p.name for p in (data / "grocery" / "train").iterdir() if p.is_dir())[:10]
     for name in classes:
-        linked(photos_below(data / "grocery" / "train" / name)[:5], work / "photos" / name)
+        linked(images_below(data / "grocery" / "train" / name)[:5], work / "photos" / name)
     handful.teach(work / "photos", work / "model", backbone="lite0", overwrite=True)
-    asked = [f for f in photos_below(data / "grocery" / "test") if f.parent.name in classes[:8]]
-    others = [f for f in photos_below(data / "grocery" / "test") if f.parent.name not in classes]
+    asked = [f for f in images_below(data / "grocery" / "test") if f.parent.name in classes[:8]]
+    others = [f for f in images_below(data / "grocery" / "test") if f.parent.name not in classes]
     return work / "model", linked([*spread(asked, count - 5), *spread(others, 5)], work / "asked")
 
 
 def taught_detector(data: Path, work: Path, count: int) -> tuple[Path, Path]:
     folder = data / "fewshot-det" / "raccoon"
     handful.teach(folder, work / "model", max_samples=5, overwrite=True)
-    return work / "model", linked(spread(photos_below(folder), count), work / "asked")
+    return work / "model", linked(spread(images_below(folder), count), work / "asked")
 
 
 def classifier(data: Path, work: Path, count: int) -> tuple[Path, Path]:
     root = data / "office-amazon" / "images"
     names = sorted(p.name for p in root.iterdir() if p.is_dir())[:6]
     for name in names:
-        files = photos_below(root / name)
+        files = images_below(root / name)
         for split, part in (("train", files[:12]), ("val", files[12:15])):
             linked(part, work / "photos" / split / name)
     handful.train("classify", work / "photos", work / "model", net="classifier:lite0", epochs=2, batch=8,
                   size_hw=(160, 160), overwrite=True)  # fmt: skip
-    asked = [f for name in names for f in photos_below(root / name)[15:]]
+    asked = [f for name in names for f in images_below(root / name)[15:]]
     return work / "model", linked(spread(asked, count), work / "asked")
 
 
 def segmenter(data: Path, work: Path, count: int) -> tuple[Path, Path]:
     handful.train("segment", data / "camvid", work / "model", net="lraspp:lite0", minutes=2.0, size_hw=(180, 240),
                   overwrite=True)  # fmt: skip
-    images = [f for f in photos_below(data / "camvid") if "val" in f.parts and "labels" not in f.parts]
+    images = [f for f in images_below(data / "camvid") if "val" in f.parts and "labels" not in f.parts]
     return work / "model", linked(spread(images, count), work / "asked")
 
 
@@ -84,7 +84,7 @@ def detector(data: Path, work: Path, count: int) -> tuple[Path, Path]:
     folder = data / "fewshot-det" / "bccd"
     handful.train("detect", folder, work / "model", net="faster_rcnn", minutes=2.0, size_hw=(224, 320), overwrite=True,
                   settings={"train_split": "train", "val_split": None})  # fmt: skip
-    return work / "model", linked(spread(photos_below(folder), count), work / "asked")
+    return work / "model", linked(spread(images_below(folder), count), work / "asked")
 
 
 KINDS = {

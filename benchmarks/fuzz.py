@@ -105,7 +105,7 @@ def _things(labels: list[str], i: int, size: tuple[int, int], rng: np.random.Gen
         rle = Rle((h, w), (*runs, h * w - sum(runs)))
         outline = np.array([[left, top], [right, top], [right, bottom], [left, bottom]])
         shape: dict[str, Any] = [{"polygons_px": (outline,)}, {"rle": rle}, {"polygons_px": (outline,)}][k % 3]
-        about = {"id": 10 * i + k + 1, "area": 12.5, "colour": "red"}
+        about = {"id": 10 * i + k + 1, "area": 12.5, "color": "red"}
         found.append(Object(labels[k % len(labels)], (left, top, right, bottom), attributes=about,
                             crowd=k == 2, **shape))  # fmt: skip
     return tuple(found)

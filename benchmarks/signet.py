@@ -8,7 +8,7 @@ settings were chosen on 45,000 of them against the other 5,000. `signet:lite0` b
 weights, its first stages stay as they are; `signet` begins with nothing but a first layer that whitens. The weights are
 those of the last epoch: the test photos choose nothing, they are only measured after every epoch to draw the way.
 `accuracy_mirrored` also asks about each photo's mirror image, as the published airbench figures do. The photos are
-JPEGs (quality 75, colours at half the size), from which any network knows less than from the original pixels. The line
+JPEGs (quality 75, colors at half the size), from which any network knows less than from the original pixels. The line
 at 80.5 % is what the 2018 report gives for its own compact network. Stopped, the same command goes on where it was.
 """
 
@@ -44,7 +44,7 @@ def photos(work: Path) -> Path:
 
 
 def draw(path: Path, nets: dict[str, dict[str, Any]]) -> None:
-    """Accuracy after every epoch against minutes, a colour a network, a line a seed."""
+    """Accuracy after every epoch against minutes, a color a network, a line a seed."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7.5, 4.2), layout="constrained")

@@ -38,7 +38,7 @@ State = dict[int, list[Any]]  # label id -> [image, class, left, top, right, bot
 
 
 def said(label: Label) -> list[Any]:
-    return [label.image, label.mark.label, *(label.mark.box_px or ())]
+    return [label.image, label.annotation.label, *(label.annotation.box_px or ())]
 
 
 def write(place: str, seed: int, early: bool) -> None:
@@ -60,19 +60,19 @@ def write(place: str, seed: int, early: bool) -> None:
             store.find(name) if name in have else store.add_image(f"s3://photos/{name}", name=name, size_wh=(640, 500))
             for name in map(str, range(IMAGES))
         ]
-        known = {label.id: label for label in store.as_of(store.last_step())}
+        known = {label.id: label for label in store.as_of(store.last_revision())}
         tell(ready=True)
         while True:
             what = rng.choice(["add", "add", "change", "remove", "several", "undo"]) if known else "add"
             if what == "undo":
                 undone = store.undo(by="writer")
-                tell(step=store.last_step(), undone=undone)
-                known = {label.id: label for label in store.as_of(store.last_step())}
+                tell(step=store.last_revision(), undone=undone)
+                known = {label.id: label for label in store.as_of(store.last_revision())}
                 continue
             gone: list[int] = []
             new: list[Label] = []
             old = rng.choice(list(known.values())) if known else None
-            with store.step("writer") as step:
+            with store.revision("writer") as step:
                 if what == "add" or old is None:
                     new = [step.add(rng.choice(images), thing())]
                 elif what == "several":
@@ -176,7 +176,7 @@ def look(place: str, told: Told) -> dict[str, Any]:
     alone(place)
     with Store.open(place) as store:
         breaks = list(store.check())
-        last = store.last_step()
+        last = store.last_revision()
         then = {label.id: said(label) for label in store.as_of(min(told.step, last))}
         now = {label.id: said(label) for label in store.as_of(last)}
     ids = then.keys() | told.labels.keys()

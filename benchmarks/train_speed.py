@@ -11,7 +11,7 @@ outputs enlarged to the labels, SGD, a learning rate for each step, memory left 
 a round is two epochs of which the second counts, CamVid's photos at 480x360, crops of 352x256, batch 8. The ratio is
 that of the medians, the spread that of the ratios of single rounds.
 
-Beside it, the same change of photo and labels (turned, enlarged, mirrored, cropped, recoloured) made by
+Beside it, the same change of photo and labels (turned, enlarged, mirrored, cropped, recolored) made by
 handful.training.augment_segment and by transforms v2, milliseconds a photo on one thread.
 """
 

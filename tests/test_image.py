@@ -10,7 +10,7 @@ from PIL import Image as PIL_Image
 
 from handful.data.sample_images import sample_photo
 from handful.errors import DataError
-from handful.image import fit, list_photos, photos_below, read_image
+from handful.image import fit, images_below, list_images, read_image
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def test_grey(cat: np.ndarray, tmp_path: Path) -> None:
     PIL_Image.fromarray(cat).convert("L").save(tmp_path / "a.jpg")
     image = read_image(tmp_path / "a.jpg")
     assert (image.rgb_u8[..., 0] == image.rgb_u8[..., 2]).all()
-    assert "grey" in image.notes[0]
+    assert "gray" in image.notes[0]
 
 
 def test_sixteen_bits_are_scaled_not_clipped(tmp_path: Path) -> None:
@@ -123,12 +123,12 @@ def test_listing(cat: np.ndarray, tmp_path: Path) -> None:
     for name in ("b.JPG", "a.png", ".hidden.jpg"):
         PIL_Image.fromarray(cat).save(place / name)
     (place / "notes.txt").write_text("x")
-    photos, others = list_photos(place)
+    photos, others = list_images(place)
     assert [p.name for p in photos] == ["a.png", "b.JPG"]
     assert [p.name for p in others] == ["notes.txt"]
-    assert [p.name for p in photos_below(tmp_path) if p.name[0] != "."] == ["a.png", "b.JPG"]
+    assert [p.name for p in images_below(tmp_path) if p.name[0] != "."] == ["a.png", "b.JPG"]
     (tmp_path / "none").mkdir()
-    with pytest.raises(DataError, match="no photos"):
-        photos_below(tmp_path / "none")
+    with pytest.raises(DataError, match="no images"):
+        images_below(tmp_path / "none")
     with pytest.raises(DataError, match="does not exist"):
-        photos_below(tmp_path / "absent")
+        images_below(tmp_path / "absent")

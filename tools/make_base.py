@@ -2,7 +2,7 @@
 
     python tools/make_base.py ../shared/data [--without grocery] [--only lite0 nanodet]
 
-Photos used, all of licences that allow it: coco-mini train boxes whose photo has licence 4, 5, 7 or 8 (padded 10 %,
+Photos used, all of licenses that allow it: coco-mini train boxes whose photo has license 4, 5, 7 or 8 (padded 10 %,
 sides of at least 16 px), grocery train, product-iconic. Each of the three weighs the same in the centre. No labels are
 used. The projection comes from the backbone's own ImageNet classifier and has seen none of them.
 
@@ -30,7 +30,7 @@ from handful.models import net_taught
 from handful.models.backbone import LITE, imagenet_classifier
 from handful.pick import pick
 
-FREE = (4, 5, 7, 8)  # COCO's numbers of the licences without NC or ND
+FREE = (4, 5, 7, 8)  # COCO's numbers of the licenses without NC or ND
 PROPOSERS = ("nanodet", "objectness")
 EYE_RANK, BOXES = 256, 30
 

@@ -11,7 +11,7 @@ One data set of one class, "thing", is made once in --work, labels of classes th
     msrc-seg train, every third photo of camvid train
                         boxes that NanoDet-g, trained on COCO, is surest of (handful weights get nanodet)
 
-With --photos free only the first two, and of coco-mini only photos whose licence allows commercial use (4, 5, 7, 8; 57
+With --photos free only the first two, and of coco-mini only photos whose license allows commercial use (4, 5, 7, 8; 57
 of 257). Then `handful train detect --net objectness` runs on it, judged on coco-mini val. Stopped, the same command
 goes on where it was.
 """
@@ -40,7 +40,7 @@ from handful.pick import pick
 from handful.progress import track
 from handful.training.recipe_detect import run
 
-FREE = (4, 5, 7, 8)  # COCO's numbers of the licences without NC or ND
+FREE = (4, 5, 7, 8)  # COCO's numbers of the licenses without NC or ND
 SURE, ALIKE = 0.35, 0.6  # of NanoDet: quality of a box that is taken for a thing, and IoU above which two are one
 Rows = list[list[float]]
 

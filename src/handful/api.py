@@ -231,7 +231,7 @@ def dream(
 ) -> Dreams:
     """Lucid Data Dreaming (Khoreva et al. 2017): from each image and its mask a clip of new frames with exact masks.
 
-    seeds: images with masks or outlines, in any format, or a labelling store. out: a folder for the shards. frames: of
+    seeds: images with masks or outlines, in any format, or a labeling store. out: a folder for the shards. frames: of
     each clip. limit: the first so many seeds only. workers: processes, one a processor unless told; ray: a Ray cluster
     instead, "auto", "local" or HOST:PORT. resume: go on where a run with the same seeds and settings was stopped.
     Raises DataError, naming what is wrong; what is finished stays.

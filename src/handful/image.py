@@ -38,7 +38,7 @@ SUFFIXES = frozenset(
         ".pgm",
     )
 )
-# Named so that the photos an iPhone makes are refused with a reason instead of being passed over in silence.
+# Named so that the images an iPhone makes are refused with a reason instead of being passed over in silence.
 HEIC_SUFFIXES = frozenset((".heic", ".heif"))
 
 
@@ -79,23 +79,23 @@ class Image:
         Raises DataError, naming the file, for one that is missing, no image, truncated, animated, or smaller than 8 px
         a side.
         """
-        return look(Path(path)).image
+        return decode(Path(path)).image
 
 
 def read_image(path: Path) -> Image:
     """Read one still photograph.
 
     Returns an Image: RGB uint8 (h, w, 3), turned as its EXIF orientation says. Grey, palette, CMYK and 16-bit
-    photos are converted, transparent ones laid on white; `notes` says so. Raises DataError, naming the file, for
+    images are converted, transparent ones laid on white; `notes` says so. Raises DataError, naming the file, for
     a file that is missing, not an image, truncated, animated, smaller than 8 px a side, or float-valued.
     """
-    return look(path).image
+    return decode(path).image
 
 
 @dataclass(frozen=True)
-class Look:
-    """A photo and what its file says: the image as read, upright size, size in the file before turning (px, width
-    first), EXIF orientation (1 to 8), Pillow's names of the file's format and colour mode.
+class Decoded:
+    """An image and what its file says: the image as read, upright size, size in the file before turning (px, width
+    first), EXIF orientation (1 to 8), Pillow's names of the file's format and color mode.
     """
 
     image: Image
@@ -107,10 +107,10 @@ class Look:
 
 
 class TooManyPixels(DataError):
-    """A photo that would need more memory than is safe."""
+    """An image that would need more memory than is safe."""
 
 
-def look(path: Path, *, data: bytes | None = None, small_px: int | None = None) -> Look:
+def decode(path: Path, *, data: bytes | None = None, small_px: int | None = None) -> Decoded:
     """Read one still photograph with what its file says; the rules and errors are those of read_image.
 
     data: the file's bytes, when they are already here. small_px: a JPEG may come out smaller, its sides at least
@@ -120,7 +120,7 @@ def look(path: Path, *, data: bytes | None = None, small_px: int | None = None) 
     ImageOps = need("PIL.ImageOps", "teach")
     path = Path(path)
     if path.suffix.lower() in HEIC_SUFFIXES:
-        raise DataError(f"{path} is a HEIC photo, which is not read here; export it as JPEG or PNG")
+        raise DataError(f"{path} is a HEIC image, which is not read here; export it as JPEG or PNG")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", PIL_Image.DecompressionBombWarning)
@@ -129,10 +129,10 @@ def look(path: Path, *, data: bytes | None = None, small_px: int | None = None) 
             with PIL_Image.open(path if data is None else io.BytesIO(data)) as opened:
                 stored, kind, mode = opened.size, opened.format or "", opened.mode
                 frames = getattr(opened, "n_frames", 1)
-                # MPO is what many phones write for a JPEG with a depth map or preview: the first picture is the photo
+                # MPO is what many phones write for a JPEG with a depth map or preview: the first picture is the image
                 if frames > 1 and opened.format != "MPO":
                     raise DataError(
-                        f"{path} is animated ({frames} frames); wanted a still photo; save one frame as PNG"
+                        f"{path} is animated ({frames} frames); wanted a still image; save one frame as PNG"
                     )
                 if small_px is not None and kind == "JPEG":
                     opened.draft("RGB" if mode != "L" else "L", (small_px, small_px))
@@ -143,14 +143,14 @@ def look(path: Path, *, data: bytes | None = None, small_px: int | None = None) 
     except DataError:
         raise
     except FileNotFoundError:
-        raise DataError(f"{path} does not exist; wanted a photo there") from None
+        raise DataError(f"{path} does not exist; wanted an image there") from None
     except IsADirectoryError:
-        raise DataError(f"{path} is a folder; wanted a photo") from None
+        raise DataError(f"{path} is a folder; wanted an image") from None
     except (PIL_Image.DecompressionBombWarning, PIL_Image.DecompressionBombError):
         raise TooManyPixels(f"{path} has too many pixels to open safely; scale it below 89 megapixels") from None
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and more
         reason = "not an image, or of an unknown kind" if "cannot identify" in str(error) else str(error)
-        raise DataError(f"{path} cannot be read as a photo ({reason}); replace or remove it") from error
+        raise DataError(f"{path} cannot be read as an image ({reason}); replace or remove it") from error
     orientation = tag if tag in range(1, 9) else 1
     width, height = stored if orientation < 5 else stored[::-1]
     if min(width, height) < MIN_SIDE_PX:
@@ -158,7 +158,7 @@ def look(path: Path, *, data: bytes | None = None, small_px: int | None = None) 
     if orientation > 1:
         notes = ("turned as its EXIF orientation says", *notes)
     image = Image(np.ascontiguousarray(rgb), path, notes)
-    return Look(image, (width, height), stored, orientation, kind, mode)
+    return Decoded(image, (width, height), stored, orientation, kind, mode)
 
 
 def from_pillow(picture: PIL.Image.Image) -> Image:
@@ -184,11 +184,11 @@ def _to_rgb(picture, path: Path) -> tuple[np.ndarray, tuple[str, ...]]:  # type:
     if mode == "RGB":
         return np.asarray(picture), ()
     if mode in ("L", "1"):
-        return np.asarray(picture.convert("RGB")), ("grey, read as RGB",)
+        return np.asarray(picture.convert("RGB")), ("gray, read as RGB",)
     if mode == "CMYK":
-        return np.asarray(picture.convert("RGB")), ("CMYK, converted without a colour profile",)
+        return np.asarray(picture.convert("RGB")), ("CMYK, converted without a color profile",)
     if mode.startswith("I"):
-        # Pillow's own conversion clips at 255, which turns a 16-bit photo white
+        # Pillow's own conversion clips at 255, which turns a 16-bit image white
         grey = np.asarray(picture)
         if grey.min() < 0 or grey.max() > 65535:
             raise DataError(f"{path} has values {grey.min()} to {grey.max()}; wanted 8 or 16 bits; convert it")
@@ -223,25 +223,25 @@ def data_uri(picture: Any, quality: int) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(held.getvalue()).decode("ascii")
 
 
-def list_photos(folder: Path) -> tuple[list[Path], list[Path]]:
-    """(photos, other files) directly in a folder, each sorted by name; hidden files are passed over."""
+def list_images(folder: Path) -> tuple[list[Path], list[Path]]:
+    """(images, other files) directly in a folder, each sorted by name; hidden files are passed over."""
     try:
         files = sorted(p for p in Path(folder).iterdir() if p.is_file() and not p.name.startswith("."))
     except FileNotFoundError:
-        raise DataError(f"{folder} does not exist; wanted a folder of photos") from None
+        raise DataError(f"{folder} does not exist; wanted a folder of images") from None
     except NotADirectoryError:
-        raise DataError(f"{folder} is a file; wanted a folder of photos") from None
+        raise DataError(f"{folder} is a file; wanted a folder of images") from None
     photos = [p for p in files if p.suffix.lower() in SUFFIXES | HEIC_SUFFIXES]
     return photos, [p for p in files if p not in set(photos)]
 
 
-def photos_below(place: Path) -> list[Path]:
-    """Every photo in a folder and the folders below it, sorted; or the one photo named. Raises DataError if none."""
+def images_below(place: Path) -> list[Path]:
+    """Every image in a folder and the folders below it, sorted; or the one image named. Raises DataError if none."""
     place = Path(place)
     if place.is_file():
         return [place]
-    list_photos(place)  # raises with the reason when it is not a folder
+    list_images(place)  # raises with the reason when it is not a folder
     found = sorted(p for p in place.rglob("*") if p.is_file() and p.suffix.lower() in SUFFIXES | HEIC_SUFFIXES)
     if not found:
-        raise DataError(f"{place} has no photos in or below it; wanted at least one")
+        raise DataError(f"{place} has no images in or below it; wanted at least one")
     return found

@@ -51,7 +51,7 @@ class Mask:
 
     @property
     def ignore(self) -> int:
-        """The id that means "not labelled"."""
+        """The id that means "not labeled"."""
         return int(np.iinfo(self.ids.dtype).max)
 
 
@@ -68,11 +68,11 @@ class Rle:
 
 @dataclass(frozen=True, eq=False)
 class Object:
-    """One thing that somebody marked in one image.
+    """One object that somebody marked in one image.
 
     label: its class. box_px: (left, top, right, bottom) in pixels of the image, right and bottom exclusive; None
     when nobody drew one. polygons_px: the outlines of its parts, each (n, 2) float64 x, y. rle: its pixels, when they
-    were painted. crowd: the mark covers many things of one class. track: the same thing has the same number in every
+    were painted. crowd: the mark covers many objects of one class. track: the same object has the same number in every
     frame of a clip. attributes: what else was said of it, JSON values only ("area", "difficult", "id", ...).
     """
 
@@ -101,15 +101,15 @@ class Category:
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """A photo on disk and what is known of it. None means nobody looked; an empty value means nothing is there.
+    """An image on disk and what is known of it. None means nobody looked; an empty value means nothing is there.
 
-    path: the photo, or the file that holds it. name: which photo of the data set this is: its path inside its split,
+    path: the image, or the file that holds it. name: which image of the data set this is: its path inside its split,
     with forward slashes and suffix. split: "train", "val", "test" or another name; None when the data set has none.
-    label: the class of the whole photo. objects: what is marked in it. mask: a call that reads the class of each
+    label: the class of the whole image. objects: what is marked in it. mask: a call that reads the class of each
     pixel (ids are those of the data set's categories); mask_path: where from. size_wh: (width, height) in px as the
-    labels say, which the photo itself may contradict. clip and frame: its place in a film. attributes: what else was
-    said of the photo, JSON values only. pixels: a call that decodes the photo, when `path` holds many; where it has
-    a method `encoded`, that gives the photo's own file as (bytes, suffix).
+    labels say, which the image itself may contradict. clip and frame: its place in a clip. attributes: what else was
+    said of the image, JSON values only. pixels: a call that decodes the image, when `path` holds many; where it has
+    a method `encoded`, that gives the image's own file as (bytes, suffix).
     """
 
     path: Path
@@ -122,7 +122,7 @@ class Sample:
     mask_path: Path | None = None
     clip: str | None = None
     frame: int | None = None
-    licence: str | None = None
+    license: str | None = None
     attributes: Mapping[str, Any] = field(default_factory=dict)
     pixels: Callable[[], Image] | None = None
 

@@ -59,7 +59,7 @@ def test_counts_by_hand() -> None:
     ]
     got = counts(dataset(samples))
     rows = got.pop("classes")
-    assert got == {"images": 5, "labelled": 4, "empty": 1, "unlabelled": 1, "boxes_as_pixels": 1}
+    assert got == {"images": 5, "labeled": 4, "empty": 1, "unlabeled": 1, "boxes_as_pixels": 1}
     assert rows == {
         "cat": {"images": 2, "objects": 2, "pixels": 20 + 100 + 3, "image_pixels": 8000 + 4},
         "dog": {"images": 1, "objects": 1, "pixels": 12, "image_pixels": 8000},

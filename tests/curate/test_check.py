@@ -14,7 +14,7 @@ from PIL import Image as PIL_Image
 
 from handful.curate.check import check, ensure
 from handful.curate.repair import repair
-from handful.data.finding import CODES, GRAVITY, Finding, stop
+from handful.data.finding import CODES, SEVERITIES, Finding, stop
 from handful.data.masks import write_ids
 from handful.errors import DataError
 from tests.data.planted import FAULTS, Planted, photographs
@@ -22,10 +22,10 @@ from tests.data.planted import FAULTS, Planted, photographs
 # what follows from another planted fault, and is told beside it
 FOLLOWS = {
     "missing_image": {"missing_mask"}, "name_clash": {"missing_mask"}, "symlink_outside": set(),
-    "wrong_case_name": set(), "unsafe_path": set(), "same_photo_twice": {"missing_mask"},
-    "same_photo_across_splits": {"missing_mask"}, "near_duplicate": {"missing_mask"},
+    "wrong_case_name": set(), "unsafe_path": set(), "same_image_twice": {"missing_mask"},
+    "same_image_across_splits": {"missing_mask"}, "near_duplicate": {"missing_mask"},
     "near_duplicate_across_splits": {"missing_mask"}, "mask_not_ids": set(), "size_mismatch": set(),
-    "duplicate_image_id": {"unlabelled_image", "orphan_label"},
+    "duplicate_image_id": {"unlabeled_image", "orphan_label"},
     "category_twins": {"class_without_samples"},
 }  # fmt: skip
 
@@ -51,7 +51,7 @@ def test_a_sound_set_is_sound(sound: Path) -> None:
     report = check(sound)
     assert report["findings"] == []
     assert report["ok"] is True
-    assert [(part["format"], part["images"], part["labelled"]) for part in report["sets"]] == [
+    assert [(part["format"], part["images"], part["labeled"]) for part in report["sets"]] == [
         ("coco", 54, 54), ("masks masks", 54, 54)]  # fmt: skip
     assert report["sets"][0]["classes"]["cat"]["objects"] == 36
     assert report["sets"][1]["classes"]["cup"]["pixels"] == 18 * 50 * 70
@@ -85,10 +85,10 @@ def test_all_faults_at_once_are_all_found_and_none_invented(sound: Path, tmp_pat
 
 
 def test_every_code_there_is_can_be_seen() -> None:
-    elsewhere = {"unsafe_xml", "unreadable_labels", "not_a_photo", "no_label_map", "empty_class_folder", "one_photo",
-                 "same_photo_in_two_classes", "frame_gap", "other_split"}  # fmt: skip
+    elsewhere = {"unsafe_xml", "unreadable_labels", "not_an_image", "no_label_map", "empty_class_folder", "one_image",
+                 "same_image_in_two_classes", "frame_gap", "other_split"}  # fmt: skip
     assert set(CODES) == set(FAULTS) | elsewhere
-    assert all(kind.severity in GRAVITY and kind.text and kind.repair for kind in CODES.values())
+    assert all(kind.severity in SEVERITIES and kind.text and kind.repair for kind in CODES.values())
 
 
 def test_the_value_the_file_and_the_pixels_are_named(sound: Path, tmp_path: Path) -> None:
@@ -147,7 +147,7 @@ def test_what_was_seen_is_kept_and_a_change_is_seen(sound: Path, tmp_path: Path)
 def test_a_kept_report_is_really_used(sound: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = tmp_path / "cache"
     first = check(sound, cache=cache)
-    monkeypatch.setattr("handful.curate.check.look", lambda *a, **k: pytest.fail("looked again"))
+    monkeypatch.setattr("handful.curate.check.inspect", lambda *a, **k: pytest.fail("looked again"))
     assert check(sound, cache=cache) == first
 
 
@@ -179,10 +179,10 @@ def test_class_folders(tmp_path: Path) -> None:
     photographs(7)[6].save(root / "lone" / "1.jpg")
     (root / "cat" / "notes.txt").write_text("x")
     found = {row["code"]: row for row in check(root)["findings"]}
-    assert found.keys() == {"empty_class_folder", "same_photo_in_two_classes", "one_photo", "not_a_photo"}
-    assert found["same_photo_in_two_classes"]["file"] == "cat/0.jpg"
+    assert found.keys() == {"empty_class_folder", "same_image_in_two_classes", "one_image", "not_an_image"}
+    assert found["same_image_in_two_classes"]["file"] == "cat/0.jpg"
     assert found["empty_class_folder"]["file"] == "empty"
-    assert found["not_a_photo"]["value"] == ["cat/notes.txt"]
+    assert found["not_an_image"]["value"] == ["cat/notes.txt"]
 
 
 def test_masks_without_names(tmp_path: Path, sound: Path) -> None:
@@ -214,9 +214,9 @@ def test_real_folders_with_their_known_flaws(data: Path) -> None:
     assert {p: len(r["sets"]) for p, r in found.items()} == {
         "coco-mini": 4, "msrc-seg": 2, "camvid": 1, "davis2016": 1, "cifar10": 1, "grocery": 1, "product-iconic": 1,
         "office-amazon": 1, "fewshot-det": 2}  # fmt: skip
-    assert rows(found["office-amazon"], "same_photo_twice")
-    assert rows(found["product-iconic"], "unlabelled_image")[0]["count"] == 81
-    assert rows(found["coco-mini"], "no_licence")
+    assert rows(found["office-amazon"], "same_image_twice")
+    assert rows(found["product-iconic"], "unlabeled_image")[0]["count"] == 81
+    assert rows(found["coco-mini"], "no_license")
     assert all(row["severity"] != "error" for r in found.values() for row in r["findings"])
 
 

@@ -27,7 +27,7 @@ MASK = np.where(SQUARE, 1, 0).astype(np.uint8)
 
 
 def dataset(place: Path, change: Callable[[Sample], Sample] = lambda s: s, **more: Any) -> Dataset:
-    """Two photos: one with three objects and a mask, one looked at and empty."""
+    """Two images: one with three objects and a mask, one looked at and empty."""
     place.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
     for name in ("a.png", "b.png"):
@@ -39,7 +39,7 @@ def dataset(place: Path, change: Callable[[Sample], Sample] = lambda s: s, **mor
         Object("dog", (20.25, 3.5, 28.0, 17.0), track=4),
     )
     full = Sample(place / "a.png", objects=things, mask=lambda: Mask(MASK.copy()), name="a.png", split="train",
-                  size_wh=(30, 20), licence="MIT", attributes={"id": 7})  # fmt: skip
+                  size_wh=(30, 20), license="MIT", attributes={"id": 7})  # fmt: skip
     empty = Sample(place / "b.png", objects=(), name="b.png", split="train", size_wh=(30, 20))
     categories = (Category(0, "other"), Category(1, "cat", "animal", True, (1, 2, 3)), Category(2, "dog"))
     values = {"format": "coco", "root": place, "categories": categories, "count": 2, "info": {"about": {}}, **more}
@@ -77,17 +77,17 @@ CHANGES: dict[str, tuple[Callable[[Sample], Sample], tuple[str, str, int]]] = {
     "an outline painted otherwise": (
         things(lambda t: replace(t, polygons_px=(), rle=rle_of(~SQUARE))),
         ("outlines became pixels, other pixels", "changed", 1)),
-    "a crowd made one thing": (things(lambda t: replace(t, crowd=False), 1), ("crowd", "lost", 1)),
+    "a crowd made one object": (things(lambda t: replace(t, crowd=False), 1), ("crowd", "lost", 1)),
     "a track dropped": (things(lambda t: replace(t, track=None), 2), ("track", "lost", 1)),
     "an attribute dropped": (things(lambda t: replace(t, attributes={})), ("object's attribute 'area'", "lost", 1)),
     "nobody looked": (lambda s: replace(s, objects=None) if not s.objects else s, ("looked at and empty", "lost", 1)),
     "the mask dropped": (lambda s: replace(s, mask=None), ("pixel mask", "lost", 1)),
     "one pixel": (lambda s: replace(s, mask=other_mask) if s.mask else s, ("pixel mask", "changed", 1)),
-    "the licence": (lambda s: replace(s, licence=None), ("licence", "lost", 1)),
+    "the license": (lambda s: replace(s, license=None), ("license", "lost", 1)),
     "the split": (lambda s: replace(s, split=None), ("split", "lost", 2)),
     "the size": (lambda s: replace(s, size_wh=(31, 20)), ("size", "changed", 2)),
-    "an id": (lambda s: replace(s, attributes={}), ("photo's attribute 'id'", "lost", 1)),
-    "a class of the photo": (lambda s: replace(s, label="cat"), ("photo's class", "added", 2)),
+    "an id": (lambda s: replace(s, attributes={}), ("image's attribute 'id'", "lost", 1)),
+    "a class of the image": (lambda s: replace(s, label="cat"), ("image's class", "added", 2)),
 }  # fmt: skip
 
 
@@ -111,14 +111,14 @@ def test_the_same_set_has_no_differences_whatever_the_order_of_ids(tmp_path: Pat
 def test_classes_photos_and_what_is_said_of_the_set(tmp_path: Path) -> None:
     fewer = dataset(tmp_path, categories=(Category(0, "other"), Category(1, "cat", None, True)), info={})
     rows = {(row.what, row.how) for row in differences(dataset(tmp_path), fewer)}
-    assert rows == {("classes", "lost"), ("classes' parents", "lost"), ("classes' colours", "lost"),
+    assert rows == {("classes", "lost"), ("classes' parents", "lost"), ("classes' colors", "lost"),
                     ("data set's 'about'", "lost")}  # fmt: skip
     one = replace(dataset(tmp_path), samples=lambda: iter(list(dataset(tmp_path))[:1]))
-    assert [(r.what, r.how, r.count) for r in differences(dataset(tmp_path), one)] == [("photos", "lost", 1)]
-    assert [(r.what, r.how, r.count) for r in differences(one, dataset(tmp_path))] == [("photos", "added", 1)]
+    assert [(r.what, r.how, r.count) for r in differences(dataset(tmp_path), one)] == [("images", "lost", 1)]
+    assert [(r.what, r.how, r.count) for r in differences(one, dataset(tmp_path))] == [("images", "added", 1)]
     again = dataset(tmp_path / "elsewhere")
     PIL_Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(tmp_path / "elsewhere" / "a.png")
-    assert [r.what for r in differences(dataset(tmp_path), again)] == ["photo's pixels or bytes"]
+    assert [r.what for r in differences(dataset(tmp_path), again)] == ["image's pixels or bytes"]
 
 
 def test_one_object_lost_among_many_of_a_class_moves_no_other(tmp_path: Path) -> None:

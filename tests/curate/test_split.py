@@ -41,7 +41,7 @@ def labelled(name: str, labels: Iterable[str] | None, **more: object) -> Sample:
 
 @st.composite
 def made(draw: st.DrawFn) -> Dataset:
-    """Photos with up to four classes, nobody's or empty ones among them, some from films and from sources."""
+    """Images with up to four classes, nobody's or empty ones among them, some from films and from sources."""
     rows = draw(st.lists(st.tuples(
         st.one_of(st.none(), st.lists(st.sampled_from(NAMES), max_size=4)),
         st.sampled_from([None, "a", "b", "c", "d", "e"]), st.sampled_from([None, 1, "x", "y", "z"]),
@@ -142,8 +142,8 @@ def test_empty_and_unlabelled_photos_are_shared_out_too() -> None:
 
 def test_large_groups_do_not_turn_the_shares_round() -> None:
     """Of films of 60, 25 and 15 frames the short ones are the smaller part, whatever the classes say."""
-    films = ("a", 60), ("b", 25), ("c", 15)
-    samples = [labelled(f"{c}{i}", [NAMES[i * k % 4]], clip=c) for k, (c, n) in enumerate(films, 1) for i in range(n)]
+    clips = ("a", 60), ("b", 25), ("c", 15)
+    samples = [labelled(f"{c}{i}", [NAMES[i * k % 4]], clip=c) for k, (c, n) in enumerate(clips, 1) for i in range(n)]
     got = split(dataset(samples), by="clip", near=False)
     assert got.images in ({"train": 85, "val": 15}, {"train": 75, "val": 25})
 
@@ -242,7 +242,9 @@ def test_photos_in_an_archive_are_compared_too() -> None:
 
 def test_what_photos_look_like_is_remembered(twins: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = split(twins, cache=tmp_path / "cache")
-    monkeypatch.setattr("handful.curate.image_metadata.facts_of", lambda path: pytest.fail(f"{path} was opened again"))
+    monkeypatch.setattr(
+        "handful.curate.image_metadata.read_metadata", lambda path: pytest.fail(f"{path} was opened again")
+    )
     assert split(twins, cache=tmp_path / "cache") == first
 
 
@@ -280,7 +282,7 @@ def test_curated_test_never_takes_more_than_half_of_a_class(whole: Dataset, per_
         (lambda d: split(d, by="sorce", near=False), "did you mean 'source'"),
         (lambda d: split(d, by="clip", near=False), "no sample of made has a clip"),
         (lambda d: split(d, by="source", near=False), "falls into 1 groups"),
-        (lambda d: split(dataset([]), near=False), "has no photos to divide"),
+        (lambda d: split(dataset([]), near=False), "has no images to divide"),
         (lambda d: split(d), "0 does not exist|0 cannot be read"),
         (lambda d: curated_test(d, 0, near=False), "per_class is 0"),
         (lambda d: curated_test(d, 3, near=False, by="source"), "that may be parted"),

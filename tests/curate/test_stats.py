@@ -85,7 +85,7 @@ def small(tmp_path: Path) -> Dataset:
     cats = Object("cat", (10, 10, 30, 40)), Object("cat", polygons_px=(square,))
     first = (*cats, Object("dog", (0, 0, 99, 80), rle=rle_of(pixels)))
     second = (Object("cat", (0, 0, 50, 50), crowd=True), Object("bird", (5, 5, 8, 9)), Object("fox"))
-    more = {"split": "train", "licence": "CC BY"}
+    more = {"split": "train", "license": "CC BY"}
     samples = [
         Sample(paths[0], objects=first, name="a.png", size_wh=(100, 80), split="val"),
         Sample(paths[1], objects=second, name="b.png", size_wh=(100, 80), **more),  # type: ignore[arg-type]
@@ -99,9 +99,9 @@ def small(tmp_path: Path) -> Dataset:
 
 def test_figures_by_hand(small: Dataset) -> None:
     got = stats(small)
-    assert (got["schema_version"], got["images"], got["labelled"], got["empty"], got["unlabelled"]) == (1, 4, 3, 1, 1)
+    assert (got["schema_version"], got["images"], got["labeled"], got["empty"], got["unlabeled"]) == (1, 4, 3, 1, 1)
     assert list(got["splits"]) == ["train", "val"]
-    assert got["splits"]["train"] == {"images": 3, "labelled": 2, "empty": 1, "unlabelled": 1}
+    assert got["splits"]["train"] == {"images": 3, "labeled": 2, "empty": 1, "unlabeled": 1}
     rows = {c["name"]: c for c in got["classes"]}
     assert list(rows) == ["cat", "dog", "bird", "fox", "owl"]
     assert {n: (c["images"], c["objects"], c["pixels"]) for n, c in rows.items()} == {
@@ -123,10 +123,10 @@ def test_figures_by_hand(small: Dataset) -> None:
     counted = dict(zip(o["aspect_ratio"]["from"], o["aspect_ratio"]["count"], strict=True))
     assert {edge: n for edge, n in counted.items() if n} == {0.5: 1, 0.67: 1, 0.8: 2}
     assert o["per_image"] == {"0": 1, "2": 1, "3": 1}
-    assert got["photos"]["sizes"] == {"100 × 80": 4}  # two of them from the photos themselves
-    assert got["photos"]["width_px"] == {"least": 100, "median": 100.0, "most": 100}
+    assert got["image_sizes"]["sizes"] == {"100 × 80": 4}  # two of them from the images themselves
+    assert got["image_sizes"]["width_px"] == {"least": 100, "median": 100.0, "most": 100}
     assert got["cooccurrence"] == [[0, 1, 1], [0, 2, 1], [0, 3, 1], [2, 3, 1]]
-    assert got["licences"] == {"CC BY": 3, "none given": 1}
+    assert got["licenses"] == {"CC BY": 3, "none given": 1}
     assert set(got["rule"]) >= {"images", "objects", "pixels", "size", "hash"}
     json.dumps(got, allow_nan=False)
 
@@ -148,7 +148,7 @@ def test_masks_and_whole_photo_labels() -> None:
     rows = [(c["name"], c["images"], c["objects"], c["pixels"]) for c in got["classes"]]
     assert rows == [("cat", 1, 0, 2), ("dog", 2, 0, 3)]
     assert got["cooccurrence"] == [[0, 1, 1]]
-    assert got["photos"]["unknown_size"] == 1
+    assert got["image_sizes"]["unknown_size"] == 1
 
 
 def test_the_hash_knows_labels_and_not_order(small: Dataset) -> None:
@@ -173,7 +173,7 @@ def test_the_hash_knows_labels_and_not_order(small: Dataset) -> None:
     ):
         assert of([changed, *samples[1:]]) != first
     assert of([samples[0], samples[1], replace(samples[2], objects=None), samples[3]]) != first
-    assert of([*samples, samples[0]]) != first  # the same photo twice is another data set, and no reason to fail
+    assert of([*samples, samples[0]]) != first  # the same image twice is another data set, and no reason to fail
     one, other = Object("cat", (0, 0, 9, 9)), Object("dog", (10, 10, 19, 19))
     swapped = Object("dog", (0, 0, 9, 9)), Object("cat", (10, 10, 19, 19))
     assert of([replace(samples[0], objects=(one, other))]) != of([replace(samples[0], objects=swapped)])
@@ -190,8 +190,8 @@ def test_both_files_are_written(small: Dataset, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "out" / "stats.json").read_text(encoding="utf-8")) == got
     text = words(page(tmp_path / "out"))
     for said in (
-        "4 photos with 5 classes", "cat is in 2 photos", "1 class has no photo at all", "The smallest objects",
-        "3 × 4 px", "50 % of the objects are small", "Nobody has looked at 1 photo:", "4 objects and 1 crowd ",
+        "4 images with 5 classes", "cat is in 2 images", "1 class has no image at all", "The smallest objects",
+        "3 × 4 px", "50 % of the objects are small", "Nobody has looked at 1 image:", "4 objects and 1 crowd ",
     ):  # fmt: skip
         assert said in text, said
 
@@ -229,7 +229,7 @@ def test_nothing_in_a_data_set_can_run_in_the_page(tmp_path: Path) -> None:
     path = save(sample_photo("cat"), tmp_path / "cat.png")
     samples = [
         Sample(path, objects=tuple(Object(n, (3, 3, 90, 90)) for n in NASTY), name=NASTY[i], split=NASTY[-i],
-               licence=NASTY[i], size_wh=(451, 300))
+               license=NASTY[i], size_wh=(451, 300))
         for i in range(1, len(NASTY))
     ]  # fmt: skip
     root = tmp_path / "<script>alert(1)<" / "script>"
@@ -264,10 +264,10 @@ def test_any_number_of_classes_makes_a_page(n: int, objects: bool, tmp_path: Pat
 
 def test_broken_photos_are_counted_and_not_shown(small: Dataset, tmp_path: Path) -> None:
     broken = tmp_path / "broken.png"
-    broken.write_bytes(b"not a photo")
+    broken.write_bytes(b"not an image")
     samples = [replace(s, path=broken, size_wh=None) for s in small]
     got = stats(replace(small, samples=lambda: iter(samples)), tmp_path / "out")
-    assert got["images"] == 4 and got["photos"]["unknown_size"] == 4 and got["objects"]["count"] == 4
+    assert got["images"] == 4 and got["image_sizes"]["unknown_size"] == 4 and got["objects"]["count"] == 4
     assert page(tmp_path / "out").pictures() == []
 
 

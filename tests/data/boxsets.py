@@ -48,7 +48,7 @@ def dataset(samples: Iterable[Sample], names: Sequence[str | Category] = (), **m
 
 
 def placed(folder: Path, sample: Sample) -> Sample:
-    """The sample with a real photo of its size on disk."""
+    """The sample with a real image of its size on disk."""
     path = folder / (sample.split or "none") / sample.name
     return Sample(**{**sample.__dict__, "path": photo(path, sample.size_wh or (40, 30))})
 
@@ -63,7 +63,7 @@ def plain(thing: Object) -> dict[str, Any]:
 
 
 def typed(value: Any) -> Any:
-    """JSON with its types: 1, 1.0 and True are equal in Python, and three things in a file."""
+    """JSON with its types: 1, 1.0 and True are equal in Python, and three objects in a file."""
     if isinstance(value, dict):
         return {k: typed(v) for k, v in value.items()}
     return [typed(v) for v in value] if isinstance(value, list) else (type(value).__name__, value)
@@ -139,7 +139,7 @@ _KEYS = st.sampled_from(
 
 @st.composite
 def boxes(draw: st.DrawFn, size_wh: tuple[int, int]) -> tuple[float, float, float, float]:
-    """Boxes of one pixel, with whole numbers, with two decimals, and of the whole photo."""
+    """Boxes of one pixel, with whole numbers, with two decimals, and of the whole image."""
     found: list[float] = []
     step = draw(st.sampled_from([1, 100]))
     for side in size_wh:
@@ -151,7 +151,7 @@ def boxes(draw: st.DrawFn, size_wh: tuple[int, int]) -> tuple[float, float, floa
 
 @st.composite
 def boxed_sets(draw: st.DrawFn, *, attributes: bool) -> Dataset:
-    """Sets of boxes. attributes: objects and photos have some, crowds and tracks."""
+    """Sets of boxes. attributes: objects and images have some, crowds and tracks."""
     names = draw(st.lists(WORDS, min_size=1, max_size=4, unique_by=lambda n: " ".join(n.split()).casefold()))
     splits = draw(st.sampled_from([[None], ["train", "val"], ["train", "test", "mine/own"], [None, "train"]]))
     stems = draw(st.lists(STEMS, max_size=6, unique_by=lambda n: n.casefold()))

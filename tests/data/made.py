@@ -39,7 +39,7 @@ def folded(text: str) -> str:
 
 @st.composite
 def rows(draw: Any, splits: Sequence[str | None], *, folders: int = 2, deep: int = 0, most: int = 5) -> list[Row]:
-    """Photos with names in `deep` to `folders` folders, unique up to their suffix."""
+    """Images with names in `deep` to `folders` folders, unique up to their suffix."""
     found: dict[tuple[str | None, str], Row] = {}
     for _ in range(draw(st.integers(1, most))):
         parts = draw(st.lists(PARTS, min_size=deep + 1, max_size=folders + 1))
@@ -47,7 +47,7 @@ def rows(draw: Any, splits: Sequence[str | None], *, folders: int = 2, deep: int
         path = "/".join(parts)
         row = Row(f"{path}.png", split, draw(st.sampled_from(KINDS)), draw(st.integers(0, 999)))
         found.setdefault((split, path), row)
-    # a photo cannot be called as a folder is, or lie where another split has its photos
+    # an image cannot be called as a folder is, or lie where another split has its images
     paths = {f"{r.split}/{r.name}" if r.split else r.name for r in found.values()}
     clear = [r for r in found.values() if not any(p.startswith(f"{r.split}/{r.name}/" if r.split else f"{r.name}/")
                                                   for p in paths)]  # fmt: skip
@@ -58,10 +58,10 @@ def rows(draw: Any, splits: Sequence[str | None], *, folders: int = 2, deep: int
 def classes(draw: Any, *, first: int = 0, most_id: int = 254, most: int = 8) -> tuple[Category, ...]:
     names = draw(st.lists(CLASS_NAMES, min_size=1, max_size=most, unique_by=folded))
     ids = draw(st.lists(st.integers(first, most_id), min_size=len(names), max_size=len(names), unique=True))
-    coloured = draw(st.booleans())
+    colored = draw(st.booleans())
     rng = np.random.default_rng(len(names))
     return tuple(
-        Category(i, name, rgb=tuple(rng.integers(0, 256, 3).tolist()) if coloured else None)
+        Category(i, name, rgb=tuple(rng.integers(0, 256, 3).tolist()) if colored else None)
         for i, name in zip(ids, names, strict=True)
     )
 
@@ -87,7 +87,7 @@ def ids_of(row: Row, categories: Sequence[Category]) -> np.ndarray | None:
 
 
 def made(root: Path, found: Sequence[Row], categories: Sequence[Category]) -> Dataset:
-    """The rows as a data set whose photos lie in root, in order of split and name."""
+    """The rows as a data set whose images lie in root, in order of split and name."""
     samples = []
     for i, row in enumerate(sorted(found, key=lambda r: (r.split or "", r.name))):
         path = root / f"{i}.png"
@@ -105,7 +105,7 @@ def made(root: Path, found: Sequence[Row], categories: Sequence[Category]) -> Da
 
 
 def said(dataset: Dataset) -> list[tuple[Any, ...]]:
-    """What a data set says of each photo, in order: name, split, bytes of the photo, values and type of the mask."""
+    """What a data set says of each image, in order: name, split, bytes of the image, values and type of the mask."""
     found = []
     for s in dataset:
         mask = None if s.mask is None else s.mask().ids
@@ -125,7 +125,7 @@ def same(a: Dataset, b: Dataset) -> None:
 
 
 def tree(root: Path, files: dict[str, Any], *, size: tuple[int, int] = SIZE) -> Path:
-    """Write files by name: an array as a mask or photo, None as a photo, bytes and text as they are."""
+    """Write files by name: an array as a mask or image, None as an image, bytes and text as they are."""
     for name, value in files.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)

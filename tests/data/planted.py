@@ -89,7 +89,7 @@ class Planted:
         return next(row for row in self.json[split]["annotations"] if row["image_id"] == key)
 
     def forget(self, i: int, split: str = "train", *, listed: bool = False) -> None:
-        """Take a photo's labels away, and, unless listed, its entry too."""
+        """Take an image's labels away, and, unless listed, its entry too."""
         rows = self.json[split]
         key = self.image(i, split)["id"]
         rows["annotations"] = [row for row in rows["annotations"] if row["image_id"] != key]
@@ -97,7 +97,7 @@ class Planted:
             rows["images"] = [row for row in rows["images"] if row["id"] != key]
 
     def add(self, name: str, split: str = "train", **more: Any) -> None:
-        """List one more photo, with a label."""
+        """List one more image, with a label."""
         self.number += 1
         key = 5000 + self.number
         row = {"id": key, "file_name": name, "width": SIZE[0], "height": SIZE[1], "license": 1, **more}
@@ -118,7 +118,7 @@ def bomb(path: Path) -> None:
 
 
 def turned(path: Path, *, size_first: bool) -> None:
-    """Give a photo the EXIF tag that turns it by a quarter. size_first: turn its pixels first."""
+    """Give an image the EXIF tag that turns it by a quarter. size_first: turn its pixels first."""
     photo = PIL_Image.open(path).convert("RGB")
     if size_first:
         photo = photo.transpose(PIL_Image.Transpose.ROTATE_90)
@@ -163,7 +163,7 @@ def _truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-def _colours(p: Planted) -> None:
+def _colors(p: Planted) -> None:
     PIL_Image.open(p.path(15)).save(p.mask(15))
 
 
@@ -194,9 +194,9 @@ FAULTS: dict[str, tuple[Callable[[Planted], Any], str]] = {
     "size_mismatch": (lambda p: p.image(12).update(width=170), "train012.jpg"),
     "mask_size_mismatch": (lambda p: write_ids(p.mask(13), np.zeros((60, 80), np.uint8)), "train013.png"),
     "label_outside_map": (lambda p: _mask_pixels(p, 14, 77), "train014.png"),
-    "mask_not_ids": (_colours, "train015.png"),
+    "mask_not_ids": (_colors, "train015.png"),
     "unreadable_mask": (lambda p: _truncate(p.mask(16)), "train016.png"),
-    "unlabelled_image": (lambda p: p.forget(17), "train017.jpg"),
+    "unlabeled_image": (lambda p: p.forget(17), "train017.jpg"),
     "empty_image": (lambda p: p.forget(18, listed=True), "train018.jpg"),
     "box_outside": (lambda p: p.label(19).update(bbox=[140.0, 10.0, 40.0, 20.0], segmentation=[]), "train"),
     "box_no_area": (lambda p: p.label(20).update(bbox=[10.0, 10.0, 0.0, 20.0], segmentation=[]), "train"),
@@ -217,14 +217,14 @@ FAULTS: dict[str, tuple[Callable[[Planted], Any], str]] = {
     "unknown_category": (lambda p: p.label(34).update(category_id=99), "99"),
     "orphan_label": (lambda p: p.label(35).update(image_id=777_777), "777777"),
     "class_without_samples": (lambda p: p.json["train"]["categories"].append({"id": 9, "name": "zebra"}), "zebra"),
-    "same_photo_twice": (lambda p: _copy(p, 36, "train", "again.jpg"), "again.jpg"),
-    "same_photo_across_splits": (lambda p: _copy(p, 37, "val", "leak.jpg"), "leak.jpg"),
+    "same_image_twice": (lambda p: _copy(p, 36, "train", "again.jpg"), "again.jpg"),
+    "same_image_across_splits": (lambda p: _copy(p, 37, "val", "leak.jpg"), "leak.jpg"),
     "near_duplicate": (lambda p: _near(p, 38, "train", "smaller.jpg"), "smaller.jpg"),
     "near_duplicate_across_splits": (lambda p: _near(p, 39, "val", "smaller-leak.jpg"), "smaller-leak.jpg"),
-    "colour_space": (_cmyk, "train040.jpg"),
+    "color_space": (_cmyk, "train040.jpg"),
     "exif_rotated": (lambda p: turned(p.path(41), size_first=True), "train041.jpg"),
     "exif_against_labels": (lambda p: turned(p.path(0, "val"), size_first=False), "val000.jpg"),
-    "unknown_licence": (lambda p: p.image(1, "val").update(license=12), "12"),
-    "no_licence": (lambda p: p.image(2, "val").pop("license"), "val002.jpg"),
+    "unknown_license": (lambda p: p.image(1, "val").update(license=12), "12"),
+    "no_license": (lambda p: p.image(2, "val").pop("license"), "val002.jpg"),
     "missing_mask": (lambda p: p.mask(3, "val").unlink(), "val003.jpg"),
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""CIFAR's binary files: every photo at its place, lossless there and back, damage counted and named."""
+"""CIFAR's binary files: every image at its place, lossless there and back, damage counted and named."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def test_the_folder_its_archive_makes(tmp_path: Path) -> None:
     assert format_cifar.detect(tmp_path) and len(format_cifar.read(tmp_path)) == 30
     assert not format_cifar.detect(tmp_path / "elsewhere")
     (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "train.bin").write_bytes(bytes(3074))  # a name that many things have
+    (tmp_path / "other" / "train.bin").write_bytes(bytes(3074))  # a name that many objects have
     assert not format_cifar.detect(tmp_path / "other")
 
 
@@ -224,7 +224,7 @@ def test_a_file_cut_after_it_was_listed(tmp_path: Path) -> None:
     root = ten(tmp_path / "set")
     samples = list(format_cifar.read(root))
     (root / "test_batch.bin").write_bytes(b"")
-    with pytest.raises(DataError, match=r"test_batch\.bin ends in photo 9"):
+    with pytest.raises(DataError, match=r"test_batch\.bin ends in image 9"):
         samples[-1].pixels()  # type: ignore[misc]
     (root / "test_batch.bin").unlink()
     with pytest.raises(DataError, match=r"test_batch\.bin cannot be read"):

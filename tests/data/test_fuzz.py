@@ -131,8 +131,8 @@ def test_every_mutation_changes_something(fuzz: ModuleType, tmp_path: Path) -> N
     [
         ("{root} is no data set", True),
         ("labels/a.txt: line 3 ...", True),
-        ("labels/A.TXT: is a label file without a photo", True),
-        ("labels: has no photos", True),
+        ("labels/A.TXT: is a label file without an image", True),
+        ("labels: has no images", True),
         ("a label is broken", False),
         ("other.txt: is broken", False),
     ],
@@ -149,15 +149,15 @@ LABEL = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 1, 5, 5], "area":
 WHOLE: dict[str, Any] = {"images": [IMAGE], "annotations": [LABEL], "categories": [{"id": 1, "name": "cat"}]}
 FOUND = {
     "a label's id is a list": {"annotations": [{**LABEL, "id": []}]},
-    "a licence is an object": {"images": [{**IMAGE, "license": {}}], "licenses": [{"id": {}}]},
-    "licences are a number": {"licenses": 5},
+    "a license is an object": {"images": [{**IMAGE, "license": {}}], "licenses": [{"id": {}}]},
+    "licenses are a number": {"licenses": 5},
     "rows are no objects": {"images": [IMAGE, True, [0]], "x": float("nan")},
     "a number has 400 digits": {"annotations": [{**LABEL, "bbox": [10**400, 1, 5, float("inf")], "area": 10**400}]},
     "an area has 400 digits": {"annotations": [{**LABEL, "area": 10**400}]},
     "an attribute is infinite": {"annotations": [{**LABEL, "score": float("inf"), "more": [{"x": float("nan")}]}]},
     "an image's attribute is infinite": {"images": [{**IMAGE, "height_m": float("-inf")}]},
-    "a photo has too many pixels": {"images": [{**IMAGE, "width": 2**20, "height": 2**20}]},
-    "a colour is no colour": {"categories": [{"id": 1, "name": "cat", "color": ["red", 300, None]}]},
+    "an image has too many pixels": {"images": [{**IMAGE, "width": 2**20, "height": 2**20}]},
+    "a color is no color": {"categories": [{"id": 1, "name": "cat", "color": ["red", 300, None]}]},
     "half a pair of surrogates": {"categories": [{"id": 1, "name": "\ud800"}], "images": [{**IMAGE, "s": "\udfff"}]},
     "an attribute is endless": {"annotations": [{**LABEL, "more": json.loads("[" * 400 + "]" * 400)}]},
 }
@@ -210,7 +210,7 @@ def test_run_lengths_that_would_take_all_memory_are_refused() -> None:
 
 
 def test_an_error_inside_an_error_is_told_once(tmp_path: Path) -> None:
-    """A mask or photo of zero bytes is refused as that, not as one that cannot be read because it was refused."""
+    """A mask or image of zero bytes is refused as that, not as one that cannot be read because it was refused."""
     photo(tmp_path / "images/train/a.jpg").write_bytes(b"")
     (tmp_path / "labels/train").mkdir(parents=True)
     (tmp_path / "labels/train/a.txt").write_text("0 0.5 0.5 0.5 0.5\n")

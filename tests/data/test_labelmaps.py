@@ -29,7 +29,7 @@ IDS = {
     "camvid": range(11),
     "camvid32": range(32),
     "voc": range(21),  # 20 classes and background
-    "cityscapes": range(-1, 34),  # 34 of the masks, and the licence plates of the polygons
+    "cityscapes": range(-1, 34),  # 34 of the masks, and the license plates of the polygons
 }
 # SHA-256 of the names, one a line, in the order of their ids, as published: objectInfo150.txt of
 # CSAILVision/sceneparsing (first synonyms), labels.txt of nightrome/cocostuff from 92 on (and "other").
@@ -110,7 +110,7 @@ def test_the_two_maps_agree() -> None:
 
 
 def test_the_same_name_goes_the_same_way_in_every_source() -> None:
-    """Else the answer would hang on which source is picked. COCO-Stuff's "other" is all things, people too."""
+    """Else the answer would hang on which source is picked. COCO-Stuff's "other" is all objects, people too."""
     for name in LABEL_MAPS:
         ways: dict[str, set[str | None]] = {}
         for table in label_map(name).table.values():
@@ -383,7 +383,7 @@ def test_a_table_may_name_sources_and_targets(tmp_path: Path) -> None:
         ("name,target\ncat,\n", r"my.csv line 2: target is empty"),
         ("name,target\ncat\n", r"my.csv line 2: target is empty"),
         ("name,target\n,pet\n", r"my.csv line 2: name is empty"),
-        ("name,target,colour\ncat,pet,red\n", r"my.csv line 1: column 'colour' is unknown"),
+        ("name,target,color\ncat,pet,red\n", r"my.csv line 1: column 'color' is unknown"),
         ("name,target,name\ncat,pet,cat\n", r"my.csv line 1: column 'name' is unknown or there twice"),
         ("name;target\ncat;pet\n", r"my.csv line 1: column 'name;target' is unknown"),
         ("name,note\ncat,pet\n", r"my.csv line 1: no column 'target'"),

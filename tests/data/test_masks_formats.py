@@ -160,7 +160,7 @@ def test_a_value_can_mean_not_labelled(tmp_path: Path) -> None:
     assert sample.mask is not None and sorted(np.unique(sample.mask().ids)) == [2, 255]
 
 
-def test_coloured_masks_with_named_colours(tmp_path: Path) -> None:
+def test_colored_masks_with_named_colors(tmp_path: Path) -> None:
     rgb = np.zeros((*SIZE[::-1], 3), np.uint8)
     rgb[:3] = 10, 20, 30
     table = {
@@ -174,7 +174,7 @@ def test_coloured_masks_with_named_colours(tmp_path: Path) -> None:
     assert told == []
     masks = [s.mask().ids for s in dataset if s.mask]
     assert (masks[0][:3] == 5).all() and (masks[0][3:] == 4).all()
-    assert (masks[1] == 6).all()  # all grey, and still a colour
+    assert (masks[1] == 6).all()  # all gray, and still a color
 
 
 def test_without_names_the_numbers_are_the_names(tmp_path: Path) -> None:
@@ -297,21 +297,21 @@ def test_any_bytes_as_labels_or_masks(data: bytes) -> None:
 
 
 @st.composite
-def films(draw: Any) -> list[Row]:
-    """Photos in folders; a film has no two frames of one name, whatever their splits."""
+def clips(draw: Any) -> list[Row]:
+    """Images in folders; a film has no two frames of one name, whatever their splits."""
     return list({row.name: row for row in draw(rows(SPLITS, deep=1))}.values())
 
 
 @often
-@given(films())
-def test_films_of_one_object_come_back_as_2016(found: list[Row]) -> None:
+@given(clips())
+def test_clips_of_one_object_come_back_as_2016(found: list[Row]) -> None:
     found = [
         Row(r.name, r.split, "one pixel" if r.kind in ("any", "hole", "all ignore") else r.kind, r.seed) for r in found
     ]
     with tempfile.TemporaryDirectory() as folder:
         before = made(Path(folder) / "photos", found, format_davis.BINARY)
         after = back(format_davis, before, Path(folder) / "copy")
-        _same_films(before, after)
+        _same_clips(before, after)
         assert after.categories == format_davis.BINARY
         for path in (Path(folder) / "copy/Annotations").rglob("*.png"):
             with PIL_Image.open(path) as mask:
@@ -319,21 +319,21 @@ def test_films_of_one_object_come_back_as_2016(found: list[Row]) -> None:
 
 
 @often
-@given(films(), classes())
-def test_films_of_any_classes_come_back(found: list[Row], categories: tuple[Category, ...]) -> None:
+@given(clips(), classes())
+def test_clips_of_any_classes_come_back(found: list[Row], categories: tuple[Category, ...]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         before = made(Path(folder) / "photos", found, categories)
         after = back(format_davis, before, Path(folder) / "copy")
-        _same_films(before, after)
+        _same_clips(before, after)
         assert after.categories == before.categories
 
 
-def _same_films(before: Dataset, after: Dataset) -> None:
+def _same_clips(before: Dataset, after: Dataset) -> None:
     """The same frames; where a list cannot hold a name, its frame is in no split."""
     one, two = ({r[0]: r for r in said(d) if r[0] == r[0].strip() and "\n" not in r[0]} for d in (before, after))
-    films = {s.clip for s in after}
-    assert films == {s.name.rpartition("/")[0] for s in before}
-    listable = all(film == (film or "").strip() and "\n" not in (film or "") for film in films)
+    clips = {s.clip for s in after}
+    assert clips == {s.name.rpartition("/")[0] for s in before}
+    listable = all(clip == (clip or "").strip() and "\n" not in (clip or "") for clip in clips)
     assert {k: v[2:] for k, v in one.items()} == {k: v[2:] for k, v in two.items()}
     if listable:
         assert {k: v[1] for k, v in one.items()} == {k: v[1] for k, v in two.items()}
@@ -353,7 +353,7 @@ def test_numbered_objects_are_2017(tmp_path: Path) -> None:
     assert PIL_Image.open(tmp_path / "copy/Annotations/480p/bear/00000.png").mode == "P"
 
 
-def test_films_in_which_nothing_is_marked(tmp_path: Path) -> None:
+def test_clips_in_which_nothing_is_marked(tmp_path: Path) -> None:
     found = [Row("bear/00000.png", None, "all first", 1), Row("bear/00001.png", None, "all ignore", 2)]
     before = made(tmp_path / "photos", found, (Category(0, "background"),))
     after = back(format_davis, before, tmp_path / "copy")
@@ -370,23 +370,23 @@ def test_an_object_that_comes_later_is_still_counted(tmp_path: Path) -> None:
     assert after.categories == categories
 
 
-@pytest.mark.parametrize("film", ["JPEGImages/0", "Annotations", "JPEGImages/Annotations/480p", "480p", "a b"])
-def test_films_called_as_folders_are(tmp_path: Path, film: str) -> None:
+@pytest.mark.parametrize("clip", ["JPEGImages/0", "Annotations", "JPEGImages/Annotations/480p", "480p", "a b"])
+def test_clips_called_as_folders_are(tmp_path: Path, clip: str) -> None:
     for binary in (True, False):
         categories = format_davis.BINARY if binary else (Category(3, "x"),)
-        found = [Row(f"{film}/0.png", "train", "all first", 1), Row(f"{film}/1.png", "train", "none", 1)]
+        found = [Row(f"{clip}/0.png", "train", "all first", 1), Row(f"{clip}/1.png", "train", "none", 1)]
         before = made(tmp_path / f"p{binary}", found, categories)
         same(before, back(format_davis, before, tmp_path / f"c{binary}"))
 
 
-def test_a_binary_film_with_ignored_pixels_keeps_them(tmp_path: Path) -> None:
+def test_a_binary_clip_with_ignored_pixels_keeps_them(tmp_path: Path) -> None:
     before = made(tmp_path / "photos", [Row("bear/00000.png", None, "hole", 1)], format_davis.BINARY)
     after = back(format_davis, before, tmp_path / "copy")
     same(before, after)
     assert after.categories == before.categories
 
 
-def test_a_film_in_two_splits_is_listed_by_frame(tmp_path: Path) -> None:
+def test_a_clip_in_two_splits_is_listed_by_frame(tmp_path: Path) -> None:
     found = [Row(f"bear/{i:05d}.png", ("train", "val")[i % 2], "one pixel", i) for i in range(4)]
     before = made(tmp_path / "photos", found, (Category(0, "sky"), Category(4, "tree")))
     after = back(format_davis, before, tmp_path / "copy")
@@ -404,7 +404,7 @@ def test_time_goes_by_number_not_by_name(tmp_path: Path) -> None:
 
 
 def test_what_davis_cannot_hold_is_said(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="of no film"):
+    with pytest.raises(DataError, match="of no clip"):
         format_davis.write(
             made(tmp_path / "a", [Row("a.png", None, "any", 1)], (Category(1, "x"),)), Writer(tmp_path / "1")
         )
@@ -417,10 +417,10 @@ def test_what_davis_cannot_hold_is_said(tmp_path: Path) -> None:
 
 def davis(root: Path, frames: int = 3, **more: Any) -> Path:
     files: dict[str, Any] = {}
-    for film in ("bear", "cow"):
+    for clip in ("bear", "cow"):
         for i in range(frames):
-            files[f"JPEGImages/480p/{film}/{i:05d}.jpg"] = None
-            files[f"Annotations/480p/{film}/{i:05d}.png"] = ids(1) * np.uint8(255 * (i % 2))
+            files[f"JPEGImages/480p/{clip}/{i:05d}.jpg"] = None
+            files[f"Annotations/480p/{clip}/{i:05d}.png"] = ids(1) * np.uint8(255 * (i % 2))
     return tree(root, {**files, **more})
 
 
@@ -437,8 +437,8 @@ def davis(root: Path, frames: int = 3, **more: Any) -> Path:
         ({"JPEGImages/480p/cow/00003.jpg": ids(0, (40, 30))}, "size_mismatch", "JPEGImages/480p/cow/00003.jpg"),
         ({"JPEGImages/480p/cow/00003.jpg": None, "JPEGImages/480p/cow/00004.jpg": None}, "missing_mask",
          "JPEGImages/480p/cow"),
-        ({"JPEGImages/480p/loose.jpg": None}, "not_a_photo", "JPEGImages/480p/loose.jpg"),
-        ({"JPEGImages/1080p/bear/00000.jpg": None}, "not_a_photo", "JPEGImages/1080p"),
+        ({"JPEGImages/480p/loose.jpg": None}, "not_an_image", "JPEGImages/480p/loose.jpg"),
+        ({"JPEGImages/1080p/bear/00000.jpg": None}, "not_an_image", "JPEGImages/1080p"),
         ({"ImageSets/2017/train.txt": "bear\nwolf\n"}, "missing_image", "ImageSets/2017/train.txt"),
         ({"ImageSets/480p/val.txt": "/JPEGImages/480p/bear/00007.jpg /Annotations/480p/bear/00007.png\n"},
          "missing_image", "ImageSets/480p/val.txt"),
@@ -448,7 +448,7 @@ def davis(root: Path, frames: int = 3, **more: Any) -> Path:
         ({"labels.json": "nothing"}, "unreadable_labels", "labels.json"),
     ],
 )  # fmt: skip
-def test_each_fault_of_films_is_found(tmp_path: Path, files: dict[str, Any], code: str, file: str) -> None:
+def test_each_fault_of_clips_is_found(tmp_path: Path, files: dict[str, Any], code: str, file: str) -> None:
     assert read_all(format_davis, davis(tmp_path / "sound"))[1:] == ([], [])
     dataset, told, _ = read_all(format_davis, davis(tmp_path / "set", **files))
     assert [f.file for f in told if f.code == code] == [file], told
@@ -461,7 +461,7 @@ def test_each_fault_of_films_is_found(tmp_path: Path, files: dict[str, Any], cod
         assert "cow/00003.jpg" not in [s.name for s in dataset]
 
 
-def test_lists_of_a_million_films_that_are_not_there(tmp_path: Path) -> None:
+def test_lists_of_a_million_clips_that_are_not_there(tmp_path: Path) -> None:
     lines = "".join(f"film{i}\n" for i in range(200_000)) + "/JPEGImages/" + " " * 300_000 + "x\n"
     _, told, _ = read_all(format_davis, davis(tmp_path, **{"ImageSets/2017/train.txt": lines}))
     assert len(told) == 21 and sum(f.count for f in told) == 200_001
@@ -514,7 +514,7 @@ def test_lists_from_another_machine_give_the_order(tmp_path: Path) -> None:
 
 
 def original(root: Path, **more: Any) -> Path:
-    rgb = np.full((*SIZE[::-1], 3), 128, np.uint8)  # Sky, all grey
+    rgb = np.full((*SIZE[::-1], 3), 128, np.uint8)  # Sky, all gray
     rgb2 = rgb.copy()
     rgb2[:2] = 0, 128, 64
     rgb2[2:4] = 0
@@ -524,9 +524,9 @@ def original(root: Path, **more: Any) -> Path:
     return tree(root, {**files, **more})
 
 
-def test_the_original_with_its_colours(tmp_path: Path) -> None:
-    colours = "128 128 128\t\tSky\n0 128 64\tBridge\n0 0 0 Void\n"
-    for root in (original(tmp_path / "a"), original(tmp_path / "b", **{"label_colors.txt": colours})):
+def test_the_original_with_its_colors(tmp_path: Path) -> None:
+    colors = "128 128 128\t\tSky\n0 128 64\tBridge\n0 0 0 Void\n"
+    for root in (original(tmp_path / "a"), original(tmp_path / "b", **{"label_colors.txt": colors})):
         assert format_camvid.detect(root)
         dataset, told, _ = read_all(format_camvid, root)
         assert told == []
@@ -555,7 +555,7 @@ def test_the_split_that_results_are_published_on(data: Path) -> None:
         ({"trainannot/a.png": ids(12)}, "label_outside_map", "trainannot/a.png"),
         ({"trainannot/a.png": ids(0, (4, 4))}, "mask_size_mismatch", "trainannot/a.png"),
         ({"trainannot/a.png": b"x"}, "unreadable_mask", "trainannot/a.png"),
-        ({"label_colors.txt": "no colours\n128 128 128 Sky"}, "broken_label", "label_colors.txt"),
+        ({"label_colors.txt": "no colors\n128 128 128 Sky"}, "broken_label", "label_colors.txt"),
         ({"label_colors.txt": "1 1 900 Sky"}, "broken_label", "label_colors.txt"),
         ({"trainannot/a.png": np.full((9, 11, 3), 3, np.uint8)}, "mask_not_ids", "trainannot/a.png"),
     ],
@@ -567,7 +567,7 @@ def test_each_fault_of_camvid_is_found(tmp_path: Path, files: dict[str, Any], co
     assert file in [f.file for f in told if f.code == code], told
 
 
-def test_a_coloured_mask_with_colours_of_no_class(tmp_path: Path) -> None:
+def test_a_colored_mask_with_colors_of_no_class(tmp_path: Path) -> None:
     rgb = np.random.default_rng(0).integers(0, 256, (*SIZE[::-1], 3), dtype=np.uint8)
     one = np.full((*SIZE[::-1], 3), 128, np.uint8)
     one[0, 0] = 1, 2, 3
@@ -578,7 +578,7 @@ def test_a_coloured_mask_with_colours_of_no_class(tmp_path: Path) -> None:
     assert codes(told) == ["label_outside_map"] and told[0].value == [1, 2, 3] and told[0].count == 1 and not broken
 
 
-def test_coloured_masks_in_folders_by_split(tmp_path: Path) -> None:
+def test_colored_masks_in_folders_by_split(tmp_path: Path) -> None:
     sky = np.full((*SIZE[::-1], 3), 128, np.uint8)
     tree(tmp_path, {"val/0016E5_08001.png": None, "val_labels/0016E5_08001_L.png": sky})
     dataset, told, _ = read_all(format_camvid, tmp_path)
@@ -595,10 +595,10 @@ def test_frames_in_another_split_than_the_published_one(tmp_path: Path) -> None:
     assert [(f.code, f.file, f.value, f.count) for f in told] == [("other_split", "train", ["Seq05VD", "test"], 2)]
 
 
-def test_numbers_that_a_film_passes_over(tmp_path: Path) -> None:
+def test_numbers_that_a_clip_passes_over(tmp_path: Path) -> None:
     root = davis(tmp_path, 8)
-    for film, number in (("bear", 3), ("bear", 5), ("cow", 0), ("cow", 7)):  # cow has merely fewer frames
-        for path in root.rglob(f"{film}/{number:05d}.*"):
+    for clip, number in (("bear", 3), ("bear", 5), ("cow", 0), ("cow", 7)):  # cow has merely fewer frames
+        for path in root.rglob(f"{clip}/{number:05d}.*"):
             path.unlink()
     _, told, _ = read_all(format_davis, root)
     assert [(f.code, f.file, f.value) for f in told] == [("frame_gap", "JPEGImages/480p/bear", [2, 4])]

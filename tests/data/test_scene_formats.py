@@ -81,7 +81,7 @@ def test_the_classes_are_those_of_the_label_maps() -> None:
 
 
 def with_objects(dataset: Dataset, categories: tuple[Category, ...]) -> Dataset:
-    """Two things and a group in every photo that has a mask."""
+    """Two objects and a group in every image that has a mask."""
 
     def samples() -> Iterator[Any]:
         for sample in dataset:
@@ -167,7 +167,7 @@ def city(root: Path, **more: Any) -> Path:
 
 def test_the_test_split_is_unlabelled(tmp_path: Path) -> None:
     dataset, told, _ = read_all(format_cityscapes, city(tmp_path))
-    assert codes(told) == ["unlabelled_image"] and told[0].count == 1
+    assert codes(told) == ["unlabeled_image"] and told[0].count == 1
     assert {s.split: s.mask is None for s in dataset} == {"test": True, "train": False}
 
 
@@ -199,13 +199,13 @@ INSTANCE = "gtFine/train/bonn/bonn_000000_000019_gtFine_instanceIds.png"
         ({INSTANCE: np.full(SIZE[::-1], 34001, np.uint16)}, "label_outside_map", INSTANCE),
         ({INSTANCE: b"x"}, "unreadable_mask", INSTANCE),
         ({INSTANCE: np.arange(297, dtype=np.uint8).reshape(9, 11, 3)}, "mask_not_ids", INSTANCE),
-        ({"leftImg8bit/train/bonn/x.png": None}, "not_a_photo", "leftImg8bit"),
+        ({"leftImg8bit/train/bonn/x.png": None}, "not_an_image", "leftImg8bit"),
     ],
 )  # fmt: skip
 def test_each_fault_of_cityscapes_is_found(tmp_path: Path, files: dict[str, Any], code: str, file: str) -> None:
     _, told, _ = read_all(format_cityscapes, city(tmp_path, **files))
     assert [f.file for f in told if f.code == code] == [file], told
-    assert {f.code for f in told} <= {code, "unlabelled_image"}
+    assert {f.code for f in told} <= {code, "unlabeled_image"}
 
 
 # ADE20K

@@ -57,7 +57,7 @@ def thing(name: str = "cat", box: str = "1 1 10 10", more: str = "") -> str:
 
 
 def voc(root: Path, files: dict[str, str | None], lists: dict[str, str] | None = None) -> Path:
-    """A VOC folder: photo stem -> the objects in its XML file, a whole XML file, or None for a photo without one."""
+    """A VOC folder: image stem -> the objects in its XML file, a whole XML file, or None for an image without one."""
     (root / "Annotations").mkdir(parents=True, exist_ok=True)
     for stem, text in files.items():
         photo(root / "JPEGImages" / f"{stem}.jpg")
@@ -107,11 +107,11 @@ def test_an_attribute_comes_back_with_its_type(value: Any) -> None:
 
 
 def test_cvats_attributes_are_read(tmp_path: Path) -> None:
-    pairs = {"occluded": "True", "colour": "dark red", "rotation": "0.0", "iscrowd": "1", "track_id": "7", "n": "1e999"}
+    pairs = {"occluded": "True", "color": "dark red", "rotation": "0.0", "iscrowd": "1", "track_id": "7", "n": "1e999"}
     text = "".join(f"<attribute><name>{k}</name><value>{v}</value></attribute>" for k, v in pairs.items())
     (sample,) = format_voc.read(voc(tmp_path, {"a": thing(more=f"<attributes>{text}</attributes>")}))
     (cat,) = sample.objects or ()
-    wanted = {"occluded": True, "colour": "dark red", "rotation": 0.0, "n": "1e999"}
+    wanted = {"occluded": True, "color": "dark red", "rotation": 0.0, "n": "1e999"}
     assert cat.crowd and cat.track == 7 and typed(dict(cat.attributes)) == typed(wanted)
 
 
@@ -127,7 +127,7 @@ def test_boxes_and_attributes_come_back(source: Dataset) -> None:
         back = through(format_voc, source, folder / "voc")
         wanted = everything(source)
         for row in wanted.values():
-            if row["objects"] is None:  # without an XML file nothing is said of the photo
+            if row["objects"] is None:  # without an XML file nothing is said of the image
                 row["size"] = None
         assert everything(back) == wanted
         assert len(back) == len(source)
@@ -151,8 +151,8 @@ def test_maps_come_back(data: st.DataObject) -> None:
     """Class maps with ignored pixels, and objects with holes, one pixel small, several parts."""
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
     own = data.draw(st.sampled_from([["cat", "dog"], ["Ä b", "b:c", "#d"], ["background", "cat", "x"]]))
-    colours = data.draw(st.booleans())
-    names = [Category(3 * i, n, rgb=tuple(rng.integers(0, 256, 3).tolist()) if colours else None)
+    colors = data.draw(st.booleans())
+    names = [Category(3 * i, n, rgb=tuple(rng.integers(0, 256, 3).tolist()) if colors else None)
              for i, n in enumerate(own, int(own[0] != "background"))]  # fmt: skip
     size = 24, 18
     with tempfile.TemporaryDirectory() as held:
@@ -192,8 +192,8 @@ def test_maps_come_back(data: st.DataObject) -> None:
             if row["objects"] is None:
                 row["size"] = None
         assert found == wanted
-        own_ids = set(own) <= {"cat", "dog", "background"}  # VOC's, so that no labelmap.txt is needed without colours
-        assert ("background" in to) == ("background" in own or (own_ids and not colours and len(to) > 2))
+        own_ids = set(own) <= {"cat", "dog", "background"}  # VOC's, so that no labelmap.txt is needed without colors
+        assert ("background" in to) == ("background" in own or (own_ids and not colors and len(to) > 2))
 
 
 def test_three_hundred_objects_in_one_photo(tmp_path: Path) -> None:
@@ -309,12 +309,12 @@ def test_the_development_kit_and_images_with_annotations(tmp_path: Path) -> None
 
 def test_lists_of_splits(tmp_path: Path) -> None:
     lists = {
-        "Main/train": "b\na\n", "Main/val": "my photo 1\n", "Main/trainval": "a\nb\nd\nmy photo 1\n",
+        "Main/train": "b\na\n", "Main/val": "my image 1\n", "Main/trainval": "a\nb\nd\nmy image 1\n",
         "Main/cat_train": "a  1\nb -1\nd  0\n", "Segmentation/val": "c\na\n", "Layout/test": "a\n",
     }  # fmt: skip
-    back = format_voc.read(voc(tmp_path, {n: thing() for n in ("a", "b", "c", "d", "my photo 1")}, lists))
+    back = format_voc.read(voc(tmp_path, {n: thing() for n in ("a", "b", "c", "d", "my image 1")}, lists))
     assert [(s.split, s.name) for s in back] == [
-        ("train", "b.jpg"), ("train", "a.jpg"), ("val", "my photo 1.jpg"), ("val", "c.jpg"),
+        ("train", "b.jpg"), ("train", "a.jpg"), ("val", "my image 1.jpg"), ("val", "c.jpg"),
         (None, "d.jpg")]  # fmt: skip
 
 
@@ -336,11 +336,11 @@ def test_painted_maps_of_cvat_are_read(tmp_path: Path) -> None:
     )
     ids = np.zeros((30, 40), np.uint8)
     ids[10:], ids[:4] = 1, 2
-    colours = np.array([[0, 0, 0], [128, 64, 128], [70, 130, 180]], np.uint8)
+    colors = np.array([[0, 0, 0], [128, 64, 128], [70, 130, 180]], np.uint8)
     things = np.zeros((30, 40), np.uint8)
     things[10:20], things[20:] = 1, 2
     palette = np.frombuffer(voc_palette(), np.uint8).reshape(256, 3)
-    for folder, rgb in (("SegmentationClass", colours[ids]), ("SegmentationObject", palette[things])):
+    for folder, rgb in (("SegmentationClass", colors[ids]), ("SegmentationObject", palette[things])):
         (tmp_path / folder).mkdir()
         PIL_Image.fromarray(rgb).save(tmp_path / folder / "a.png")
     (sample,) = format_voc.read(tmp_path)
@@ -428,13 +428,13 @@ def test_findings_about_files(tmp_path: Path) -> None:
     assert codes(format_voc, planted("list2", lists={"Main/train": "A\n"})) == {"wrong_case_name"}
     assert codes(format_voc, planted("list3", lists={"Main/train": "a\na\n"})) == {"duplicate_image"}
     both = planted("across", lists={"Main/train": "a\nb\n", "Main/test": "b\n"})
-    assert codes(format_voc, both) == {"same_photo_across_splits"}
+    assert codes(format_voc, both) == {"same_image_across_splits"}
     read = {s.name: s.split for s in format_voc.read(both, on_finding=lambda f: None)}
-    assert read == {"a.jpg": "train", "b.jpg": "test"}  # a test set keeps its photos
+    assert read == {"a.jpg": "train", "b.jpg": "test"}  # a test set keeps its images
     bad = planted("bytes", lists={"Main/train": "a\n"})
     (bad / "ImageSets/Main/train.txt").write_bytes(b"\xff\xfe\n")
     assert codes(format_voc, bad) == {"unreadable_labels"}
-    assert codes(format_voc, planted("unseen", {"c": None})) == {"unlabelled_image"}
+    assert codes(format_voc, planted("unseen", {"c": None})) == {"unlabeled_image"}
     link = planted("link")
     (tmp_path / "secret.xml").write_text(XML.format(name="a", objects=thing()))
     (link / "Annotations/a.xml").unlink()
@@ -540,7 +540,7 @@ def kept(source: Dataset) -> dict[Any, list[Any]]:
 
 
 def test_every_real_mask_is_kept_or_hidden(data: Path, tmp_path: Path) -> None:
-    """The same pixels, unless a later object hides some of them, or another object of the photo has no shape."""
+    """The same pixels, unless a later object hides some of them, or another object of the image has no shape."""
     source = format_coco.read(data / "coco-mini")
     back = {(s.split, s.name): s for s in through(format_voc, source, tmp_path / "voc")}
     same = less = lost = 0

@@ -44,7 +44,7 @@ TRIANGLE = "1 0.1 0.1 0.9 0.1 0.5 0.9\n"
 
 
 def yolo(root: Path, labels: dict[str, str | None], config: str | None = YAML) -> Path:
-    """A YOLO folder: "train/a" -> the text of its label file, or None for a photo without one."""
+    """A YOLO folder: "train/a" -> the text of its label file, or None for an image without one."""
     for name, text in labels.items():
         photo(root / "images" / f"{name}.jpg")
         if text is not None:
@@ -124,7 +124,7 @@ def test_many_findings_of_one_kind_are_counted() -> None:
 
 
 def test_no_number_leaves_the_photo() -> None:
-    """Boxes may leave the photo by a pixel; Ultralytics drops a photo with a number below 0 or above 1."""
+    """Boxes may leave the image by a pixel; Ultralytics drops an image with a number below 0 or above 1."""
     over = [(-1.0, -1.0, 101.0, 51.0), (-0.9, 3.0, 0.5, 9.0), (99.8, 10.0, 100.9, 50.9)]
     for box in over:
         for thing in (Object("a", box), Object("a", box, (np.array([[box[0], box[1]], [box[2], box[1]], box[2:]]),))):
@@ -207,7 +207,7 @@ def test_boxes_come_back(source: Dataset) -> None:
             row["size"] = None if row["objects"] is None else row["size"]
         assert everything(back) == wanted and len(back) == len(source)
         assert [(c.id, c.name) for c in back.categories] == list(enumerate(c.name for c in source.categories))
-        # a photo's place in a folder is its name's: the order inside a split is by name
+        # an image's place in a folder is its name's: the order inside a split is by name
         assert order(back) == sorted(order(source))
 
 
@@ -323,7 +323,7 @@ def test_fractions_are_of_the_photo_as_exif_turns_it(tmp_path: Path, suffix: str
 
 
 def test_labels_drawn_for_another_size_are_refused(tmp_path: Path) -> None:
-    """Fractions would be of the wrong side: a photo that EXIF turns, with labels for how it lies in the file."""
+    """Fractions would be of the wrong side: an image that EXIF turns, with labels for how it lies in the file."""
     path = turned(photo(tmp_path / "a.jpg"), 6)
     sample = Sample(path, objects=(Object("a", (1.0, 1.0, 39.0, 9.0)),), name="a.jpg", size_wh=(40, 30))
     (tmp_path / "yolo").mkdir()
@@ -415,7 +415,7 @@ def test_darknets_layout(tmp_path: Path) -> None:
         file.write(
             "data/obj_train_data/sub/a.jpg\ndata/obj_train_data/sub/c.jpg\ndata/obj_train_data/zz.jpg\n../../../x.jpg\n"
         )
-    assert codes(format_yolo, tmp_path) == {"duplicate_image", "same_photo_across_splits", "missing_image"}
+    assert codes(format_yolo, tmp_path) == {"duplicate_image", "same_image_across_splits", "missing_image"}
 
 
 def test_label_files_beside_photos(tmp_path: Path) -> None:
@@ -434,7 +434,7 @@ def test_findings_about_files(tmp_path: Path) -> None:
         return yolo(tmp_path / name, {"train/a": BOX, "val/b": BOX, **(labels or {})}, config)
 
     assert codes(format_yolo, planted("good")) == set()
-    assert codes(format_yolo, planted("unseen", {"train/c": None, "train/d": None})) == {"unlabelled_image"}
+    assert codes(format_yolo, planted("unseen", {"train/c": None, "train/d": None})) == {"unlabeled_image"}
     bad = planted("bytes")
     (bad / "labels/train/a.txt").write_bytes(b"\xff\xfe0")
     assert codes(format_yolo, bad) == {"unreadable_labels"}

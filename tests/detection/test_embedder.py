@@ -20,7 +20,7 @@ class Fake:
         self.dim, self.network = dim, None
         self.about: dict[str, Any] = {
             "name": name,
-            "licence": "none",
+            "license": "none",
             "trained_on": "nothing",
             "params": 0,
             "sha256": "0",

@@ -19,7 +19,7 @@ from handful.detection.irene import Irene
 from handful.detection.multiscale import Scales
 from handful.errors import DataError
 from handful.files import read_tensors
-from tests.detection.test_irene import COLOURS, PROPOSERS, taught
+from tests.detection.test_irene import COLORS, PROPOSERS, taught
 
 # written by handful 0.3.0 and by the state after the first words changed, each by its own code: three images of the
 # proposer "blobs", whose one weight was set to 0.5, and a threshold of 0.35
@@ -43,7 +43,7 @@ def image() -> np.ndarray:
     for i, name in enumerate(["sky", "leaf", "apple"]):
         wide, high = rng.integers(8, 34), rng.integers(8, 40)
         left, top = i * 40 + rng.integers(2, 38 - wide), rng.integers(2, 88 - high)
-        patch = np.array(COLOURS[name]) + rng.normal(0, 6, (high, wide, 3))
+        patch = np.array(COLORS[name]) + rng.normal(0, 6, (high, wide, 3))
         rgb[top : top + high, left : left + wide] = patch.clip(0, 255).astype(np.uint8)
     return rgb
 
@@ -78,6 +78,7 @@ def test_a_folder_of_an_older_version_detects_as_it_did(version: str, tmp_path: 
     again = json.loads((tmp_path / "d" / "handful.json").read_text())
     assert {"proposer", "crop"} <= again.keys() and not {"eye", "look"} & again.keys()
     assert again["about"]["score_threshold"] == 0.35 and again["about"]["images"] == 3
+    assert "licence" not in again["proposer"] and again["proposer"]["license"] == again["masks"]["license"] == "none"
     assert not {"told_from", "photos"} & again["about"].keys() and again["examples"]["images"][0] == "0.jpg"
     assert (Irene.load(tmp_path / "d").detect(rgb, unknown=True).score == found.score).all()
 

@@ -19,7 +19,7 @@ from tests.bounds import SEED
 
 PROPOSERS = str(Path(__file__).parent / "proposers")
 BARE = CropSettings(backbone=None, share=1)
-COLOURS = {"apple": (220, 40, 40), "leaf": (40, 200, 60), "sky": (60, 90, 230), "lemon": (230, 220, 50)}
+COLORS = {"apple": (220, 40, 40), "leaf": (40, 200, 60), "sky": (60, 90, 230), "lemon": (230, 220, 50)}
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +35,7 @@ def scene(names: list[str], seed: int, size_wh: tuple[int, int] = (120, 90)) -> 
     for i, name in enumerate(names):
         wide, high = rng.integers(8, step - 6), rng.integers(8, 40)
         left, top = i * step + rng.integers(2, step - wide - 2), rng.integers(2, size_wh[1] - high - 2)
-        patch = np.array(COLOURS[name]) + rng.normal(0, 6, (high, wide, 3))
+        patch = np.array(COLORS[name]) + rng.normal(0, 6, (high, wide, 3))
         rgb[top : top + high, left : left + wide] = patch.clip(0, 255).astype(np.uint8)
         boxes.append([left, top, left + wide, top + high])
     return rgb, np.array(boxes, np.float64).reshape(-1, 4)
@@ -78,7 +78,7 @@ def test_what_it_was_not_taught_is_none_of_these() -> None:
 
 @pytest.mark.parametrize("k", [1, 2, 4])
 def test_one_class_works_as_several_do(k: int) -> None:
-    names = list(COLOURS)[:k]
+    names = list(COLORS)[:k]
     irene = taught(names)
     rgb, boxes = scene(names, 50)
     found = irene.detect(rgb)

@@ -114,7 +114,7 @@ def test_the_same_again_whatever_else_is_asked(maskers: dict[str, Masker], way: 
     alone = maskers[way].segment(rgb, boxes[1:2])[0]
     assert all(a.left_top == b.left_top and (a.pixels == b.pixels).all() for a, b in zip(one, again, strict=True))
     assert mask_iou(alone, one[1].whole((120, 90))) > 0.999
-    assert {"name", "licence", "trained_on", "params"} <= maskers[way].about.keys()
+    assert {"name", "license", "trained_on", "params"} <= maskers[way].about.keys()
 
 
 @pytest.mark.parametrize("way", METHODS)
@@ -215,8 +215,8 @@ def test_run_lengths_come_back() -> None:
 def test_the_card_says_what_the_weights_are() -> None:
     about = masks_head.load().about
     assert about["sha256"] == sha256(masks_head.WEIGHTS) and about["params"] <= 1_000_000
-    assert set(about["photos_by_licence"]) <= {"4", "5", "7", "8"}, "made from images whose licence does not allow it"
-    assert sum(about["photos_by_licence"].values()) == len(about["photos"])
+    assert set(about["images_by_license"]) <= {"4", "5", "7", "8"}, "made from images whose license does not allow it"
+    assert sum(about["images_by_license"].values()) == len(about["photos"])
     assert masks_head.WEIGHTS.stat().st_size < 500_000
 
 

@@ -19,7 +19,7 @@ from handful.detection.irene import Irene
 from handful.detection.multiscale import FocusMap, MultiScaleProposer, Scales, fit_scales, pyramid_scales
 from handful.errors import DataError, UnknownName
 from tests.detection.proposers.proposer_squint import SIDE_PX, Squint
-from tests.detection.test_irene import BARE, COLOURS, PROPOSERS
+from tests.detection.test_irene import BARE, COLORS, PROPOSERS
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +30,7 @@ def known(monkeypatch: pytest.MonkeyPatch) -> None:
 def photo(size_wh: tuple[int, int], boxes: list[tuple[int, int, int, int]], color: str = "leaf") -> np.ndarray:
     rgb = np.zeros((size_wh[1], size_wh[0], 3), np.uint8)
     for left, top, right, bottom in boxes:
-        rgb[top:bottom, left:right] = COLOURS[color]
+        rgb[top:bottom, left:right] = COLORS[color]
     return rgb
 
 
@@ -65,7 +65,7 @@ def test_focus_looks_only_where_something_is_small() -> None:
     assert near(seen.xyxy_px, [LARGE, SMALL]) == [True, True] and set(seen.scale.tolist()) == {0, 1}
     assert proposer.px == 2 * SIDE_PX**2 and seen.focus is not None
     canvas = proposer.proposer.shown[1]  # type: ignore[attr-defined]
-    assert canvas.shape == (SIDE_PX, SIDE_PX, 3) and (canvas == COLOURS["leaf"]).all(axis=2).any()
+    assert canvas.shape == (SIDE_PX, SIDE_PX, 3) and (canvas == COLORS["leaf"]).all(axis=2).any()
     nothing = MultiScaleProposer(Squint(focus=True), Scales(2, "focus", focus_threshold=0.5))
     assert len(nothing.propose(photo(WH, [LARGE]))) == 1 and nothing.px == SIDE_PX**2
     assert len(nothing.propose(photo(WH, []))) == 0
@@ -207,7 +207,7 @@ def test_a_panorama_is_seen_in_pieces_with_bounded_memory(
     assert near(seen.xyxy_px, wanted) == [True] * len(wanted)
     assert proposer.px < 60 * long * 40 and seen.features(seen.xyxy_px).shape == (len(seen), 4)
     assert (seen.xyxy_px[:, 2] <= long).all()
-    assert np.allclose(proposer.encode(rgb).features(np.array(wanted, np.float64))[:, :3], COLOURS["leaf"], atol=60)
+    assert np.allclose(proposer.encode(rgb).features(np.array(wanted, np.float64))[:, :3], COLORS["leaf"], atol=60)
 
 
 @pytest.mark.parametrize("size_wh", [(8, 8), (9, 8), (1, 1), (8, 40), (3, 700)])

@@ -16,7 +16,7 @@ from handful.detection.multiscale import MultiScaleProposer, Scales
 from handful.detection.teaching import teach
 from handful.errors import DataError
 from tests.detection.test_evaluate import bare  # noqa: F401
-from tests.detection.test_irene import BARE, COLOURS, PROPOSERS
+from tests.detection.test_irene import BARE, COLORS, PROPOSERS
 from tests.training.made import write
 from tests.training.test_verbs import typed
 
@@ -36,7 +36,7 @@ def coco(root: Path, photos: list[tuple[tuple[int, int], list[Row]]], names: lis
         rgb = np.full((high, wide, 3), 10, np.uint8)
         for name, box in rows:
             left, top, right, bottom = (max(0, round(v)) for v in box)
-            rgb[top:bottom, left:right] = COLOURS[name]
+            rgb[top:bottom, left:right] = COLORS[name]
             notes.append({"id": len(notes) + 1, "image_id": i + 1, "category_id": names.index(name) + 1, "iscrowd": 0,
                           "bbox": [box[0], box[1], box[2] - box[0], box[3] - box[1]],
                           "area": (box[2] - box[0]) * (box[3] - box[1])})  # fmt: skip
@@ -124,14 +124,14 @@ def test_the_same_box_under_two_names(tmp_path: Path, capsys: pytest.CaptureFixt
     err = capsys.readouterr().err
     assert "3.png: the box" in err and "'apple' and 'leaf'" in err and said["samples"] == {"apple": 4, "leaf": 4}
     rgb = np.full((90, 120, 3), 10, np.uint8)
-    rgb[20:70, 60:100] = COLOURS["leaf"]
+    rgb[20:70, 60:100] = COLORS["leaf"]
     assert len(Irene.load(tmp_path / "d").detect(rgb)) == 1
 
 
 def test_panoramas_and_specks(tmp_path: Path) -> None:
     irene = Irene.load(learned(tmp_path))
     wide = np.full((300, 20000, 3), 10, np.uint8)
-    wide[100:160, 15000:15050] = COLOURS["leaf"]
+    wide[100:160, 15000:15050] = COLORS["leaf"]
     found = irene.detect(wide)
     assert [found.classes[k] for k in found.label] == ["leaf"]
     assert np.abs(found.xyxy_px[0] - [15000, 100, 15050, 160]).max() < 3

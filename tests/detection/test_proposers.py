@@ -32,12 +32,12 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     path = folder / "weights" / "nanodet.safetensors"
     write_tensors(path, {key: value.numpy() for key, value in NanoDet().state_dict().items()})
-    write_json(path.with_suffix(".json"), {"name": "nanodet", "licence": "none", "sha256": sha256(path)})
+    write_json(path.with_suffix(".json"), {"name": "nanodet", "license": "none", "sha256": sha256(path)})
     for name in proposer_torchvision.NETS:
         path = folder / "weights" / f"{name}.safetensors"
         held = proposer_torchvision.build(name).state_dict()
         write_tensors(path, {key: value.numpy() for key, value in held.items()})
-        write_json(path.with_suffix(".json"), {"name": name, "licence": "none", "sha256": sha256(path)})
+        write_json(path.with_suffix(".json"), {"name": name, "license": "none", "sha256": sha256(path)})
     return folder
 
 
@@ -95,7 +95,7 @@ def test_features_tell_places_apart_and_what_they_are_of_is_known(proposer: Prop
     seen = proposer.propose(photo((300, 200)))
     left, right = seen.features(np.array([[5, 5, 60, 80], [200, 100, 290, 190.0]]))
     assert not proposer.dim or not np.allclose(left, right)
-    assert {"name", "licence", "trained_on", "params"} <= proposer.about.keys()
+    assert {"name", "license", "trained_on", "params"} <= proposer.about.keys()
 
 
 def test_nanodet_keeps_one_of_boxes_that_are_one_thing(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

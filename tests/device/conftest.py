@@ -13,7 +13,7 @@ import handful.device.runtimes
 from handful.bundle import Bundle
 from handful.data.sample_images import sample_photo
 from handful.device.targets import job
-from handful.image import list_photos, read_image
+from handful.image import list_images, read_image
 from handful.kinds.compiling import compile_model
 from handful.types import Image
 from tests.skips import need, need_runtime
@@ -75,6 +75,6 @@ def planted(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def real_photos(data: Path) -> list[np.ndarray]:
     """Photographs of products on shelves, from the data folder; skips without it, and in CI."""
-    found = [path for part in sorted(data.glob("grocery/**/")) for path in list_photos(part)[0]][:24]
+    found = [path for part in sorted(data.glob("grocery/**/")) for path in list_images(part)[0]][:24]
     need(bool(found), "data", f"no photographs at {data}/grocery; set HANDFUL_DATA")
     return [read_image(path).rgb_u8 for path in found]

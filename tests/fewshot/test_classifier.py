@@ -168,7 +168,7 @@ def test_bad_photo_folders(photo_folder: Callable[..., Path], tmp_path: Path) ->
         assert not out.exists()
 
     (photos / "empty").mkdir()
-    refused("empty: has no photos")
+    refused("empty: has no images")
     (photos / "empty").rmdir()
     shutil.copytree(photos / "cat", photos / "Cat")
     refused("same name in different case: Cat, cat")
@@ -191,9 +191,9 @@ def test_doubtful_photo_folders_are_told(
     (photos / "cat" / "list.txt").write_text("x")
     said = teach(photos, tmp_path / "m", backbone="lite0", frame_hw=(64, 64))["warnings"]
     told = capsys.readouterr().err
-    same = next(text for text in said if "same photo in two classes" in text)
+    same = next(text for text in said if "same image in two classes" in text)
     assert str(photos / "cat" / "0.png") in same and "coffee/also.png" in same
-    assert any("one photo only (rocket)" in text for text in said)
+    assert any("one image only (rocket)" in text for text in said)
     assert any("list.txt" in text for text in said)
     assert all(text in told for text in said)
 

@@ -110,7 +110,7 @@ def test_what_is_no_image_is_refused(bad: Any) -> None:
 def test_paths(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"absent\.jpg does not exist"):
         list(images_of(tmp_path / "absent.jpg"))
-    with pytest.raises(DataError, match="no photos in or below"):
+    with pytest.raises(DataError, match="no images in or below"):
         list(images_of(tmp_path))
     (tmp_path / "sub").mkdir()
     PIL_Image.fromarray(rgb(1)).save(tmp_path / "sub" / "b.png")

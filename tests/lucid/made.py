@@ -17,7 +17,7 @@ def photo(width: int = 240, height: int = 160) -> np.ndarray:
 
 
 def smooth(width: int = 240, height: int = 160) -> np.ndarray:
-    """A photo without fine detail, so that resampling it costs next to nothing."""
+    """An image without fine detail, so that resampling it costs next to nothing."""
     y, x = np.mgrid[0:height, 0:width]
     waves = [100 + 60 * np.sin(x / 31 + k) + 50 * np.cos(y / 23 + 2 * k) for k in range(3)]
     return np.ascontiguousarray(np.clip(np.stack(waves, -1), 0, 255).astype(np.uint8))

@@ -23,7 +23,7 @@ def mask(i: int) -> np.ndarray:
     return ids
 
 
-def films(root: Path, names: Sequence[str], *, bad: dict[str, str] | None = None) -> Path:
+def clips(root: Path, names: Sequence[str], *, bad: dict[str, str] | None = None) -> Path:
     """A DAVIS folder with a film of one frame a name. bad: {name: "photo", "empty", "full" or "size"}."""
     photos = [sample_photo(name).rgb_u8 for name in list(SAMPLES)[:4]]
     for i, name in enumerate(names):

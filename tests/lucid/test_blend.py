@@ -15,7 +15,7 @@ from handful.lucid.blend import feather, poisson, ring
 from handful.lucid.membrane import membrane, screened
 from tests.skips import need
 
-FILMS = ("camel", "horsejump-high", "paragliding-launch", "scooter-black")
+CLIPS = ("camel", "horsejump-high", "paragliding-launch", "scooter-black")
 
 
 def layer_of(rgb: np.ndarray, mask: np.ndarray, soft: bool = True) -> np.ndarray:
@@ -37,18 +37,18 @@ def blob(h: int, w: int, border: int = 8) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def pictures() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A frame, a photo of the size of a crop, and a mask on it."""
+    """A frame, an image of the size of a crop, and a mask on it."""
     frame = cv2.resize(sample_photo("coffee").rgb_u8, (427, 240), interpolation=cv2.INTER_AREA)
     photo = cv2.resize(sample_photo("cat").rgb_u8, (160, 130), interpolation=cv2.INTER_AREA)
     return frame, photo, blob(130, 160)
 
 
-def crop_of(data: Path, film: str) -> tuple[np.ndarray, np.ndarray]:
+def crop_of(data: Path, clip: str) -> tuple[np.ndarray, np.ndarray]:
     """The first frame of a DAVIS film around its object, at most 300 px a side, and the mask."""
     folder = data / "davis2016"
     need(folder.is_dir(), "data", f"no photographs at {folder}; set HANDFUL_DATA")
-    rgb = np.asarray(PIL_Image.open(folder / "JPEGImages/480p" / film / "00000.jpg"))
-    mask = np.asarray(PIL_Image.open(folder / "Annotations/480p" / film / "00000.png").convert("L"))
+    rgb = np.asarray(PIL_Image.open(folder / "JPEGImages/480p" / clip / "00000.jpg"))
+    mask = np.asarray(PIL_Image.open(folder / "Annotations/480p" / clip / "00000.png").convert("L"))
     ys, xs = np.nonzero(mask)
     at = np.s_[max(ys.min() - 6, 0) : ys.max() + 7, max(xs.min() - 6, 0) : xs.max() + 7]
     scale = min(1.0, 300 / max(mask[at].shape))
@@ -98,7 +98,7 @@ def mean4(e: np.ndarray) -> np.ndarray:
 def test_feather_is_the_float_formula_and_exact_at_both_ends() -> None:
     frame, over = (np.random.default_rng(i).integers(0, 256, (256, 256, 3), np.uint8) for i in (0, 1))
     alpha = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 256, 1)
-    frame[:, :, 0] = np.arange(256)[None]  # every grey level under every alpha
+    frame[:, :, 0] = np.arange(256)[None]  # every gray level under every alpha
     layer = np.dstack([(over * (alpha[..., None] / 255)).round().astype(np.uint8), alpha])
     got = frame.copy()
     feather(got, layer, (0, 0))
@@ -182,7 +182,7 @@ def test_an_object_of_3_px(kind: str, shape: tuple[int, int], pictures: tuple[np
 
 
 @pytest.mark.parametrize("kind", ["ring", "poisson", "poisson with source"])
-def test_a_mask_that_fills_the_frame_keeps_its_colours(kind: str, pictures: tuple[np.ndarray, ...]) -> None:
+def test_a_mask_that_fills_the_frame_keeps_its_colors(kind: str, pictures: tuple[np.ndarray, ...]) -> None:
     _, photo, mask = pictures
     frame = np.ascontiguousarray(255 - photo)
     full = np.full_like(mask, 255)
@@ -220,7 +220,7 @@ def test_ring_changes_only_the_band() -> None:
 
 
 def test_ring_takes_away_the_step_that_the_ground_does_not_explain() -> None:
-    """A grey object from a grey ground onto one that is 20 levels lighter: half the step on either side."""
+    """A gray object from a gray ground onto one that is 20 levels lighter: half the step on either side."""
     photo = np.full((120, 140, 3), 100, np.uint8)
     mask = np.zeros((120, 140), np.uint8)
     mask[:, :70] = 255
@@ -229,7 +229,7 @@ def test_ring_takes_away_the_step_that_the_ground_does_not_explain() -> None:
     assert abs(got[69] - 110) <= 1 and abs(got[70] - 110) <= 1
     assert abs(got[69 - 12] - 100 - 10 / np.e) <= 1 and abs(got[70 + 12] - 120 + 10 / np.e) <= 1
     assert got[0] == 100 and got[139] == 120
-    # limited: grounds 120 apart move the colours no more than those 24 apart, and all channels alike
+    # limited: grounds 120 apart move the colors no more than those 24 apart, and all channels alike
     frame[:] = (220, 160, 100)
     got = apply("ring", frame, layer_of(photo, mask, soft=False), mask, photo, (0, 0))[60, 69].astype(float) - 100
     half = blend.JUMP_LIMIT / 2
@@ -246,10 +246,10 @@ def test_an_object_put_back_does_not_change(kind: str, pictures: tuple[np.ndarra
     assert np.abs(got.astype(int) - frame).max() <= 1
 
 
-@pytest.mark.parametrize("film", FILMS)
+@pytest.mark.parametrize("clip", CLIPS)
 @pytest.mark.parametrize("with_source", [False, True])
-def test_poisson_is_the_exact_solution(film: str, with_source: bool, data: Path) -> None:
-    photo, mask = crop_of(data, film)
+def test_poisson_is_the_exact_solution(clip: str, with_source: bool, data: Path) -> None:
+    photo, mask = crop_of(data, clip)
     h, w = mask.shape
     frame = cv2.resize(sample_photo("coffee").rgb_u8, (w + 60, h + 50))
     for x, y in ((30, 20), (-w // 3, 20), (30, 50 + h // 4)):  # inside, and cut off by the frame's border
@@ -279,12 +279,12 @@ def test_poisson_is_the_exact_solution(film: str, with_source: bool, data: Path)
         composite = np.clip(np.where(inside[..., None], photo_ + wanted, under), 0, 255)
         view_ = got[y + rows.start : y + rows.stop, x + columns.start : x + columns.stop]
         error = np.abs(view_ - composite)[inside]
-        print(film, with_source, (x, y), error.mean(), error.max())
+        print(clip, with_source, (x, y), error.mean(), error.max())
         assert error.mean() < 0.5 and error.max() < 6
 
 
 def test_poisson_of_a_mask_that_fills_its_crop(pictures: tuple[np.ndarray, ...]) -> None:
-    """An object that the photo cut off, put in the middle of a frame: the crop's edge is its border."""
+    """An object that the image cut off, put in the middle of a frame: the crop's edge is its border."""
     frame, photo, mask = pictures
     full = np.full_like(mask, 255)
     got = apply("poisson", frame, layer_of(photo, full), full, photo, (40, 50))[50:180, 40:200].astype(int)

@@ -83,9 +83,9 @@ def test_a_recipe_makes_the_frame_again_in_another_process(tmp_path: Path) -> No
 def test_recipes_of_presets_are_small_and_refuse_other_photos() -> None:
     recipe = Dream(seed(), FAST).recipe(3)
     assert len(json.dumps(recipe)) < 500
-    with pytest.raises(DataError, match="another photo or mask"):
+    with pytest.raises(DataError, match="another image or mask"):
         frame_of(recipe, seed(rgb=smooth()))
-    with pytest.raises(DataError, match="another photo or mask"):
+    with pytest.raises(DataError, match="another image or mask"):
         frame_of(recipe, seed((100, 80, 40, 30)))
     with pytest.raises(DataError, match="version 0"):
         frame_of({**recipe, "dream": 0}, seed())
@@ -116,7 +116,7 @@ def test_flow_takes_one_frame_to_the_next(name: str) -> None:
             warped = cv2.remap(other.rgb_u8, at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE).astype(int)  # type: ignore[call-overload]
             their = cv2.remap(other.ids, at, None, cv2.INTER_NEAREST)  # type: ignore[call-overload]
             assert (their[seen] == frame.ids[seen]).mean() > 0.999
-            # away from borders in both frames, where the colours of two layers are mixed
+            # away from borders in both frames, where the colors of two layers are mixed
             near = cv2.remap(border(other.ids), at, None, cv2.INTER_NEAREST)  # type: ignore[call-overload]
             inner = seen & (border(frame.ids) == 0) & (near == 0)
             off = np.abs(warped - frame.rgb_u8).max(-1)
@@ -138,7 +138,7 @@ def test_flow_is_wrong_when_the_wrong_way_round() -> None:
 
 
 def test_flow_is_exact_between_positions_of_the_photo() -> None:
-    """What is at p came from the same place of the photo as what is at p + flow in the next frame."""
+    """What is at p came from the same place of the image as what is at p + flow in the next frame."""
     dream = Dream(seed(), Settings(ranges=still_light("paper"), frames=6, fill="telea-half"))
     part = dream.parts[0]
     frame = dream.frame(2, motion=True)
@@ -166,7 +166,7 @@ def test_only_ids_of_the_seed(name: str, dtype: type) -> None:
 
 
 def test_the_mask_fits_the_pixels() -> None:
-    """A bright object on a dark photo: what is bright in a frame is what the mask says."""
+    """A bright object on a dark image: what is bright in a frame is what the mask says."""
     mask = ids((120, 80, 40, 30))
     rgb = np.full((160, 240, 3), 30, np.uint8)
     rgb[mask > 0] = 220
@@ -204,7 +204,7 @@ def test_no_ghost_where_the_object_was() -> None:
     ],
 )
 def test_a_cut_off_object_stays_at_its_side(ellipse: tuple[int, ...], side: str) -> None:
-    """Where the photo cuts an object off, its cut edge would hang in the air if it moved away from the border."""
+    """Where the image cuts an object off, its cut edge would hang in the air if it moved away from the border."""
     made = seed(ellipse)
     ranges = still_light("strong", leave=0.0, occluder=0.0, flip=0.0)
     for number in range(4):
@@ -291,8 +291,8 @@ def test_every_way_to_fill_and_blend(blend: str, fill: str) -> None:
 BAD = [
     (lambda: Seed("x.jpg", photo(), np.zeros((160, 240), np.uint8)), "x.jpg: the mask is empty"),
     (lambda: Seed("x.jpg", photo(), np.full((160, 240), 255, np.uint8)), "x.jpg: the mask is empty"),
-    (lambda: Seed("x.jpg", photo(), np.ones((160, 240), np.uint8)), "covers the whole photo"),
-    (lambda: Seed("x.jpg", photo(), np.ones((80, 240), np.uint8)), "the mask is 240x80 px and the photo 240x160"),
+    (lambda: Seed("x.jpg", photo(), np.ones((160, 240), np.uint8)), "covers the whole image"),
+    (lambda: Seed("x.jpg", photo(), np.ones((80, 240), np.uint8)), "the mask is 240x80 px and the image 240x160"),
     (lambda: Seed("x.jpg", photo()[..., 0], ids((50, 50, 9, 9))), "must be uint8"),
     (lambda: Seed("x.jpg", photo(), ids((50, 50, 9, 9)).astype(np.int64)), "must be uint8 or uint16"),
     (lambda: Seed("x.jpg", photo(6, 6), ids((3, 3, 1, 1), width=6, height=6)), "wanted sides of 8"),
@@ -334,7 +334,7 @@ def test_settings_there_and_back() -> None:
 
 
 def test_frames_outside_the_film() -> None:
-    with pytest.raises(IndexError, match="frame 8 of a film of 8"):
+    with pytest.raises(IndexError, match="frame 8 of a clip of 8"):
         Dream(seed(), FAST).frame(8)
 
 

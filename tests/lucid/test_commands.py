@@ -1,4 +1,4 @@
-"""What the page on dreams says works, and a look at one photo."""
+"""What the page on dreams says works, and a look at one image."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def run(command: str) -> int:
 
 
 def labelled(folder: Path, photos: int = 3) -> Path:
-    """A COCO folder of photos with two outlined objects each."""
+    """A COCO folder of images with two outlined objects each."""
     samples = []
     for k in range(photos):
         path = save(np.roll(photo(), 40 * k, 1), folder.parent / "photos" / f"{k}.jpg")
@@ -53,7 +53,7 @@ def test_the_page_on_dreams_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert len(shown) >= 5
     for command in shown:
         assert run(command) == 0, command
-    for name in ("look/sheet.jpg", "look/film.mp4", "look/gates.json", "dreams/sheet.jpg", "dreams/film.mp4"):
+    for name in ("look/sheet.jpg", "look/preview.mp4", "look/gates.json", "dreams/sheet.jpg", "dreams/preview.mp4"):
         assert (tmp_path / name).stat().st_size > 2000 or name.endswith("json")
     assert len(list((tmp_path / "dreams-davis" / "JPEGImages").rglob("*.jpg"))) == 3 * 20
     space: dict[str, object] = {}
@@ -86,7 +86,7 @@ def test_a_mask_from_a_box() -> None:
     for box, why in [
         ((60, 35, 61, 125), "less than 4 px"),
         ((300, 35, 400, 125), "less than 4 px"),
-        ((0, 0, 240, 160), "covers the whole photo"),
+        ((0, 0, 240, 160), "covers the whole image"),
         ((0, float("nan"), 240, 160), "NaN"),
     ]:
         with pytest.raises(DataError, match=why):
@@ -120,7 +120,7 @@ def test_preview_says_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixtur
     command = f"handful dream preview {path} --mask {tmp_path / 'm.png'} --out {tmp_path / 'x'} --frames 6 --json"
     assert run(command) == 0
     said = json.loads(capsys.readouterr().out)
-    assert said["ok"] and said["frames"] == 6 and Path(said["film"]).exists()
+    assert said["ok"] and said["frames"] == 6 and Path(said["video"]).exists()
     assert not (tmp_path / "y").exists()
     assert run(f"handful dream preview {path} --box 0,0,240,160 --out {tmp_path / 'y'}") == 2
     assert not (tmp_path / "y").exists()
@@ -159,7 +159,7 @@ def test_without_the_package_for_films_there_is_no_film(
     save(ids((60, 80, 30, 30)), tmp_path / "m.png")
     assert run(f"handful dream preview {path} --mask {tmp_path / 'm.png'} --out {tmp_path / 'x'} --frames 6") == 0
     said = capsys.readouterr()
-    assert "no film.mp4: PyAV is not installed" in said.err and "film.mp4" not in said.out
+    assert "no preview.mp4: PyAV is not installed" in said.err and "preview.mp4" not in said.out
     assert sorted(p.name for p in (tmp_path / "x").iterdir()) == ["gates.json", "sheet.jpg"]
 
 

@@ -34,7 +34,7 @@ from handful.lucid.settings import Settings
 from handful.parallel import each
 from handful.pick import present
 from handful.types import Category
-from tests.lucid.seeds import films, refs
+from tests.lucid.seeds import clips, refs
 
 SETTINGS = Settings(frames=4, fill="telea")
 NAMES = [f"film{i:02d}" for i in range(10)]
@@ -44,7 +44,7 @@ needs_ray = pytest.mark.skipif(not present("ray"), reason="Ray is not installed:
 @pytest.fixture(scope="module")
 def seeds(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Ten sound seeds."""
-    return films(tmp_path_factory.mktemp("seeds"), NAMES)
+    return clips(tmp_path_factory.mktemp("seeds"), NAMES)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def hashes(out: Path) -> dict[str, str]:
 
 
 def frames(out: Path) -> list[str]:
-    """The names of all photos in all shards, by an independent reader."""
+    """The names of all images in all shards, by an independent reader."""
     found: list[str] = []
     for path in sorted(out.glob("*.tar")):
         with tarfile.open(path) as archive:
@@ -101,7 +101,7 @@ def test_shards_do_not_decide_the_hash_and_the_seed_does(seeds: Path, alone: Pat
 
 def test_names_that_differ_only_in_case_or_signs_stay_apart(tmp_path: Path) -> None:
     names = ["bear", "Bear", "BEAR", "bär", "bår", "b r", "b-r"]
-    result = farm(refs(films(tmp_path / "s", names)), tmp_path / "out", SETTINGS, workers=1)
+    result = farm(refs(clips(tmp_path / "s", names)), tmp_path / "out", SETTINGS, workers=1)
     found = frames(tmp_path / "out")
     assert result["frames"] == 28 and len({name.lower() for name in found}) == 28
     assert {s.clip for s in formats.read(tmp_path / "out")} == {f"{name}/00000.jpg" for name in names}
@@ -221,7 +221,7 @@ def of_group(group: int) -> list[int]:
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")
 def test_killed_at_any_moment_and_resumed(tmp_path: Path) -> None:
-    source = films(tmp_path / "s", [f"f{i:02d}" for i in range(30)])
+    source = clips(tmp_path / "s", [f"f{i:02d}" for i in range(30)])
     settings = Settings(frames=60, fill="telea")
     whole = farm(refs(source), tmp_path / "whole", settings, workers=1)
     rng, out, kills, grown = random.Random(0), tmp_path / "out", 0, 0
@@ -252,7 +252,7 @@ def test_killed_at_any_moment_and_resumed(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_says_what_is_done(tmp_path: Path) -> None:
-    source = films(tmp_path / "s", [f"f{i}" for i in range(8)])
+    source = clips(tmp_path / "s", [f"f{i}" for i in range(8)])
     out = tmp_path / "out"
     # a shell that runs the tests in the background has Ctrl-C ignored, which the child would inherit
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -286,12 +286,12 @@ def test_only_one_run_writes_into_a_folder(seeds: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("workers", [1, 2])
 def test_bad_seeds_are_listed_and_stop_nothing(tmp_path: Path, workers: int) -> None:
     bad = {"b": "photo", "c": "empty", "d": "full", "e": "size"}
-    source = films(tmp_path / "s", ["a", "b", "c", "d", "e", "f"], bad=bad)
+    source = clips(tmp_path / "s", ["a", "b", "c", "d", "e", "f"], bad=bad)
     result = dream_folder(source, tmp_path / "out", SETTINGS, workers=workers)
     assert (result["seeds"], result["frames"]) == (2, 8)
     why = {row["seed"]: row["why"] for row in result["refused"]}
     assert sorted(why) == [f"{name}/00000.jpg" for name in "bcde"]
-    for name, word in (("b", "truncated"), ("c", "empty"), ("d", "covers the whole photo"), ("e", "128x91")):
+    for name, word in (("b", "truncated"), ("c", "empty"), ("d", "covers the whole image"), ("e", "128x91")):
         assert word in why[f"{name}/00000.jpg"], why
     again = dream_folder(source, tmp_path / "out", SETTINGS, workers=1, resume=True)
     assert again["refused"] == result["refused"]
@@ -313,7 +313,7 @@ def test_a_fault_nobody_foresaw_is_one_seeds_fault(seeds: Path, tmp_path: Path, 
 
 
 def test_seeds_whose_ids_are_classes_keep_their_names(tmp_path: Path) -> None:
-    source = films(tmp_path / "s", ["a", "b"])
+    source = clips(tmp_path / "s", ["a", "b"])
     photos = tmp_path / "m"
     (source / "JPEGImages/480p").rename(photos / "images" if photos.mkdir() is None else photos)
     (source / "Annotations/480p").rename(photos / "masks")
@@ -390,7 +390,7 @@ def test_a_worker_that_dies_is_said(seeds: Path, monkeypatch: pytest.MonkeyPatch
         return list(pool._processes)
 
     with pytest.raises(HandfulError, match="died, perhaps because memory ran out"):
-        list(each(farming._film, SETTINGS, die(), workers=2))
+        list(each(farming._dream_job, SETTINGS, die(), workers=2))
 
 
 # --- Ray -------------------------------------------------------------------------------------------------------------
@@ -418,23 +418,23 @@ def test_without_ray(seeds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_node_with_other_versions_is_refused() -> None:
-    film = shards.Film(3, "a")
-    assert farming._same_versions(film) is film
-    other = shards.Film(3, "a", made_with={**shards.made_with(), "opencv": "4.9"})
+    clip = shards.DreamClip(3, "a")
+    assert farming._same_versions(clip) is clip
+    other = shards.DreamClip(3, "a", made_with={**shards.made_with(), "opencv": "4.9"})
     with pytest.raises(HandfulError, match=r"opencv 4\.9 \(here"):
         farming._same_versions(other)
 
 
 def test_a_seed_whose_workers_died_is_refused(seeds: Path) -> None:
-    film = farming._lost_film((3, refs(seeds)[3].load()), "its worker died")
-    assert (film.number, film.seed, film.refused) == (3, refs(seeds)[3].id, "its worker died; shrink the photo")
+    clip = farming._lost_clip((3, refs(seeds)[3].load()), "its worker died")
+    assert (clip.number, clip.seed, clip.refused) == (3, refs(seeds)[3].id, "its worker died; shrink the image")
 
 
 @needs_ray
 @pytest.mark.slow
 def test_a_node_that_is_killed_costs_no_frame(tmp_path: Path) -> None:
     cluster_utils = pytest.importorskip("ray.cluster_utils")
-    source = films(tmp_path / "s", [f"f{i:02d}" for i in range(40)])
+    source = clips(tmp_path / "s", [f"f{i:02d}" for i in range(40)])
     settings = Settings(frames=60, fill="telea")
     whole = farm(refs(source), tmp_path / "whole", settings, workers=1)
     small = {"num_cpus": 1, "object_store_memory": 80 << 20}
@@ -497,7 +497,7 @@ def shards_of(out: Path) -> list[Any]:
 
 
 def test_the_command_when_nothing_can_be_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    source = films(tmp_path / "s", ["a", "b"], bad={"a": "full", "b": "full"})
+    source = clips(tmp_path / "s", ["a", "b"], bad={"a": "full", "b": "full"})
     with pytest.raises(SystemExit) as stopped:
         main(["dream", str(source), "--out", str(tmp_path / "out"), "--workers", "1"])
     out = capsys.readouterr().out

@@ -157,7 +157,7 @@ def test_auto_smears_cracks_and_copies_into_thick_holes() -> None:
     assert (copied[crack] != smeared[crack]).any()
 
 
-def mean_colour(rgb_u8: np.ndarray, hole: np.ndarray) -> np.ndarray:
+def mean_color(rgb_u8: np.ndarray, hole: np.ndarray) -> np.ndarray:
     rgb_u8[hole] = rgb_u8[~hole].mean(0).astype(np.uint8)
     hole[:] = False  # whatever it does to what it was given
     return rgb_u8
@@ -165,7 +165,7 @@ def mean_colour(rgb_u8: np.ndarray, hole: np.ndarray) -> np.ndarray:
 
 def test_any_inpainter_can_be_handed_in() -> None:
     before, hole = photo(), blob()
-    after = fill(before, hole, mean_colour, rng=rng())
+    after = fill(before, hole, mean_color, rng=rng())
     assert (after[hole] == before[~hole].mean(0).astype(np.uint8)).all()
     assert (after[~hole] == before[~hole]).all()
     assert hole.any()
@@ -241,14 +241,14 @@ def test_one_pixel(method: str, at: tuple[int, int]) -> None:
     assert error(after, before, hole) < 20
 
 
-@pytest.mark.parametrize("method", [*METHODS, mean_colour])
+@pytest.mark.parametrize("method", [*METHODS, mean_color])
 def test_no_hole_is_a_copy_and_all_hole_an_error(method: str | Callable[..., np.ndarray]) -> None:
     before, none = photo(), np.zeros((H, W), bool)
     after = fill(before, none, method, rng=rng())
     assert (after == before).all() and not np.shares_memory(after, before)
-    with pytest.raises(DataError, match="the hole covers the whole photo"):
+    with pytest.raises(DataError, match="the hole covers the whole image"):
         fill(before, ~none, method, rng=rng())
-    with pytest.raises(DataError, match="the hole and what is to be avoided cover the whole photo"):
+    with pytest.raises(DataError, match="the hole and what is to be avoided cover the whole image"):
         fill(before, blob(), method, rng=rng(), avoid=~blob())
 
 
@@ -259,7 +259,7 @@ def test_grey_stays_grey(method: str) -> None:
     assert (after == after[..., :1]).all()
 
 
-@pytest.mark.parametrize("method", [*METHODS, mean_colour])
+@pytest.mark.parametrize("method", [*METHODS, mean_color])
 def test_arrays_that_are_not_contiguous(method: str | Callable[..., np.ndarray]) -> None:
     big, hole = photo(), blob()
     loose = np.repeat(np.repeat(big, 2, 0), 2, 1)[::2, ::2]
@@ -290,7 +290,7 @@ def test_tiny_photos(method: str, h: int, w: int) -> None:
 @pytest.mark.parametrize(
     ("rgb", "hole", "said"),
     [
-        (photo().astype(np.float32), blob(), r"the photo to fill is float32 \(120, 160, 3\)"),
+        (photo().astype(np.float32), blob(), r"the image to fill is float32 \(120, 160, 3\)"),
         (photo().astype(np.uint16), blob(), "uint16"),
         (photo()[..., 0], blob(), r"uint8 \(120, 160\)"),
         (np.dstack([photo(), photo()[..., :1]]), blob(), r"uint8 \(120, 160, 4\)"),

@@ -140,7 +140,7 @@ def test_a_camera_that_sees_too_little_is_left_alone() -> None:
 
 
 def test_a_camera_quite_past_the_photo() -> None:
-    with pytest.raises(ValueError, match="past the photo"):
+    with pytest.raises(ValueError, match="past the image"):
         covering(pose(np.zeros(2), np.array([500.0, 0]), 0, 1), (200, 120))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import tarfile
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL.Image
 import pytest
 
 from handful.curate.check import check
@@ -23,7 +25,7 @@ from handful.lucid.farm import farm
 from handful.lucid.settings import Settings
 from handful.lucid.shards import stem_of
 from handful.types import Category, Dataset, Mask, Sample
-from tests.lucid.seeds import films, refs
+from tests.lucid.seeds import clips, refs
 
 SETTINGS = Settings(frames=3, fill="telea", previous=True)
 NAMES = ["bear", "Bear", "bärchen/x".replace("/", "-"), "cow"]
@@ -33,7 +35,7 @@ NAMES = ["bear", "Bear", "bärchen/x".replace("/", "-"), "cow"]
 def dreamed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four seeds of three frames, two seeds a shard; do not change it."""
     place = tmp_path_factory.mktemp("dreamed")
-    films(place / "seeds", NAMES)
+    clips(place / "seeds", NAMES)
     farm(refs(place / "seeds"), place / "out", SETTINGS, workers=1, shard_seeds=2)
     return place / "out"
 
@@ -134,7 +136,7 @@ def test_check_stats_convert(dreamed: Path, tmp_path: Path) -> None:
 
 
 def test_any_data_set_can_be_written_as_shards(tmp_path: Path, dreamed: Path) -> None:
-    source = formats.read(films(tmp_path / "s", ["a", "b"]))
+    source = formats.read(clips(tmp_path / "s", ["a", "b"]))
     result = put(source, tmp_path / "out", "shards")
     assert result["lossless"], result["differences"]
     again = put(formats.read(dreamed), tmp_path / "again", "shards")
@@ -144,17 +146,32 @@ def test_any_data_set_can_be_written_as_shards(tmp_path: Path, dreamed: Path) ->
 
 
 def test_labels_attributes_and_wide_ids_survive(tmp_path: Path, dreamed: Path) -> None:
-    photo = next(iter(formats.read(films(tmp_path / "s", ["a"])))).path
+    photo = next(iter(formats.read(clips(tmp_path / "s", ["a"])))).path
     wide = np.full((96, 128), 300, np.uint16)
     wide[:5] = 65535
     rows = [
-        Sample(photo, name="x/ä.jpg", label="cat", split="train", licence="CC0", attributes={"a": [1, None]}),
+        Sample(photo, name="x/ä.jpg", label="cat", split="train", license="CC0", attributes={"a": [1, None]}),
         Sample(photo, name="y.jpg", mask=lambda: Mask(wide), clip="film", frame=7),
     ]
     source = Dataset("made", tmp_path, (Category(1, "cat", "pet", True, (1, 2, 3)), Category(300, "far")),
                      lambda: iter(rows), 2, {"licenses": ["x"]})  # fmt: skip
     assert put(source, tmp_path / "out", "shards")["differences"] == []
     assert [(s.clip, s.frame) for s in formats.read(tmp_path / "out")] == [(None, None), ("film", 7)]
+
+
+def test_shards_of_older_versions_are_read(copy: Path) -> None:
+    """handful 0.3 said "photo" and "licence"."""
+    about, png = {"name": "a.png", "photo": "photo.png", "licence": "CC0"}, io.BytesIO()
+    PIL.Image.new("RGB", (9, 8)).save(png, format="PNG")
+    with tarfile.open(copy / "shard-00000.tar", "w") as out:
+        for kind, data in (("photo.png", png.getvalue()), ("json", json.dumps(about).encode())):
+            member = tarfile.TarInfo(f"00000000.{kind}")
+            member.size = len(data)
+            out.addfile(member, io.BytesIO(data))
+    (copy / "shard-00000.json").write_text('{"frames": [{"key": "00000000"}], "top": 0}')
+    found = next(iter(formats.read(copy)))
+    assert (found.name, found.license) == ("a.png", "CC0")
+    assert found.pixels is not None and found.pixels().rgb_u8.shape == (8, 9, 3)
 
 
 # --- damage ----------------------------------------------------------------------------------------------------------
@@ -242,7 +259,7 @@ def test_a_folder_without_shards_is_none(tmp_path: Path) -> None:
 
 
 def test_a_sample_that_is_there_twice(tmp_path: Path) -> None:
-    photo = next(iter(formats.read(films(tmp_path / "s", ["a"])))).path
+    photo = next(iter(formats.read(clips(tmp_path / "s", ["a"])))).path
     rows = [Sample(photo, name="x.jpg"), Sample(photo, name="x.jpg")]
     out = tmp_path / "out"
     out.mkdir()
@@ -254,7 +271,7 @@ def test_torch_reads_dreams_and_shards(dreamed: Path) -> None:
     torch = pytest.importorskip("torch")
     from torch.utils.data import DataLoader
 
-    from handful.lucid.torch_data import DreamDataset, FilmSampler, ShardDataset
+    from handful.lucid.torch_data import ClipSampler, DreamDataset, ShardDataset
 
     source = refs(dreamed.parent / "seeds")
     live: Any = DreamDataset(source, SETTINGS, kept=1)
@@ -267,7 +284,7 @@ def test_torch_reads_dreams_and_shards(dreamed: Path) -> None:
         assert torch.equal(a["previous"], b["previous"])
         assert (a["rgb"].float() - b["rgb"].float()).abs().mean() < 4
     assert kept[-1]["key"] == "000003-cow-00000-00002"
-    order = list(FilmSampler(live))
+    order = list(ClipSampler(live))
     assert sorted(order) == list(range(12)) and [i // 3 for i in order][::3] == [i // 3 for i in order][2::3]
     for dataset in (live, kept):
         loader = DataLoader(dataset, batch_size=4, num_workers=2, multiprocessing_context="fork")

@@ -27,13 +27,13 @@ RED, BLUE = np.array([230, 30, 30]), np.array([30, 60, 220])
 
 
 def mixed() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A red disk on blue with a lens's soft border: photo, mask, true alpha."""
+    """A red disk on blue with a lens's soft border: image, mask, true alpha."""
     mask = ids((120, 80, 40, 40)) > 0
     alpha = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), 1.0)[..., None]
     return np.rint(alpha * RED + (1 - alpha) * BLUE).astype(np.uint8), mask, alpha[..., 0]
 
 
-def test_the_colour_from_behind_is_taken_out() -> None:
+def test_the_color_from_behind_is_taken_out() -> None:
     rgb, mask, _ = mixed()
     behind = np.broadcast_to(BLUE, rgb.shape).astype(np.uint8)
     found = cut(rgb, mask.astype(np.uint8), mask, behind)
@@ -41,7 +41,7 @@ def test_the_colour_from_behind_is_taken_out() -> None:
     seen = alpha > 25
     color = found.rgba_u8[..., :3][seen].astype(int) * 255 / alpha[seen, None]
     assert np.abs(color - RED).max() < 40
-    # the same border with the photo's own colours is far bluer
+    # the same border with the image's own colors is far bluer
     top, left = found.xy[::-1]
     plain = rgb[top : top + alpha.shape[0], left : left + alpha.shape[1]][seen]
     assert np.abs(plain.astype(int) - RED).max() > 100
@@ -59,7 +59,7 @@ def test_the_matte_is_soft_only_at_the_border() -> None:
     assert abs(found.sum() / 255 - mask.sum()) < 0.02 * mask.sum()
 
 
-def test_one_pixel_thick_things_keep_a_colour() -> None:
+def test_one_pixel_thick_things_keep_a_color() -> None:
     rgb = np.full((40, 40, 3), 20, np.uint8)
     mask = np.zeros((40, 40), np.uint8)
     cv2.line(mask, (5, 5), (30, 34), 255, 1)
@@ -303,10 +303,10 @@ def test_a_preview_shows_sheet_and_film(tmp_path: Path) -> None:
     from handful.lucid.preview import preview
 
     result = preview(Dream(seed(), Settings(frames=7, fill="telea")), tmp_path / "look")
-    assert sorted(p.name for p in (tmp_path / "look").iterdir()) == ["film.mp4", "gates.json", "sheet.jpg"]
+    assert sorted(p.name for p in (tmp_path / "look").iterdir()) == ["gates.json", "preview.mp4", "sheet.jpg"]
     with PIL_Image.open(result["sheet"]) as sheet:
         assert sheet.size[0] > 700 and np.asarray(sheet).std() > 30
-    with av.open(result["film"]) as film:
+    with av.open(result["video"]) as film:
         frames = [f.to_ndarray(format="rgb24") for f in film.decode(video=0)]
     assert len(frames) == 7 and frames[0].shape == (160, 240, 3)
     assert np.abs(frames[0].astype(int) - Dream(seed(), Settings(frames=7, fill="telea")).frame(0).rgb_u8).mean() < 8

@@ -137,8 +137,11 @@ def test_get_then_load(source: Path, theirs: tuple[nanodet.NanoDet, Path], capsy
     main(["weights", "get", "nanodet", "--from", str(source), "--json"])
     told = json.loads(capsys.readouterr().out)
     held, about = fetch.load("nanodet")
-    assert told["sha256"] == about["sha256"] and "Apache-2.0" in about["licence"] and fetch.available("nanodet")
+    assert told["sha256"] == about["sha256"] and "Apache-2.0" in about["license"] and fetch.available("nanodet")
     assert np.allclose(held["stem.weight"], theirs[0].stem.weight.detach().numpy(), atol=1e-3)
+    card = Path(told["path"]).with_suffix(".json")
+    card.write_text(card.read_text().replace('"license"', '"licence"'))  # as handful 0.3 wrote it
+    assert fetch.load("nanodet")[1] == about
     main(["weights", "list"])
     assert "here" in capsys.readouterr().out
     path = Path(told["path"])
@@ -215,7 +218,7 @@ def test_weights_of_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setitem(fetch.SOURCES, "torchvision", fetch.Source(**named))
     assert fetch.get("torchvision")["package"] == file.as_uri()
     held, about = fetch.load("torchvision")
-    assert held["a.weight"].tolist() == [[0, 1, 2], [3, 4, 5]] and about["licence"].startswith("BSD")
+    assert held["a.weight"].tolist() == [[0, 1, 2], [3, 4, 5]] and about["license"].startswith("BSD")
     assert fetch.get("torchvision", file)["name"] == fetch.get("torchvision", file.parent)["name"] == "torchvision"
     before = (tmp_path / "cache" / "weights" / "torchvision.safetensors").read_bytes()
     monkeypatch.setattr(fetch, "MOST_BYTES", 100)

@@ -68,7 +68,7 @@ def test_every_network_is_tested_and_has_a_card() -> None:
     for kind in here:
         card = card_of(kind)
         assert pick(handful.models, "net", kind).CARD is card
-        assert card.task in ("segment", "classify") and card.paper and card.licence and card.what
+        assert card.task in ("segment", "classify") and card.paper and card.license and card.what
     assert here <= set(names(handful.models, "net"))
 
 
@@ -235,7 +235,7 @@ def test_odd_frames_are_padded_inside_and_cropped(name: str) -> None:
     whole = network(name, frame_hw=(97 + odd.padded_px[0], 131 + odd.padded_px[1]))
     assert whole.padded_px == (0, 0)
     image = frame(odd)
-    # the frame with the mean colour below and to the right, as an image of its own: the same scores, pixel for pixel
+    # the frame with the mean color below and to the right, as an image of its own: the same scores, pixel for pixel
     grey = torch.tensor(odd.mean) * 255
     x = torch.empty((1, 3, *whole.frame_hw))
     x[:] = grey.reshape(1, 3, 1, 1)

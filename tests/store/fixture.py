@@ -1,4 +1,4 @@
-"""Where the labelling store is tested: SQLite files, and a real PostgreSQL and MariaDB of our own on the loopback."""
+"""Where the labeling store is tested: SQLite files, and a real PostgreSQL and MariaDB of our own on the loopback."""
 
 from __future__ import annotations
 

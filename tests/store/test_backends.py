@@ -14,7 +14,7 @@ from sqlalchemy import Engine, create_engine, event, inspect, text
 
 from handful.errors import DataError, MissingPackage
 from handful.store import backends
-from handful.store.store import Mark, Store
+from handful.store.store import Annotation, Store
 from handful.store.tables import VERSION_TABLE, Base
 from handful.types import Object
 
@@ -198,14 +198,14 @@ def test_any_other_database(other: str) -> None:
         cat = store.add_category("cat")
         image = store.add_image("s3://1", name="1", size_wh=(640, 480), attributes={"big": 2**70})
         label = store.add(image, BOX, author="ann")
-        with store.step("bob") as step:
-            step.change(label.id, Mark("tag", "cat", attributes={"é": [None]}), version=label.version)
+        with store.revision("bob") as step:
+            step.change(label.id, Annotation("tag", "cat", attributes={"é": [None]}), version=label.version)
         with store._database.reading() as db:
             count = text("SELECT count(*) FROM labels")
             assert db.scalar(count) == 1
             store.add(image, BOX, author="bob")
             assert db.scalar(count) == 1  # one moment
-        assert store.undo() == 3 and store.undo() == 2 and store.labels(image)[0].mark == label.mark
+        assert store.undo() == 3 and store.undo() == 2 and store.labels(image)[0].annotation == label.annotation
         assert store.categories() == (cat,) and store.check() == ()
     with Store.open(other) as store:
         assert len(store.as_of(3)) == 2 and store.image(image).attributes == {"big": 2**70}
@@ -219,18 +219,18 @@ def test_another_database_has_one_writer_at_a_time(other: str) -> None:
         seen: list[int] = []
 
         def write() -> None:
-            with two.step("bob") as step:
+            with two.revision("bob") as step:
                 seen.append(step.number)
                 step.add(image, BOX)
 
         thread = threading.Thread(target=write)
-        with one.step("ann") as step:
+        with one.revision("ann") as step:
             step.add(image, BOX)
             thread.start()
             thread.join(0.5)
             assert thread.is_alive() and seen == []
         thread.join(30)
-        assert seen == [2] and one.last_step() == 2 and one.check() == ()
+        assert seen == [2] and one.last_revision() == 2 and one.check() == ()
 
 
 def test_without_the_lock_writers_of_another_database_collide(other: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -248,18 +248,18 @@ def test_without_the_lock_writers_of_another_database_collide(other: str, monkey
                 failed.append(error)
 
         thread = threading.Thread(target=write)
-        with one.step("ann") as step:
+        with one.revision("ann") as step:
             step.add(image, BOX)
             thread.start()
             thread.join(30)
         assert len(failed) == 1 and "longer than the server waits" in str(failed[0])
-        assert one.last_step() == 1 and one.check() == ()
+        assert one.last_revision() == 1 and one.check() == ()
 
 
 OTHER_WRITER = """
 import sys
 from handful.store import backends
-from handful.store.store import Mark, Store
+from handful.store.store import Annotation, Store
 del backends.KINDS["mysql"]
 with Store.open(sys.argv[1]) as store:
     store.add_category("cat")
@@ -268,7 +268,7 @@ with Store.open(sys.argv[1]) as store:
     except Exception:
         image = store.find("1")
     for i in range(50):
-        store.add(image, Mark("tag", "cat", attributes={"i": i}), author=sys.argv[2])
+        store.add(image, Annotation("tag", "cat", attributes={"i": i}), author=sys.argv[2])
 """
 
 
@@ -281,9 +281,9 @@ def test_processes_share_another_database(other: str) -> None:
     said = [writer.communicate(timeout=300)[1] for writer in writers]
     assert [writer.returncode for writer in writers] == [0] * 3, said
     with Store.open(other) as store:
-        found = {(label.author, label.mark.attributes["i"]) for label in store.labels(store.find("1"))}
+        found = {(label.author, label.annotation.attributes["i"]) for label in store.labels(store.find("1"))}
         assert found == {(f"w{i}", k) for i in range(3) for k in range(50)}
-        assert store.last_step() == 150 == len(store.history()) and store.check() == ()
+        assert store.last_revision() == 150 == len(store.history()) and store.check() == ()
 
 
 def test_two_make_another_database_at_once(other: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -303,7 +303,7 @@ def test_two_make_another_database_at_once(other: str, monkeypatch: pytest.Monke
         Store.open(other, wait_s=0.2)
     threading.Timer(0.3, go.set).start()
     with Store.open(other) as store:
-        assert store.last_step() == 0
+        assert store.last_revision() == 0
     quick.join()
     assert tables(other) == {VERSION_TABLE, *Base.metadata.tables}
 

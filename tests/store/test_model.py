@@ -1,4 +1,4 @@
-"""The labelling store against a model of it in a few lines: whatever is done in whatever order, both say the same."""
+"""The labeling store against a model of it in a few lines: whatever is done in whatever order, both say the same."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from handful.errors import DataError
-from handful.store.store import Label, Mark, Store
+from handful.store.store import Annotation, Label, Store
 from handful.types import Object
 
 pytest_plugins = ["tests.store.fixture"]
@@ -124,7 +124,7 @@ def run(store: Store, model: Model, images: list[int], author: str, ops: list[An
     def version(id: int) -> int:
         return number if any(d[0] == id for d in delta) else model.versions[id]
 
-    with store.step(author) as step:
+    with store.revision(author) as step:
         for what, k, size in ops:
             image = images[k % 2]
             real = sorted(id for id, said in state.items() if said.kind != "empty")
@@ -133,8 +133,8 @@ def run(store: Store, model: Model, images: list[int], author: str, ops: list[An
                     for id in of(image, "empty"):
                         put(id, None)
                 model.made += 1
-                mark = Mark("tag", "cat", attributes={"size": size}) if what == "tag" else box(size)
-                assert step.add(image, mark).id == model.made
+                annotation = Annotation("tag", "cat", attributes={"size": size}) if what == "tag" else box(size)
+                assert step.add(image, annotation).id == model.made
                 put(model.made, Said(image, "tag" if what == "tag" else "box", size, author, number))
             elif what in ("change", "remove") and real:
                 id = real[k % len(real)]
@@ -173,9 +173,9 @@ def run(store: Store, model: Model, images: list[int], author: str, ops: list[An
 def seen(labels: tuple[Label, ...]) -> dict[int, Any]:
     found = {}
     for label in labels:
-        mark = label.mark
-        size = mark.attributes.get("size") if mark.box_px is None else mark.box_px[2] - 1.5
-        found[label.id] = label.image, mark.kind, size, label.author
+        annotation = label.annotation
+        size = annotation.attributes.get("size") if annotation.box_px is None else annotation.box_px[2] - 1.5
+        found[label.id] = label.image, annotation.kind, size, label.author
     return found
 
 
@@ -208,7 +208,7 @@ def test_the_store_is_its_model(new_store: Callable[[], str], acts: list[Any]) -
                         go(arg)
                 else:
                     assert go(arg) == (model.steps[-1][1] if expected else None)
-            last = store.last_step()
+            last = store.last_revision()
             assert last == len(model.states) - 1
         labels = [label for image in images for label in store.labels(image)]
         assert seen(tuple(labels)) == plain(model.now)
@@ -230,5 +230,5 @@ def test_the_store_is_its_model(new_store: Callable[[], str], acts: list[Any]) -
         else:
             assert store.undo() is None and model.done == []
             assert [label for image in images for label in store.labels(image)] == []
-        assert seen(store.as_of(store.last_step())) == plain(model.now)
+        assert seen(store.as_of(store.last_revision())) == plain(model.now)
         assert store.check() == ()

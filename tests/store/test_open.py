@@ -1,4 +1,4 @@
-"""Opening a labelling store: made, brought up to date, or refused with the reason; never a password in an error."""
+"""Opening a labeling store: made, brought up to date, or refused with the reason; never a password in an error."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_an_older_store_is_brought_up_to_date(store_url: str, tmp_path: Path, mo
     with Store.open(store_url) as store:
         with store._database.reading() as db:
             assert db.scalar(text("SELECT later FROM labels")) == "new"
-        assert [label.mark.box_px for label in store.labels(1)] == [BOX.box_px]
+        assert [label.annotation.box_px for label in store.labels(1)] == [BOX.box_px]
         assert store.check() == ()
     monkeypatch.undo()
     for _ in range(2):

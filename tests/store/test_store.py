@@ -1,4 +1,4 @@
-"""The labelling store, over SQLite, PostgreSQL and MariaDB: what is said stays, and every step can be undone."""
+"""The labeling store, over SQLite, PostgreSQL and MariaDB: what is said stays, and every step can be undone."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sqlalchemy import text
 
 from handful.data.shapes import rle_of
 from handful.errors import DataError
-from handful.store.store import Keyframe, Mark, Store
+from handful.store.store import Annotation, Keyframe, Store
 from handful.types import Category, Dataset, Image, Mask, Object, Rle, Sample
 
 pytest_plugins = ["tests.store.fixture"]
@@ -75,77 +75,79 @@ def test_nobody_looked_and_nothing_there_are_two_things(store: Store, image: int
     def now() -> tuple[str, Any]:
         return store.state(image), only(store).objects
 
-    assert now() == ("unlabelled", None)
+    assert now() == ("unlabeled", None)
     store.mark_empty(image, author="ann")
     assert now() == ("empty", ())
     store.unmark_empty(image, author="ann")
-    assert now() == ("unlabelled", None)
+    assert now() == ("unlabeled", None)
     label = store.add(image, BOX, author="ann")
     state, objects = now()
-    assert state == "labelled" and [o.box_px for o in objects] == [(10.1, 20.2, 30.3, 40.4)]
+    assert state == "labeled" and [o.box_px for o in objects] == [(10.1, 20.2, 30.3, 40.4)]
     store.remove(label.id, version=label.version, author="ann")
-    assert now() == ("unlabelled", None)
+    assert now() == ("unlabeled", None)
 
 
 def test_an_image_with_objects_is_not_empty(store: Store, image: int) -> None:
-    store.add(image, Mark("tag", "cat"), author="ann")
-    store.mark_empty(image, author="ann")  # a class of the whole photo is no object in it
+    store.add(image, Annotation("tag", "cat"), author="ann")
+    store.mark_empty(image, author="ann")  # a class of the whole image is no object in it
     assert only(store).objects == () and only(store).label == "cat"
     store.add(image, BOX, author="bob")
-    assert [label.mark.kind for label in store.labels(image)] == ["tag", "box"]
+    assert [label.annotation.kind for label in store.labels(image)] == ["tag", "box"]
     with pytest.raises(DataError, match=r"1\.jpg has 1 objects and cannot be empty; clear it first"):
         store.mark_empty(image, author="ann")
     store.undo()
-    assert [label.mark.kind for label in store.labels(image)] == ["tag", "empty"]
+    assert [label.annotation.kind for label in store.labels(image)] == ["tag", "empty"]
     assert store.clear(image, author="ann") == 2
-    assert store.state(image) == "unlabelled"
+    assert store.state(image) == "unlabeled"
     # a tag that becomes an object takes the mark away too
-    tag = store.add(image, Mark("tag", "cat"), author="ann")
+    tag = store.add(image, Annotation("tag", "cat"), author="ann")
     store.mark_empty(image, author="ann")
     store.change(tag.id, BOX, version=tag.version, author="ann")
-    assert [label.mark.kind for label in store.labels(image)] == ["box"]
+    assert [label.annotation.kind for label in store.labels(image)] == ["box"]
 
 
 def test_saying_the_same_again_is_no_step(store: Store, image: int) -> None:
     store.mark_empty(image, author="ann")
     store.mark_empty(image, author="ann")
-    assert store.last_step() == 1
+    assert store.last_revision() == 1
     label = store.add(image, BOX, author="ann")
     assert store.change(label.id, BOX, version=label.version, author="bob") == label
     assert store.clear(store.add_image("s3://2", name="2"), author="ann") == 0
-    assert store.last_step() == 2
+    assert store.last_revision() == 2
 
 
 MARKS = [
-    Mark(
+    Annotation(
         "box", "cat", box_px=(0.1, 1 / 3, 639.9999999999999, 480.0), attributes={"difficult": True, "ключ": [1, None]}
     ),
-    Mark("polygon", "dog", polygons_px=(((0.0, 0.1), (5.5, 1e-17), (3.0, 7.25)), ((1.0, 1.0), (2.0, 1.0), (2.0, 2.0)))),
-    Mark(
+    Annotation(
+        "polygon", "dog", polygons_px=(((0.0, 0.1), (5.5, 1e-17), (3.0, 7.25)), ((1.0, 1.0), (2.0, 1.0), (2.0, 2.0)))
+    ),
+    Annotation(
         "polygon", "cat", box_px=(1.0, 1.0, 2.0, 2.0), polygons_px=(((0.0, 0.0), (5.0, 1.0), (3.0, 7.0)),), crowd=True
     ),
-    Mark("mask", "cat", rle=Rle((480, 640), (10, 20, 480 * 640 - 30)), track=2**40),
-    Mark("mask", "cat", box_px=(0.0, 0.0, 1.0, 1.0), rle=rle_of(np.eye(480, 640) > 0)),
-    Mark("point", "dog", point_px=(0.30000000000000004, -0.5)),
-    Mark("somewhere", "dog", attributes={"nul": "\0", "surrogate": "\ud800", "big": 2**70, "tiny": 5e-324}),
-    Mark("tag", "cat"),
-    Mark("area", "cat", rle=Rle((480, 640), (0, 480 * 640)), wide=True),
-    Mark("ignore", rle=Rle((480, 640), (0, 480 * 640))),
+    Annotation("mask", "cat", rle=Rle((480, 640), (10, 20, 480 * 640 - 30)), track=2**40),
+    Annotation("mask", "cat", box_px=(0.0, 0.0, 1.0, 1.0), rle=rle_of(np.eye(480, 640) > 0)),
+    Annotation("point", "dog", point_px=(0.30000000000000004, -0.5)),
+    Annotation("somewhere", "dog", attributes={"nul": "\0", "surrogate": "\ud800", "big": 2**70, "tiny": 5e-324}),
+    Annotation("tag", "cat"),
+    Annotation("area", "cat", rle=Rle((480, 640), (0, 480 * 640)), wide=True),
+    Annotation("ignore", rle=Rle((480, 640), (0, 480 * 640))),
 ]
 
 
-@pytest.mark.parametrize("mark", MARKS, ids=lambda m: m.kind)
-def test_every_kind_comes_back_as_it_was(store_url: str, mark: Mark) -> None:
+@pytest.mark.parametrize("annotation", MARKS, ids=lambda m: m.kind)
+def test_every_kind_comes_back_as_it_was(store_url: str, annotation: Annotation) -> None:
     with Store.open(store_url, clock=Clock()) as store:
         store.add_category("cat")
         store.add_category("dog")
         image = store.add_image("s3://1", name="1", size_wh=(640, 480))
-        made = store.add(image, mark, author="ann")
+        made = store.add(image, annotation, author="ann")
     with Store.open(store_url) as store:
         (label,) = store.labels(image)
         assert label == made
-        assert label.mark == mark
-        assert label.mark._parts() == mark._parts()
+        assert label.annotation == annotation
+        assert label.annotation._parts() == annotation._parts()
         assert (label.author, label.time, label.version) == ("ann", START + timedelta(seconds=1), 1)
         assert store.as_of(1) == (label,)
         assert store.check() == ()
@@ -153,48 +155,48 @@ def test_every_kind_comes_back_as_it_was(store_url: str, mark: Mark) -> None:
 
 NAN, INF = float("nan"), float("inf")
 REFUSED = [
-    (Mark("box", "cow", box_px=(1, 2, 3, 4)), "no class 'cow'"),
-    (Mark("box", "ca", box_px=(1, 2, 3, 4)), "did you mean 'cat'"),
-    (Mark("box", "cat", box_px=(1, 2, 1, 4)), "box without area"),
-    (Mark("box", "cat", box_px=(1, 5, 3, 4)), "box without area"),
-    (Mark("box", "cat", box_px=(1, 2, NAN, 4)), "NaN or infinity"),
-    (Mark("box", "cat", box_px=(1, 2, INF, 4)), "NaN or infinity"),
-    (Mark("box", "cat", box_px=(1, 2, 3)), "box of 3 numbers"),  # type: ignore[arg-type]
-    (Mark("box", "cat", box_px=("a", 2, 3, 4)), "not two numbers"),  # type: ignore[arg-type]
-    (Mark("box", "cat", box_px=(1, 2, 641.1, 4)), "leaves the 640x480 image by 1.1 px"),
-    (Mark("box", "cat", box_px=(-1.5, 2, 5, 4)), "leaves the 640x480 image by 1.5 px"),
-    (Mark("box", "cat"), "has no box_px"),
-    (Mark("box", "cat", box_px=(1, 2, 3, 4), point_px=(1, 2)), "has a point_px"),
-    (Mark("box", "cat", box_px=(1, 2, 3, 4), track=1.5), "track 1.5"),  # type: ignore[arg-type]
-    (Mark("box", "cat", box_px=(1, 2, 3, 4), attributes={"a": NAN}), "cannot be kept"),
-    (Mark("box", "cat", box_px=(1, 2, 3, 4), attributes={"a": object()}), "cannot be kept"),
-    (Mark("box", None, box_px=(1, 2, 3, 4)), "without a class"),
-    (Mark("ignore", "cat", rle=Rle((480, 640), (0, 480 * 640))), "cannot have one"),
-    (Mark("circle", "cat"), "no label of kind 'circle'"),
-    (Mark("polygon", "cat", polygons_px=(((1, 2), (3, 4)),)), "outline of 2 points"),
-    (Mark("polygon", "cat", polygons_px=(((1, 2), (3, 4), (NAN, 1)),)), "NaN or infinity"),
-    (Mark("polygon", "cat", polygons_px=(((1, 2), (3, 4), (700, 1)),)), "leaves the 640x480 image"),
-    (Mark("mask", "cat", rle=Rle((480, 640), (1, 2))), "sum to 3; wanted 480 x 640"),
-    (Mark("mask", "cat", rle=Rle((480, 640), (-1, 480 * 640 + 1))), "run lengths"),
-    (Mark("mask", "cat", rle=Rle((480, 640), (480 * 640,))), "on no pixel"),
-    (Mark("mask", "cat", rle=Rle((4, 6), (0, 24))), "painted on 6x4 px; the image has 640x480"),
-    (Mark("mask", "cat", rle=Rle((480, 640), b"\xff")), "cannot be read"),
-    (Mark("point", "cat", point_px=(641.5, 1)), "leaves the 640x480 image"),
-    (Mark("track", "cat", keyframes=(Keyframe(0, (1, 2, 3, 4)),)), "use add_track"),
-    (Mark("empty"), "use add_track and mark_empty"),
+    (Annotation("box", "cow", box_px=(1, 2, 3, 4)), "no class 'cow'"),
+    (Annotation("box", "ca", box_px=(1, 2, 3, 4)), "did you mean 'cat'"),
+    (Annotation("box", "cat", box_px=(1, 2, 1, 4)), "box without area"),
+    (Annotation("box", "cat", box_px=(1, 5, 3, 4)), "box without area"),
+    (Annotation("box", "cat", box_px=(1, 2, NAN, 4)), "NaN or infinity"),
+    (Annotation("box", "cat", box_px=(1, 2, INF, 4)), "NaN or infinity"),
+    (Annotation("box", "cat", box_px=(1, 2, 3)), "box of 3 numbers"),  # type: ignore[arg-type]
+    (Annotation("box", "cat", box_px=("a", 2, 3, 4)), "not two numbers"),  # type: ignore[arg-type]
+    (Annotation("box", "cat", box_px=(1, 2, 641.1, 4)), "leaves the 640x480 image by 1.1 px"),
+    (Annotation("box", "cat", box_px=(-1.5, 2, 5, 4)), "leaves the 640x480 image by 1.5 px"),
+    (Annotation("box", "cat"), "has no box_px"),
+    (Annotation("box", "cat", box_px=(1, 2, 3, 4), point_px=(1, 2)), "has a point_px"),
+    (Annotation("box", "cat", box_px=(1, 2, 3, 4), track=1.5), "track 1.5"),  # type: ignore[arg-type]
+    (Annotation("box", "cat", box_px=(1, 2, 3, 4), attributes={"a": NAN}), "cannot be kept"),
+    (Annotation("box", "cat", box_px=(1, 2, 3, 4), attributes={"a": object()}), "cannot be kept"),
+    (Annotation("box", None, box_px=(1, 2, 3, 4)), "without a class"),
+    (Annotation("ignore", "cat", rle=Rle((480, 640), (0, 480 * 640))), "cannot have one"),
+    (Annotation("circle", "cat"), "no label of kind 'circle'"),
+    (Annotation("polygon", "cat", polygons_px=(((1, 2), (3, 4)),)), "outline of 2 points"),
+    (Annotation("polygon", "cat", polygons_px=(((1, 2), (3, 4), (NAN, 1)),)), "NaN or infinity"),
+    (Annotation("polygon", "cat", polygons_px=(((1, 2), (3, 4), (700, 1)),)), "leaves the 640x480 image"),
+    (Annotation("mask", "cat", rle=Rle((480, 640), (1, 2))), "sum to 3; wanted 480 x 640"),
+    (Annotation("mask", "cat", rle=Rle((480, 640), (-1, 480 * 640 + 1))), "run lengths"),
+    (Annotation("mask", "cat", rle=Rle((480, 640), (480 * 640,))), "on no pixel"),
+    (Annotation("mask", "cat", rle=Rle((4, 6), (0, 24))), "painted on 6x4 px; the image has 640x480"),
+    (Annotation("mask", "cat", rle=Rle((480, 640), b"\xff")), "cannot be read"),
+    (Annotation("point", "cat", point_px=(641.5, 1)), "leaves the 640x480 image"),
+    (Annotation("track", "cat", keyframes=(Keyframe(0, (1, 2, 3, 4)),)), "use add_track"),
+    (Annotation("empty"), "use add_track and mark_empty"),
     (Object("cat", polygons_px=(np.zeros(6),)), r"wanted \(n, 2\)"),
 ]
 
 
-@pytest.mark.parametrize(("mark", "why"), REFUSED)
-def test_what_cannot_be_meant_is_refused(sqlite_store: tuple[Store, int, int], mark: Any, why: str) -> None:
+@pytest.mark.parametrize(("annotation", "why"), REFUSED)
+def test_what_cannot_be_meant_is_refused(sqlite_store: tuple[Store, int, int], annotation: Any, why: str) -> None:
     store, image, label = sqlite_store
-    before = store.labels(image), store.last_step()
+    before = store.labels(image), store.last_revision()
     with pytest.raises(DataError, match=why):
-        store.add(image, mark, author="ann")
+        store.add(image, annotation, author="ann")
     with pytest.raises(DataError):
-        store.change(label, mark, version=0, author="ann", force=True)
-    assert (store.labels(image), store.last_step()) == before
+        store.change(label, annotation, version=0, author="ann", force=True)
+    assert (store.labels(image), store.last_revision()) == before
     assert store.check() == ()
 
 
@@ -208,7 +210,7 @@ def sqlite_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Sto
 
 def test_without_a_size_nothing_is_outside(store: Store) -> None:
     image = store.add_image("s3://2", name="2")
-    assert store.add(image, Mark("box", "cat", box_px=(-100, 2, 9000, 4)), author="ann").version == 1
+    assert store.add(image, Annotation("box", "cat", box_px=(-100, 2, 9000, 4)), author="ann").version == 1
 
 
 def test_what_is_not_there(store: Store, image: int) -> None:
@@ -230,11 +232,11 @@ def test_what_is_not_there(store: Store, image: int) -> None:
     with pytest.raises(DataError, match=r"no image 'x\.jpg' in split 'val'"):
         store.find("x.jpg", "val")
     for bad in (-1, 1):
-        with pytest.raises(DataError, match=f"no step {bad}; wanted 0 to 0"):
+        with pytest.raises(DataError, match=f"no revision {bad}; wanted 0 to 0"):
             store.as_of(bad)
     with pytest.raises(DataError, match=r"author '.*' has a NUL"):
         store.add(image, BOX, author="a\0b")
-    assert store.undo() is None and store.redo() is None and store.last_step() == 0
+    assert store.undo() is None and store.redo() is None and store.last_revision() == 0
 
 
 # the history
@@ -242,33 +244,33 @@ def test_what_is_not_there(store: Store, image: int) -> None:
 
 def test_several_changes_are_one_step(store: Store, image: int) -> None:
     first = store.add(image, BOX, author="ann")
-    with store.step("bob") as step:
+    with store.revision("bob") as step:
         second = step.add(image, OTHER)
         second = step.change(second.id, BOX, version=second.version)
         step.remove(first.id, version=first.version)
-    assert store.last_step() == 2 and store.labels(image) == (second,)
+    assert store.last_revision() == 2 and store.labels(image) == (second,)
 
     def fail() -> None:
-        with store.step("bob") as step:
+        with store.revision("bob") as step:
             step.clear(image)
             step.mark_empty(image)
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
         fail()
-    assert store.last_step() == 2 and store.labels(image) == (second,)
+    assert store.last_revision() == 2 and store.labels(image) == (second,)
     assert store.undo() == 2
-    assert [label.mark for label in store.labels(image)] == [first.mark]
+    assert [label.annotation for label in store.labels(image)] == [first.annotation]
     assert [change.action for change in store.history()] == ["add", "several", "several", "several", *["undo"] * 3]
 
 
 def test_a_step_inside_a_step_is_told(store: Store, image: int) -> None:
     def nested() -> None:
-        with store.step("ann") as step:
+        with store.revision("ann") as step:
             step.add(image, BOX)
             store.add(image, BOX, author="ann")
 
-    with pytest.raises(DataError, match="a step is under way"):
+    with pytest.raises(DataError, match="a revision is under way"):
         nested()
     assert store.labels(image) == ()
     store.add(image, BOX, author="ann")  # and the store goes on
@@ -277,13 +279,13 @@ def test_a_step_inside_a_step_is_told(store: Store, image: int) -> None:
 def test_nobodys_change_is_lost(store: Store, image: int) -> None:
     mine = store.add(image, BOX, author="ann")
     store.change(mine.id, OTHER, version=mine.version, author="bob")
-    with pytest.raises(DataError, match=r"label 1 was changed by 'bob' at 2026-01-01 12:00:02 UTC \(step 2\)"):
+    with pytest.raises(DataError, match=r"label 1 was changed by 'bob' at 2026-01-01 12:00:02 UTC \(revision 2\)"):
         store.change(mine.id, BOX, version=mine.version, author="ann")
     store.change(mine.id, BOX, version=mine.version, author="ann", force=True)
-    with pytest.raises(DataError, match=r"label 1 was changed by 'ann' at .* \(step 3\)"):
+    with pytest.raises(DataError, match=r"label 1 was changed by 'ann' at .* \(revision 3\)"):
         store.remove(mine.id, version=mine.version, author="bob")
     store.remove(mine.id, version=mine.version, author="bob", force=True)
-    with pytest.raises(DataError, match=r"label 1 was removed by 'bob' at .* \(step 4\)"):
+    with pytest.raises(DataError, match=r"label 1 was removed by 'bob' at .* \(revision 4\)"):
         store.change(mine.id, BOX, version=mine.version, author="bob", force=True)
     assert store.undo() == 4
     with pytest.raises(DataError, match="changed by ''"):  # what is brought back is new: nobody has read it yet
@@ -295,14 +297,14 @@ def test_undo_is_a_step_too(store: Store, image: int) -> None:
     changed = store.change(label.id, OTHER, version=label.version, author="bob")
     assert store.undo(by="cy") == 2
     (back,) = store.labels(image)
-    assert (back.mark, back.author, back.time) == (label.mark, label.author, label.time)
+    assert (back.annotation, back.author, back.time) == (label.annotation, label.author, label.time)
     assert store.redo(by="cy") == 2
-    assert [x.mark for x in store.labels(image)] == [changed.mark]
+    assert [x.annotation for x in store.labels(image)] == [changed.annotation]
     assert [store.undo(by="cy"), store.undo(by="cy"), store.undo(by="cy")] == [2, 1, None]
     assert store.labels(image) == ()
     assert [store.redo(), store.redo(), store.redo()] == [1, 2, None]
-    assert [x.mark for x in store.labels(image)] == [changed.mark]
-    rows = [(c.step, c.action, c.target, c.author) for c in store.history()]
+    assert [x.annotation for x in store.labels(image)] == [changed.annotation]
+    rows = [(c.revision, c.action, c.target, c.author) for c in store.history()]
     assert rows == [
         (1, "add", None, "ann"), (2, "change", None, "bob"), (3, "undo", 2, "cy"), (4, "redo", 2, "cy"),
         (5, "undo", 2, "cy"), (6, "undo", 1, "cy"), (7, "redo", 1, ""), (8, "redo", 2, ""),
@@ -327,7 +329,9 @@ def test_undoing_ones_own(store: Store, image: int) -> None:
     assert store.redo("ann") == 1  # though bob's is later
     (anns, _) = store.labels(image)
     store.change(anns.id, OTHER, version=anns.version, author="bob")
-    with pytest.raises(DataError, match=r"step 1 by 'ann' cannot be undone: label 1 was changed by 'bob' .*undo that"):
+    with pytest.raises(
+        DataError, match=r"revision 1 by 'ann' cannot be undone: label 1 was changed by 'bob' .*undo that"
+    ):
         store.undo("ann")
     assert store.undo("bob") == 5 and store.undo("ann") == 1
     assert store.history()[-1].author == "ann"
@@ -400,10 +404,10 @@ def test_the_history_of_one_image(store: Store, image: int) -> None:
     store.remove(label.id, version=label.version, author="bob")
     added, removed = store.history(image)
     assert (added.before, added.after, removed.after) == (None, label, None)
-    assert removed.before and removed.before.mark == label.mark
-    assert (removed.step, removed.author, removed.time) == (3, "bob", START + timedelta(seconds=3))
-    assert [c.step for c in store.history()] == [1, 2, 3]
-    assert [c.step for c in store.history(after=1, limit=1)] == [2]
+    assert removed.before and removed.before.annotation == label.annotation
+    assert (removed.revision, removed.author, removed.time) == (3, "bob", START + timedelta(seconds=3))
+    assert [c.revision for c in store.history()] == [1, 2, 3]
+    assert [c.revision for c in store.history(after=1, limit=1)] == [2]
 
 
 def test_the_database_refuses_to_rewrite_history(store: Store, image: int) -> None:
@@ -417,11 +421,11 @@ def test_the_database_refuses_to_rewrite_history(store: Store, image: int) -> No
 FAULTS = {
     "label 1 is not as the history says": "UPDATE labels SET author = 'eve' WHERE id = 1",
     "label 1 is in the history, and is not there": "DELETE FROM labels WHERE id = 1",
-    "step 2 is not whole": "DELETE FROM history WHERE step = 2",
+    "revision 2 is not whole": "DELETE FROM history WHERE step = 2",
     "changed label 1 from what it was not": "DELETE FROM history WHERE id = 1",
-    "step 2 is missing": "UPDATE labels SET version = 3; DELETE FROM history WHERE step = 2; "
+    "revision 2 is missing": "UPDATE labels SET version = 3; DELETE FROM history WHERE step = 2; "
     "DELETE FROM steps WHERE number = 2",
-    "step 3 is older": "UPDATE steps SET time = '2020-01-01 00:00:00.000000' WHERE number = 3",
+    "revision 3 is older": "UPDATE steps SET time = '2020-01-01 00:00:00.000000' WHERE number = 3",
     "marked empty, and has something": "UPDATE labels SET kind = 'empty' WHERE id = 1",
 }
 
@@ -466,7 +470,7 @@ def test_a_label_of_no_step_is_refused_or_seen(store_url: str, kind: str) -> Non
         unprotect(store, kind)
         execute(store, "SET foreign_key_checks = 0", f"DELETE FROM steps WHERE number = {other.version}",
                 "SET foreign_key_checks = 1")  # fmt: skip
-        assert store.check() == (f"step {other.version} has changes, and is not there",)
+        assert store.check() == (f"revision {other.version} has changes, and is not there",)
 
 
 # tracks
@@ -478,8 +482,8 @@ def test_a_track_is_straight_between_its_keyframes(store: Store) -> None:
         Keyframe(10, (0.1, 0.2, 10.1, 10.2)), Keyframe(20, (100.0, 50.0, 120.0, 70.0)), Keyframe(30, None),
         Keyframe(40, (5.0, 5.0, 6.0, 6.0)), Keyframe(41, (7.0, 5.0, 8.0, 6.0)),
     )  # fmt: skip
-    label = store.add_track(clip, Mark("track", "cat", keyframes=keys, attributes={"a": 1}), author="ann")
-    assert (label.clip, label.image, label.mark.track) == (clip, None, 1)
+    label = store.add_track(clip, Annotation("track", "cat", keyframes=keys, attributes={"a": 1}), author="ann")
+    assert (label.clip, label.image, label.annotation.track) == (clip, None, 1)
 
     def at(frame: int) -> Any:
         found = store.boxes_at(clip, frame)
@@ -495,10 +499,12 @@ def test_a_track_is_straight_between_its_keyframes(store: Store) -> None:
     assert made.attributes == {"a": 1, "interpolated": True}
     store.undo()
     assert store.tracks(clip) == ()
-    second = store.add_track(clip, Mark("track", "dog", keyframes=keys[:1]), author="ann")
-    assert second.mark.track == 2  # 1 may come back
-    moved = store.change(second.id, Mark("track", "cat", keyframes=keys[1:2]), version=second.version, author="ann")
-    assert moved.mark.track == 2 and store.tracks(clip) == (moved,)
+    second = store.add_track(clip, Annotation("track", "dog", keyframes=keys[:1]), author="ann")
+    assert second.annotation.track == 2  # 1 may come back
+    moved = store.change(
+        second.id, Annotation("track", "cat", keyframes=keys[1:2]), version=second.version, author="ann"
+    )
+    assert moved.annotation.track == 2 and store.tracks(clip) == (moved,)
     assert [c.label for c in store.history(clip=clip)] == [1, 1, 2, 2]
     assert store.as_of(1, clip=clip) == (label,)
 
@@ -519,14 +525,14 @@ def test_a_track_is_straight_between_its_keyframes(store: Store) -> None:
 def test_keyframes_that_cannot_be(store: Store, keys: Any, why: str) -> None:
     clip = store.add_clip("film", size_wh=(640, 480), frames=100)
     with pytest.raises(DataError, match=why):
-        store.add_track(clip, Mark("track", "cat", keyframes=keys), author="ann")
-    good = store.add_track(clip, Mark("track", "cat", keyframes=(Keyframe(0, (0, 0, 1, 1)),)), author="ann")
+        store.add_track(clip, Annotation("track", "cat", keyframes=keys), author="ann")
+    good = store.add_track(clip, Annotation("track", "cat", keyframes=(Keyframe(0, (0, 0, 1, 1)),)), author="ann")
     with pytest.raises(DataError, match=why):
-        store.change(good.id, Mark("track", "cat", keyframes=keys), version=good.version, author="ann")
+        store.change(good.id, Annotation("track", "cat", keyframes=keys), version=good.version, author="ann")
     with pytest.raises(DataError, match="cannot become a box"):
         store.change(good.id, BOX, version=good.version, author="ann")
-    with pytest.raises(DataError, match="wanted a mark of kind track"):
-        store.add_track(clip, Mark("tag", "cat"), author="ann")
+    with pytest.raises(DataError, match="wanted an annotation of kind track"):
+        store.add_track(clip, Annotation("tag", "cat"), author="ann")
 
 
 def test_frames_show_the_tracks(store: Store) -> None:
@@ -536,8 +542,8 @@ def test_frames_show_the_tracks(store: Store) -> None:
     still = store.find("film/1")
     store.add(still, Object("dog", box_px=(1, 1, 2, 2), track=7), author="ann")
     keys = (Keyframe(1, (0, 0, 10, 10)), Keyframe(3, (2, 0, 12, 10)))
-    label = store.add_track(clip, Mark("track", "cat", keyframes=keys), author="ann")
-    assert label.mark.track == 8  # 7 is another thing
+    label = store.add_track(clip, Annotation("track", "cat", keyframes=keys), author="ann")
+    assert label.annotation.track == 8  # 7 is another object
     store.remove(label.id, version=label.version, author="ann")
     for at, shown in ((None, False), (2, True)):
         samples = list(store.dataset(at))
@@ -562,11 +568,11 @@ def test_classes(store: Store) -> None:
 
 
 def test_images(store: Store, tmp_path: Path) -> None:
-    one = store.add_image(tmp_path / "photos/a b/ü.jpg", root=tmp_path / "photos", split="val", size_wh=(3, 4),
-                          sha256="ab", licence="CC0", attributes={"k": [1]})  # fmt: skip
+    one = store.add_image(tmp_path / "images/a b/ü.jpg", root=tmp_path / "images", split="val", size_wh=(3, 4),
+                          sha256="ab", license="CC0", attributes={"k": [1]})  # fmt: skip
     photo = store.image(one)
-    assert (photo.name, photo.split, photo.path) == ("a b/ü.jpg", "val", tmp_path / "photos/a b/ü.jpg")
-    assert (photo.size_wh, photo.sha256, photo.licence, photo.attributes) == ((3, 4), "ab", "CC0", {"k": [1]})
+    assert (photo.name, photo.split, photo.path) == ("a b/ü.jpg", "val", tmp_path / "images/a b/ü.jpg")
+    assert (photo.size_wh, photo.sha256, photo.license, photo.attributes) == ((3, 4), "ab", "CC0", {"k": [1]})
     two = store.add_image("s3://bucket/b.jpg", name="b.jpg", clip="film", frame=3)
     assert (store.image(two).uri, store.image(two).clip, store.image(two).frame) == ("s3://bucket/b.jpg", "film", 3)
     assert store.find("a b/ü.jpg", "val") == one
@@ -574,10 +580,10 @@ def test_images(store: Store, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"'b\.jpg' is there already, as image 2"):
         store.add_image("s3://other/b.jpg", name="b.jpg")
     assert store.add_image("s3://other/b.jpg", name="b.jpg", split="val") == 3
-    store.move_root(tmp_path / "photos", tmp_path / "moved")
+    store.move_root(tmp_path / "images", tmp_path / "moved")
     assert store.image(one).path == tmp_path / "moved/a b/ü.jpg"
-    with pytest.raises(DataError, match=r"wanted .*photos to be one of them"):
-        store.move_root(tmp_path / "photos", tmp_path / "again")
+    with pytest.raises(DataError, match=r"wanted .*images to be one of them"):
+        store.move_root(tmp_path / "images", tmp_path / "again")
     with pytest.raises(DataError, match="not UTF-8"):
         store.add_image("s3://\udcff", name="\udcff")
 
@@ -593,9 +599,9 @@ def test_names_that_look_alike_are_different(store_url: str) -> None:
         clips = [store.add_clip(name) for name in names]
         assert [store.find_clip(name) for name in names] == clips == sorted(set(clips))
         for i, name in enumerate(names):
-            store.add(ids[0], Mark("tag", name), author=name)
+            store.add(ids[0], Annotation("tag", name), author=name)
             store.undo(name)
-            assert store.history()[-1].step == store.last_step() == 2 * i + 2
+            assert store.history()[-1].revision == store.last_revision() == 2 * i + 2
         root = Path("/r")
         given = Dataset("test", root, (), lambda: iter(samples), len(names))
         samples = [Sample(root / f"{i}.jpg", name=name, split="new") for i, name in enumerate(names)]
@@ -607,14 +613,15 @@ def test_names_that_look_alike_are_different(store_url: str) -> None:
 def test_long_names_are_kept_whole_or_refused(store_url: str, kind: str) -> None:
     with Store.open(store_url) as store:
         store.add_category("🐈" * 640)
-        long = store.add_image("s3://" + "x" * 60_000, name="🐈" * 640, split="🐕" * 128, licence="l" * 60_000)
+        long = store.add_image("s3://" + "x" * 60_000, name="🐈" * 640, split="🐕" * 128, license="l" * 60_000)
         photo = store.image(long)
-        assert (photo.name, photo.split, photo.licence) == ("🐈" * 640, "🐕" * 128, "l" * 60_000)
+        assert (photo.name, photo.split, photo.license) == ("🐈" * 640, "🐕" * 128, "l" * 60_000)
         bounded = kind == "mysql"
-        for i, (part, text_) in enumerate((("name", "n" * 641), ("split", "s" * 129), ("licence", "l" * 65_536))):
+        for i, (part, text_) in enumerate((("name", "n" * 641), ("split", "s" * 129), ("license", "l" * 65_536))):
             more: Any = {"name": f"{i}", part: text_}
+            column = {"license": "licence"}.get(part, part)
             if bounded:
-                with pytest.raises(DataError, match=f"'{part}'.*; names can have 640 characters.*: shorten it"):
+                with pytest.raises(DataError, match=f"'{column}'.*; names can have 640 characters.*: shorten it"):
                     store.add_image("s3://2", **more)
             else:
                 assert getattr(store.image(store.add_image("s3://2", **more)), part) == text_
@@ -627,13 +634,13 @@ def test_a_mask_of_five_megabytes(store_url: str) -> None:
     with Store.open(store_url) as store:
         store.add_category("cat")
         image = store.add_image("s3://1", name="1")
-        label = store.add(image, Mark("mask", "cat", rle=rle), author="ann")
-        label = store.change(label.id, Mark("mask", "cat", rle=rle, track=1), version=label.version, author="ann")
+        label = store.add(image, Annotation("mask", "cat", rle=rle), author="ann")
+        label = store.change(label.id, Annotation("mask", "cat", rle=rle, track=1), version=label.version, author="ann")
         (back,) = store.labels(image)
-        assert back.mark.rle and back.mark.rle.counts == rle.counts and back.mark.track == 1
+        assert back.annotation.rle and back.annotation.rle.counts == rle.counts and back.annotation.track == 1
         assert store.undo() == 2
         (back,) = store.labels(image)
-        assert back.mark.rle and back.mark.rle.counts == rle.counts and back.mark.track is None
+        assert back.annotation.rle and back.annotation.rle.counts == rle.counts and back.annotation.track is None
         assert store.check() == ()
 
 
@@ -641,11 +648,11 @@ def test_more_than_the_server_takes(new_mariadb: Callable[[], str]) -> None:
     with Store.open(new_mariadb()) as store:
         store.add_category("cat")
         image = store.add_image("s3://1", name="1")
-        label = store.add(image, Mark("tag", "cat", attributes={"x": "y" * 9_000_000}), author="ann")
+        label = store.add(image, Annotation("tag", "cat", attributes={"x": "y" * 9_000_000}), author="ann")
         with pytest.raises(DataError, match=r"what is to be kept has \d+ bytes.* takes 16777216 .*max_allowed_packet"):
-            store.add(image, Mark("tag", "cat", attributes={"x": "y" * 17_000_000}), author="ann")
+            store.add(image, Annotation("tag", "cat", attributes={"x": "y" * 17_000_000}), author="ann")
         with pytest.raises(DataError, match=r"has 18\d+ bytes with what it was before"):
-            store.change(label.id, Mark("tag", "cat", attributes={"x": "z" * 9_000_000}), version=1, author="ann")
+            store.change(label.id, Annotation("tag", "cat", attributes={"x": "z" * 9_000_000}), version=1, author="ann")
         assert store.labels(image) == (label,)
         assert store.check() == ()
 
@@ -688,7 +695,7 @@ def full_dataset(root: Path) -> Dataset:
     small = np.array([[0, 1, 5], [255, 255, 0]], np.uint8)
     wide = np.array([[0, 1], [65535, 300]], np.uint16)
     samples = [
-        Sample(root / "train/1.jpg", objects=things, name="1.jpg", split="train", size_wh=(64, 48), licence="CC0",
+        Sample(root / "train/1.jpg", objects=things, name="1.jpg", split="train", size_wh=(64, 48), license="CC0",
                attributes={"tägs": ["x"], "f": 0.1}, clip="film", frame=5),
         Sample(root / "train/2.jpg", name="2.jpg", split="train"),
         Sample(root / "val/1.jpg", objects=(), name="1.jpg", split="val", label="a"),
@@ -714,11 +721,11 @@ def test_a_data_set_comes_back_as_it_was(store_url: str, tmp_path: Path) -> None
     with Store.open(store_url) as store:
         added = store.add_dataset(given, "ann", batch=4)
         assert (added.images, added.labels, added.skipped, added.refused) == (10, 20, 0, ())
-        assert store.last_step() == 2  # the last batch says nothing of its photo
+        assert store.last_revision() == 2  # the last batch says nothing of its image
         back = store.dataset()
         assert (back.root, back.categories, back.count, back.info) == (tmp_path, given.categories, 10, given.info)
         for a, b in zip(given, back, strict=True):
-            for part in ("path", "label", "split", "size_wh", "licence", "clip", "frame"):
+            for part in ("path", "label", "split", "size_wh", "license", "clip", "frame"):
                 assert getattr(a, part) == getattr(b, part), part
             assert (a.name or "deep/8.jpg", dict(a.attributes)) == (b.name, dict(b.attributes))
             assert (a.objects is None) == (b.objects is None)
@@ -751,13 +758,13 @@ def test_an_import_goes_on_where_it_stopped(store_url: str) -> None:
     with Store.open(store_url) as store:
         with pytest.raises(KeyboardInterrupt):
             store.add_dataset(plain(50, fails_at=33), "ann", batch=10)
-        assert store.dataset().count == 30 and store.last_step() == 3
+        assert store.dataset().count == 30 and store.last_revision() == 3
         added = store.add_dataset(plain(50), "ann", batch=10)
         assert (added.images, added.labels, added.skipped) == (20, 20, 30)
         assert [s.name for s in store.dataset()] == [f"{i}.jpg" for i in range(50)]
         assert [s.objects[0].box_px for s in store.dataset() if s.objects] == [(0, 0, 1 + i, 1) for i in range(50)]
         assert store.add_dataset(plain(50), "ann").skipped == 50
-        assert store.last_step() == 5
+        assert store.last_revision() == 5
         assert store.undo() == 5
         assert sum(s.objects is None for s in store.dataset()) == 10
         assert store.redo() == 5
@@ -811,7 +818,7 @@ def test_bad_labels_in_a_data_set(store_url: str) -> None:
         first = Dataset("test", Path("/p"), given.categories, lambda: iter(samples[:1]), 1)
         for what, why in (
             (first, r"1\.jpg: .*class 'cat' has a box without area.*skip_bad"),
-            (given, "two photos are"),
+            (given, "two images are"),
         ):
             with pytest.raises(DataError, match=why):
                 store.add_dataset(what, "ann")
@@ -819,7 +826,7 @@ def test_bad_labels_in_a_data_set(store_url: str) -> None:
         added = store.add_dataset(given, "ann", skip_bad=True)
         assert (added.images, added.labels) == (3, 1)
         for text_, said in zip(
-            ("two photos are named '1.jpg'", "without area", "class 'cow' is none", "the mask holds 9", "4.jpg has"),
+            ("two images are named '1.jpg'", "without area", "class 'cow' is none", "the mask holds 9", "4.jpg has"),
             added.refused,
             strict=True,
         ):
@@ -859,8 +866,8 @@ def test_a_data_set_stays_as_it_was_asked_for(store_url: str) -> None:
 
 
 def test_two_tags(store: Store, image: int) -> None:
-    store.add(image, Mark("tag", "dog"), author="ann")
-    store.add(image, Mark("tag", "cat"), author="ann")
+    store.add(image, Annotation("tag", "dog"), author="ann")
+    store.add(image, Annotation("tag", "cat"), author="ann")
     sample = only(store)
     assert (sample.label, sample.attributes["tags"], sample.objects) == ("dog", ["dog", "cat"], None)
 
@@ -881,7 +888,7 @@ def test_threads_share_a_store(store: Store, image: int) -> None:
     def work(name: str) -> None:
         try:
             for i in range(20):
-                store.add(image, Mark("tag", "cat", attributes={"i": i}), author=name)
+                store.add(image, Annotation("tag", "cat", attributes={"i": i}), author=name)
                 store.labels(image)
         except BaseException as error:
             failed.append(error)
@@ -892,14 +899,14 @@ def test_threads_share_a_store(store: Store, image: int) -> None:
     for thread in threads:
         thread.join()
     assert failed == []
-    said = {(label.author, label.mark.attributes["i"]) for label in store.labels(image)}
+    said = {(label.author, label.annotation.attributes["i"]) for label in store.labels(image)}
     assert len(said) == len(store.labels(image)) == 160
-    assert store.last_step() == 160
+    assert store.last_revision() == 160
 
 
 WRITER = """
 import sys
-from handful.store.store import Mark, Store
+from handful.store.store import Annotation, Store
 with Store.open(sys.argv[1]) as store:
     store.add_category("cat")
     try:
@@ -907,7 +914,7 @@ with Store.open(sys.argv[1]) as store:
     except Exception:
         image = store.find("1")
     for i in range(200):
-        label = store.add(image, Mark("tag", "cat", attributes={"i": i}), author=sys.argv[2])
+        label = store.add(image, Annotation("tag", "cat", attributes={"i": i}), author=sys.argv[2])
         assert label.author == sys.argv[2]
 """
 
@@ -921,9 +928,9 @@ def test_no_process_loses_a_write(store_url: str) -> None:
     said = [writer.communicate(timeout=300)[1] for writer in writers]
     assert [writer.returncode for writer in writers] == [0] * 4, said
     with Store.open(store_url) as store:
-        found = {(label.author, label.mark.attributes["i"]) for label in store.labels(store.find("1"))}
+        found = {(label.author, label.annotation.attributes["i"]) for label in store.labels(store.find("1"))}
         assert found == {(f"w{i}", k) for i in range(4) for k in range(200)}
-        assert store.last_step() == 800 == len(store.history())
+        assert store.last_revision() == 800 == len(store.history())
         assert store.check() == ()
 
 
@@ -931,7 +938,7 @@ def test_waiting_ends_with_a_clear_error(store_url: str) -> None:
     with Store.open(store_url) as one, Store.open(store_url, wait_s=0.2) as other:
         one.add_category("cat")
         image = one.add_image("s3://1", name="1")
-        with one.step("ann"):
+        with one.revision("ann"):
             with pytest.raises(DataError, match=r"another program has been writing to it for over 0\.2 s"):
                 other.add(image, BOX, author="bob")
             assert other.labels(image) == ()  # reading does not wait

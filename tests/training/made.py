@@ -41,9 +41,9 @@ def ids_of(seed: int, size_hw: tuple[int, int] = SIZE_HW) -> np.ndarray:
 
 def photo_of(ids: np.ndarray, seed: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
-    colours = np.zeros((256, 3))
-    colours[:3] = (90, 140, 90), (200, 60, 40), (40, 60, 200)
-    return (colours[ids] + rng.normal(0, 20, (*ids.shape, 3))).clip(0, 255).astype(np.uint8)
+    colors = np.zeros((256, 3))
+    colors[:3] = (90, 140, 90), (200, 60, 40), (40, 60, 200)
+    return (colors[ids] + rng.normal(0, 20, (*ids.shape, 3))).clip(0, 255).astype(np.uint8)
 
 
 def small(root: Path, splits: dict[str, int] | None = None, names: dict[int, str] | None = None, seed: int = 0) -> Path:

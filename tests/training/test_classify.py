@@ -26,7 +26,7 @@ from tests.bounds import SEED, bound
 from tests.training.made import write
 
 MOVES = Augment(shift=2 / 32, scale=(1.0, 1.0), rotate_deg=0, brightness=0, contrast=0, saturation=0, hue_deg=0)
-COLOURS = {"blue": (40, 60, 200), "green": (60, 160, 70), "red": (200, 60, 40)}
+COLORS = {"blue": (40, 60, 200), "green": (60, 160, 70), "red": (200, 60, 40)}
 FAST: dict[str, Any] = {"net": "signet", "args": {"width": 0.25}, "epochs": 3, "batch": 8, "lr": 0.02, "threads": 1,
                         "ema": None, "augment": MOVES}  # fmt: skip
 
@@ -35,11 +35,11 @@ def photo(name: str, seed: int, size: int = 32) -> np.ndarray:
     rng = np.random.default_rng((seed, *name.encode()))
     pixels = rng.normal(110, 30, (size, size, 3))
     y, x = rng.integers(4, size - 16, 2)
-    pixels[y : y + 12, x : x + 12] = COLOURS[name] + rng.normal(0, 15, (12, 12, 3))
+    pixels[y : y + 12, x : x + 12] = COLORS[name] + rng.normal(0, 15, (12, 12, 3))
     return np.asarray(pixels.clip(0, 255), dtype=np.uint8)
 
 
-def folders(root: Path, splits: dict[str, int] | None = None, names: tuple[str, ...] = tuple(COLOURS)) -> Path:
+def folders(root: Path, splits: dict[str, int] | None = None, names: tuple[str, ...] = tuple(COLORS)) -> Path:
     for number, (split, count) in enumerate((splits or {"train": 12, "val": 4, "test": 2}).items(), 10 * SEED):
         for name in names:
             for i in range(count):

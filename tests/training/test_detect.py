@@ -240,7 +240,7 @@ def test_nan_stops_and_names_the_photos(tmp_path: Path) -> None:
 
 
 def painted_photo(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A photo whose things are drawn in colours of their own, their exact boxes and masks."""
+    """A photo whose things are drawn in colors of their own, their exact boxes and masks."""
     rng = np.random.default_rng(seed)
     masks = np.zeros((3, *FRAME_HW), np.uint8)
     for i, mask in enumerate(masks):
@@ -273,7 +273,7 @@ def test_photo_boxes_and_masks_move_together(how: Augment) -> None:
         for box, layer, i in zip(exact, layers, which, strict=True):
             tight = bounds(layer > 0)
             assert tight is not None and np.abs(box - tight).max() <= 1, (seed, box, tight)
-            # the same thing in the photo: its own colour, wherever the mask says and nowhere else but at its border
+            # the same thing in the photo: its own color, wherever the mask says and nowhere else but at its border
             shown = photo[..., i] > 127
             assert (shown != (layer > 0)).sum() <= 2 * (layer.any(0).sum() + layer.any(1).sum()) + 4
             drawn = bounds(shown)

@@ -73,15 +73,15 @@ def _checked(r: dict[str, Any]) -> str:
         splits = ", ".join(f"{name or 'no split'} {n}" for name, n in part["splits"].items())
         objects = sum(c["objects"] for c in part["classes"].values())
         lines.append(
-            f"{part['format']:<16} {part['folder']}: {part['images']} photos ({splits}), {part['labelled']} labelled, "
-            f"{part['empty']} empty, {part['unlabelled']} unlabelled; {len(part['classes'])} classes"
+            f"{part['format']:<16} {part['folder']}: {part['images']} images ({splits}), {part['labeled']} labeled, "
+            f"{part['empty']} empty, {part['unlabeled']} unlabeled; {len(part['classes'])} classes"
             + (f", {objects} objects" if objects else "")
         )
     lines += ["", *_table(r["findings"])]
     errors, warnings = (sum(f["severity"] == severity for f in r["findings"]) for severity in ("error", "warning"))
     if errors:
         lines.append(f"not fit to train on: {errors} errors, {warnings} warnings; "
-                     f"mend a copy: handful data check {r['folder']} --fix COPY")  # fmt: skip
+                     f"repair a copy: handful data check {r['folder']} --fix COPY")  # fmt: skip
     else:
         lines.append(f"fit to train on: no errors, {warnings} warnings")
     return "\n".join(lines)
@@ -318,7 +318,7 @@ def stats_(
 
     dataset = formats.one(source, format=format, **options_of(masks_in, flat)).read()
     result = run(dataset, out)
-    say(result, as_json, lambda r: f"{r['images']} photos, {len(r['classes'])} classes: {out / 'stats.html'}")
+    say(result, as_json, lambda r: f"{r['images']} images, {len(r['classes'])} classes: {out / 'stats.html'}")
 
 
 @data.command(

@@ -70,10 +70,10 @@ def compare(
 
     For a detector: what it finds in photos, and graph by graph.
     """
-    from handful.image import photos_below, read_image
+    from handful.image import images_below, read_image
     from handful.kinds.compiling import compare_model
 
-    chosen = None if photos is None else [read_image(path) for path in photos_below(photos)]
+    chosen = None if photos is None else [read_image(path) for path in images_below(photos)]
     result = compare_model(model, runtime, precision, chosen, layers=not no_layers, threads=threads)
 
     def text(r: dict[str, Any]) -> str:

@@ -81,12 +81,12 @@ def run(
 ) -> None:  # fmt: skip
     """Dream a film of every photo in SEEDS that has a mask or outlines, into OUT, which every data verb reads.
 
-    SEEDS: a folder in any format, or a labelling store: its folder, .sqlite file or address.
+    SEEDS: a folder in any format, or a labeling store: its folder, .sqlite file or address.
 
     A photo that cannot be used is listed and stops nothing. Exit code 1: not one could be used.
     """
     from handful.lucid.farm import dream_folder
-    from handful.lucid.preview import look
+    from handful.lucid.preview import preview_run
 
     if workers is not None and ray is not None:
         raise click.UsageError("--workers and --ray exclude each other")
@@ -98,7 +98,7 @@ def run(
         seeds, out, _settings(**settings), workers=workers, ray=ray, resume=resume, limit=limit, all_frames=all_frames,
         format=format, **options_of(masks_in, flat),
     )  # fmt: skip
-    result |= look(out)
+    result |= preview_run(out)
     say(result, as_json, _dreamed)
     if not result["seeds"]:
         leave()
@@ -109,7 +109,7 @@ def _dreamed(r: dict[str, Any]) -> str:
     if r["frames_per_second"]:
         lines[0] += f", {r['seconds']:.0f} s, {r['frames_per_second']:.1f} frames a second"
     if "sheet" in r:
-        lines.append("look at " + " and ".join(filter(None, (r["sheet"], r["film"]))))
+        lines.append("look at " + " and ".join(filter(None, (r["sheet"], r["video"]))))
     for gate in r["gates"].get("gates", ()):
         if not gate["ok"]:
             lines.append(f"  {gate['gate']}: {gate['value']:.3g}, {gate['rule']} ({gate['limit']})")
@@ -131,7 +131,7 @@ def _dreamed(r: dict[str, Any]) -> str:
 @click.argument("photo", type=ImageFile())
 @option("--mask", told="guessed from --box")
 @option("--box", told="none")
-@option("--out", "A folder for sheet.jpg, film.mp4, gates.json.", required=True)
+@option("--out", "A folder for sheet.jpg, preview.mp4, gates.json.", required=True)
 @making
 @common
 def preview(
@@ -165,7 +165,7 @@ def _numbers(box: str) -> tuple[float, float, float, float]:
 
 
 def _previewed(r: dict[str, Any]) -> str:
-    lines = [f"{r['frames']} frames of {r['seed']}: look at " + " and ".join(filter(None, (r["sheet"], r["film"])))]
+    lines = [f"{r['frames']} frames of {r['seed']}: look at " + " and ".join(filter(None, (r["sheet"], r["video"])))]
     for gate in r["gates"]:
         value = "nothing to measure" if gate["value"] is None else f"{gate['value']:.3g} ({gate['limit']})"
         lines.append(f"  {'ok ' if gate['ok'] else 'BAD'} {gate['gate']:<16} {value}")

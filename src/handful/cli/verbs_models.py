@@ -162,7 +162,7 @@ def _show_text(told: dict[str, Any]) -> str:
     if any(told["padded_px"]):
         below, right = told["padded_px"]
         lines.append(f"  padded inside by {below} rows below and {right} columns to the right, and cropped again")
-    lines += [f"  paper: {told['card']['paper']}", f"  licence: {told['card']['licence']}"]
+    lines += [f"  paper: {told['card']['paper']}", f"  license: {told['card']['license']}"]
     tuned = ", ".join(f"{key} {json.dumps(value)}" for key, value in told["training"].items())
     lines.append(f"  trained, unless told otherwise, with: {tuned or 'what `handful train` has for any network'}")
     if not told["unsupported"]:
@@ -200,7 +200,7 @@ def weights() -> None:
 @weights.command("list", examples=("handful weights list", "handful weights list --json"))
 @common
 def weights_list(as_json: bool) -> None:
-    """What there is to fetch, under which licence, and what is here."""
+    """What there is to fetch, under which license, and what is here."""
     from handful.models.fetch import listed
 
     say({"schema_version": 1, "weights": listed()}, as_json, _weights_text)
@@ -218,9 +218,9 @@ def weights_get(name: str, file: Path | None, as_json: bool) -> None:
     """Fetch the weights called NAME, check them, and keep them in the cache folder."""
     from handful.models.fetch import get
 
-    say(get(name, file), as_json, lambda r: f"{r['path']}: {r['what']}, {r['bytes'] / 1e6:.1f} MB, {r['licence']}")
+    say(get(name, file), as_json, lambda r: f"{r['path']}: {r['what']}, {r['bytes'] / 1e6:.1f} MB, {r['license']}")
 
 
 def _weights_text(result: dict[str, Any]) -> str:
-    return "\n".join(f"{row['name']:<20} {'here' if row['here'] else 'absent':<7} {row['what']}; {row['licence']}; "
+    return "\n".join(f"{row['name']:<20} {'here' if row['here'] else 'absent':<7} {row['what']}; {row['license']}; "
                      f"trained on {row['trained_on']}" for row in result["weights"])  # fmt: skip

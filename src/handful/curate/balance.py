@@ -22,7 +22,7 @@ RULES = ("enet", "effective", "inverse", "median")
 
 
 class Held(NamedTuple):
-    """What one photo has of one class. boxes: objects whose pixels are not known and were taken to fill their box."""
+    """What one image has of one class. boxes: objects whose pixels are not known and were taken to fill their box."""
 
     objects: int = 0
     pixels: int = 0
@@ -38,10 +38,10 @@ def key_of(sample: Sample) -> str:
 def held_by(
     sample: Sample, names: Mapping[int, str], *, pixels: bool = True, areas: Sequence[tuple[int, bool]] | None = None
 ) -> dict[str, Held] | None:
-    """What a photo has of each class in it; None when nobody looked, {} when nothing is there.
+    """What an image has of each class in it; None when nobody looked, {} when nothing is there.
 
     names: class id -> name, for masks. Pixels are those of the mask, else of outlines and run lengths, else of boxes;
-    overlaps count twice. A crowd is no object, but its pixels count. The class of a whole photo has no pixels.
+    overlaps count twice. A crowd is no object, but its pixels count. The class of a whole image has no pixels.
     pixels: False saves counting those of outlines. areas: area_of each object, if known.
     """
     if sample.label is None and sample.objects is None and sample.mask is None:
@@ -88,17 +88,17 @@ def area_of(thing: Object, size_wh: tuple[int, int] | None) -> tuple[int, bool]:
 def counts(dataset: Dataset) -> dict[str, Any]:
     """How much there is of each class, in one pass; classes in the order of the categories, those without any too.
 
-    {"images", "labelled", "empty", "unlabelled": photos, "boxes_as_pixels": objects that have only a box,
-    "classes": {name: {"images", "objects", "pixels", "image_pixels": all pixels of the photos that hold the class}}}.
+    {"images", "labeled", "empty", "unlabeled": images, "boxes_as_pixels": objects that have only a box,
+    "classes": {name: {"images", "objects", "pixels", "image_pixels": all pixels of the images that hold the class}}}.
     """
-    total = {"images": 0, "labelled": 0, "empty": 0, "unlabelled": 0, "boxes_as_pixels": 0}
+    total = {"images": 0, "labeled": 0, "empty": 0, "unlabeled": 0, "boxes_as_pixels": 0}
     names = {c.id: c.name for c in dataset.categories}
     none = {"images": 0, "objects": 0, "pixels": 0, "image_pixels": 0}
     classes = {c.name: none.copy() for c in dataset.categories}
     for sample in track(dataset, "counting", len(dataset)):
         held = held_by(sample, names)
         total["images"] += 1
-        total["unlabelled" if held is None else "labelled"] += 1
+        total["unlabeled" if held is None else "labeled"] += 1
         total["empty"] += held == {}
         whole = sum(h.pixels for h in (held or {}).values())
         if sample.mask is None and sample.size_wh is not None:
@@ -118,11 +118,11 @@ def weights(
 ) -> dict[str, float]:
     """A weight a class for the loss, from `counts`: rare classes weigh more. A class without any gets 0.
 
-    enet: 1 / ln(1.02 + p), p the class's share of all; 1.4 to 50, not normalised (Paszke et al., ENet, 2016).
-    effective: (1 - b) / (1 - b^n), n how many, b = beta; normalised to a mean of 1 over the classes there are (Cui et
+    enet: 1 / ln(1.02 + p), p the class's share of all; 1.4 to 50, not normalized (Paszke et al., ENet, 2016).
+    effective: (1 - b) / (1 - b^n), n how many, b = beta; normalized to a mean of 1 over the classes there are (Cui et
     al., "Class-balanced loss based on effective number of samples", 2019).
     inverse: N / (k n), N of all, k classes; each class then weighs N / k in all.
-    median: m / f, f the class's share of the pixels of the photos that hold it, m the median of all f (Badrinarayanan
+    median: m / f, f the class's share of the pixels of the images that hold it, m the median of all f (Badrinarayanan
     et al., "SegNet", 2017); counted in pixels only.
     per: what is counted; None takes pixels for enet and median, images for effective and inverse.
     """
@@ -152,7 +152,7 @@ def weights(
 
 @dataclass(frozen=True)
 class Selection:
-    """Which photos were chosen, and what there is of each class before and after.
+    """Which images were chosen, and what there is of each class before and after.
 
     names: as key_of names them, sorted. before and after: class -> how much, counted in `per`.
     """
@@ -179,19 +179,19 @@ def balance(
     dataset: Dataset, *, per: Per = "images", size: int | None = None, seed: int = 0,
     classes: Collection[str] | None = None,
 ) -> Selection:  # fmt: skip
-    """Choose photos so that each class has as near as possible the same number of images, objects or pixels.
+    """Choose images so that each class has as near as possible the same number of images, objects or pixels.
 
-    size: how many photos; None takes as many as leave the classes about least uneven: where each photo has one class,
-    as many of each as of the rarest. classes: only these are balanced (leave "background" out). A photo often holds
-    several classes, so an exact balance seldom exists: again and again the photo is taken that leaves fewest classes
-    out and then the classes least uneven (see `uneven`); at the end single photos are exchanged where that helps.
-    Photos without any of the classes are not chosen. The same seed chooses the same photos, whatever their order.
+    size: how many images; None takes as many as leave the classes about least uneven: where each image has one class,
+    as many of each as of the rarest. classes: only these are balanced (leave "background" out). An image often holds
+    several classes, so an exact balance seldom exists: again and again the image is taken that leaves fewest classes
+    out and then the classes least uneven (see `uneven`); at the end single images are exchanged where that helps.
+    Images without any of the classes are not chosen. The same seed chooses the same images, whatever their order.
     """
     rows = table(dataset, per, classes)
     if not rows.index.size:
         raise DataError(f"{dataset.root} has no {per} of any class to balance; count something else with per=")
     if size is not None and size < 1:
-        raise DataError(f"size is {size}; wanted 1 or more photos")
+        raise DataError(f"size is {size}; wanted 1 or more images")
     picker = Picker(rows, np.random.default_rng(seed))
     picker.fill(size)
     picker.repair()
@@ -222,10 +222,10 @@ def select(dataset: Dataset, names: Collection[str]) -> Dataset:
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """What each photo has of each class, photos sorted by name: photo i has the entries start[i] to start[i + 1].
+    """What each image has of each class, images sorted by name: image i has the entries start[i] to start[i + 1].
 
     start: (n + 1,) int64. index: (m,) int64, which class an entry is of; much: (m,) float64, how much of it, above 0.
-    state: "" for each photo, or "empty" or "unlabelled".
+    state: "" for each image, or "empty" or "unlabeled".
     """
 
     keys: list[str]
@@ -235,15 +235,15 @@ class Table:
     much: np.ndarray
     state: list[str]
 
-    def entries(self, photos: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(the entries of these photos one after the other, where each photo's begin), for photos that have some."""
-        first, many = self.start[photos], self.start[photos + 1] - self.start[photos]
+    def entries(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(the entries of these images one after the other, where each image's begin), for images that have some."""
+        first, many = self.start[images], self.start[images + 1] - self.start[images]
         begin = np.cumsum(many) - many
         return np.repeat(first - begin, many) + np.arange(int(many.sum())), begin
 
-    def sums(self, photos: Sequence[int] | range) -> np.ndarray:
-        """(classes,) how much of each class these photos have together."""
-        entries, _ = self.entries(np.array(photos, dtype=np.int64))
+    def sums(self, images: Sequence[int] | range) -> np.ndarray:
+        """(classes,) how much of each class these images have together."""
+        entries, _ = self.entries(np.array(images, dtype=np.int64))
         return np.bincount(self.index[entries], weights=self.much[entries], minlength=len(self.classes))
 
 
@@ -260,7 +260,7 @@ def table(dataset: Dataset, per: Per, classes: Collection[str] | None = None) ->
             if amount and (classes is None or name in classes):
                 index.append(number.setdefault(name, len(number)))
                 much.append(amount)
-        rows.append((key_of(sample), begin, len(index), "unlabelled" if held is None else "" if held else "empty"))
+        rows.append((key_of(sample), begin, len(index), "unlabeled" if held is None else "" if held else "empty"))
     if wrong := sorted(set(classes or ()) - set(number)):
         raise unknown("class", wrong[0], number)
     rows.sort()
@@ -281,10 +281,10 @@ def table(dataset: Dataset, per: Per, classes: Collection[str] | None = None) ->
 
 
 class Picker:
-    """Chooses photos one by one, so that first no class is left out and then the classes are least uneven.
+    """Chooses images one by one, so that first no class is left out and then the classes are least uneven.
 
-    have: (classes,) how much of each is chosen. chosen: numbers of photos in the table. most: what no class may
-    exceed. Of more than LOOKS photos a random LOOKS are looked at (stochastic greedy; Mirzasoleiman et al., "Lazier
+    have: (classes,) how much of each is chosen. chosen: numbers of images in the table. most: what no class may
+    exceed. Of more than LOOKS images a random LOOKS are looked at (stochastic greedy; Mirzasoleiman et al., "Lazier
     than lazy greedy", 2015), always with some of the class that has least.
     """
 
@@ -293,12 +293,12 @@ class Picker:
     def __init__(self, table: Table, rng: np.random.Generator, *, most: np.ndarray | None = None) -> None:
         self.table, self.rng, self.most = table, rng, most
         n, k = len(table.keys), len(table.classes)
-        rank = rng.permutation(n)  # of equal photos the first by this one is taken
+        rank = rng.permutation(n)  # of equal images the first by this one is taken
         photo = np.repeat(np.arange(n), np.diff(table.start))
         order = np.lexsort((rank[photo], table.index))
         ends = np.searchsorted(table.index[order], np.arange(k + 1))
         self.many = np.diff(ends)
-        # the photos of each class; last, all that have any
+        # the images of each class; last, all that have any
         self.all = [photo[order[ends[c] : ends[c + 1]]] for c in range(k)]
         self.all.append(np.array(sorted(set(photo.tolist()), key=rank.__getitem__), dtype=np.int64))
         self.waiting = self.all.copy()
@@ -318,7 +318,7 @@ class Picker:
         return np.concatenate([self._some(self._least(self.many > 0)), self._some(len(self.have))])
 
     def _least(self, open_: np.ndarray) -> int:
-        """The class that has least, of those the one in fewest photos."""
+        """The class that has least, of those the one in fewest images."""
         return int(np.lexsort((self.many, np.where(open_, self.have, np.inf)))[0])
 
     def _take(self, i: int, sign: int = 1) -> None:
@@ -327,7 +327,7 @@ class Picker:
         self.free[i] = sign < 0
 
     def best(self, ids: np.ndarray) -> int | None:
-        """Which of these photos to choose next; None when none may be."""
+        """Which of these images to choose next; None when none may be."""
         if not ids.size:
             return None
         entries, begin = self.table.entries(ids)
@@ -343,7 +343,7 @@ class Picker:
         return int(ids[at]) if np.isfinite(score[at]) else None
 
     def pick(self, c: int | None = None) -> bool:
-        """Choose one more photo, of class c if given; False when there is none that may be."""
+        """Choose one more image, of class c if given; False when there is none that may be."""
         i = self.best(self._any() if c is None else self._some(c))
         if i is not None:
             self._take(i)
@@ -351,7 +351,7 @@ class Picker:
         return i is not None
 
     def cover(self, at_least: float) -> None:
-        """Choose until every class has so much or no photo may be chosen for it, then let go of needless ones."""
+        """Choose until every class has so much or no image may be chosen for it, then let go of needless ones."""
         open_ = self.many > 0
         while open_.any() and self.have[c := self._least(open_)] < at_least:
             open_[c] = self.pick(c)
@@ -363,11 +363,11 @@ class Picker:
                 self._take(i)
 
     def fill(self, size: int | None) -> None:
-        """Choose up to `size` photos. None: of the numbers that leave the classes within SLACK of the least uneven,
+        """Choose up to `size` images. None: of the numbers that leave the classes within SLACK of the least uneven,
         the one whose smallest class is largest, and of those the least uneven.
         """
         late, least = 0, np.inf
-        seen: list[tuple[float, float]] = []  # photo by photo: classes missing + unevenness, the smallest class
+        seen: list[tuple[float, float]] = []  # image by image: classes missing + unevenness, the smallest class
         while (size is None or len(self.chosen) < size) and self.pick():
             there = self.have[self.many > 0]
             seen.append((float((there == 0).sum() + there.std() / there.mean()), float(there.min())))
@@ -385,7 +385,7 @@ class Picker:
             del self.chosen[keep:]
 
     def repair(self) -> None:
-        """Exchange single photos for better ones, ROUNDS times at most; among very many, one makes no difference."""
+        """Exchange single images for better ones, ROUNDS times at most; among very many, one makes no difference."""
         for _ in range(self.ROUNDS if len(self.chosen) <= self.LOOKS else 0):
             before, self.waiting = self.chosen.copy(), self.all.copy()
             for at in self.rng.permutation(len(before)).tolist():

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from handful.curate.duplicates import Album
-from handful.curate.findings import Listing, Notes
+from handful.curate.duplicates import DuplicateIndex
+from handful.curate.findings import FindingCounts, FindingsReport
 from handful.curate.image_metadata import Cache, ImageMetadata, file_hash, gather
-from handful.data.finding import Finding, OnFinding
+from handful.data.finding import Finding, OnFinding, known_codes
 from handful.data.formats import Source, located, sources
 from handful.data.paths import is_leftover, relative, walk
 from handful.data.shapes import box_of
@@ -23,7 +23,7 @@ from handful.errors import DataError
 from handful.progress import track
 from handful.types import Dataset, Object, Sample
 
-VERSION = 1  # of the rules: a report kept by another version is not used
+VERSION = 2  # of the rules: a report kept by another version is not used
 TINY_PX = 4.0
 SUFFIX_OF = {"JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"), "MPO": (".jpg", ".jpeg"), "PNG": (".png",), "BMP": (".bmp",),
              "WEBP": (".webp",), "GIF": (".gif",), "TIFF": (".tif", ".tiff"), "PPM": (".ppm", ".pgm"),
@@ -32,13 +32,13 @@ SUFFIX_OF = {"JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"), "MPO": (".jpg", ".jpeg"
 
 @dataclass
 class Part:
-    """What one set of labels holds: photos, labelled, empty and unlabelled ones; per class photos, objects, pixels."""
+    """What one set of labels holds: images, labeled, empty and unlabeled ones; per class images, objects, pixels."""
 
     source: Source
-    photos: int = 0
-    labelled: int = 0
+    images: int = 0
+    labeled: int = 0
     empty: int = 0
-    unlabelled: int = 0
+    unlabeled: int = 0
     splits: Counter[str] = field(default_factory=Counter)
     classes: dict[str, list[int]] = field(default_factory=dict)
 
@@ -47,10 +47,10 @@ class Part:
         return {
             "format": self.source.title,
             "folder": relative(self.source.place, root),
-            "images": self.photos,
-            "labelled": self.labelled,
+            "images": self.images,
+            "labeled": self.labeled,
             "empty": self.empty,
-            "unlabelled": self.unlabelled,
+            "unlabeled": self.unlabeled,
             "splits": dict(self.splits),
             "classes": {
                 name: dict(zip(("images", "objects", "pixels"), counts, strict=True))
@@ -68,10 +68,10 @@ def check(
     threads: int = 2,
     **options: Any,
 ) -> dict[str, Any]:
-    """Look at every photo and label below a folder.
+    """Check every image and label below a folder.
 
-    format: as what to read it, instead of finding out. cache: a folder to keep facts and reports in, by content
-    hash; None keeps nothing. near: look for photos that look alike, too. options: for the reader (masks, flat).
+    format: as what to read it, instead of finding out. cache: a folder to keep image metadata and reports in, by
+    content hash; None keeps nothing. near: also find near-duplicates. options: for the reader (masks, flat).
     Returns the JSON object of `handful data check --json`: schema_version, folder, sha256, sets, findings, ok. Raises
     DataError when the folder holds nothing that is known.
     """  # fmt: skip
@@ -85,28 +85,28 @@ def check(
         if old is not None:
             report: dict[str, Any] = json.loads(old)
             return {**report, "folder": str(named)}
-        listing, parts = look(place, found, kept, near=near, threads=threads)
+        findings, parts = inspect(place, found, kept, near=near, threads=threads)
         report = {
             "schema_version": 1,
             "folder": str(named),
             "sha256": digest,
             "sets": [part.as_json(place) for part in parts],
-            "findings": listing.rows(),
-            "ok": listing.ok,
+            "findings": findings.rows(),
+            "ok": findings.ok,
         }
         kept.put_report(key, json.dumps(report))
     return report
 
 
-def look(
+def inspect(
     place: Path, found: Sequence[Source], cache: Cache, *, near: bool = True, threads: int = 2
-) -> tuple[Listing, list[Part]]:
+) -> tuple[FindingsReport, list[Part]]:
     """Every finding about the label sets of a folder, and what each set holds."""
-    listing = Listing(place)
-    told: set[str] = set()  # photos that two sets share are held against one another once
-    parts = [_part(source, listing, cache, near, threads, told) for source in found]
-    _names(place, listing)
-    return listing, parts
+    findings = FindingsReport(place)
+    reported: set[str] = set()  # images that two sets share are compared once
+    parts = [_part(source, findings, cache, near, threads, reported) for source in found]
+    _names(place, findings)
+    return findings, parts
 
 
 def content_hash(place: Path, cache: Cache) -> str:
@@ -119,78 +119,74 @@ def content_hash(place: Path, cache: Cache) -> str:
     return digest.hexdigest()
 
 
-def _part(source: Source, listing: Listing, cache: Cache, near: bool, threads: int, told: set[str]) -> Part:
-    on_finding = listing.below(source.place)
+def _part(source: Source, findings: FindingsReport, cache: Cache, near: bool, threads: int, reported: set[str]) -> Part:
+    on_finding = findings.below(source.place)
     dataset = source.read(on_finding)
-    part, notes, photos = Part(source), Notes(), Album()
+    part, notes, duplicates = Part(source), FindingCounts(), DuplicateIndex()
     part.classes = {c.name: [0, 0, 0] for c in dataset.categories}
     names = {c.id: c.name for c in dataset.categories}
-    looked = ((s, None if s.pixels is not None else s.path) for s in dataset)
-    for sample, image_metadata in track(
-        gather(looked, cache, threads=threads), f"checking {source.title}", len(dataset)
-    ):
-        at = relative(sample.path, listing.root)
-        _photo(sample, image_metadata, at, listing.on_finding, notes)
-        _labels(sample, image_metadata, at, listing.on_finding, notes, part, names, listing.root)
-        photos.add(sample, image_metadata, at)
-    notes.on_finding(listing.on_finding)
+    paths = ((s, None if s.pixels is not None else s.path) for s in dataset)
+    for sample, meta in track(gather(paths, cache, threads=threads), f"checking {source.title}", len(dataset)):
+        at = relative(sample.path, findings.root)
+        _image(sample, meta, at, findings.on_finding, notes)
+        _labels(sample, meta, at, findings.on_finding, notes, part, names, findings.root)
+        duplicates.add(sample, meta, at)
+    notes.on_finding(findings.on_finding)
     _classes(dataset, part, on_finding)
-    if not told.issuperset(photos.files):
-        photos.same(listing.on_finding)
+    if not reported.issuperset(duplicates.files):
+        duplicates.report_exact(findings.on_finding)
         if near:
-            photos.near(listing.on_finding)
-        told.update(photos.files)
+            duplicates.report_near(findings.on_finding)
+        reported.update(duplicates.files)
     return part
 
 
-def _photo(sample: Sample, image_metadata: ImageMetadata, at: str, on_finding: OnFinding, notes: Notes) -> None:
+def _image(sample: Sample, meta: ImageMetadata, at: str, on_finding: OnFinding, notes: FindingCounts) -> None:
     if sample.pixels is not None:
         return
-    if image_metadata.error:
-        on_finding(
-            Finding(image_metadata.error, at, image_metadata.error_text or None, detail=image_metadata.error_text)
-        )
+    if meta.error:
+        on_finding(Finding(meta.error, at, meta.error_text or None, detail=meta.error_text))
         return
     suffix = sample.path.suffix
     if suffix != suffix.lower():
         notes.add("mixed_case_suffix", at, suffix)
-    if suffix.lower() not in SUFFIX_OF.get(image_metadata.format, (suffix.lower(),)):
-        notes.add("wrong_suffix", at, f"{suffix} holds {image_metadata.format}")
-    for text in image_metadata.notes:
-        notes.add("colour_space", at, text)
+    if suffix.lower() not in SUFFIX_OF.get(meta.format, (suffix.lower(),)):
+        notes.add("wrong_suffix", at, f"{suffix} holds {meta.format}")
+    for text in meta.notes:
+        notes.add("color_space", at, text)
 
 
 def _labels(
     sample: Sample,
-    image_metadata: ImageMetadata,
+    meta: ImageMetadata,
     at: str,
     on_finding: OnFinding,
-    notes: Notes,
+    notes: FindingCounts,
     part: Part,
     names: dict[int, str],
     root: Path,
 ) -> None:
-    part.photos += 1
+    part.images += 1
     part.splits[sample.split or ""] += 1
     seen: set[str] = set()
     if sample.mask is None and sample.objects is None and sample.label is None:
-        part.unlabelled += 1
-        notes.add("missing_mask" if part.source.format == "masks" else "unlabelled_image", at)
+        part.unlabeled += 1
+        notes.add("missing_mask" if part.source.format == "masks" else "unlabeled_image", at)
     elif sample.objects == () and sample.mask is None:
         part.empty += 1
         notes.add("empty_image", at)
     else:
-        part.labelled += 1
+        part.labeled += 1
     mask = _mask(sample, part, names) if sample.mask is not None else None
     if mask is not None:
         seen |= mask[1]
-    _sizes(sample, image_metadata, mask[0] if mask is not None else None, at, on_finding, root)
+    _sizes(sample, meta, mask[0] if mask is not None else None, at, on_finding, root)
     if sample.label is not None:
         seen.add(sample.label)
     if sample.objects is not None:
         seen |= _objects(sample.objects, at, on_finding, notes, part)
         if part.source.format == "coco" and sample.attributes.get("license") in (None, 0):
-            notes.add("no_licence", at)
+            notes.add("no_license", at)
     for name in seen:
         part.classes.setdefault(name, [0, 0, 0])[0] += 1
 
@@ -201,7 +197,7 @@ def _mask(sample: Sample, part: Part, names: dict[int, str]) -> tuple[tuple[int,
     try:
         mask = sample.mask()
     except DataError:
-        return None  # why was told by the reader
+        return None  # the reader has reported why
     values, counts = np.unique(mask.ids, return_counts=True)
     seen = set()
     for value, count in zip(values.tolist(), counts.tolist(), strict=True):
@@ -214,35 +210,33 @@ def _mask(sample: Sample, part: Part, names: dict[int, str]) -> tuple[tuple[int,
 
 def _sizes(
     sample: Sample,
-    image_metadata: ImageMetadata,
+    meta: ImageMetadata,
     mask_wh: tuple[int, int] | None,
     at: str,
     on_finding: OnFinding,
     root: Path,
 ) -> None:
-    """Whether labels and mask have the photo's size, as EXIF turns it or as it lies in the file."""
-    upright, stored = image_metadata.size_wh, image_metadata.stored_wh
-    if image_metadata.error or upright == (0, 0):
+    """Whether labels and mask have the image's size, as EXIF turns it or as it lies in the file."""
+    upright, stored = meta.size_wh, meta.stored_wh
+    if meta.error or upright == (0, 0):
         upright = stored = sample.size_wh or mask_wh or (0, 0)
-    said = sample.size_wh or (mask_wh if mask_wh in (upright, stored) else None)
-    if said is not None and said not in (upright, stored):
-        detail = f"the labels say {said[0]}x{said[1]} px, the photo has {upright[0]}x{upright[1]}"
-        on_finding(Finding("size_mismatch", at, list(said), detail=detail))
-    elif said is not None and said != upright:
-        detail = f"EXIF turns it to {upright[0]}x{upright[1]} px, its labels are for {said[0]}x{said[1]}"
-        on_finding(Finding("exif_against_labels", at, image_metadata.orientation, detail=detail))
-    elif image_metadata.orientation > 1 and (sample.objects or mask_wh is not None):
-        detail = (
-            f"is turned by EXIF orientation {image_metadata.orientation}; readers that ignore EXIF see it otherwise"
-        )
-        on_finding(Finding("exif_rotated", at, image_metadata.orientation, detail=detail))
-    if mask_wh is not None and mask_wh != (said or upright):
+    labeled = sample.size_wh or (mask_wh if mask_wh in (upright, stored) else None)
+    if labeled is not None and labeled not in (upright, stored):
+        detail = f"the labels say {labeled[0]}x{labeled[1]} px, the image has {upright[0]}x{upright[1]}"
+        on_finding(Finding("size_mismatch", at, list(labeled), detail=detail))
+    elif labeled is not None and labeled != upright:
+        detail = f"EXIF turns it to {upright[0]}x{upright[1]} px, its labels are for {labeled[0]}x{labeled[1]}"
+        on_finding(Finding("exif_against_labels", at, meta.orientation, detail=detail))
+    elif meta.orientation > 1 and (sample.objects or mask_wh is not None):
+        detail = f"is turned by EXIF orientation {meta.orientation}; readers that ignore EXIF see it otherwise"
+        on_finding(Finding("exif_rotated", at, meta.orientation, detail=detail))
+    if mask_wh is not None and mask_wh != (labeled or upright):
         file = at if sample.mask_path is None else relative(sample.mask_path, root)
-        detail = f"is {mask_wh[0]}x{mask_wh[1]} px, its photo {upright[0]}x{upright[1]}"
+        detail = f"is {mask_wh[0]}x{mask_wh[1]} px, its image {upright[0]}x{upright[1]}"
         on_finding(Finding("mask_size_mismatch", file, list(mask_wh), detail=detail))
 
 
-def _objects(objects: Sequence[Object], at: str, on_finding: OnFinding, notes: Notes, part: Part) -> set[str]:
+def _objects(objects: Sequence[Object], at: str, on_finding: OnFinding, notes: FindingCounts, part: Part) -> set[str]:
     boxes: Counter[tuple[Any, ...]] = Counter()
     for thing in objects:
         part.classes.setdefault(thing.label, [0, 0, 0])[1] += 1
@@ -259,7 +253,7 @@ def _objects(objects: Sequence[Object], at: str, on_finding: OnFinding, notes: N
 
 
 def _classes(dataset: Dataset, part: Part, on_finding: OnFinding) -> None:
-    if not part.labelled:
+    if not part.labeled:
         return
     without = [name for name, counts in part.classes.items() if not counts[0]]
     if without:
@@ -269,22 +263,24 @@ def _classes(dataset: Dataset, part: Part, on_finding: OnFinding) -> None:
     single = [name for name, counts in part.classes.items() if counts == [1, 0, 0]]
     if single and len(single) < len(part.classes):
         few = ", ".join(single[:5]) + (", ..." if len(single) > 5 else "")
-        detail = f"{len(single)} of {len(part.classes)} classes have one photo only ({few}); three or more are better"
-        on_finding(Finding("one_photo", ".", single, len(single), detail))
+        detail = f"{len(single)} of {len(part.classes)} classes have one image only ({few}); three or more are better"
+        on_finding(Finding("one_image", ".", single, len(single), detail))
 
 
-def _names(place: Path, listing: Listing) -> None:
+def _names(place: Path, findings: FindingsReport) -> None:
     """Names that clash where case does not count, and what a broken copy leaves behind."""
     if not place.is_dir():
         return
     spelled: dict[str, str] = {}
     for name in walk(place):
         if is_leftover(name):
-            listing.on_finding(Finding("leftover_file", name, detail="is what a broken copy or download leaves behind"))
+            findings.on_finding(
+                Finding("leftover_file", name, detail="is what a broken copy or download leaves behind")
+            )
         other = spelled.setdefault(name.casefold(), name)
         if other != name:
             detail = f"and {other} are one file where case does not count"
-            listing.on_finding(Finding("name_clash", name, other, detail=detail))
+            findings.on_finding(Finding("name_clash", name, other, detail=detail))
 
 
 def ensure(
@@ -293,8 +289,9 @@ def ensure(
     """What training and teaching run first: errors stop the work, warnings come back as lines for people.
 
     allow: codes of errors to go on with. quiet: codes of warnings that do not matter here. Raises
-    DataError with the first errors and how to mend them.
+    DataError with the first errors and how to repair them, UnknownName for a code that there is not.
     """
+    allow, quiet = known_codes(allow), known_codes(quiet)
     report = check(place, cache=cache, **options)
     place = Path(place)
     errors = [f for f in report["findings"] if f["severity"] == "error" and f["code"] not in allow]
@@ -304,7 +301,7 @@ def ensure(
             lines.append(f"and {len(errors) - 5} more")
         what = lines[0] if len(errors) == 1 else f"{place} has {len(errors)} faults:\n  " + "\n  ".join(lines) + "\n "
         raise DataError(
-            f"{what}; see all: handful data check {place}; mend a copy: handful data check {place} --fix COPY; "
+            f"{what}; see all: handful data check {place}; repair a copy: handful data check {place} --fix COPY; "
             f"go on all the same: --allow {errors[0]['code']}"
         )
     warnings = [f for f in report["findings"] if f["severity"] == "warning" and f["code"] not in quiet]

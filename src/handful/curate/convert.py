@@ -29,11 +29,11 @@ def convert(
     link: bool = False,
     **options: Any,
 ) -> dict[str, Any]:
-    """Write the labels and photos of one folder into another format.
+    """Write the labels and images of one folder into another format.
 
     The copy is written aside, read back and held against the source. Whatever it lost or changed is listed; without
     `allow_loss` such a copy is thrown away. labels: translate classes by a label map ("ten", "person", or a CSV file)
-    first; labels_from: whose names they are, where that is not clear. link: hard links to the photos instead of
+    first; labels_from: whose names they are, where that is not clear. link: hard links to the images instead of
     copies. options: for the reader (masks, flat). Returns the JSON object of `handful data convert --json`. Raises
     DataError for faulty input, and when `out` exists.
     """  # fmt: skip
@@ -77,10 +77,10 @@ def put(dataset: Dataset, out: Path, to: str, *, allow_loss: bool = False, link:
 
 def measured(dataset: Dataset, copy: Path, to: str) -> list[Difference]:
     """What a copy says differently from what was to be written. Raises DataError if the copy itself is faulty."""
-    told: list[Finding] = []
-    back = formats.module(to).read(copy, on_finding=told.append)
+    found: list[Finding] = []
+    back = formats.module(to).read(copy, on_finding=found.append)
     rows = differences(dataset, back)
-    errors = [finding for finding in told if finding.severity == "error"]
+    errors = [finding for finding in found if finding.severity == "error"]
     if errors:
         raise DataError(
             f"the {to} copy would be faulty: {errors[0].text} [{errors[0].code}]; it was not kept; "

@@ -1,6 +1,6 @@
 """What two data sets say differently, counted: how a conversion's losses are measured instead of promised.
 
-Nothing is held in memory: the second set goes to a temporary SQLite file, one row a photo, and the first is held
+Nothing is held in memory: the second set goes to a temporary SQLite file, one row an image, and the first is held
 against it.
 """
 
@@ -30,7 +30,7 @@ LOST, CHANGED, ADDED = "lost", "changed", "added"
 
 @dataclass
 class Difference:
-    """what: the thing that differs. how: "lost", "changed" or "added". count: in how many places; example: one."""
+    """what: which part differs. how: "lost", "changed" or "added". count: in how many places; example: one."""
 
     what: str
     how: str
@@ -64,15 +64,15 @@ class _Tally:
                 self.add(f"{what} {key!r}", CHANGED, f"{where}: {str(a[key])[:40]} -> {str(b[key])[:40]}")
 
 
-def differences(before: Dataset, after: Dataset, *, photos: bool = True) -> list[Difference]:
-    """Everything `after` says differently from `before`, losses first. photos: compare the photos' bytes too.
+def differences(before: Dataset, after: Dataset, *, images: bool = True) -> list[Difference]:
+    """Everything `after` says differently from `before`, losses first. images: compare the images' bytes too.
 
-    Photos are paired by split and name, suffix left out, or by name alone where the split was not kept; objects by
+    Images are paired by split and name, suffix left out, or by name alone where the split was not kept; objects by
     their order. Masks are compared by the names of their classes, so that other ids for the same names are one
     difference, not millions.
     """
     tally = _Tally()
-    by = _by(photos, before, after)
+    by = _by(images, before, after)
     with tempfile.TemporaryDirectory(prefix="handful-") as folder:
         with sqlite3.connect(Path(folder) / "after.sqlite") as db:
             db.execute("PRAGMA journal_mode = OFF")
@@ -83,36 +83,36 @@ def differences(before: Dataset, after: Dataset, *, photos: bool = True) -> list
                 _against(db, sample, before, tally, by)
             extra = db.execute("SELECT count(*), min(name) FROM row WHERE seen = 0").fetchone()
             if extra[0]:
-                tally.add("photos", ADDED, extra[1], count=extra[0])
+                tally.add("images", ADDED, extra[1], count=extra[0])
         db.close()
     _classes(before, after, tally)
     order = {LOST: 0, CHANGED: 1, ADDED: 2}
     return sorted(tally.found.values(), key=lambda d: (order[d.how], d.what))
 
 
-def _rows(dataset: Dataset, photos: str) -> Iterator[tuple[str, str, str]]:
+def _rows(dataset: Dataset, images: str) -> Iterator[tuple[str, str, str]]:
     for sample in track(dataset, "reading back", len(dataset)):
-        yield sample.split or "", _stem(sample), json.dumps(_plain(sample, dataset, photos))
+        yield sample.split or "", _stem(sample), json.dumps(_plain(sample, dataset, images))
 
 
 def _stem(sample: Sample) -> str:
     return str(PurePosixPath(sample.name).with_suffix(""))
 
 
-def _photo_hash(sample: Sample, by: str) -> str:
+def _image_hash(sample: Sample, by: str) -> str:
     if by == "pixels":
         return hashlib.sha256(image_of(sample).rgb_u8.tobytes()).hexdigest()
     return sha256(sample.path) if by == "bytes" else ""
 
 
-def _by(photos: bool, *datasets: Dataset) -> str:
-    """How photos are compared: by their bytes, or by their pixels where one set keeps no files."""
-    if not photos:
+def _by(images: bool, *datasets: Dataset) -> str:
+    """How images are compared: by their bytes, or by their pixels where one set keeps no files."""
+    if not images:
         return ""
     return "pixels" if any(s.pixels is not None for d in datasets for s in itertools.islice(d, 1)) else "bytes"
 
 
-def _plain(sample: Sample, dataset: Dataset, photos: str) -> dict[str, Any]:
+def _plain(sample: Sample, dataset: Dataset, images: str) -> dict[str, Any]:
     """A sample as plain data, without ids that only mean something inside its own set."""
     things = None
     if sample.objects is not None:
@@ -130,12 +130,12 @@ def _plain(sample: Sample, dataset: Dataset, photos: str) -> dict[str, Any]:
         ]
     return {
         "name": sample.name,
-        "photo": _photo_hash(sample, photos),
+        "image": _image_hash(sample, images),
         "label": sample.label,
         "objects": things,
         "mask": None if sample.mask is None else _mask_hash(sample.mask(), dataset),
         "size": sample.size_wh,
-        "licence": sample.licence,
+        "license": sample.license,
         "attributes": dict(sample.attributes),
     }
 
@@ -148,7 +148,7 @@ def _mask_hash(mask: Mask, dataset: Dataset) -> str:
     """A hash of which class name each pixel has: the same for two id tables with the same names."""
     names = {c.id: c.name for c in dataset.categories}
     present, where = np.unique(mask.ids, return_inverse=True)
-    # a background without a name of its own and one called "background" are the same thing
+    # a background without a name of its own and one called "background" are the same class
     labels = ["" if v == mask.ignore else names.get(v, str(v)) for v in present.tolist()]
     order = {name: i for i, name in enumerate(sorted(set(labels)))}
     pixels = np.array([order[name] for name in labels], dtype=np.uint16)[where.reshape(mask.ids.shape)]
@@ -158,27 +158,27 @@ def _mask_hash(mask: Mask, dataset: Dataset) -> str:
     return digest.hexdigest()
 
 
-def _against(db: sqlite3.Connection, sample: Sample, before: Dataset, tally: _Tally, photos: str) -> None:
+def _against(db: sqlite3.Connection, sample: Sample, before: Dataset, tally: _Tally, images: str) -> None:
     name, split = _stem(sample), sample.split or ""
     query = "SELECT rowid, split, value FROM row WHERE name = ? AND seen = 0 ORDER BY split != ? LIMIT 1"
     found = db.execute(query, (name, split)).fetchone()
     where = f"{split}/{sample.name}" if split else sample.name
     if found is None:
-        tally.add("photos", LOST, where)
+        tally.add("images", LOST, where)
         return
     db.execute("UPDATE row SET seen = 1 WHERE rowid = ?", found[:1])
     if found[1] != split:
         tally.add("split", LOST if not found[1] else CHANGED, f"{where}: now {found[1] or 'none'}")
-    a, b = _plain(sample, before, photos), json.loads(found[2])
-    if a["photo"] != b["photo"]:
-        tally.add("photo's pixels or bytes", CHANGED, where)
-    for what, key in (("photo's class", "label"), ("licence", "licence"), ("pixel mask", "mask")):
+    a, b = _plain(sample, before, images), json.loads(found[2])
+    if a["image"] != b["image"]:
+        tally.add("image's pixels or bytes", CHANGED, where)
+    for what, key in (("image's class", "label"), ("license", "license"), ("pixel mask", "mask")):
         if a[key] != b[key]:
             how = LOST if b[key] is None else ADDED if a[key] is None else CHANGED
             tally.add(what, how, where)
     if a["size"] is not None and b["size"] is not None and list(a["size"]) != b["size"]:
         tally.add("size", CHANGED, f"{where}: {list(a['size'])} -> {b['size']}")
-    tally.keys("photo's attribute", a["attributes"], b["attributes"], where)
+    tally.keys("image's attribute", a["attributes"], b["attributes"], where)
     _objects(sample, a["objects"], b["objects"], where, tally)
 
 
@@ -280,7 +280,7 @@ def _classes(before: Dataset, after: Dataset, tally: _Tally) -> None:
             continue
         if other.id != category.id:
             tally.add("classes' ids", CHANGED, f"{name}: {category.id} -> {other.id}")
-        for what, x, y in (("parents", category.parent, other.parent), ("colours", category.rgb, other.rgb),
+        for what, x, y in (("parents", category.parent, other.parent), ("colors", category.rgb, other.rgb),
                            ("thing or stuff", category.thing, other.thing)):  # fmt: skip
             if x != y:
                 how = LOST if y is None else ADDED if x is None else CHANGED

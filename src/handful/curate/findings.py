@@ -1,4 +1,4 @@
-"""Findings gathered into one table: each once, what is merely good to know counted instead of repeated."""
+"""The findings report: each finding once, the worst first; frequent notes are counted, not repeated."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from collections import Counter, defaultdict
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from handful.data.finding import CODES, GRAVITY, Finding, OnFinding
+from handful.data.finding import CODES, SEVERITIES, Finding, OnFinding
 from handful.data.paths import relative
 
 EXAMPLES = 20  # files named for what is only counted
 AT_MOST = 1000  # findings of one kind that are listed one by one
 
 
-class Listing:
-    """Findings of one folder, each once, whichever thread tells them."""
+class FindingsReport:
+    """Findings of one folder, each once, whichever thread reports them."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -25,7 +25,7 @@ class Listing:
         self._seen: set[str] = set()
 
     def below(self, place: Path) -> OnFinding:
-        """A tell for a set in a folder below: its files are named from the root."""
+        """An on_finding for a set in a folder below: its files are named from the root."""
         prefix = relative(place, self.root)
         if prefix in (".", str(place)):
             return self.on_finding
@@ -52,10 +52,10 @@ class Listing:
         return not any(finding.severity == "error" for finding in self.found)
 
     def rows(self) -> list[dict[str, Any]]:
-        """JSON rows, the gravest first; of one kind at most AT_MOST one by one, the rest as a last row."""
+        """JSON rows, the most severe first; of one code at most AT_MOST one by one, the rest as a last row."""
         order = {code: i for i, code in enumerate(CODES)}
         rows, counts, rest = [], Counter[str](), Counter[str]()
-        for finding in sorted(self.found, key=lambda f: (GRAVITY.index(f.severity), order[f.code], f.file)):
+        for finding in sorted(self.found, key=lambda f: (SEVERITIES.index(f.severity), order[f.code], f.file)):
             counts[finding.code] += 1
             if counts[finding.code] <= AT_MOST:
                 rows.append(finding.as_json())
@@ -64,21 +64,21 @@ class Listing:
         return rows + [Finding(c, "...", None, n, f"{n} more of this kind").as_json() for c, n in rest.items()]
 
 
-class Notes:
-    """Things that are counted and told once, with a few examples."""
+class FindingCounts:
+    """Findings that are counted and reported once, with a few examples."""
 
     def __init__(self) -> None:
         self.found: dict[tuple[str, str], list[str]] = defaultdict(list)
         self.counts: Counter[tuple[str, str]] = Counter()
 
     def add(self, code: str, file: str, kind: str = "", count: int = 1) -> None:
-        """Count one more. kind: what tells it from others of the same code."""
+        """Count one more. kind: tells it apart from others of the same code."""
         self.counts[code, kind] += count
         if len(self.found[code, kind]) < EXAMPLES:
             self.found[code, kind].append(file)
 
     def on_finding(self, on_finding: OnFinding) -> None:
-        """Tell each kind once, with its count."""
+        """Report each kind once, with its count."""
         for (code, kind), files in self.found.items():
             count = self.counts[code, kind]
             detail = f"{count} times: {CODES[code].text}{f' ({kind})' if kind else ''}" if count > 1 else ""

@@ -1,5 +1,5 @@
-"""What each photo's file says, read once: hash, size, orientation, colour, likeness. Kept, so that a second look at
-a folder opens only what changed, and one that was cut short goes on where it stopped.
+"""What each image's file says, read once: hash, size, orientation, color, fingerprint. Cached, so that a second check
+of a folder opens only what changed, and one that was cut short goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ import numpy as np
 
 from handful.curate.near_duplicates import SIDE, Fingerprint, fingerprint
 from handful.errors import DataError
-from handful.image import TooManyPixels, look
+from handful.image import TooManyPixels, decode
 
 VERSION = 1  # of Facts and of what they are computed with: another one starts an empty cache
 SMALL_PX = 96  # what the likeness needs; a JPEG may come out of its decoder at this size, several times quicker
-KEEP_EVERY = 200  # photos between two writes to the cache: what a kill can cost
+KEEP_EVERY = 200  # images between two writes to the cache: what a kill can cost
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class ImageMetadata:
     """sha256 of the file; size_wh upright and stored_wh in the file (px); EXIF orientation 1 to 8; Pillow's format and
-    mode; notes of photos.look. error: "" or the finding's code, with error_text. mark: the likeness, as text.
+    mode; notes of image.decode. error: "" or the finding's code, with error_text. mark: the fingerprint, as text.
     """
 
     sha256: str
@@ -46,13 +46,13 @@ class ImageMetadata:
     mark: str = ""
 
     @property
-    def likeness(self) -> Fingerprint | None:
-        """What alike.near compares; None for a photo that cannot be read."""
+    def fingerprint(self) -> Fingerprint | None:
+        """What near_duplicates.near_pairs compares; None for an image that cannot be read."""
         return _unpacked(self.mark) if self.mark else None
 
 
-def facts_of(path: Path) -> ImageMetadata:
-    """Read one photo's file whole. Never raises for a bad photo: error says what is wrong."""
+def read_metadata(path: Path) -> ImageMetadata:
+    """Read one image's file whole. Never raises for a bad image: error says what is wrong."""
     try:
         data = Path(path).read_bytes()
     except OSError as error:
@@ -61,7 +61,7 @@ def facts_of(path: Path) -> ImageMetadata:
     if not data:
         return ImageMetadata(digest, error="empty_file", error_text="has zero bytes")
     try:
-        seen = look(path, data=data, small_px=SMALL_PX)
+        seen = decode(path, data=data, small_px=SMALL_PX)
     except TooManyPixels as error:
         return ImageMetadata(digest, error="image_bomb", error_text=_without(path, error))
     except DataError as error:
@@ -73,16 +73,16 @@ def facts_of(path: Path) -> ImageMetadata:
     )  # fmt: skip
 
 
-def _packed(mark: Fingerprint) -> str:
-    whole = mark.bits.to_bytes(8, "big") + mark.flipped.to_bytes(8, "big") + mark.grey.tobytes() + mark.chroma.tobytes()
+def _packed(one: Fingerprint) -> str:
+    whole = one.bits.to_bytes(8, "big") + one.flipped.to_bytes(8, "big") + one.gray.tobytes() + one.chroma.tobytes()
     return base64.b64encode(whole).decode("ascii")
 
 
 def _unpacked(text: str) -> Fingerprint:
     whole = base64.b64decode(text)
-    grey = np.frombuffer(whole, np.uint8, SIDE * SIDE, 16).reshape(SIDE, SIDE)
+    gray = np.frombuffer(whole, np.uint8, SIDE * SIDE, 16).reshape(SIDE, SIDE)
     chroma = np.frombuffer(whole, np.uint8, -1, 16 + SIDE * SIDE).reshape(4, 4, 2)
-    return Fingerprint(int.from_bytes(whole[:8], "big"), int.from_bytes(whole[8:16], "big"), grey, chroma)
+    return Fingerprint(int.from_bytes(whole[:8], "big"), int.from_bytes(whole[8:16], "big"), gray, chroma)
 
 
 def _without(path: Path, error: Exception) -> str:
@@ -90,7 +90,7 @@ def _without(path: Path, error: Exception) -> str:
 
 
 class Cache:
-    """Facts by a file's path, size and times, in one SQLite file; without a folder nothing is kept."""
+    """Metadata by a file's path, size and times, in one SQLite file; without a folder nothing is kept."""
 
     def __init__(self, folder: Path | None) -> None:
         self._db: sqlite3.Connection | None = None
@@ -171,16 +171,16 @@ def _stamp(path: Path) -> str | None:
 def gather(
     items: Iterable[tuple[T, Path | None]], cache: Cache, *, threads: int = 2
 ) -> Iterator[tuple[T, ImageMetadata]]:
-    """Each item with the facts of its photo, in order, read ahead by a few threads; no path gives empty facts."""
+    """Each item with the metadata of its image, in order, read ahead by a few threads; no path gives empty metadata."""
     ahead: deque[tuple[T, Path | None, ImageMetadata | Future[ImageMetadata]]] = deque()
 
     def done() -> tuple[T, ImageMetadata]:
-        item, path, image_metadata = ahead.popleft()
-        if isinstance(image_metadata, Future):
-            image_metadata = image_metadata.result()
-            if path is not None and not image_metadata.error_text.startswith("cannot be read ("):
-                cache.put("facts", path, json.dumps(asdict(image_metadata)))
-        return item, image_metadata
+        item, path, meta = ahead.popleft()
+        if isinstance(meta, Future):
+            meta = meta.result()
+            if path is not None and not meta.error_text.startswith("cannot be read ("):
+                cache.put("facts", path, json.dumps(asdict(meta)))
+        return item, meta
 
     with ThreadPoolExecutor(threads) as pool:
         for item, path in items:
@@ -190,7 +190,7 @@ def gather(
             elif kept is not None:
                 ahead.append((item, path, _from(kept)))
             else:
-                ahead.append((item, path, pool.submit(facts_of, path)))
+                ahead.append((item, path, pool.submit(read_metadata, path)))
             if len(ahead) > 8 * threads:
                 yield done()
         while ahead:

@@ -1,7 +1,7 @@
-"""Which photos are one picture again: re-encoded, resized, trimmed, a little brighter, or the next frame of a film.
+"""Which images are one picture again: re-encoded, resized, trimmed, a little brighter, or the next frame of a clip.
 
 Two steps. A perceptual hash finds the pairs worth a look (pHash: the signs of 64 low frequencies against their median;
-Zauner, "Implementation and benchmarking of perceptual image hash functions", 2010). It calls many photos on white
+Zauner, "Implementation and benchmarking of perceptual image hash functions", 2010). It calls many images on white
 alike, so each pair is then laid over one another: a small trim and stretch are solved for (Lucas and Kanade, "An
 iterative image registration technique", 1981) and what is left is compared with the detail around it.
 `benchmarks/alike.py` chose the limits and has the figures.
@@ -20,80 +20,80 @@ from handful.types import Image
 SIDE = 32  # of the thumbnail, px
 BITS = 14  # of 64 may differ
 ROUGH = 0.145  # what may be left after laying over, as a share of the detail there
-COLOUR = 16.0  # how far the colour of a sixteenth of the photo may move, of 255
+COLOR = 16.0  # how far the color of a sixteenth of the image may move, of 255
 LIGHT = 32.0  # how far the mean brightness may move, of 255
-FLAT = 0.7  # standard deviation of a photo's brightness below which there is nothing to compare
+FLAT = 0.7  # standard deviation of an image's brightness below which there is nothing to compare
 TRIM = 0.08  # the largest shift or stretch looked for, as a share of half the side
 _WHITE = 250.0  # brighter than this is cut off, so a brighter copy cannot show what it was
-_SOFT = 2.0, 1.5, 16.0  # detail weaker than 1.5 x the photo's, kept in 2 to 16, counts as that: noise is no difference
+_SOFT = 2.0, 1.5, 16.0  # detail weaker than 1.5 x the image's, kept in 2 to 16, counts as that: noise is no difference
 _LOOKS = 1024  # pairs laid over at a time
 _ROWS, _COLUMNS = 256, 2048  # hash pairs compared at a time: they stay in the processor's cache
 
 
 @dataclass(frozen=True, eq=False)
 class Fingerprint:
-    """What is kept of a photo to find it again, about 1.1 kB.
+    """What is kept of an image to find it again, about 1.1 kB.
 
-    bits: the 64 bits of its pHash. flipped: those of its mirror image. grey: (32, 32) uint8, brightness.
-    chroma: (4, 4, 2) uint8, Cb and Cr of sixteen parts, 128 is grey.
+    bits: the 64 bits of its pHash. flipped: those of its mirror image. gray: (32, 32) uint8, brightness.
+    chroma: (4, 4, 2) uint8, Cb and Cr of sixteen parts, 128 is gray.
     """
 
     bits: int
     flipped: int
-    grey: np.ndarray
+    gray: np.ndarray
     chroma: np.ndarray
 
 
 def fingerprint(image: Image) -> Fingerprint:
-    """The fingerprint of a photo."""
+    """The fingerprint of an image."""
     pil = need("PIL.Image", "data")
     small = pil.fromarray(image.rgb_u8).resize((SIDE, SIDE), pil.Resampling.BOX)
     rgb = np.asarray(small, dtype=np.float32)
-    grey = rgb @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
-    chroma = np.stack([(rgb[..., 2] - grey) * 0.564, (rgb[..., 0] - grey) * 0.713], axis=-1)
+    gray = rgb @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
+    chroma = np.stack([(rgb[..., 2] - gray) * 0.564, (rgb[..., 0] - gray) * 0.713], axis=-1)
     chroma = chroma.reshape(4, SIDE // 4, 4, SIDE // 4, 2).mean((1, 3))
-    return Fingerprint(_phash(grey), _phash(grey[:, ::-1]), _byte(_blur(grey)), _byte(np.clip(chroma + 128, 0, 255)))
+    return Fingerprint(_phash(gray), _phash(gray[:, ::-1]), _byte(_blur(gray)), _byte(np.clip(chroma + 128, 0, 255)))
 
 
 def _byte(values: np.ndarray) -> np.ndarray:
     return np.round(values).astype(np.uint8)
 
 
-def _phash(grey: np.ndarray) -> int:
+def _phash(gray: np.ndarray) -> int:
     at = np.arange(SIDE)
     waves = np.cos(np.pi * (2 * at + 1) * at[:8, None] / (2 * SIDE))
-    low = (waves @ grey.astype(np.float64) @ waves.T).ravel()
+    low = (waves @ gray.astype(np.float64) @ waves.T).ravel()
     return int.from_bytes(np.packbits(low > np.median(low)).tobytes(), "big")
 
 
-def _blur(grey: np.ndarray) -> np.ndarray:
+def _blur(gray: np.ndarray) -> np.ndarray:
     """(n, n) smoothed by 1 4 6 4 1, so that a shift of a part of a pixel can be solved for."""
     for _ in range(2):  # down the columns; turned, down the rows
-        wide = np.pad(grey, ((2, 2), (0, 0)), mode="edge")
-        grey = ((wide[:-4] + wide[4:] + 4 * (wide[1:-3] + wide[3:-1]) + 6 * wide[2:-2]) / 16).T
-    return grey
+        wide = np.pad(gray, ((2, 2), (0, 0)), mode="edge")
+        gray = ((wide[:-4] + wide[4:] + 4 * (wide[1:-3] + wide[3:-1]) + 6 * wide[2:-2]) / 16).T
+    return gray
 
 
-def near(
-    prints: Sequence[Fingerprint], *, bits: int = BITS, rough: float = ROUGH, color: float = COLOUR,
+def near_pairs(
+    prints: Sequence[Fingerprint], *, bits: int = BITS, rough: float = ROUGH, color: float = COLOR,
     mirrored: bool = False,
 ) -> list[tuple[int, int]]:  # fmt: skip
-    """All pairs (i, j), i < j, of photos that look the same, sorted.
+    """All pairs (i, j), i < j, of images that look the same, sorted.
 
     bits: how many of the 64 bits may differ; every such pair is looked at. rough: what may be left after laying one
-    over the other. colour: how far the colour of a part may move, of 255. mirrored: a mirror image counts as the same.
-    A photo of one plain colour is alike only to its own copy. Time grows with the square of the number: a minute for
-    100,000. A film of one scene gives all its pairs; `clusters` does not, and should be used to group.
+    over the other. color: how far the color of a part may move, of 255. mirrored: a mirror image counts as the same.
+    An image of one plain color is alike only to its own copy. Time grows with the square of the number: a minute for
+    100,000. A clip of one scene gives all its pairs; `clusters` does not, and should be used to group.
     """
     found = {(int(i), int(j)) for block in _pairs(prints, bits, rough, color, mirrored) for i, j in block}
     return sorted(found)
 
 
 def clusters(
-    prints: Sequence[Fingerprint], *, bits: int = BITS, rough: float = ROUGH, color: float = COLOUR,
+    prints: Sequence[Fingerprint], *, bits: int = BITS, rough: float = ROUGH, color: float = COLOR,
     mirrored: bool = False,
 ) -> list[list[int]]:  # fmt: skip
-    """`groups` of `near`, without holding or even looking at pairs of photos that are in one group already."""
+    """`groups` of `near_pairs`, without holding or even looking at pairs of images that are in one group already."""
     joined = _Joined(len(prints))
     for block in _pairs(prints, bits, rough, color, mirrored, wanted=joined.apart):
         joined.join(block)
@@ -149,7 +149,7 @@ def _pairs(
         return
     code = np.array([p.bits for p in prints], dtype=np.uint64)
     turned = np.array([p.flipped for p in prints], dtype=np.uint64)
-    grey, chroma = np.stack([p.grey for p in prints]), np.stack([p.chroma for p in prints])
+    gray, chroma = np.stack([p.gray for p in prints]), np.stack([p.chroma for p in prints])
     for flip in (False, True) if mirrored else (False,):
         for block in _hash_pairs(code, turned if flip else code, bits):
             for start in range(0, len(block), _LOOKS):
@@ -158,11 +158,11 @@ def _pairs(
                     part = part[wanted(part)]
                 if not len(part):
                     continue
-                # always the same way round, so that the order of the photos does not matter
+                # always the same way round, so that the order of the images does not matter
                 swap = (code[part[:, 0]] > code[part[:, 1]])[:, None]
                 i, j = np.where(swap, part[:, ::-1], part).T
-                other = (grey[j][:, :, ::-1], chroma[j][:, :, ::-1]) if flip else (grey[j], chroma[j])
-                yield part[_difference(grey[i], chroma[i], *other, color) <= rough]
+                other = (gray[j][:, :, ::-1], chroma[j][:, :, ::-1]) if flip else (gray[j], chroma[j])
+                yield part[_difference(gray[i], chroma[i], *other, color) <= rough]
 
 
 def _hash_pairs(a: np.ndarray, b: np.ndarray, bits: int) -> Iterator[np.ndarray]:
@@ -182,9 +182,9 @@ def _hash_pairs(a: np.ndarray, b: np.ndarray, bits: int) -> Iterator[np.ndarray]
 
 
 def _difference(
-    grey_a: np.ndarray, chroma_a: np.ndarray, grey_b: np.ndarray, chroma_b: np.ndarray, color: float = COLOUR
+    grey_a: np.ndarray, chroma_a: np.ndarray, grey_b: np.ndarray, chroma_b: np.ndarray, color: float = COLOR
 ) -> np.ndarray:
-    """(k,) how much k pairs differ, inf for another colour or light; thumbnails (k, 32, 32), colours (k, 4, 4, 2)."""
+    """(k,) how much k pairs differ, inf for another color or light; thumbnails (k, 32, 32), colors (k, 4, 4, 2)."""
     tint = np.abs(chroma_a.astype(np.int16) - chroma_b).max((1, 2, 3))
     a, b = grey_a.astype(np.float32), grey_b.astype(np.float32)
     light = np.abs(a.mean((1, 2)) - b.mean((1, 2)))
@@ -205,7 +205,7 @@ def _left(a: np.ndarray, b: np.ndarray, soft: np.ndarray, steps: int = 4) -> np.
     brightness and contrast; the best step counts.
     """
     k = len(a)
-    at = ((np.arange(SIDE) + 0.5) * 2 / SIDE - 1).astype(np.float32)  # pixel centres, the photo from -1 to 1
+    at = ((np.arange(SIDE) + 0.5) * 2 / SIDE - 1).astype(np.float32)  # pixel centers, the image from -1 to 1
     move = np.zeros((k, 4), dtype=np.float32)  # stretch x, shift x, stretch y, shift y
     best = np.full(k, np.inf)
     left = np.full(k, np.inf)
@@ -233,7 +233,7 @@ def _left(a: np.ndarray, b: np.ndarray, soft: np.ndarray, steps: int = 4) -> np.
 
 
 def _lay(a: np.ndarray, move: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(a stretched and shifted, where both photos are), (k, 32, 32) each; the rim is left out, it was blurred."""
+    """(a stretched and shifted, where both images are), (k, 32, 32) each; the rim is left out, it was blurred."""
     rim = 2
     rows = np.arange(len(a))[:, None, None]
     places, fractions, valid = [], [], []
@@ -273,7 +273,7 @@ def _relight(laid: np.ndarray, b: np.ndarray, inside: np.ndarray) -> tuple[np.nd
 
 
 def _share(rest: np.ndarray, a: np.ndarray, b: np.ndarray, inside: np.ndarray, soft: np.ndarray) -> np.ndarray:
-    """(k,) rms over the photo of what is left, over the detail in 5 x 5 px around: an edge may be off by more than a
+    """(k,) rms over the image of what is left, over the detail in 5 x 5 px around: an edge may be off by more than a
     plain area. Without that, every object on white would be mostly the same white.
     """
     n = np.maximum(_around(inside), 1e-6)

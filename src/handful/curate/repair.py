@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from handful.curate.check import check, look
+from handful.curate.check import check, inspect
 from handful.curate.differences import differences
 from handful.curate.image_metadata import Cache
 from handful.data import formats
@@ -43,15 +43,15 @@ def repair(
         raise DataError(f"{out} lies inside {place}, which is never written to; choose another place")
     found = sources(place, format=format, **options)
     with Cache(cache) as kept:
-        listing, _ = look(place, found, kept)
-    repairs = [{**f.as_json(), "done": f.repair} for f in listing.found if f.repair != KEPT and "none" not in f.repair]
+        findings, _ = inspect(place, found, kept)
+    repairs = [{**f.as_json(), "done": f.repair} for f in findings.found if f.repair != KEPT and "none" not in f.repair]
     rows: dict[str, list[dict[str, Any]]] = {}
     with replacing_folder(out) as part:
         for source in found:
             name = source.title.replace(" ", "-")
             to = part if len(found) == 1 else part / relative(source.place, place) / name
             to.mkdir(parents=True, exist_ok=True)
-            repaired = _mended(source, place, listing.found)
+            repaired = _repaired(source, place, findings.found)
             formats.write(repaired, to, source.format)
             back = formats.module(source.format).read(to, on_finding=lambda finding: None)
             rows[name] = [row.as_json() for row in differences(_lenient(source), back)]
@@ -95,15 +95,15 @@ def _usable(mask: Callable[[], Mask]) -> bool:
     return True
 
 
-def _mended(source: Source, place: Path, found: list[Finding]) -> Dataset:
+def _repaired(source: Source, place: Path, found: list[Finding]) -> Dataset:
     """The set as its reader repairs it, without what cannot be repaired."""
     out = {f.file for f in found if f.code in OUT_CODES}
     turned = {f.file for f in found if f.code in TURNED_CODES}
     unmasked = {f.file for f in found if f.code == "mask_size_mismatch"}
     for finding in found:
-        if finding.code == "same_photo_twice":
+        if finding.code == "same_image_twice":
             out.update(finding.value)
-    across = {file for f in found if f.code == "same_photo_across_splits" for file in (f.file, *f.value)}
+    across = {file for f in found if f.code == "same_image_across_splits" for file in (f.file, *f.value)}
     dataset = source.read(_pass)
 
     def samples() -> Iterator[Sample]:
@@ -116,7 +116,7 @@ def _mended(source: Source, place: Path, found: list[Finding]) -> Dataset:
                 bad = relative(sample.mask_path, source.place) in unmasked or at in unmasked
                 mask = mask if not bad and _usable(mask) else None
             objects = None if sample.objects is None else tuple(_once(sample.objects))
-            pixels = _as_labelled(sample) if at in turned else sample.pixels
+            pixels = _as_labeled(sample) if at in turned else sample.pixels
             yield replace(sample, mask=mask, objects=objects, pixels=pixels)
 
     return replace(dataset, samples=samples)
@@ -131,8 +131,8 @@ def _once(objects: tuple[Object, ...]) -> Iterator[Object]:
         seen.add(key)
 
 
-def _as_labelled(sample: Sample) -> Callable[[], Image]:
-    """The photo's pixels as its labels see them: turned by EXIF if their size says so, else as they lie in the file."""
+def _as_labeled(sample: Sample) -> Callable[[], Image]:
+    """The image's pixels as its labels see them: turned by EXIF if their size says so, else as they lie in the file."""
 
     def read() -> Image:
         upright = read_image(sample.path)

@@ -24,7 +24,7 @@ from handful.progress import track
 from handful.types import Dataset, Sample
 
 SHARES = {"train": 0.8, "val": 0.2}
-PHOTOS = 10.0  # what the share of all photos counts for, where the share of one class counts for 1
+PHOTOS = 10.0  # what the share of all images counts for, where the share of one class counts for 1
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Split:
 
     parts: the shares wanted. of: sample (as key_of names it) -> part. renamed: sample -> its new name, where the old
     one is taken by a sample of another old split. groups: those of two or more samples that were kept together.
-    images: part -> photos. classes: class -> part -> photos that hold it. seed: what ties fell by.
+    images: part -> images. classes: class -> part -> images that hold it. seed: what ties fell by.
     """
 
     parts: Mapping[str, float]
@@ -46,8 +46,8 @@ class Split:
 
     @property
     def deviation(self) -> dict[str, Any]:
-        """Share got less share wanted: of all photos by part, of each class's photos by class and part, the largest
-        of these without its sign, and the mean over the classes, each by its photos.
+        """Share got less share wanted: of all images by part, of each class's images by class and part, the largest
+        of these without its sign, and the mean over the classes, each by its images.
         """
         whole = sum(self.images.values())
         images = {part: n / whole - self.parts[part] for part, n in self.images.items()}
@@ -69,17 +69,17 @@ def split(
     dataset: Dataset, *, parts: Mapping[str, float] = SHARES, by: str | None = None, seed: int = 0, near: bool = True,
     cache: Path | None = None,
 ) -> Split:  # fmt: skip
-    """Give each sample a part, so that each part has its share of the photos and of every class.
+    """Give each sample a part, so that each part has its share of the images and of every class.
 
-    parts: name -> share; they sum to 1. by: samples that share this stay together: "clip", "folder" (the photo's,
-    inside its old split) or the name of an attribute; a sample without it stands alone. near: photos that look the
-    same stay together, too; every photo is opened for that. cache: a folder that remembers what photos look like.
+    parts: name -> share; they sum to 1. by: samples that share this stay together: "clip", "folder" (the image's,
+    inside its old split) or the name of an attribute; a sample without it stands alone. near: images that look the
+    same stay together, too; every image is opened for that. cache: a folder that remembers what images look like.
 
-    Iterative stratification for several labels a photo (Sechidis, Tsoumakas and Vlahavas, "On the stratification of
-    multi-label data", 2011), on groups in place of photos: the rarest class is dealt out first, each of its groups,
+    Iterative stratification for several labels an image (Sechidis, Tsoumakas and Vlahavas, "On the stratification of
+    multi-label data", 2011), on groups in place of images: the rarest class is dealt out first, each of its groups,
     large ones first, to the part that lacks most of it. Then single groups move wherever that brings the shares
     closer. Where groups are large, dealing them out by size alone is tried too, and the closer of the two kept. Empty
-    and unlabelled photos count as classes of their own. The same seed gives the same split, whatever the order of the
+    and unlabeled images count as classes of their own. The same seed gives the same split, whatever the order of the
     samples.
     """
     _checked(parts)
@@ -103,21 +103,21 @@ def curated_test(
     dataset: Dataset, per_class: int, *, seed: int = 0, by: str | None = None, near: bool = True,
     cache: Path | None = None,
 ) -> Split:  # fmt: skip
-    """A test set with `per_class` photos of each class, as far as there are; the rest is "train".
+    """A test set with `per_class` images of each class, as far as there are; the rest is "train".
 
     Whole groups go to the test set (by, near and cache as in `split`), so a class may get a few more, above all one
-    that others come with. No class gives away more than half of its photos, so a class with one photo stays in
-    training; `Split.classes` says what each got. Photos without labels stay in training.
+    that others come with. No class gives away more than half of its images, so a class with one image stays in
+    training; `Split.classes` says what each got. Images without labels stay in training.
     """
     if per_class < 1:
-        raise DataError(f"per_class is {per_class}; wanted 1 or more photos a class")
+        raise DataError(f"per_class is {per_class}; wanted 1 or more images a class")
     rows, about, groups = _grouped(dataset, by, near, cache)
     whole = _groups_table(rows, groups, states=False)
     half = np.floor(whole.sums(range(len(groups))) / 2)
     picker = Picker(whole, np.random.default_rng(seed), most=half)
     picker.cover(per_class)
     if not picker.chosen:
-        raise DataError(f"{dataset.root} has no class with two photos that may be parted; wanted labelled photos")
+        raise DataError(f"{dataset.root} has no class with two images that may be parted; wanted labeled images")
     test = np.zeros(len(groups), dtype=np.int64)
     test[picker.chosen] = 1
     share = sum(len(groups[i]) for i in picker.chosen) / len(rows.keys)
@@ -151,10 +151,10 @@ def _checked(parts: Mapping[str, float]) -> None:
 def _grouped(
     dataset: Dataset, by: str | None, near: bool, cache: Path | None
 ) -> tuple[Table, list[tuple[str | None, str]], list[list[int]]]:
-    """(what each photo holds, its old split and name, numbers of photos that must stay together), sorted by key."""
+    """(what each image holds, its old split and name, numbers of images that must stay together), sorted by key."""
     rows = table(dataset, "images")
     if not rows.keys:
-        raise DataError(f"{dataset.root} has no photos to divide")
+        raise DataError(f"{dataset.root} has no images to divide")
     number = {key: i for i, key in enumerate(rows.keys)}
     about: list[tuple[str | None, str]] = [(None, "")] * len(number)
     prints: list[near_duplicates.Fingerprint | None] = [None] * len(number)
@@ -191,16 +191,14 @@ def _source(sample: Sample, by: str | None) -> str | None:
 
 
 def _marked(dataset: Dataset, cache: Path | None) -> Iterator[tuple[Sample, near_duplicates.Fingerprint]]:
-    """Each sample with its photo's fingerprint. Raises DataError for a photo that cannot be read."""
+    """Each sample with its image's fingerprint. Raises DataError for an image that cannot be read."""
     with Cache(cache) as kept:
-        items = ((s, s.path if s.pixels is None else None) for s in track(dataset, "comparing photos", len(dataset)))
-        for sample, image_metadata in gather(items, kept):
-            mark = (
-                near_duplicates.fingerprint(image_of(sample)) if sample.pixels is not None else image_metadata.likeness
-            )
+        items = ((s, s.path if s.pixels is None else None) for s in track(dataset, "comparing images", len(dataset)))
+        for sample, meta in gather(items, kept):
+            mark = near_duplicates.fingerprint(image_of(sample)) if sample.pixels is not None else meta.fingerprint
             if mark is None:
                 raise DataError(
-                    f"{sample.path} {image_metadata.error_text}; mend a copy with `handful data check --fix`, or leave "
+                    f"{sample.path} {meta.error_text}; repair a copy with `handful data check --fix`, or leave "
                     f"near "
                     "duplicates apart"
                 )
@@ -208,8 +206,8 @@ def _marked(dataset: Dataset, cache: Path | None) -> Iterator[tuple[Sample, near
 
 
 def _groups_table(rows: Table, groups: Sequence[Sequence[int]], *, states: bool) -> Table:
-    """A table of groups: how many photos of each has each class. states: with empty and unlabelled as classes, too."""
-    extra = ("empty", "unlabelled") if states else ()
+    """A table of groups: how many images of each has each class. states: with empty and unlabeled as classes, too."""
+    extra = ("empty", "unlabeled") if states else ()
     k = len(rows.classes)
     start, index, much = [0], [], []
     for group in groups:
@@ -226,7 +224,7 @@ def _groups_table(rows: Table, groups: Sequence[Sequence[int]], *, states: bool)
 
 
 def _stratified(groups: Table, sizes: np.ndarray, shares: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """(n,) the part of each group by Sechidis's rule. sizes: (n,) photos in each. shares: (parts,)."""
+    """(n,) the part of each group by Sechidis's rule. sizes: (n,) images in each. shares: (parts,)."""
     n, k = len(groups.keys), len(groups.classes)
     rank = rng.permutation(n)
     left = groups.sums(range(n))
@@ -246,7 +244,7 @@ def _stratified(groups: Table, sizes: np.ndarray, shares: np.ndarray, rng: np.ra
                 lack[j, groups.index[mine]] -= groups.much[mine]
                 room[j] -= sizes[g]
                 left[groups.index[mine]] -= groups.much[mine]
-    for g in np.flatnonzero(part < 0).tolist():  # photos without any class
+    for g in np.flatnonzero(part < 0).tolist():  # images without any class
         part[g] = j = np.lexsort((rng.random(len(shares)), room.round(6)))[-1]
         room[j] -= sizes[g]
     return part
@@ -257,12 +255,12 @@ def _closer(
 ) -> tuple[float, np.ndarray]:
     """(how far off, (n,) parts) after moving single groups while the parts come closer to their shares.
 
-    How far off is the sum over parts and classes, and PHOTOS times over the photos as such, of (got - wanted)^2 /
+    How far off is the sum over parts and classes, and PHOTOS times over the images as such, of (got - wanted)^2 /
     wanted. part: -1 for a group to be dealt out first, large ones before small ones. No part is left empty.
     """
     n, k = len(groups.keys), len(groups.classes)
     part, rank = part.copy(), rng.permutation(n)
-    wanted = shares[:, None] * np.append(groups.sums(range(n)), sizes.sum())  # the last column counts photos
+    wanted = shares[:, None] * np.append(groups.sums(range(n)), sizes.sum())  # the last column counts images
     weight = np.append(np.ones(k), PHOTOS)
     got = np.zeros_like(wanted)
 
@@ -333,7 +331,7 @@ def _made(
 
 def _renamed(keys: Sequence[str], about: Sequence[tuple[str | None, str]], of: Mapping[str, str]) -> dict[str, str]:
     """New names for samples of different old splits that would be in each other's way in one part. Names that differ
-    in case or suffix only are in the way too: on some disks, and for formats that name labels by the photo's stem.
+    in case or suffix only are in the way too: on some disks, and for formats that name labels by the image's stem.
     """
     old = {key: split for key, (split, _) in zip(keys, about, strict=True)}
     new = {key: name for key, (_, name) in zip(keys, about, strict=True)}

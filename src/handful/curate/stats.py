@@ -32,26 +32,26 @@ SHARES = tuple(round(0.05 * i, 2) for i in range(21))
 RATIOS = (0, 0.25, 0.33, 0.5, 0.67, 0.8, 1.25, 1.5, 2, 3, 4)
 HEAT = 30  # classes in the heat map
 SPLITS = "train val test"  # in the order people expect
-FEW = 10  # photos of a class
-COLOUR = (255, 92, 0)  # of what is marked in the pictures
+FEW = 10  # images of a class
+COLOR = (255, 92, 0)  # of what is marked in the pictures
 RULES = {
-    "images": "photos that hold the class, by a label of the whole photo, an object or a pixel of the mask",
+    "images": "images that hold the class, by a label of the whole image, an object or a pixel of the mask",
     "objects": "boxes, outlines and run lengths, crowds left out",
     "pixels": "of the mask where there is one, else of outlines and run lengths, else of boxes; overlaps count twice",
-    "unlabelled": "nobody looked: no label, no list of objects, no mask",
+    "unlabeled": "nobody looked: no label, no list of objects, no mask",
     "empty": "somebody looked and nothing is there",
     "size": "square root of an object's pixels; small below 32, large from 96, as COCO has it; crowds left out",
-    "relative_size": "square root of the share of the photo's pixels that an object has",
+    "relative_size": "square root of the share of the image's pixels that an object has",
     "aspect_ratio": "width over height",
-    "cooccurrence": "photos that hold both classes, pairs of numbers in the list of classes and how many",
-    "hash": "SHA-256 over names, splits, labels and the sizes of the photos' files, whatever their order",
+    "cooccurrence": "images that hold both classes, pairs of numbers in the list of classes and how many",
+    "hash": "SHA-256 over names, splits, labels and the sizes of the images' files, whatever their order",
 }
 
 
 def stats(dataset: Dataset, out: Path | None = None, *, seed: int = 0) -> dict[str, Any]:
     """Count and measure everything in one pass, and write OUT/stats.json and OUT/stats.html when a folder is given.
 
-    seed: which photos are shown. Each number's rule is in the result, in words. A photo that cannot be read is
+    seed: which images are shown. Each number's rule is in the result, in words. An image that cannot be read is
     counted by its labels and not shown.
     """
     tally = Tally(dataset, seed)
@@ -67,7 +67,7 @@ def stats(dataset: Dataset, out: Path | None = None, *, seed: int = 0) -> dict[s
 
 
 class Tally:
-    """What has been seen so far, in memory that grows with the classes and with a few numbers a photo."""
+    """What has been seen so far, in memory that grows with the classes and with a few numbers an image."""
 
     def __init__(self, dataset: Dataset, seed: int) -> None:
         self.dataset, self.seed = dataset, seed
@@ -77,9 +77,9 @@ class Tally:
         self.splits: dict[str, Counter[str]] = {}
         self.widths, self.heights = array("i"), array("i")
         self.sides, self.shares, self.ratios = array("d"), array("d"), array("d")
-        self.per_photo: Counter[int] = Counter()
+        self.per_image: Counter[int] = Counter()
         self.together: Counter[tuple[int, int]] = Counter()
-        self.licences: Counter[str] = Counter()
+        self.licenses: Counter[str] = Counter()
         self.extra: Counter[str] = Counter()
         self.digests: list[bytes] = []
         self.shown: list[list[tuple[bytes, str, Sample]]] = [[] for _ in self.classes]
@@ -92,21 +92,21 @@ class Tally:
                 "splits": {}, "size": size}  # fmt: skip
 
     def add(self, sample: Sample) -> None:
-        """Count one photo."""
+        """Count one image."""
         key = key_of(sample)
         areas = [area_of(thing, sample.size_wh) for thing in sample.objects or ()]
         held = held_by(sample, self.names, areas=areas)
         split = self.splits.setdefault(sample.split or "", Counter())
         split["images"] += 1
-        split["labelled" if held is not None else "unlabelled"] += 1
+        split["labeled" if held is not None else "unlabeled"] += 1
         split["empty"] += held == {}
         width, height = sample.size_wh or _size(sample)
         if width:
             self.widths.append(width)
             self.heights.append(height)
-        self.licences[sample.licence or ""] += 1
+        self.licenses[sample.license or ""] += 1
         if sample.objects is not None:
-            self.per_photo[sum(not thing.crowd for thing in sample.objects)] += 1
+            self.per_image[sum(not thing.crowd for thing in sample.objects)] += 1
         for i, (area, boxed) in enumerate(areas):
             self._object(sample, key, i, area, boxed, width * height)
         self._held(sample, key, held or {})
@@ -140,7 +140,7 @@ class Tally:
                 counted["images"] += 1
                 counted["objects"] += h.objects
                 counted["pixels"] += h.pixels
-            # of all photos of a class those whose hash is lowest: a fair draw in one pass, in any order
+            # of all images of a class those whose hash is lowest: a fair draw in one pass, in any order
             rank = hashlib.blake2b(f"{self.seed} {name} {key}".encode(), digest_size=8).digest()
             best = self.shown[self.number[name]]
             best.append((rank, key, sample))
@@ -162,7 +162,7 @@ class Tally:
         sides = np.array(self.sides)
         small, large = int((sides < SMALL_PX).sum()), int((sides >= LARGE_PX).sum())
         sizes = Counter(f"{w} × {h}" for w, h in zip(self.widths, self.heights, strict=True))
-        keys = ("images", "labelled", "empty", "unlabelled")
+        keys = ("images", "labeled", "empty", "unlabeled")
         splits = sorted(self.splits, key=lambda name: (name not in SPLITS, SPLITS.find(name), name))
         w, h = np.array(self.widths), np.array(self.heights)
         return {
@@ -181,9 +181,9 @@ class Tally:
                 "side_px": _histogram(sides, SIDES_PX),
                 "relative_size": _histogram(np.array(self.shares), SHARES),
                 "aspect_ratio": _histogram(np.array(self.ratios), RATIOS),
-                "per_image": {str(n): many for n, many in sorted(self.per_photo.items())},
+                "per_image": {str(n): many for n, many in sorted(self.per_image.items())},
             },
-            "photos": {
+            "image_sizes": {
                 "sizes": dict(sizes.most_common(50)),
                 "other_sizes": len(sizes) - len(sizes.most_common(50)),
                 "width_px": _spread(w),
@@ -192,21 +192,21 @@ class Tally:
                 "unknown_size": len(self.digests) - len(w),
             },
             "cooccurrence": [[a, b, n] for (a, b), n in sorted(self.together.items())],
-            "licences": {name or "none given": n for name, n in self.licences.most_common()},
+            "licenses": {name or "none given": n for name, n in self.licenses.most_common()},
             "hash": hashlib.sha256(b"".join(sorted(self.digests))).hexdigest(),
             "rule": RULES,
         }
 
 
 def _size(sample: Sample) -> tuple[int, int]:
-    """(width, height) px from the photo itself, upright, without decoding it; (0, 0) when it cannot be read."""
+    """(width, height) px from the image itself, upright, without decoding it; (0, 0) when it cannot be read."""
     try:
         if sample.pixels is not None:
             return sample.pixels().size_wh
         with need("PIL.Image", "data").open(sample.path) as opened:
             width, height = opened.size
             return (height, width) if opened.getexif().get(0x0112, 1) in (5, 6, 7, 8) else (width, height)
-    except Exception:  # a broken photo is for the check to tell; here it only has no size
+    except Exception:  # a broken image is for the check to tell; here it only has no size
         return 0, 0
 
 
@@ -244,7 +244,7 @@ Picture = dict[str, Any]  # src (data URI), alt, caption
 
 
 def _pictures(tally: Tally) -> tuple[dict[int, list[Picture]], list[Picture]]:
-    """(number of class -> pictures of photos with it, pictures of the smallest objects)."""
+    """(number of class -> pictures of images with it, pictures of the smallest objects)."""
     small = []
     for side, _, at, _, sample in sorted(tally.smallest, reverse=True):
         thing = (sample.objects or ())[at]
@@ -253,12 +253,12 @@ def _pictures(tally: Tally) -> tuple[dict[int, list[Picture]], list[Picture]]:
             left, top, right, bottom = box_of(thing) or (0, 0, 0, 0)
             px = f"{right - left:.0f} × {bottom - top:.0f} px" if right > left else f"{side**2:.0f} px"
             small.append({**picture, "caption": thing.label, "detail": px})
-    with_photos = sorted((i for i, shown in enumerate(tally.shown) if shown),
+    with_images = sorted((i for i, shown in enumerate(tally.shown) if shown),
                          key=lambda i: -tally.classes[i]["images"])[: PICTURES - SMALLEST]  # fmt: skip
-    each = max(1, min(EACH, (PICTURES - SMALLEST) // max(1, len(with_photos))))
+    each = max(1, min(EACH, (PICTURES - SMALLEST) // max(1, len(with_images))))
     ids = {name: id for id, name in tally.names.items()}
     shown: dict[int, list[Picture]] = {}
-    for i in track(with_photos, "drawing", len(with_photos)):
+    for i in track(with_images, "drawing", len(with_images)):
         name = tally.classes[i]["name"]
         photos = [s for _, _, s in sorted(tally.shown[i], key=lambda row: row[:2])[:each]]
         found = (_picture(s, [o for o in s.objects or () if o.label == name], ids.get(name)) for s in photos)
@@ -269,7 +269,7 @@ def _pictures(tally: Tally) -> tuple[dict[int, list[Picture]], list[Picture]]:
 def _picture(
     sample: Sample, things: Sequence[Object], mask_id: int | None, near: Object | None = None
 ) -> Picture | None:
-    """The photo with these objects, or the pixels of this id, in colour; near: only what is around this object."""
+    """The image with these objects, or the pixels of this id, in color; near: only what is around this object."""
     pil, draw = need("PIL.Image", "data"), need("PIL.ImageDraw", "data")
     try:
         rgb = image_of(sample).rgb_u8.copy()
@@ -285,7 +285,7 @@ def _picture(
                 marked |= ids == mask_id
     except (DataError, ValueError):
         return None  # what is wrong with it is for the check to tell
-    rgb[marked] = (0.45 * rgb[marked] + 0.55 * np.array(COLOUR)).astype(np.uint8)
+    rgb[marked] = (0.45 * rgb[marked] + 0.55 * np.array(COLOR)).astype(np.uint8)
     left, top, right, bottom = 0, 0, width, height
     around = box_of(near) if near is not None else None
     if around is not None:
@@ -301,7 +301,7 @@ def _picture(
         x0, y0 = (box[0] - left) * scale, (box[1] - top) * scale
         x1, y1 = max(x0 + 2, (box[2] - left) * scale), max(y0 + 2, (box[3] - top) * scale)
         pen.rectangle((x0 - 1, y0 - 1, x1 + 1, y1 + 1), outline=(255, 255, 255))
-        pen.rectangle((x0, y0, x1, y1), outline=COLOUR)
+        pen.rectangle((x0, y0, x1, y1), outline=COLOR)
     return {"src": data_uri(thumb, 80), "alt": sample.name or sample.path.name, "width": size[0], "height": size[1]}
 
 
@@ -321,42 +321,44 @@ def _remarks(r: dict[str, Any]) -> list[str]:
     def many(n: int, one: str, more: str) -> str:
         return f"{n:,} {one if n == 1 else more}"
 
-    said = []
+    sentences = []
     there = [c for c in r["classes"] if c["images"]]
     few, none = sum(c["images"] < FEW for c in there), len(r["classes"]) - len(there)
     if len(there) > 1:
         most, least = max(there, key=lambda c: c["images"]), min(there, key=lambda c: c["images"])
-        photos = many(most["images"], "photo", "photos")
+        photos = many(most["images"], "image", "images")
         uneven = f"{most['name']} is in {photos}, {least['name']} in {least['images']:,}."
-        said.append(uneven if most["images"] > least["images"] else f"Every class is in {photos}.")
+        sentences.append(uneven if most["images"] > least["images"] else f"Every class is in {photos}.")
     if few:
-        said.append(f"{many(few, 'class has', 'classes have')} fewer than {FEW} photos.")
+        sentences.append(f"{many(few, 'class has', 'classes have')} fewer than {FEW} images.")
     if none:
-        said.append(f"{many(none, 'class has', 'classes have')} no photo at all.")
+        sentences.append(f"{many(none, 'class has', 'classes have')} no image at all.")
     share = 100 * r["objects"]["size"]["small"] / max(1, r["objects"]["count"])
     if share >= 1:
-        said.append(f"{share:.0f} % of the objects are small: under {SMALL_PX} × {SMALL_PX} px.")
-    if r["unlabelled"]:
-        said.append(f"Nobody has looked at {many(r['unlabelled'], 'photo', 'photos')}: that is not the same as empty.")
-    return said
+        sentences.append(f"{share:.0f} % of the objects are small: under {SMALL_PX} × {SMALL_PX} px.")
+    if r["unlabeled"]:
+        sentences.append(
+            f"Nobody has looked at {many(r['unlabeled'], 'image', 'images')}: that is not the same as empty."
+        )
+    return sentences
 
 
 def _charts(r: dict[str, Any]) -> list[dict[str, Any]]:
     """Histograms to be drawn: title, note, and bars of label, count, height (0 to 1) and tone; none without values."""
-    o, p = r["objects"], r["photos"]
+    o, p = r["objects"], r["image_sizes"]
     sides = [f"{a}" for a in SIDES_PX]
     tones = ["small" if a < SMALL_PX else "medium" if a < LARGE_PX else "large" for a in SIDES_PX]
     many = Counter[str]()
     for n, photos in o["per_image"].items():
         many[next((name for name, top in _MANY if int(n) <= top), _MORE)] += photos
-    per_photo = [many[name] for name in (*(name for name, _ in _MANY), _MORE)]
+    per_image = [many[name] for name in (*(name for name, _ in _MANY), _MORE)]
     drawn = [
         ("Object size", "side of a square as large, px, from", sides, o["side_px"]["count"], tones),
-        ("Object size in its photo", "side as a share of the photo's, %, from",
+        ("Object size in its image", "side as a share of the image's, %, from",
          [f"{100 * s:.0f}" for s in SHARES], o["relative_size"]["count"], None),
         ("Object shape", "width over height, from", [f"{a:g}" for a in RATIOS], o["aspect_ratio"]["count"], None),
-        ("Objects per photo", "of the photos somebody looked at", [*(n for n, _ in _MANY), _MORE], per_photo, None),
-        ("Photo shape", "width over height, from", [f"{a:g}" for a in RATIOS], p["aspect_ratio"]["count"], None),
+        ("Objects per image", "of the images somebody looked at", [*(n for n, _ in _MANY), _MORE], per_image, None),
+        ("Image shape", "width over height, from", [f"{a:g}" for a in RATIOS], p["aspect_ratio"]["count"], None),
     ]  # fmt: skip
     charts = []
     for title, note, labels, counts, tone in drawn:
@@ -377,7 +379,7 @@ _MORE = "50+"
 
 
 def _heat(r: dict[str, Any]) -> dict[str, Any] | None:
-    """The classes with most photos, and for each pair the share of the row's photos that hold the column's class."""
+    """The classes with most images, and for each pair the share of the row's images that hold the column's class."""
     order = sorted((i for i, c in enumerate(r["classes"]) if c["images"]), key=lambda i: -r["classes"][i]["images"])
     order = order[:HEAT]
     at = {c: i for i, c in enumerate(order)}

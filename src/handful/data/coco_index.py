@@ -36,7 +36,7 @@ class Index:
     rest: dict[str, Any] = field(default_factory=dict)
     doubled: dict[int | str, int] = field(default_factory=dict)
     has_labels: bool = True
-    photos: Path = Path()
+    folder: Path = Path()
 
     def rows(self, on_finding: OnFinding, root: Path) -> Iterator[dict[str, Any]]:
         """The image rows, decoded; broken ones are told and passed over."""
@@ -147,7 +147,7 @@ def plain(value: Any) -> Any:
 
 
 def index(file: Path, root: Path, split: str | None, on_finding: OnFinding) -> Index | None:
-    """Index one COCO file; ids used twice and labels of unlisted photos are told here. None when unreadable."""
+    """Index one COCO file; ids used twice and labels of unlisted images are told here. None when unreadable."""
     msgspec = need("msgspec", "data")
     name = relative(file, root)
     top = top_level(file, root, on_finding)

@@ -1,6 +1,6 @@
-"""COCO's panoptic maps: a PNG whose colour is a segment's id (R + 256 G + 65536 B), and what each segment is.
+"""COCO's panoptic maps: a PNG whose color is a segment's id (R + 256 G + 65536 B), and what each segment is.
 
-Kirillov et al., "Panoptic Segmentation", 2019. Id 0 is what nobody labelled: ignore.
+Kirillov et al., "Panoptic Segmentation", 2019. Id 0 is what nobody labeled: ignore.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def read_ids(path: Path, root: Path, on_finding: OnFinding) -> np.ndarray | None
     values = open_values(path, root, on_finding)
     if values is None:
         return None
-    if values.ndim == 2:  # all ids below 256 in a grey file
+    if values.ndim == 2:  # all ids below 256 in a gray file
         return np.asarray(values, dtype=np.uint32)
     return values.astype(np.uint32) @ np.array([1, 256, 65536], dtype=np.uint32)
 

@@ -65,7 +65,7 @@ def is_text(value: str) -> bool:
 
 
 def is_rgb(value: Any) -> bool:
-    """Whether a JSON value is a colour: three whole numbers from 0 to 255."""
+    """Whether a JSON value is a color: three whole numbers from 0 to 255."""
     return isinstance(value, list) and len(value) == 3 and all(type(v) is int and 0 <= v <= 255 for v in value)
 
 
@@ -86,7 +86,7 @@ def category_row(category: Category) -> dict[str, Any]:
 
 
 def size_of(row: Mapping[str, Any]) -> tuple[int, int] | None:
-    """(width, height) in px as the row says, None when it does not say, or says what no photo can have."""
+    """(width, height) in px as the row says, None when it does not say, or says what no image can have."""
     width, height = row.get("width"), row.get("height")
     if type(width) is not int or type(height) is not int or min(width, height) < 1:
         return None

@@ -1,96 +1,113 @@
-"""What can be wrong with a data set: one code a kind, how grave it is, and what `handful data check --fix` does."""
+"""Findings: what can be wrong with a data set, each with a code, a severity, and what `handful data check --fix`
+does."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from handful.errors import DataError
+from handful.pick import unknown
 
 
-class Kind(NamedTuple):
-    """grave: "error" breaks or falsifies training, "warning" is likely unwanted, "note" is good to know."""
+class Code(NamedTuple):
+    """severity: "error" breaks or falsifies training, "warning" is likely unwanted, "note" is good to know."""
 
     severity: str
     text: str
     repair: str
 
 
-LEFT_OUT = "the photo is left out of the copy"
-DROPPED = "the label is dropped, its photo is kept"
+LEFT_OUT = "the image is left out of the copy"
+DROPPED = "the label is dropped, its image is kept"
 KEPT = "nothing; it is kept as it is"
 
-CODES: dict[str, Kind] = {
+CODES: dict[str, Code] = {
     # files
-    "unreadable_image": Kind("error", "a photo that cannot be decoded", LEFT_OUT),
-    "empty_file": Kind("error", "a file of zero bytes", LEFT_OUT),
-    "image_bomb": Kind("error", "a photo with more pixels than is safe to open", LEFT_OUT),
-    "missing_image": Kind("error", "labels for a photo that is not there", LEFT_OUT),
-    "wrong_case_name": Kind("error", "the labels spell a file's name in another case", "the file's own name is used"),
-    "unsafe_path": Kind("error", "a path that is absolute or leaves the folder", LEFT_OUT),
-    "symlink_outside": Kind("error", "a link to a file outside the folder", LEFT_OUT),
-    "unsafe_xml": Kind("error", "XML with a document type or entities, which can expand without end", LEFT_OUT),
-    "unreadable_labels": Kind("error", "a label file that cannot be read", "its photos are left out of the copy"),
-    "unreadable_mask": Kind("error", "a mask that cannot be decoded", "the photo is kept as unlabelled"),
-    "leftover_file": Kind("warning", "what a broken copy or download leaves behind", "it is not copied"),
-    "mixed_case_suffix": Kind("note", "a suffix in capitals, which some tools pass over", KEPT),
-    "wrong_suffix": Kind("note", "a file whose suffix names another format than its bytes", KEPT),
-    "name_clash": Kind("warning", "names that differ only in case: one file on macOS and Windows", KEPT),
-    "not_a_photo": Kind("warning", "files that were passed over", "they are not copied"),
-    # what the labels say of the photo
-    "size_mismatch": Kind("error", "labels for another size than the photo has", LEFT_OUT),
-    "mask_size_mismatch": Kind("error", "a mask of another size than its photo", "the photo is kept as unlabelled"),
-    "label_outside_map": Kind("error", "a pixel value that is no class", "the pixels are set to ignore"),
-    "mask_not_ids": Kind("error", "a mask of colours that name no class", "the photo is kept as unlabelled"),
-    "no_label_map": Kind("warning", "masks without names for their values", "each value's name is its number"),
-    "unlabelled_image": Kind("warning", "a photo nobody labelled (not the same as an empty one)", KEPT),
-    "missing_mask": Kind("warning", "a photo without a mask, in a set that has masks", KEPT),
-    "frame_gap": Kind("warning", "a film that passes over frame numbers", KEPT),
-    "other_split": Kind("warning", "a frame in another split than the one that is usual for this data set", KEPT),
-    "empty_image": Kind("note", "a photo somebody looked at and found empty", KEPT),
+    "unreadable_image": Code("error", "an image that cannot be decoded", LEFT_OUT),
+    "empty_file": Code("error", "a file of zero bytes", LEFT_OUT),
+    "image_bomb": Code("error", "an image with more pixels than is safe to open", LEFT_OUT),
+    "missing_image": Code("error", "labels for an image that is not there", LEFT_OUT),
+    "wrong_case_name": Code("error", "the labels spell a file's name in another case", "the file's own name is used"),
+    "unsafe_path": Code("error", "a path that is absolute or leaves the folder", LEFT_OUT),
+    "symlink_outside": Code("error", "a link to a file outside the folder", LEFT_OUT),
+    "unsafe_xml": Code("error", "XML with a document type or entities, which can expand without end", LEFT_OUT),
+    "unreadable_labels": Code("error", "a label file that cannot be read", "its images are left out of the copy"),
+    "unreadable_mask": Code("error", "a mask that cannot be decoded", "the image is kept as unlabeled"),
+    "leftover_file": Code("warning", "what a broken copy or download leaves behind", "it is not copied"),
+    "mixed_case_suffix": Code("note", "a suffix in capitals, which some tools pass over", KEPT),
+    "wrong_suffix": Code("note", "a file whose suffix names another format than its bytes", KEPT),
+    "name_clash": Code("warning", "names that differ only in case: one file on macOS and Windows", KEPT),
+    "not_an_image": Code("warning", "files that were passed over", "they are not copied"),
+    # what the labels say of the image
+    "size_mismatch": Code("error", "labels for another size than the image has", LEFT_OUT),
+    "mask_size_mismatch": Code("error", "a mask of another size than its image", "the image is kept as unlabeled"),
+    "label_outside_map": Code("error", "a pixel value that is no class", "the pixels are set to ignore"),
+    "mask_not_ids": Code("error", "a mask of colors that name no class", "the image is kept as unlabeled"),
+    "no_label_map": Code("warning", "masks without names for their values", "each value's name is its number"),
+    "unlabeled_image": Code("warning", "an image nobody labeled (not the same as an empty one)", KEPT),
+    "missing_mask": Code("warning", "an image without a mask, in a set that has masks", KEPT),
+    "frame_gap": Code("warning", "a clip that passes over frame numbers", KEPT),
+    "other_split": Code("warning", "a frame in another split than the one that is usual for this data set", KEPT),
+    "empty_image": Code("note", "an image somebody looked at and found empty", KEPT),
     # boxes and shapes
-    "box_outside": Kind("error", "a box that leaves the photo by more than a pixel", "it is cut at the edge"),
-    "box_no_area": Kind("error", "a box without area", DROPPED),
-    "box_negative": Kind("error", "a box of negative size", DROPPED),
-    "not_finite": Kind("error", "NaN or infinity where a number is wanted", DROPPED),
-    "broken_label": Kind("error", "a label with a part missing or of the wrong kind", DROPPED),
-    "broken_polygon": Kind("error", "an outline of fewer than three points", "the outline is dropped, the box kept"),
-    "broken_rle": Kind("error", "run lengths that do not fill the photo", "the mask is dropped, the box kept"),
-    "wrong_area": Kind("warning", "an area that is not above zero", "it is computed from the shape"),
-    "duplicate_object": Kind("warning", "the same box of the same class twice in one photo", "the second is dropped"),
-    "tiny_object": Kind("note", "an object under 4 px wide or high", KEPT),
+    "box_outside": Code("error", "a box that leaves the image by more than a pixel", "it is cut at the edge"),
+    "box_no_area": Code("error", "a box without area", DROPPED),
+    "box_negative": Code("error", "a box of negative size", DROPPED),
+    "not_finite": Code("error", "NaN or infinity where a number is wanted", DROPPED),
+    "broken_label": Code("error", "a label with a part missing or of the wrong kind", DROPPED),
+    "broken_polygon": Code("error", "an outline of fewer than three points", "the outline is dropped, the box kept"),
+    "broken_rle": Code("error", "run lengths that do not fill the image", "the mask is dropped, the box kept"),
+    "wrong_area": Code("warning", "an area that is not above zero", "it is computed from the shape"),
+    "duplicate_object": Code("warning", "the same box of the same class twice in one image", "the second is dropped"),
+    "tiny_object": Code("note", "an object under 4 px wide or high", KEPT),
     # ids and names
-    "duplicate_image_id": Kind("error", "one id for two photos, so that labels cannot be told apart", LEFT_OUT),
-    "duplicate_image": Kind("error", "one photo listed twice", "the first entry is kept"),
-    "duplicate_label_id": Kind("error", "one id for two labels: evaluators lose one of them", "it gets a free id"),
-    "duplicate_category": Kind("error", "a class listed twice", "the first is kept"),
-    "category_twins": Kind("error", "classes whose names differ only in case or spaces", "none; join or rename them"),
-    "unknown_category": Kind("error", "a label of a class that is not listed", DROPPED),
-    "orphan_label": Kind("error", "a label of a photo that is not listed", "the label is dropped"),
-    "empty_class_folder": Kind("error", "a class folder without photos", "the class is left out"),
-    "class_without_samples": Kind("warning", "a class without a single sample", KEPT),
-    "one_photo": Kind("warning", "a class with one photo only; three or more are better", KEPT),
-    # the same photo again
-    "same_photo_twice": Kind("warning", "the same photo twice", "the second is left out"),
-    "same_photo_in_two_classes": Kind("warning", "the same photo in two classes", "none; decide which is right"),
-    "same_photo_across_splits": Kind("error", "the same photo in two splits",
+    "duplicate_image_id": Code("error", "one id for two images, so that labels cannot be told apart", LEFT_OUT),
+    "duplicate_image": Code("error", "one image listed twice", "the first entry is kept"),
+    "duplicate_label_id": Code("error", "one id for two labels: evaluators lose one of them", "it gets a free id"),
+    "duplicate_category": Code("error", "a class listed twice", "the first is kept"),
+    "category_twins": Code("error", "classes whose names differ only in case or spaces", "none; join or rename them"),
+    "unknown_category": Code("error", "a label of a class that is not listed", DROPPED),
+    "orphan_label": Code("error", "a label of an image that is not listed", "the label is dropped"),
+    "empty_class_folder": Code("error", "a class folder without images", "the class is left out"),
+    "class_without_samples": Code("warning", "a class without a single sample", KEPT),
+    "one_image": Code("warning", "a class with one image only; three or more are better", KEPT),
+    # the same image again
+    "same_image_twice": Code("warning", "the same image twice", "the second is left out"),
+    "same_image_in_two_classes": Code("warning", "the same image in two classes", "none; decide which is right"),
+    "same_image_across_splits": Code("error", "the same image in two splits",
                                      "it stays in test or val, and leaves train"),
-    "near_duplicate": Kind("warning", "photos that look the same", KEPT),
-    "near_duplicate_across_splits": Kind("warning", "photos that look the same in two splits",
+    "near_duplicate": Code("warning", "images that look the same", KEPT),
+    "near_duplicate_across_splits": Code("warning", "images that look the same in two splits",
                                          "none; use handful data split"),
-    # colour, orientation, licence
-    "exif_rotated": Kind("warning", "a photo that is turned by its EXIF tag", "it is saved as its labels see it"),
-    "exif_against_labels": Kind("error", "labels drawn on the photo as it lies in the file, not as EXIF turns it",
+    # color, orientation, license
+    "exif_rotated": Code("warning", "an image that is turned by its EXIF tag", "it is saved as its labels see it"),
+    "exif_against_labels": Code("error", "labels drawn on the image as it lies in the file, not as EXIF turns it",
                                 "it is saved as its labels see it"),
-    "colour_space": Kind("note", "a photo that is not 8-bit RGB", KEPT),
-    "unknown_licence": Kind("warning", "a licence id that the licence table does not have", KEPT),
-    "no_licence": Kind("note", "photos without a licence field", KEPT),
+    "color_space": Code("note", "an image that is not 8-bit RGB", KEPT),
+    "unknown_license": Code("warning", "a license id that the license table does not have", KEPT),
+    "no_license": Code("note", "images without a license field", KEPT),
 }  # fmt: skip
 
-GRAVITY = ("error", "warning", "note")
+SEVERITIES = ("error", "warning", "note")
+# what handful 0.3 called them
+OLD_CODES = {
+    "not_a_photo": "not_an_image", "one_photo": "one_image", "same_photo_twice": "same_image_twice",
+    "same_photo_in_two_classes": "same_image_in_two_classes", "same_photo_across_splits": "same_image_across_splits",
+    "colour_space": "color_space", "unlabelled_image": "unlabeled_image",
+}  # fmt: skip
+
+
+def known_codes(codes: Iterable[str]) -> tuple[str, ...]:
+    """Codes that somebody gave, by today's names. Raises UnknownName for one that there is not."""
+    found = tuple(OLD_CODES.get(code, code) for code in codes)
+    for code in found:
+        if code not in CODES:
+            raise unknown("code of a finding", code, list(CODES))
+    return found
 
 
 @dataclass(frozen=True)
@@ -98,7 +115,7 @@ class Finding:
     """Something a person should know about a data set.
 
     code: a key of CODES. file: where, relative to the folder where it can be. value: what was found there, JSON.
-    count: how many (pixels, labels, files). detail: one clause for people. files: all photos it is about.
+    count: how many (pixels, labels, files). detail: one clause for people. files: all images it is about.
     """
 
     code: str
@@ -110,7 +127,7 @@ class Finding:
 
     @property
     def severity(self) -> str:
-        """One of GRAVITY."""
+        """One of SEVERITIES."""
         return CODES[self.code].severity
 
     @property
@@ -157,6 +174,6 @@ def stop(finding: Finding) -> None:
     """What a reader does about a finding unless told otherwise: an error ends the reading, anything else is passed."""
     if finding.severity == "error":
         raise DataError(
-            f"{finding.text}; repair it, or see all with `handful data check` and mend a copy with --fix "
+            f"{finding.text}; repair it, or see all with `handful data check` and repair a copy with --fix "
             f"(there: {finding.repair})"
         )

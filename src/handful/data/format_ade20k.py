@@ -41,7 +41,7 @@ from handful.types import Category, Dataset, Object, Sample
 
 PRECEDENCE = 55
 BELOW = "ADEChallengeData2016"
-PHOTOS, MASKS, THINGS = "images", "annotations", "annotations_instance"
+IMAGES, MASKS, THINGS = "images", "annotations", "annotations_instance"
 NAMES = "objectInfo150.txt"
 SPLITS = {"training": "train", "validation": "val", "testing": "test"}
 # the classes that annotations_instance numbers 1 to 100
@@ -50,45 +50,45 @@ COUNTABLE = (8, 9, 11, 13, 15, 16, 19, 20, 21, 23, 24, 25, 28, 31, 32, 33, 34, 3
              87, 88, 89, 90, 91, 93, 94, 96, 98, 99, 103, 104, 105, 108, 109, 111, 112, 113, 116, 117, 119, 120, 121,
              122, 124, 125, 126, 127, 128, 130, 131, 133, 134, 135, 136, 137, 138, 139, 140, 143, 144, 145, 147, 148,
              149, 150)  # fmt: skip
-_PHOTO = re.compile(r"^ADE_(train|val|test|frame)_\d{8}$")
+_IMAGE = re.compile(r"^ADE_(train|val|test|frame)_\d{8}$")
 
 
 @cache
 def standard() -> tuple[Category, ...]:
-    """The 150 classes, called as in the label maps; those that annotations_instance counts are things."""
+    """The 150 classes, called as in the label maps; those that annotations_instance counts are objects."""
     names = label_map("ten").table["ade20k"]
     return tuple(Category(i, name, thing=i in COUNTABLE) for i, name in enumerate(names, 1))
 
 
 def detect(folder: Path) -> bool:
-    """Whether images/ and annotations/ hold ADE20K: by objectInfo150.txt, or by the photos' names."""
+    """Whether images/ and annotations/ hold ADE20K: by objectInfo150.txt, or by the images' names."""
     return _root(Path(folder)) is not None
 
 
 def _root(folder: Path) -> Path | None:
     for place in (folder, folder / BELOW):
-        if not (place / PHOTOS).is_dir() or not (place / MASKS).is_dir():
+        if not (place / IMAGES).is_dir() or not (place / MASKS).is_dir():
             continue
         if (place / NAMES).is_file():
             return place
         for split in SPLITS:
-            below = place / PHOTOS / split
-            if below.is_dir() and any(_PHOTO.match(p.stem) for p, _ in zip(below.iterdir(), range(100), strict=False)):
+            below = place / IMAGES / split
+            if below.is_dir() and any(_IMAGE.match(p.stem) for p, _ in zip(below.iterdir(), range(100), strict=False)):
                 return place
     return None
 
 
 def read(folder: Path, *, on_finding: OnFinding = stop) -> Dataset:
-    """The photos in order of split and name, with masks, and objects where there is annotations_instance/.
+    """The images in order of split and name, with masks, and objects where there is annotations_instance/.
 
     Raises DataError when the folder is not ADE20K.
     """
     folder = Path(folder)
     root = _root(folder)
     if root is None:
-        raise DataError(f"{folder} has no {PHOTOS}/ and {MASKS}/ of ADE20K in it")
-    photos, shelf, things = (Shelf(root / name, folder) for name in (PHOTOS, MASKS, THINGS))
-    names = sorted(photos.photos)
+        raise DataError(f"{folder} has no {IMAGES}/ and {MASKS}/ of ADE20K in it")
+    images, shelf, things = (Shelf(root / name, folder) for name in (IMAGES, MASKS, THINGS))
+    names = sorted(images.images)
     mask_of = paired(names, shelf, on_finding)
     categories = _classes(root / NAMES, folder, on_finding)
     things_of = paired(names, things, on_finding) if categories == standard() else {}  # it numbers ADE20K's own classes
@@ -97,9 +97,9 @@ def read(folder: Path, *, on_finding: OnFinding = stop) -> Dataset:
 
     def samples() -> Iterator[Sample]:
         for split, name, at in rows:
-            if photos.inside(at, on_finding):
+            if images.inside(at, on_finding):
                 objects = _objects(things, things_of[at], categories, on_finding) if at in things_of else None
-                sample = Sample(photos.folder / at, name=name, split=split or None, objects=objects)
+                sample = Sample(images.folder / at, name=name, split=split or None, objects=objects)
                 yield with_mask(sample, shelf, mask_of.get(at), decode, on_finding)
 
     return Dataset("ade20k", folder, categories, samples, len(rows))
@@ -128,14 +128,14 @@ def _classes(path: Path, root: Path, on_finding: OnFinding) -> tuple[Category, .
 def _objects(
     shelf: Shelf, name: str, categories: tuple[Category, ...], on_finding: OnFinding
 ) -> tuple[Object, ...] | None:
-    """The things in a map of red, class, and green, object; None when it cannot be used."""
+    """The objects in a map of red, class, and green, object; None when it cannot be used."""
     if not shelf.inside(name, on_finding):
         return None
     path, file = shelf.folder / name, relative(shelf.folder / name, shelf.root)
     values = open_values(path, shelf.root, on_finding)
     if values is None:
         return None
-    if values.ndim == 2:  # all of one grey: as colours, red and green are the same
+    if values.ndim == 2:  # all of one gray: as colors, red and green are the same
         values = np.repeat(values[..., None], 3, axis=2)
     code = values[..., 0].astype(np.uint16) * 256 + values[..., 1]
     known = {c.id: c.name for c in categories}
@@ -169,11 +169,11 @@ def write(dataset: Dataset, writer: Writer) -> None:
     for old, new in number.items():
         lookup[old] = new
     mask_name = mask_names(split_names(dataset))
-    for place in (PHOTOS, MASKS):
+    for place in (IMAGES, MASKS):
         writer.path(f"{place}/x")
     for sample in dataset:
         before = f"{folder_of.get(sample.split, sample.split)}/" if sample.split else ""
-        name = writer.photo(sample, f"{PHOTOS}/{before}{sample.name}").removeprefix(f"{PHOTOS}/")
+        name = writer.image(sample, f"{IMAGES}/{before}{sample.name}").removeprefix(f"{IMAGES}/")
         if sample.mask is not None:
             ids = lookup[stored(sample.mask(), dataset.categories, name)]
             write_ids(writer.path(f"{MASKS}/{mask_name(name)}"), ids)
@@ -185,7 +185,7 @@ def write(dataset: Dataset, writer: Writer) -> None:
 
 
 def _map(sample: Sample) -> np.ndarray:
-    """Red, class, and green, object, of a photo's countable objects."""
+    """Red, class, and green, object, of an image's countable objects."""
     width, height = sample.size_wh or image_of(sample).size_wh
     rgb = np.zeros((height, width, 3), dtype=np.uint8)
     numbers = {c.name: COUNTABLE.index(c.id) + 1 for c in standard() if c.id in COUNTABLE}

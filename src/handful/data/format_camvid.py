@@ -1,8 +1,8 @@
-"""CamVid: frames of four films of driving (Brostow et al. 2009), in the layouts it is passed around in.
+"""CamVid: frames of four clips of driving (Brostow et al. 2009), in the layouts it is passed around in.
 
 SegNet's: train/a.png and trainannot/a.png, and so on for val and test, ids 0 to 10 of eleven classes, 11 for what is
-not labelled, and perhaps train.txt with both paths a line. images/[SPLIT/]a.jpg and labels/[SPLIT/]a.png with the same
-ids. The original: 701_StillsRaw_full/a.png and LabeledApproved_full/a_L.png with the colours of 32 classes, as in
+not labeled, and perhaps train.txt with both paths a line. images/[SPLIT/]a.jpg and labels/[SPLIT/]a.png with the same
+ids. The original: 701_StillsRaw_full/a.png and LabeledApproved_full/a_L.png with the colors of 32 classes, as in
 label_colors.txt; Void is one of them. A folder that also holds labels.json (label_names.py) says itself what its
 values are: so are written other classes.
 """
@@ -18,9 +18,9 @@ from typing import Any
 
 from handful.data.coco_rows import categories_of
 from handful.data.finding import Finding, OnFinding, stop
-from handful.data.label_names import colours_of, labels_of, write_labels
+from handful.data.label_names import colors_of, labels_of, write_labels
 from handful.data.label_tree import (
-    COLOUR_MODES,
+    COLOR_MODES,
     Decode,
     decoder,
     header,
@@ -34,7 +34,7 @@ from handful.data.label_tree import (
     with_mask,
 )
 from handful.data.masks import write_ids
-from handful.data.paths import Shelf, is_photo, relative, walk
+from handful.data.paths import Shelf, is_image_name, relative, walk
 from handful.data.reading import Few, label_text
 from handful.data.writing import Writer
 from handful.errors import DataError
@@ -44,7 +44,7 @@ PRECEDENCE = 60
 VOID = 11
 NAMES = ("sky", "building", "pole", "road", "pavement", "tree", "signsymbol", "fence", "car", "pedestrian", "bicyclist")
 ELEVEN = tuple(Category(i, name) for i, name in enumerate(NAMES))
-COLOURS = """
+COLORS = """
 64 128 64 Animal, 192 0 128 Archway, 0 128 192 Bicyclist, 0 128 64 Bridge, 128 0 0 Building, 64 0 128 Car,
 64 0 192 CartLuggagePram, 192 128 64 Child, 192 192 128 Column_Pole, 64 64 128 Fence, 128 0 192 LaneMkgsDriv,
 192 0 64 LaneMkgsNonDriv, 128 128 64 Misc_Text, 192 0 192 MotorcycleScooter, 128 64 64 OtherMoving,
@@ -53,18 +53,18 @@ COLOURS = """
 192 64 128 Train, 128 128 0 Tree, 192 128 192 Truck_Bus, 64 0 64 Tunnel, 192 192 0 VegetationMisc, 0 0 0 Void,
 64 192 0 Wall
 """
-COLOUR_FILE = "label_colors.txt"
+COLOR_FILE = "label_colors.txt"
 ORIGINAL = ("701_StillsRaw_full", "LabeledApproved_full")
 UNSPLIT = "images"  # written beside imagesannot/ where there are no splits
-FILM = re.compile(r"^(0001TP|0006R0|0016E5|Seq05VD)_f?(\d{5,6})$")
-_COLOUR = re.compile(r"^\s*(\d{1,3})[\s,]+(\d{1,3})[\s,]+(\d{1,3})[\s,]+(\S.*)$")
+CLIP = re.compile(r"^(0001TP|0006R0|0016E5|Seq05VD)_f?(\d{5,6})$")
+_COLOR = re.compile(r"^\s*(\d{1,3})[\s,]+(\d{1,3})[\s,]+(\d{1,3})[\s,]+(\S.*)$")
 
 
 @dataclass(frozen=True)
 class _Part:
-    """Photos and their masks. split: of all of them; None where the first folder of a name is the split."""
+    """Images and their masks. split: of all of them; None where the first folder of a name is the split."""
 
-    photos: Shelf
+    images: Shelf
     masks: Shelf
     split: str | None
 
@@ -76,8 +76,8 @@ def detect(folder: Path) -> bool:
         return True
     if not (folder / "images").is_dir() or not (folder / "labels").is_dir():
         return False
-    names = (name for name in walk(folder / "images") if is_photo(name))
-    return any(FILM.match(PurePosixPath(name).stem) for name, _ in zip(names, range(100), strict=False))
+    names = (name for name in walk(folder / "images") if is_image_name(name))
+    return any(CLIP.match(PurePosixPath(name).stem) for name, _ in zip(names, range(100), strict=False))
 
 
 def _segnet(folder: Path) -> list[tuple[Path, Path]]:
@@ -90,9 +90,9 @@ def _segnet(folder: Path) -> list[tuple[Path, Path]]:
 
 
 def read(folder: Path, *, on_finding: OnFinding = stop) -> Dataset:
-    """The frames of each split, in the order of its list or else by name; `clip` is the film, `frame` its number.
+    """The frames of each split, in the order of its list or else by name; `clip` is the clip, `frame` its number.
 
-    A frame without a mask is one nobody labelled. Raises DataError when the folder is in none of the layouts.
+    A frame without a mask is one nobody labeled. Raises DataError when the folder is in none of the layouts.
     """
     folder = Path(folder)
     pairs = _segnet(folder)
@@ -104,7 +104,7 @@ def read(folder: Path, *, on_finding: OnFinding = stop) -> Dataset:
                 f"{folder} is in no layout of CamVid; wanted train/ and trainannot/, or images/ and labels/"
             )
         parts = [_Part(Shelf(folder / names[0], folder), Shelf(folder / names[1], folder), None)]
-    masks = [paired(sorted(part.photos.photos), part.masks, on_finding, mask_key=_mask_key) for part in parts]
+    masks = [paired(sorted(part.images.images), part.masks, on_finding, mask_key=_mask_key) for part in parts]
     categories, decode = _classes(folder, parts, masks, on_finding)
     rows = [(part, own, split, name, at) for part, own in zip(parts, masks, strict=True)
             for split, name, at in _ordered(part, folder, on_finding)]  # fmt: skip
@@ -112,28 +112,28 @@ def read(folder: Path, *, on_finding: OnFinding = stop) -> Dataset:
 
     def samples() -> Iterator[Sample]:
         for part, own, split, name, at in rows:
-            if part.photos.inside(at, on_finding):
-                clip, frame = film_of(name)
-                sample = Sample(part.photos.folder / at, name=name, split=split, clip=clip, frame=frame)
+            if part.images.inside(at, on_finding):
+                clip, frame = clip_of(name)
+                sample = Sample(part.images.folder / at, name=name, split=split, clip=clip, frame=frame)
                 yield with_mask(sample, part.masks, own.get(at), decode, on_finding)
 
     return Dataset("camvid", folder, categories, samples, len(rows))
 
 
-def film_of(name: str) -> tuple[str | None, int | None]:
+def clip_of(name: str) -> tuple[str | None, int | None]:
     """("0001TP", 6690) of 0001TP_006690.png; (None, None) for names of no frame of CamVid."""
-    match = FILM.match(PurePosixPath(name).stem)
+    match = CLIP.match(PurePosixPath(name).stem)
     return (match[1], int(match[2])) if match else (None, None)
 
 
 def _mask_key(name: str) -> str:
     own = stem(name)
-    return own[:-2] if own.endswith(("_L", "_P")) and FILM.match(PurePosixPath(own[:-2]).name) else own
+    return own[:-2] if own.endswith(("_L", "_P")) and CLIP.match(PurePosixPath(own[:-2]).name) else own
 
 
 def _ordered(part: _Part, root: Path, on_finding: OnFinding) -> list[tuple[str | None, str, str]]:
-    """(split, name, name on the shelf) of each photo: first those of the split's list, in its order."""
-    names = sorted(part.photos.photos)
+    """(split, name, name on the shelf) of each image: first those of the split's list, in its order."""
+    names = sorted(part.images.images)
     if part.split is None:
         return sorted(((*split_of(at), at) for at in names), key=lambda row: (row[0] or "", row[1]))
     listed = dict.fromkeys(_listed(root / f"{part.split or UNSPLIT}.txt", part, root, on_finding))
@@ -141,28 +141,28 @@ def _ordered(part: _Part, root: Path, on_finding: OnFinding) -> list[tuple[str |
 
 
 def _listed(file: Path, part: _Part, root: Path, on_finding: OnFinding) -> Iterator[str]:
-    """The photos that a list names; SegNet's lines hold the photo's path and the mask's, from another machine."""
+    """The images that a list names; SegNet's lines hold the image's path and the mask's, from another machine."""
     text = label_text(file, root, on_finding) if file.exists() else None
     few, seen = Few(on_finding), set()
-    inside, masks = f"{part.photos.folder.name}/", f"{part.masks.folder.name}/"
+    inside, masks = f"{part.images.folder.name}/", f"{part.masks.folder.name}/"
     for line in (text or "").split("\n"):
         line = line.strip()
         entries = [line] if line.count(masks) < 2 else [word for word in line.split() if masks not in word]
         for entry in entries:
-            photo, mask, _ = entry.partition(masks)
-            if mask and not photo[-1:].isspace():  # the mask's path begins before its folder
-                photo = photo.rsplit(None, 1)[0] if photo.strip() else ""
-            photo = photo.rstrip()
-            after = {photo.removeprefix(inside), photo.partition(f"/{inside}")[2], photo.rpartition(f"/{inside}")[2]}
-            at = next((at for at in sorted(after) if at in part.photos.photos), None)
+            image, mask, _ = entry.partition(masks)
+            if mask and not image[-1:].isspace():  # the mask's path begins before its folder
+                image = image.rsplit(None, 1)[0] if image.strip() else ""
+            image = image.rstrip()
+            after = {image.removeprefix(inside), image.partition(f"/{inside}")[2], image.rpartition(f"/{inside}")[2]}
+            at = next((at for at in sorted(after) if at in part.images.images), None)
             if at in seen:
                 few(Finding("duplicate_image", relative(file, root), at, detail=f"lists {at} twice"))
             elif at is not None:
                 seen.add(at)
                 yield at
-            elif photo:
-                detail = f"names {photo[:200]!r}, which is not in {inside}"
-                few(Finding("missing_image", relative(file, root), photo[:200], detail=detail))
+            elif image:
+                detail = f"names {image[:200]!r}, which is not in {inside}"
+                few(Finding("missing_image", relative(file, root), image[:200], detail=detail))
     few.close()
 
 
@@ -171,40 +171,38 @@ def _classes(
 ) -> tuple[tuple[Category, ...], Decode]:
     labels = labels_of(root, None, on_finding)
     if labels is not None:
-        return labels.categories, decoder(labels.categories, on_finding, ignore=labels.ignore, colours=labels.colours)
+        return labels.categories, decoder(labels.categories, on_finding, ignore=labels.ignore, colors=labels.colors)
     paths = (part.masks.folder / name for part, own in zip(parts, masks, strict=True) for name in own.values())
     first = next((said for said in map(header, paths) if said is not None), None)
-    coloured = first is not None and first[0] in COLOUR_MODES
-    if coloured or (root / COLOUR_FILE).exists() or parts[0].photos.folder.name == ORIGINAL[0]:
-        categories = _coloured(root, on_finding)
-        return categories, decoder(categories, on_finding, colours=colours_of(categories))
+    colored = first is not None and first[0] in COLOR_MODES
+    if colored or (root / COLOR_FILE).exists() or parts[0].images.folder.name == ORIGINAL[0]:
+        categories = _colored(root, on_finding)
+        return categories, decoder(categories, on_finding, colors=colors_of(categories))
     return ELEVEN, decoder(ELEVEN, on_finding, ignore=VOID)
 
 
-def _coloured(root: Path, on_finding: OnFinding) -> tuple[Category, ...]:
+def _colored(root: Path, on_finding: OnFinding) -> tuple[Category, ...]:
     """The classes of label_colors.txt, "128 0 192 LaneMkgsDriv" a line, or else CamVid's 32."""
-    text = label_text(root / COLOUR_FILE, root, on_finding, empty=False) if (root / COLOUR_FILE).exists() else None
+    text = label_text(root / COLOR_FILE, root, on_finding, empty=False) if (root / COLOR_FILE).exists() else None
     few = Few(on_finding)
     rows: list[dict[str, Any]] = []
-    lines = COLOURS.replace(",", "\n").split("\n") if text is None else text.split("\n")
+    lines = COLORS.replace(",", "\n").split("\n") if text is None else text.split("\n")
     for line in filter(str.strip, lines):
-        match = _COLOUR.match(line[:1000])
+        match = _COLOR.match(line[:1000])
         rgb = [int(v) for v in match.groups()[:3]] if match else [256]
         if match is None or max(rgb) > 255 or len(rows) > 255:
-            few(
-                Finding("broken_label", COLOUR_FILE, line[:60], detail=f"has the line {line[:60]!r}; wanted R G B NAME")
-            )
+            few(Finding("broken_label", COLOR_FILE, line[:60], detail=f"has the line {line[:60]!r}; wanted R G B NAME"))
         else:
             rows.append({"id": len(rows), "name": match[4].strip(), "color": rgb})
     few.close()
-    return categories_of(rows, on_finding, file=COLOUR_FILE)
+    return categories_of(rows, on_finding, file=COLOR_FILE)
 
 
 def _moved(rows: list[tuple[_Part, dict[str, str], str | None, str, str]], root: Path, on_finding: OnFinding) -> None:
     """Tell frames that are in another of train, val and test than in the split that results are published on."""
     moved: Counter[tuple[str, str, str]] = Counter()
     for _, _, split, name, _ in rows:
-        clip, frame = film_of(name)
+        clip, frame = clip_of(name)
         usual = usual_split(clip, frame)
         if usual is not None and split in ("train", "val", "test") and split != usual:
             moved[clip or "", split, usual] += 1
@@ -234,8 +232,8 @@ def write(dataset: Dataset, writer: Writer) -> None:
         split = sample.split or UNSPLIT
         if split not in lists:
             lists[split] = []
-            writer.path(f"{split}annot/x")  # there even when no frame is labelled
-        name = writer.photo(sample, f"{split}/{sample.name}").removeprefix(f"{split}/")
+            writer.path(f"{split}annot/x")  # there even when no frame is labeled
+        name = writer.image(sample, f"{split}/{sample.name}").removeprefix(f"{split}/")
         mask = f"{split}annot/{mask_name(name)}"
         lists[split].append(f"{split}/{name} {mask}")
         if sample.mask is not None:

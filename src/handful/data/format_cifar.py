@@ -1,9 +1,9 @@
-"""CIFAR-10 and CIFAR-100, binary version: photos of 32x32 px in records of equal length.
+"""CIFAR-10 and CIFAR-100, binary version: images of 32x32 px in records of equal length.
 
 https://www.cs.toronto.edu/~kriz/cifar.html. A record is one byte of class (CIFAR-100: group, then class), then 1024
 bytes each of red, green and blue. data_batch_1.bin to data_batch_5.bin and test_batch.bin with batches.meta.txt; or
-train.bin and test.bin with fine_label_names.txt and coarse_label_names.txt. A photo has no name there: it is called
-data_batch_1/00000.png by its place. Folders of CIFAR's photos as image files are the format "folder".
+train.bin and test.bin with fine_label_names.txt and coarse_label_names.txt. An image has no name there: it is called
+data_batch_1/00000.png by its place. Folders of CIFAR's images as image files are the format "folder".
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from handful.types import Category, Dataset, Image, Sample
 
 PRECEDENCE = 70
 SIDE = 32
-PHOTO = 3 * SIDE * SIDE
+IMAGE = 3 * SIDE * SIDE
 TEN = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 BATCHES = (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")
 PARTS = ("train", "test")
@@ -43,7 +43,7 @@ _NAME = re.compile(r"^(data_batch_[1-5]|test_batch|train|test)/\d{5,}\.png$")
 
 @dataclass(frozen=True)
 class _File:
-    """One file of records. label: the class byte of each photo; group: the byte before it, in CIFAR-100."""
+    """One file of records. label: the class byte of each image; group: the byte before it, in CIFAR-100."""
 
     path: Path
     split: str
@@ -84,7 +84,7 @@ def _pickled(folder: Path) -> Path | None:
 
 
 def read(folder: Path, *, on_finding: OnFinding = stop) -> Dataset:
-    """The photos of the training batches, then those of the test batch, in order; pixels are decoded when asked for.
+    """The images of the training batches, then those of the test batch, in order; pixels are decoded when asked for.
 
     In CIFAR-100 `label` is the fine class, its group is the class's parent and the attribute "coarse". Raises
     DataError for the Python version: a pickle can run code, so it is not opened.
@@ -134,13 +134,13 @@ def read(folder: Path, *, on_finding: OnFinding = stop) -> Dataset:
 
 
 def _labels(path: Path, split: str, head: int, root: Path, on_finding: OnFinding) -> _File:
-    """The bytes before each photo, a block of the file at a time."""
-    record = head + PHOTO
+    """The bytes before each image, a block of the file at a time."""
+    record = head + IMAGE
     size, file = os.path.getsize(path), relative(path, root)
     if size == 0:
         on_finding(Finding("empty_file", file, 0, detail="has zero bytes"))
     elif size % record:
-        # not the file's own name: all its other photos are whole
+        # not the file's own name: all its other images are whole
         detail = f"the file has {size} bytes, {size % record} after the last whole record of {record}"
         on_finding(Finding("unreadable_image", f"{file}/{size // record:05d}", size % record, detail=detail))
     found = np.zeros((size // record, head), dtype=np.uint8)
@@ -175,7 +175,7 @@ def _names(path: Path, root: Path, on_finding: OnFinding) -> list[str]:
 
 
 def _parents(files: list[_File], groups: list[str], root: Path, on_finding: OnFinding) -> dict[int, str]:
-    """{class: its group}, as most of its photos say; tells when they do not agree."""
+    """{class: its group}, as most of its images say; tells when they do not agree."""
     seen: dict[int, Counter[int]] = defaultdict(Counter)
     for file in files:
         if file.group is not None:
@@ -186,7 +186,7 @@ def _parents(files: list[_File], groups: list[str], root: Path, on_finding: OnFi
     for label, counted in seen.items():
         (group, most), *rest = counted.most_common()
         if rest:
-            detail = f"has photos of class {label} in {len(rest) + 1} groups; {group} has most"
+            detail = f"has images of class {label} in {len(rest) + 1} groups; {group} has most"
             on_finding(Finding("broken_label", relative(files[0].path, root), label, counted.total() - most, detail))
         if group < len(groups):
             found[label] = groups[group]
@@ -198,24 +198,24 @@ def _outside(file: _File, classes: dict[int, str], groups: list[str], root: Path
     name = relative(file.path, root)
     for value, count in zip(*map(np.ndarray.tolist, np.unique(file.label, return_counts=True)), strict=True):
         if value not in classes:
-            detail = f"has {count} photos of class {value}; there are {len(classes)} names"
+            detail = f"has {count} images of class {value}; there are {len(classes)} names"
             on_finding(Finding("unknown_category", name, value, count, detail))
     if file.group is not None and groups:
         for value, count in zip(*map(np.ndarray.tolist, np.unique(file.group, return_counts=True)), strict=True):
             if value >= len(groups):
-                detail = f"has {count} photos of group {value}; there are {len(groups)} names"
+                detail = f"has {count} images of group {value}; there are {len(groups)} names"
                 on_finding(Finding("unknown_category", name, value, count, detail))
 
 
 def _pixels(path: Path, index: int, head: int) -> Image:
     try:
         with open(path, "rb") as file:
-            file.seek(index * (head + PHOTO) + head)
-            data = file.read(PHOTO)
+            file.seek(index * (head + IMAGE) + head)
+            data = file.read(IMAGE)
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror or error})") from error
-    if len(data) != PHOTO:
-        raise DataError(f"{path} ends in photo {index}; it was cut since it was listed")
+    if len(data) != IMAGE:
+        raise DataError(f"{path} ends in image {index}; it was cut since it was listed")
     rgb = np.frombuffer(data, dtype=np.uint8).reshape(3, SIDE, SIDE).transpose(1, 2, 0)
     return Image(np.ascontiguousarray(rgb), path)
 
@@ -223,8 +223,8 @@ def _pixels(path: Path, index: int, head: int) -> Image:
 def write(dataset: Dataset, writer: Writer) -> None:
     """Write the binary files: CIFAR-10's for ten classes, CIFAR-100's for a hundred with parents.
 
-    A photo keeps its batch where it has one. Raises DataError, naming the photo, for one that is not 32x32 px, has no
-    class, or is in another split than train and test; photos of no split go to train.
+    An image keeps its batch where it has one. Raises DataError, naming the image, for one that is not 32x32 px, has no
+    class, or is in another split than train and test; images of no split go to train.
     """
     classes = sorted(dataset.categories, key=lambda c: c.id)
     if len(classes) not in (10, 100):
@@ -237,11 +237,11 @@ def write(dataset: Dataset, writer: Writer) -> None:
     with ExitStack() as stack:
         for i, sample in enumerate(dataset):
             if sample.label not in number:
-                raise DataError(f"{sample.path} ({sample.name}) has no class; CIFAR holds photos of one class each")
+                raise DataError(f"{sample.path} ({sample.name}) has no class; CIFAR holds images of one class each")
             image = image_of(sample)
             if image.size_wh != (SIDE, SIDE):
                 size = f"{image.size_wh[0]}x{image.size_wh[1]}"
-                raise DataError(f"{sample.path} ({sample.name}) is {size} px; CIFAR holds photos of 32x32 px only")
+                raise DataError(f"{sample.path} ({sample.name}) is {size} px; CIFAR holds images of 32x32 px only")
             batch = batch_of[i]
             if batch not in files:
                 files[batch] = stack.enter_context(open(writer.path(f"{batch}.bin"), "wb"))
@@ -271,7 +271,7 @@ def _groups(dataset: Dataset, classes: list[Category]) -> dict[Any, int]:
 
 
 def _batches(dataset: Dataset, ten: bool) -> list[str]:
-    """The file each photo goes to: the one its name says, if all of them do, or else one after the other."""
+    """The file each image goes to: the one its name says, if all of them do, or else one after the other."""
     splits, named = [], []
     for sample in dataset:
         if sample.split not in (None, *PARTS):

@@ -1,10 +1,10 @@
 """Cityscapes: frames of streets with a class a pixel, and one number an object (Cordts et al. 2016).
 
 leftImg8bit/SPLIT/CITY/NAME_leftImg8bit.png, gtFine/SPLIT/CITY/NAME_gtFine_labelIds.png and _instanceIds.png; gtCoarse
-where there is no fine one. A photo is called CITY/NAME.png here. The classes and their ids are Cityscapes' own; ids 0
+where there is no fine one. An image is called CITY/NAME.png here. The classes and their ids are Cityscapes' own; ids 0
 to 3, which evaluation leaves out as others, stay classes. An instance id is class * 1000 + number; below 1000 it is a
-group of things nobody told apart: crowd. Number plates are class -1, which stands in no mask. What is in the masks of
-the test split is no label: its photos are unlabelled.
+group of objects nobody told apart: crowd. Number plates are class -1, which stands in no mask. What is in the masks of
+the test split is no label: its images are unlabeled.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from handful.pick import need
 from handful.types import Category, Dataset, Object, Sample
 
 PRECEDENCE = 45
-PHOTOS, PHOTO_TAIL = "leftImg8bit", "_leftImg8bit"
+IMAGES, IMAGE_TAIL = "leftImg8bit", "_leftImg8bit"
 KINDS = ("gtFine", "gtCoarse")
 DUMMY = frozenset((0, 1, 2, 3))  # all that is in the masks of the test split
 GROUPS = {"void": "unlabeled 0 0 0, ego vehicle 0 0 0, rectification border 0 0 0, out of roi 0 0 0, static 0 0 0, "
@@ -59,25 +59,25 @@ CATEGORIES = _table()
 
 def detect(folder: Path) -> bool:
     """Whether the folder has leftImg8bit/ with splits in it."""
-    place = Path(folder) / PHOTOS
+    place = Path(folder) / IMAGES
     return place.is_dir() and any(p.is_dir() for p in place.iterdir())
 
 
 def read(folder: Path, *, on_finding: OnFinding = stop) -> Dataset:
-    """The photos in order of split and name; `clip` is city and sequence, `frame` its number, objects have pixels.
+    """The images in order of split and name; `clip` is city and sequence, `frame` its number, objects have pixels.
 
     Raises DataError when there is no leftImg8bit/.
     """
     folder = Path(folder)
     if not detect(folder):
-        raise DataError(f"{folder} has no {PHOTOS}/ with splits in it; wanted the layout of Cityscapes")
-    photos = Shelf(folder / PHOTOS, folder)
-    named = sorted(at for at in photos.photos if stem(at).endswith(PHOTO_TAIL))
-    others = sorted(photos.photos - set(named))
+        raise DataError(f"{folder} has no {IMAGES}/ with splits in it; wanted the layout of Cityscapes")
+    images = Shelf(folder / IMAGES, folder)
+    named = sorted(at for at in images.images if stem(at).endswith(IMAGE_TAIL))
+    others = sorted(images.images - set(named))
     if others:
         few = ", ".join(others[:5]) + (", ..." if len(others) > 5 else "")
-        detail = f"{len(others)} photos are not called *{PHOTO_TAIL}.png and were passed over ({few})"
-        on_finding(Finding("not_a_photo", PHOTOS, others[:20], len(others), detail))
+        detail = f"{len(others)} images are not called *{IMAGE_TAIL}.png and were passed over ({few})"
+        on_finding(Finding("not_an_image", IMAGES, others[:20], len(others), detail))
     parts = {at.partition("/")[0] for at in named}
     masks: dict[str, tuple[Shelf, str]] = {}
     instances: dict[str, tuple[Shelf, str]] = {}
@@ -94,26 +94,26 @@ def read(folder: Path, *, on_finding: OnFinding = stop) -> Dataset:
 
     def samples() -> Iterator[Sample]:
         for split, name, at in rows:
-            if not photos.inside(at, on_finding):
+            if not images.inside(at, on_finding):
                 continue
             match = _NAME.match(PurePosixPath(name).stem)
             clip, frame = (match["clip"], int(match["frame"])) if match else (None, None)
             objects = None
             if at in instances and at not in dummies:
                 objects = _objects(*instances[at], on_finding)
-            sample = Sample(photos.folder / at, name=name, split=split, clip=clip, frame=frame, objects=objects)
-            shelf, mask = masks.get(at, (photos, None)) if at not in dummies else (photos, None)
+            sample = Sample(images.folder / at, name=name, split=split, clip=clip, frame=frame, objects=objects)
+            shelf, mask = masks.get(at, (images, None)) if at not in dummies else (images, None)
             yield with_mask(sample, shelf, mask, decode, on_finding)
 
     return Dataset("cityscapes", folder, CATEGORIES, samples, len(named))
 
 
 def _key(at: str) -> str:
-    return stem(at).removesuffix(PHOTO_TAIL)
+    return stem(at).removesuffix(IMAGE_TAIL)
 
 
 def _mask_key(tail: str, parts: set[str]) -> Callable[[str], str | None]:
-    """Labels of splits whose photos were not fetched (train_extra) are no fault, and no keys."""
+    """Labels of splits whose images were not fetched (train_extra) are no fault, and no keys."""
 
     def key(name: str) -> str | None:
         own = stem(name)
@@ -125,7 +125,7 @@ def _mask_key(tail: str, parts: set[str]) -> Callable[[str], str | None]:
 def _dummies(
     tests: list[str], masks: dict[str, tuple[Shelf, str]], root: Path, on_finding: OnFinding
 ) -> frozenset[str]:
-    """The photos of the test split, if the first of their masks hold no class; tells how many."""
+    """The images of the test split, if the first of their masks hold no class; tells how many."""
     for at in tests[:3]:
         shelf, name = masks[at]
         inside = shelf.inside(name, lambda finding: None)
@@ -133,26 +133,26 @@ def _dummies(
         if values is None or not set(np.unique(values).tolist()) <= DUMMY:
             return frozenset()
     if tests:
-        detail = f"has {len(tests)} photos whose masks hold no class; they are taken as unlabelled"
-        on_finding(Finding("unlabelled_image", f"{PHOTOS}/test", len(tests), len(tests), detail))
+        detail = f"has {len(tests)} images whose masks hold no class; they are taken as unlabeled"
+        on_finding(Finding("unlabeled_image", f"{IMAGES}/test", len(tests), len(tests), detail))
     return frozenset(tests)
 
 
 def _objects(shelf: Shelf, name: str, on_finding: OnFinding) -> tuple[Object, ...] | None:
-    """The things in a map of instance ids; None when it cannot be used."""
+    """The objects in a map of instance ids; None when it cannot be used."""
     path = shelf.folder / name
     if not shelf.inside(name, on_finding):
         return None
     values, file = open_values(path, shelf.root, on_finding), relative(path, shelf.root)
     if values is None or values.ndim == 3:
         if values is not None:
-            on_finding(Finding("mask_not_ids", file, "RGB", detail="is a coloured map; wanted instance ids in 16 bits"))
+            on_finding(Finding("mask_not_ids", file, "RGB", detail="is a colored map; wanted instance ids in 16 bits"))
         return None
     found = []
     for value, rle, box in segments(values):
         number = value // 1000 if value >= 1000 else value
         if number >= len(CATEGORIES):
-            if value not in (255, 65535):  # not labelled
+            if value not in (255, 65535):  # not labeled
                 detail = f"holds the instance {value}, which is of no class"
                 on_finding(Finding("label_outside_map", file, value, detail=detail))
         elif value >= 1000 or CATEGORIES[number].thing:
@@ -173,7 +173,7 @@ def write(dataset: Dataset, writer: Writer) -> None:
         raise DataError(f"{dataset.root} has {len(absent)} classes that Cityscapes does not have ({few})")
     if not stems_are_unique(dataset):
         raise DataError(
-            f"{dataset.root} has photos that differ in their suffix only; Cityscapes names masks by the rest"
+            f"{dataset.root} has images that differ in their suffix only; Cityscapes names masks by the rest"
         )
     number = np.zeros(65536, dtype=np.uint8)
     for c in dataset.categories:
@@ -181,7 +181,7 @@ def write(dataset: Dataset, writer: Writer) -> None:
     for sample in dataset:
         split = sample.split or "train"
         path = PurePosixPath(sample.name)
-        writer.photo(sample, f"{PHOTOS}/{split}/{path.with_name(path.stem + PHOTO_TAIL + path.suffix)}")
+        writer.image(sample, f"{IMAGES}/{split}/{path.with_name(path.stem + IMAGE_TAIL + path.suffix)}")
         base = f"{KINDS[0]}/{split}/{stem(sample.name)}_{KINDS[0]}"
         classes = None
         if sample.mask is not None:

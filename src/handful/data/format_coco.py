@@ -2,7 +2,7 @@
 
 https://cocodataset.org/#format-data. A file is indexed, not loaded (coco_index.py), so that one of a million labels
 takes little more memory than its own size. Read are COCO's own layout, images/SPLIT beside instances_SPLIT.json, one
-JSON beside its photos, and a JSON in each split's folder. Ids are kept as they are.
+JSON beside its images, and a JSON in each split's folder. Ids are kept as they are.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def _files(folder: Path) -> list[Path]:
     places = [folder.glob("*.json"), folder.glob("annotations/*.json"), folder.glob("*/_annotations.coco.json")]
     found = [p for place in places for p in sorted(place) if not p.name.startswith(".")]
     named = [p for p in found if p.name.startswith(("instances", "panoptic"))]
-    # captions and keypoints repeat the same photos; with files named as COCO names them, only those are read
+    # captions and keypoints repeat the same images; with files named as COCO names them, only those are read
     return named or [p for p in found if _looks_like(p)]
 
 
@@ -74,8 +74,8 @@ def _split_of(file: Path, root: Path) -> tuple[str, str | None]:
     return kind, split
 
 
-def _photos_of(part: Index, root: Path, on_finding: OnFinding) -> Path:
-    """The folder the photos of a file lie in: the first of the usual places that has the first photo listed."""
+def _images_of(part: Index, root: Path, on_finding: OnFinding) -> Path:
+    """The folder the images of a file lie in: the first of the usual places that has the first image listed."""
     split = part.split or ""
     base = part.file.parent
     places = [root / "images" / split, root / split, root / "images", root / f"{split}2017", base / "images",
@@ -88,16 +88,16 @@ def _photos_of(part: Index, root: Path, on_finding: OnFinding) -> Path:
 
 
 def read(folder: Path, *, on_finding: OnFinding = stop, images: str | Path | None = None) -> Dataset:
-    """The samples of a COCO data set, photos in the order of the files, then those on disk that no file lists.
+    """The samples of a COCO data set, images in the order of the files, then those on disk that no file lists.
 
-    Objects carry boxes, outlines or run lengths; with a panoptic map, `mask` reads the class of each pixel. A photo
-    on disk without an entry is a sample nobody labelled (objects None); one listed without labels is empty. tell:
-    what to do about a finding (finding.stop: raise DataError at the first error). images: the folder of the photos,
+    Objects carry boxes, outlines or run lengths; with a panoptic map, `mask` reads the class of each pixel. An image
+    on disk without an entry is a sample nobody labeled (objects None); one listed without labels is empty. tell:
+    what to do about a finding (finding.stop: raise DataError at the first error). images: the folder of the images,
     where they do not lie beside the labels. Raises DataError when there is no COCO file, or no such folder.
     """
     folder = Path(folder)
     if images is not None and not Path(images).is_dir():
-        raise DataError(f"{images} is not a folder; wanted the one that holds the photos of {folder}")
+        raise DataError(f"{images} is not a folder; wanted the one that holds the images of {folder}")
     root = folder.parent if folder.is_file() else folder
     if root.name == "annotations" and folder.is_file():
         root = root.parent
@@ -115,15 +115,15 @@ def read(folder: Path, *, on_finding: OnFinding = stop, images: str | Path | Non
     listed: dict[Path, set[str]] = {}
     for kinds in parts.values():
         first = kinds.get("instances") or kinds["panoptic"]
-        place = Path(images) if images is not None else _photos_of(first, root, on_finding)
+        place = Path(images) if images is not None else _images_of(first, root, on_finding)
         shelves.setdefault(place, Shelf(place, root))
         for part in kinds.values():
-            part.photos = place
+            part.folder = place
         names = listed.setdefault(place, set())
         for row in first.rows(_pass, root):
             names.add(shelves[place].find(row.get("file_name"), _pass, file="") or "")
-    loose = {place: sorted(shelf.photos - listed[place] - _below(place, shelves)) for place, shelf in shelves.items()}
-    of_place = {(k.get("instances") or k["panoptic"]).photos: split for split, k in parts.items()}
+    loose = {place: sorted(shelf.images - listed[place] - _below(place, shelves)) for place, shelf in shelves.items()}
+    of_place = {(k.get("instances") or k["panoptic"]).folder: split for split, k in parts.items()}
 
     def samples() -> Iterator[Sample]:
         for split, kinds in parts.items():
@@ -134,8 +134,8 @@ def read(folder: Path, *, on_finding: OnFinding = stop, images: str | Path | Non
                     yield Sample(place / name, name=name, split=of_place[place])
 
     about = {split or "": value for split, k in parts.items() if (value := next(iter(k.values())).rest.get("info"))}
-    licences = {str(row): row for part in every for row in _licences(part)}
-    info = {key: value for key, value in (("about", about), ("licenses", list(licences.values()))) if value}
+    licenses = {str(row): row for part in every for row in _licenses(part)}
+    info = {key: value for key, value in (("about", about), ("licenses", list(licenses.values()))) if value}
     count = sum(len((k.get("instances") or k["panoptic"]).images) for k in parts.values())
     return Dataset("coco", root, categories, samples, count + sum(map(len, loose.values())), info)
 
@@ -144,7 +144,7 @@ def _pass(finding: Finding) -> None:
     """For a second look at what is told when the samples are read."""
 
 
-def _licences(part: Index) -> list[dict[str, Any]]:
+def _licenses(part: Index) -> list[dict[str, Any]]:
     rows = part.rest.get("licenses")
     return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
 
@@ -152,7 +152,7 @@ def _licences(part: Index) -> list[dict[str, Any]]:
 def _below(place: Path, shelves: dict[Path, Shelf]) -> set[str]:
     """Names on a shelf that belong to another shelf inside it."""
     inner = [p for p in shelves if p != place and place in p.parents]
-    return {f"{p.relative_to(place).as_posix()}/{name}" for p in inner for name in shelves[p].photos}
+    return {f"{p.relative_to(place).as_posix()}/{name}" for p in inner for name in shelves[p].images}
 
 
 def _merged(parts: list[Index], root: Path, on_finding: OnFinding) -> tuple[Category, ...]:
@@ -181,9 +181,9 @@ def _samples(
     file = relative(part.file, root)
     known = {c.name for c in categories}
     names = {c.id: c.name for c in part.categories if c.name in known}
-    licences = {identifier(row.get("id")): str(row.get("name") or row.get("url") or row.get("id"))
-                for row in _licences(part)}  # fmt: skip
-    shelf = shelves[part.photos]
+    licenses = {identifier(row.get("id")): str(row.get("name") or row.get("url") or row.get("id"))
+                for row in _licenses(part)}  # fmt: skip
+    shelf = shelves[part.folder]
     seen: set[str] = set()
     label_ids: set[Any] = set()
     for row in part.rows(on_finding, root):
@@ -202,10 +202,10 @@ def _samples(
             value = [row.get("width"), row.get("height")]
             detail = f"says that {name} is {value[0]} x {value[1]} px"
             on_finding(Finding("broken_label", file, str(value), detail=detail))
-        licence = identifier(row.get("license"))
-        if licence not in (None, 0) and licence not in licences:
+        license = identifier(row.get("license"))
+        if license not in (None, 0) and license not in licenses:
             on_finding(
-                Finding("unknown_licence", file, str(licence), detail=f"{name} has the licence {licence}, not listed")
+                Finding("unknown_license", file, str(license), detail=f"{name} has the license {license}, not listed")
             )
         objects: tuple[Object, ...] | None = None
         if part is not panoptic and part.has_labels:
@@ -230,8 +230,8 @@ def _samples(
                     objects = coco_panoptic.objects_of(png, mask_row, categories, root, on_finding, of)
         attributes = attributes_of(row, IMAGE_KEYS, on_finding, file=file, what=f"the image {name}")
         yield Sample(
-            part.photos / name, objects=objects, mask=mask, mask_path=mask_path, name=name, split=split, size_wh=size,
-            licence=licences.get(licence), attributes=attributes,
+            part.folder / name, objects=objects, mask=mask, mask_path=mask_path, name=name, split=split, size_wh=size,
+            license=licenses.get(license), attributes=attributes,
         )  # fmt: skip
 
 
@@ -294,7 +294,7 @@ class _Out:
 def write(dataset: Dataset, writer: Writer) -> None:
     """Write annotations/instances_SPLIT.json (and panoptic_SPLIT.json with PNG for masks) and images/SPLIT/.
 
-    A photo nobody labelled (objects None, no mask) is copied and not listed. Ids given as attributes are kept.
+    An image nobody labeled (objects None, no mask) is copied and not listed. Ids given as attributes are kept.
     """
     ids = {c.name: c.id for c in dataset.categories}
     outs: dict[tuple[str, str | None], _Out] = {}
@@ -307,7 +307,7 @@ def write(dataset: Dataset, writer: Writer) -> None:
 
     for sample in dataset:
         folder = f"images/{sample.split}" if sample.split else "images"
-        name = str(PurePosixPath(writer.photo(sample, f"{folder}/{sample.name}")).relative_to(folder))
+        name = str(PurePosixPath(writer.image(sample, f"{folder}/{sample.name}")).relative_to(folder))
         splits.add(sample.split)
         if sample.objects is None and sample.mask is None:
             continue
@@ -330,7 +330,7 @@ def write(dataset: Dataset, writer: Writer) -> None:
             to.add(0, image_row(sample, key, name, size))
             to.add(1, {"image_id": key, "file_name": png, "segments_info": segments})
     for split in splits - {split for _, split in outs}:
-        out("instances", split)  # a list of nothing says that the folder is a split, whose photos nobody looked at
+        out("instances", split)  # a list of nothing says that the folder is a split, whose images nobody looked at
     about = dataset.info.get("about") or {}
     for (_, split), to in outs.items():
         rest: dict[str, Any] = {"info": about[split or ""]} if about.get(split or "") else {}

@@ -1,4 +1,4 @@
-"""ImageNet-style folders: one folder a class, photos inside; or one photo a class, named after it.
+"""ImageNet-style folders: one folder a class, images inside; or one image a class, named after it.
 
 CLASS/PHOTO or SPLIT/CLASS/PHOTO, where the splits are folders called train, val, valid, validation or test.
 """
@@ -12,51 +12,51 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from handful.data.finding import Finding, OnFinding, stop
-from handful.data.paths import Shelf, is_leftover, is_photo
+from handful.data.paths import Shelf, is_image_name, is_leftover
 from handful.data.writing import Writer
 from handful.errors import DataError
 from handful.files import sha256
-from handful.image import list_photos
+from handful.image import list_images
 from handful.pick import unknown
 from handful.types import Category, Dataset, Sample
 
 PRECEDENCE = 90
 SPLITS = frozenset(("train", "val", "valid", "validation", "test", "training", "testing"))
-# a folder of one of these names holds photos of no class, or class folders
+# a folder of one of these names holds images of no class, or class folders
 ABOUT = re.compile(r"(?i)(readme|licen[cs]e|copying|notice|attribution|dataset)\b.*|.*\.md$")
 HOLDERS = frozenset(("images", "photos", "jpegimages", "imgs", "img"))
 
 
 def detect(folder: Path) -> bool:
-    """Whether photos lie in folders that can be their classes."""
+    """Whether images lie in folders that can be their classes."""
     folder = Path(folder)
     if not folder.is_dir():
         return False
     below = _folders(folder)
-    if any(_has_photos(p) for p in below):
+    if any(_has_images(p) for p in below):
         return True
-    return any(p.name.lower() in SPLITS | HOLDERS and any(map(_has_photos, _folders(p))) for p in below)
+    return any(p.name.lower() in SPLITS | HOLDERS and any(map(_has_images, _folders(p))) for p in below)
 
 
 def _folders(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if p.is_dir() and not p.is_symlink() and not p.name.startswith("."))
 
 
-def _has_photos(folder: Path) -> bool:
-    return any(is_photo(p.name) for p in folder.iterdir())
+def _has_images(folder: Path) -> bool:
+    return any(is_image_name(p.name) for p in folder.iterdir())
 
 
 def read(
     folder: Path, *, on_finding: OnFinding = stop, classes: Sequence[str] | None = None, flat: bool = False
 ) -> Dataset:
-    """The photos below a folder with their class, sorted by split, class and name. No photo is opened.
+    """The images below a folder with their class, sorted by split, class and name. No image is opened.
 
-    flat: the photos lie directly in the folder, one a class, and each file's name is its class. classes: keep only
-    these. Photos in a lone folder called images, and photos beside class folders, are of no class (label None).
+    flat: the images lie directly in the folder, one a class, and each file's name is its class. classes: keep only
+    these. Images in a lone folder called images, and images beside class folders, are of no class (label None).
     Raises DataError, naming the file, when there is no class at all; UnknownName for a class that is not there.
     """
     folder = Path(folder)
-    loose, _ = list_photos(folder)  # says what is wrong when it is no folder
+    loose, _ = list_images(folder)  # says what is wrong when it is no folder
     below = _folders(folder)
     if not flat and len(below) == 1 and below[0].name.lower() in HOLDERS and not loose:
         return _of(below[0], folder, on_finding, classes, flat, holder=True)
@@ -67,11 +67,11 @@ def _of(
     place: Path, root: Path, on_finding: OnFinding, classes: Sequence[str] | None, flat: bool, holder: bool = False
 ) -> Dataset:
     shelf = Shelf(place, root)
-    parts = {PurePosixPath(name).parts[0] for name in shelf.photos if "/" in name}
+    parts = {PurePosixPath(name).parts[0] for name in shelf.images if "/" in name}
     splits = bool(parts) and not flat and all(p.lower() in SPLITS for p in parts)
     rows: list[tuple[str | None, str | None, str]] = []  # split, class, name inside the split
     where: dict[tuple[str | None, str], str] = {}  # split and name -> path
-    for name in sorted(shelf.photos):
+    for name in sorted(shelf.images):
         path = PurePosixPath(name)
         split = path.parts[0] if splits and len(path.parts) > 1 else None
         inside = path.relative_to(split) if split else path
@@ -84,10 +84,10 @@ def _of(
         where[split, at] = name
     found = sorted({label for _, label, _ in rows if label is not None})
     if not rows:
-        raise DataError(f"{place} has no photos in or below it; wanted CLASS/PHOTO.jpg")
-    if not found and not holder and not any("/" in name for name in shelf.photos):
+        raise DataError(f"{place} has no images in or below it; wanted CLASS/PHOTO.jpg")
+    if not found and not holder and not any("/" in name for name in shelf.images):
         do = "move them into a folder for each class, or use --flat where each file's name is its class"
-        raise DataError(f"{place} has no class folders in it ({len(rows)} loose photos); wanted CLASS/PHOTO.jpg; {do}")
+        raise DataError(f"{place} has no class folders in it ({len(rows)} loose images); wanted CLASS/PHOTO.jpg; {do}")
     _twins(place, root, found, on_finding)
     _empty(place, parts if splits else None, found, on_finding)
     if shelf.others:
@@ -97,9 +97,9 @@ def _of(
         others = sorted(n for n in set(shelf.others) - set(broken) if not ABOUT.match(PurePosixPath(n).name))
         if others:
             few = ", ".join(others[:5]) + (", ..." if len(others) > 5 else "")
-            detail = f"{len(others)} files are no photos and were passed over ({few})"
+            detail = f"{len(others)} files are no images and were passed over ({few})"
             files = tuple(place / name for name in others)
-            on_finding(Finding("not_a_photo", ".", others[:20], len(others), detail, files))
+            on_finding(Finding("not_an_image", ".", others[:20], len(others), detail, files))
     if classes is not None:
         for name in classes:
             if name not in found:
@@ -130,11 +130,11 @@ def _empty(place: Path, splits: set[str] | None, found: Sequence[str], on_findin
     parents = [place / split for split in sorted(splits)] if splits else [place]
     names = {p.name for parent in parents for p in _folders(parent)}
     for name in sorted(names - set(found) - {p.lower() for p in names if p.lower() in HOLDERS}):
-        on_finding(Finding("empty_class_folder", name, name, detail="has no photos in it"))
+        on_finding(Finding("empty_class_folder", name, name, detail="has no images in it"))
 
 
 def write(dataset: Dataset, writer: Writer) -> None:
-    """Write SPLIT/CLASS/PHOTO, or CLASS/PHOTO without splits; photos of no class go to a folder called images.
+    """Write SPLIT/CLASS/PHOTO, or CLASS/PHOTO without splits; images of no class go to a folder called images.
 
     Raises DataError for a class name that cannot be a folder's.
     """
@@ -147,10 +147,10 @@ def write(dataset: Dataset, writer: Writer) -> None:
             name = name if parts[0] == sample.label and len(parts) > 1 else f"{sample.label}/{name}"
         else:
             name = f"images/{name}"
-        writer.photo(sample, f"{sample.split}/{name}" if sample.split else name)
+        writer.image(sample, f"{sample.split}/{name}" if sample.split else name)
 
 
 def digest(samples: Sequence[Sample]) -> str:
-    """One SHA-256 over the labels and bytes of all photos, whatever their order and names."""
+    """One SHA-256 over the labels and bytes of all images, whatever their order and names."""
     lines = sorted(f"{sample.label}\0{sha256(sample.path)}" for sample in samples)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()

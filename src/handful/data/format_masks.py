@@ -1,4 +1,4 @@
-"""Photos in images/ and, beside it, a folder of masks that mirrors it: one PNG a photo, one id a pixel.
+"""Images in images/ and, beside it, a folder of masks that mirrors it: one PNG an image, one id a pixel.
 
 images/[SPLIT/]a.jpg and masks/[SPLIT/]a.png; the folder may have any name, and there may be several (labels23/,
 seg10/, ...). The names of the ids are in labels.json, or a text file with a name a line (label_names.py). Masks of
@@ -36,7 +36,7 @@ from handful.progress import track
 from handful.types import Category, Dataset, Sample
 
 PRECEDENCE = 80  # any of the others may look like this too
-PHOTOS, MASKS = "images", "masks"
+IMAGES, MASKS = "images", "masks"
 BINARY = {0: 0, 255: 1, 128: 255}
 
 
@@ -46,15 +46,15 @@ def detect(folder: Path) -> bool:
 
 
 def mask_trees(folder: Path) -> list[str]:
-    """The folders beside images/ that hold a PNG named like one of its photos."""
+    """The folders beside images/ that hold a PNG named like one of its images."""
     folder = Path(folder)
-    if not (folder / PHOTOS).is_dir():
+    if not (folder / IMAGES).is_dir():
         return []
-    photos = {name for name in walk(folder / PHOTOS)}
-    keys = photos | {stem(name) for name in photos}
-    beside = sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".") and p.name != PHOTOS)
+    images = {name for name in walk(folder / IMAGES)}
+    keys = images | {stem(name) for name in images}
+    beside = sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".") and p.name != IMAGES)
     found = [tree for tree in beside if any(_mirrors(name, keys) for name in walk(folder / tree))]
-    return found or ([MASKS] if is_ours(folder) else [])  # written here, with no photo labelled
+    return found or ([MASKS] if is_ours(folder) else [])  # written here, with no image labeled
 
 
 def _mirrors(name: str, keys: set[str]) -> bool:
@@ -62,10 +62,10 @@ def _mirrors(name: str, keys: set[str]) -> bool:
 
 
 def read(folder: Path, *, on_finding: OnFinding = stop, masks: str | None = None) -> Dataset:
-    """The photos of images/ in order of split and name, each with its mask from one of the trees beside it.
+    """The images of images/ in order of split and name, each with its mask from one of the trees beside it.
 
-    masks: which tree. The split is the first folder, if it is called as splits are. A photo without a mask is one
-    nobody labelled. Raises DataError, with their names, when there are several trees and none is given; UnknownName
+    masks: which tree. The split is the first folder, if it is called as splits are. An image without a mask is one
+    nobody labeled. Raises DataError, with their names, when there are several trees and none is given; UnknownName
     for one that is not there.
     """
     folder = Path(folder)
@@ -73,24 +73,24 @@ def read(folder: Path, *, on_finding: OnFinding = stop, masks: str | None = None
     if masks is not None and masks not in trees:
         raise unknown("tree of masks", masks, trees)
     if not trees:
-        raise DataError(f"{folder} has no {PHOTOS}/ with a folder of masks beside it that mirrors it")
+        raise DataError(f"{folder} has no {IMAGES}/ with a folder of masks beside it that mirrors it")
     if masks is None and len(trees) > 1:
         raise DataError(f"{folder} has {len(trees)} trees of masks: {', '.join(trees)}; name one with --masks")
     tree = masks or trees[0]
-    photos, shelf = Shelf(folder / PHOTOS, folder), Shelf(folder / tree, folder)
-    mask_of = paired(sorted(photos.photos), shelf, on_finding)
+    images, shelf = Shelf(folder / IMAGES, folder), Shelf(folder / tree, folder)
+    mask_of = paired(sorted(images.images), shelf, on_finding)
     labels = labels_of(folder, tree, on_finding)
     if labels is None:
         labels, decode = _without_names(tree, shelf, sorted(mask_of.values()), on_finding)
     else:
-        decode = decoder(labels.categories, on_finding, ignore=labels.ignore, colours=labels.colours)
+        decode = decoder(labels.categories, on_finding, ignore=labels.ignore, colors=labels.colors)
     splits = labels.splits
-    rows = sorted((split or "", name, at) for at in photos.photos for split, name in [split_of(at, splits)])
+    rows = sorted((split or "", name, at) for at in images.images for split, name in [split_of(at, splits)])
 
     def samples() -> Iterator[Sample]:
         for split, name, at in rows:
-            if photos.inside(at, on_finding):
-                sample = Sample(photos.folder / at, name=name, split=split or None)
+            if images.inside(at, on_finding):
+                sample = Sample(images.folder / at, name=name, split=split or None)
                 yield with_mask(sample, shelf, mask_of.get(at), decode, on_finding)
 
     return Dataset("masks", folder, labels.categories, samples, len(rows))
@@ -122,14 +122,14 @@ def _without_names(tree: str, shelf: Shelf, names: list[str], on_finding: OnFind
 
 
 def write(dataset: Dataset, writer: Writer) -> None:
-    """Write images/, masks/ and labels.json. What is not about pixels (boxes, photos' classes, films) is left out."""
+    """Write images/, masks/ and labels.json. What is not about pixels (boxes, images' classes, clips) is left out."""
     mask_name = mask_names(split_names(dataset))
     splits: dict[str, None] = {}
-    for place in (PHOTOS, MASKS):
+    for place in (IMAGES, MASKS):
         writer.path(f"{place}/x")  # there even when nothing is in it
     for sample in dataset:
         before = f"{sample.split}/" if sample.split else ""
-        name = writer.photo(sample, f"{PHOTOS}/{before}{sample.name}").removeprefix(f"{PHOTOS}/")
+        name = writer.image(sample, f"{IMAGES}/{before}{sample.name}").removeprefix(f"{IMAGES}/")
         if sample.split:
             splits[sample.split] = None
         if sample.mask is not None:

@@ -1,4 +1,4 @@
-"""Shards: many photos and masks in plain tar files, as `handful dream` writes them; nothing is unpacked.
+"""Shards: many images and masks in plain tar files, as `handful dream` writes them; nothing is unpacked.
 
 shard-00000.tar holds KEY.jpg, KEY.png (the class or object of each pixel) and KEY.json (name, clip, frame, ...) of
 each sample; other kinds, as KEY.prev.png, are passed over. shard-00000.json lists the SHA-256 of the tar file and of
@@ -31,17 +31,17 @@ from handful.data.shard_tar import Damaged, Member
 from handful.data.writing import Writer
 from handful.errors import DataError
 from handful.files import to_json
-from handful.image import TooManyPixels, look
+from handful.image import TooManyPixels, decode
 from handful.pick import need
 from handful.types import Category, Dataset, Image, Mask, Sample
 
 PRECEDENCE = 10
 PLAN, WHOLE = "dream.json", "manifest.json"  # what was begun; what is finished
-PHOTO, MASK, ABOUT = "jpg", "png", "json"
+IMAGE, MASK, ABOUT = "jpg", "png", "json"
 OBJECT = "object {}"
 MOST_ABOUT = 1 << 20  # of one sample's JSON
 SAMPLES, BYTES = 1280, 128 << 20  # of a written shard, at most
-_TEXTS = ("split", "label", "clip", "licence")
+_TEXTS = ("split", "label", "clip", "license")
 
 
 def detect(folder: Path) -> bool:
@@ -79,16 +79,16 @@ class Held:
         return data
 
     def encoded(self) -> tuple[bytes, str]:
-        """The photo's own file, as bytes and suffix (".jpg"), for whoever copies it. Raises DataError."""
+        """The image's own file, as bytes and suffix (".jpg"), for whoever copies it. Raises DataError."""
         return self.data(), "." + self.member.kind.rpartition(".")[2]
 
     def __call__(self) -> Image:
-        """The photo. Raises DataError."""
-        return look(self.shard / self.member.name, data=self.data()).image
+        """The image. Raises DataError."""
+        return decode(self.shard / self.member.name, data=self.data()).image
 
 
 def read(folder: Path, *, on_finding: OnFinding = stop) -> Dataset:
-    """The samples of every shard, in order; photos and masks are decoded when they are asked for.
+    """The samples of every shard, in order; images and masks are decoded when they are asked for.
 
     Where findings are collected, each member is held against its SHA-256 as its sample comes by; strictly, when it is
     decoded. Raises DataError when there is no shard.
@@ -180,16 +180,18 @@ def _sample(
     about = _about(held[ABOUT], few)
     if about is None:
         return None
-    photo = held.get(about.get("photo", PHOTO) if isinstance(about.get("photo", PHOTO), str) else PHOTO)
-    if photo is None or not photo.member.size:
-        few(Finding("missing_image", f"{path.name}/{key}", detail="has no photo"))
+    kind = about.get("image", about.get("photo"))  # "photo": of handful 0.3
+    image = held.get(kind if isinstance(kind, str) else IMAGE)
+    if image is None or not image.member.size:
+        few(Finding("missing_image", f"{path.name}/{key}", detail="has no image"))
         return None
-    if checked and not _whole(photo, "unreadable_image", few):
+    if checked and not _whole(image, "unreadable_image", few):
         return None
     mask = held.get(MASK)
     if checked and mask is not None and not _whole(mask, "unreadable_mask", few):
         mask = None
     texts = {what: about.get(what) for what in _TEXTS}
+    texts["license"] = about.get("license", about.get("licence"))  # "licence": of handful 0.3
     for what, value in texts.items():
         if value is not None and (not isinstance(value, str) or not value or len(value) > 1024):
             few(Finding("broken_label", held[ABOUT].name, str(value)[:60], detail=f"has a {what} that is no text"))
@@ -202,13 +204,13 @@ def _sample(
     sized = isinstance(size, list) and len(size) == 2 and all(type(v) is int and 0 < v < 1 << 20 for v in size)
     return Sample(
         path,
-        name=safe_name(about.get("name")) or f"{key}.{photo.member.kind}",
+        name=safe_name(about.get("name")) or f"{key}.{image.member.kind}",
         frame=frame if type(frame) is int and 0 <= frame < 1 << 53 else None,
         size_wh=(size[0], size[1]) if sized and size is not None else None,
         mask=None if mask is None else partial(_mask, mask, categories, on_finding),
         mask_path=None if mask is None else path,
         attributes=attributes if isinstance(attributes, dict) else {},
-        pixels=photo,
+        pixels=image,
         **texts,
     )
 
@@ -270,11 +272,11 @@ def ids_of(data: bytes, name: str) -> np.ndarray:
 
 
 def write(dataset: Dataset, writer: Writer) -> None:
-    """Write photos (their bytes where they are files, else PNG), masks, classes of photos and attributes as shards."""
+    """Write images (their bytes where they are files, else PNG), masks, classes of images and attributes as shards."""
     shard = _Shard(writer)
     for i, sample in enumerate(dataset):
-        data, kind = _photo(sample)
-        about: dict[str, Any] = {"name": str(PurePosixPath(sample.name or f"{i:08d}")), "photo": kind}
+        data, kind = _image(sample)
+        about: dict[str, Any] = {"name": str(PurePosixPath(sample.name or f"{i:08d}")), "image": kind}
         about |= {what: value for what in _TEXTS if (value := getattr(sample, what)) is not None}
         about |= {} if sample.frame is None else {"frame": sample.frame}
         about |= {} if sample.size_wh is None else {"size_wh": list(sample.size_wh)}
@@ -298,17 +300,17 @@ def write(dataset: Dataset, writer: Writer) -> None:
     writer.text(WHOLE, text + "\n")
 
 
-def _photo(sample: Sample) -> tuple[bytes, str]:
-    """A photo's bytes and the kind of member it becomes: "jpg", or "photo.SUFFIX", since "png" is the mask."""
+def _image(sample: Sample) -> tuple[bytes, str]:
+    """An image's bytes and the kind of member it becomes: "jpg", or "image.SUFFIX", since "png" is the mask."""
     if isinstance(sample.pixels, Held):
         return sample.pixels.data(), sample.pixels.member.kind
     if sample.pixels is not None:
         held = io.BytesIO()
         need("PIL.Image", "data").fromarray(sample.pixels().rgb_u8).save(held, format="PNG", compress_level=1)
-        return held.getvalue(), "photo.png"
+        return held.getvalue(), "image.png"
     suffix = sample.path.suffix.lower().lstrip(".")
     try:
-        return sample.path.read_bytes(), PHOTO if suffix in ("jpg", "jpeg") else f"photo.{suffix}"
+        return sample.path.read_bytes(), IMAGE if suffix in ("jpg", "jpeg") else f"image.{suffix}"
     except OSError as error:
         raise DataError(f"{sample.path} cannot be read ({error.strerror or error})") from error
 

@@ -1,11 +1,11 @@
-"""Pascal VOC: an XML file a photo, lists of splits, and two palette PNG files for class and object of each pixel.
+"""Pascal VOC: an XML file an image, lists of splits, and two palette PNG files for class and object of each pixel.
 
 http://host.robots.ox.ac.uk/pascal/VOC/. Read are JPEGImages with Annotations, ImageSets, SegmentationClass and
-SegmentationObject (also inside VOCdevkit/VOC2012, also images with annotations), and XML files beside their photos
-(also in train, valid and test). A photo is found by its XML file's name, or else by <filename>. Classes are those of
+SegmentationObject (also inside VOCdevkit/VOC2012, also images with annotations), and XML files beside their images
+(also in train, valid and test). An image is found by its XML file's name, or else by <filename>. Classes are those of
 CVAT's labelmap.txt, or VOC's 20, or else the names found, sorted; VOC's names have VOC's ids, others count from 1.
 
-Not held: licences, outlines (they become pixels), what a later object hides of an earlier one, <part> and <actions>.
+Not held: licenses, outlines (they become pixels), what a later object hides of an earlier one, <part> and <actions>.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ def detect(folder: Path) -> bool:
 
 
 def read(folder: Path, *, on_finding: OnFinding = stop) -> Dataset:
-    """The samples of a VOC data set, split by split in the order of its lists, then the photos that no list names.
+    """The samples of a VOC data set, split by split in the order of its lists, then the images that no list names.
 
-    A photo without an XML file is one nobody labelled (objects None). Objects get their pixels from
+    An image without an XML file is one nobody labeled (objects None). Objects get their pixels from
     SegmentationObject, where its numbers and classes agree with the XML file; `mask` reads SegmentationClass. tell:
     what to do about a finding (finding.stop: raise DataError at the first error). Raises DataError when the folder
     holds no VOC data set, or several.
@@ -51,21 +51,21 @@ def read(folder: Path, *, on_finding: OnFinding = stop) -> Dataset:
     if len(found) > 1:
         raise DataError(f"{folder} holds {len(found)} VOC data sets; name one: {', '.join(p.name for p in found)}")
     if not found:
-        raise DataError(f"{folder} is no VOC data set; wanted JPEGImages with Annotations, or XML files beside photos")
+        raise DataError(f"{folder} is no VOC data set; wanted JPEGImages with Annotations, or XML files beside images")
     parts = list(parts_in(found[0], folder))
     for part in parts:
         fill(part, folder, on_finding)
     categories = _categories(parts, found[0], folder, on_finding)
-    unseen = [relative(p.photos.folder / photo, folder) for p in parts for photo, xml, _ in p.rows
-              if xml is None and not any(p.map_path(kind, photo) for kind in (CLASS_MAPS, OBJECT_MAPS))]  # fmt: skip
+    unseen = [relative(p.images.folder / image, folder) for p in parts for image, xml, _ in p.rows
+              if xml is None and not any(p.map_path(kind, image) for kind in (CLASS_MAPS, OBJECT_MAPS))]  # fmt: skip
     if unseen:
-        detail = f"{len(unseen)} photos have neither an XML file nor a mask, so nobody looked ({unseen[0]}, ...)"
-        on_finding(Finding("unlabelled_image", unseen[0] if len(unseen) == 1 else ".", unseen[:5], len(unseen), detail))
+        detail = f"{len(unseen)} images have neither an XML file nor a mask, so nobody looked ({unseen[0]}, ...)"
+        on_finding(Finding("unlabeled_image", unseen[0] if len(unseen) == 1 else ".", unseen[:5], len(unseen), detail))
 
     def samples() -> Iterator[Sample]:
         for part in parts:
-            for photo, xml, split in part.rows:
-                sample = _sample(part, photo, xml, split, categories, folder, on_finding)
+            for image, xml, split in part.rows:
+                sample = _sample(part, image, xml, split, categories, folder, on_finding)
                 if sample is not None:
                     yield sample
 
@@ -107,10 +107,10 @@ def _names(part: Part, root: Path) -> Iterator[str]:
 
 
 def _sample(
-    part: Part, photo: str, xml: str | None, split: str | None, categories: tuple[Category, ...], root: Path,
+    part: Part, image: str, xml: str | None, split: str | None, categories: tuple[Category, ...], root: Path,
     on_finding: OnFinding,
 ) -> Sample | None:  # fmt: skip
-    if not part.photos.inside(photo, on_finding) or (xml is not None and not part.labels.inside(xml, on_finding)):
+    if not part.images.inside(image, on_finding) or (xml is not None and not part.labels.inside(xml, on_finding)):
         return None
     objects: tuple[Object, ...] | None = None
     size, attributes, painted, file = None, {}, False, ""
@@ -122,13 +122,13 @@ def _sample(
             return None
         size, attributes, painted = said.size_wh, said.attributes, said.painted
         objects = tuple(objects_of(said, {c.name: c.name for c in categories}, size, on_finding, file=file))
-    class_png, object_png = part.map_path(CLASS_MAPS, photo), part.map_path(OBJECT_MAPS, photo)
+    class_png, object_png = part.map_path(CLASS_MAPS, image), part.map_path(OBJECT_MAPS, image)
     if object_png is not None and objects != ():
         objects = _with_pixels(object_png, class_png, objects, size, categories, root, on_finding)
     drawn = class_png if not painted else None
     mask = None if drawn is None else lambda: _mask(drawn, root, categories, on_finding)
     return Sample(
-        part.photos.folder / photo, objects=objects, mask=mask, mask_path=drawn, name=photo, split=split,
+        part.images.folder / image, objects=objects, mask=mask, mask_path=drawn, name=image, split=split,
         size_wh=size, attributes=attributes,
     )  # fmt: skip
 
@@ -162,8 +162,8 @@ def _with_pixels(
 def write(dataset: Dataset, writer: Writer) -> None:
     """Write JPEGImages, Annotations, ImageSets, and SegmentationClass and SegmentationObject where there are pixels.
 
-    Without splits all photos are listed in default.txt. labelmap.txt is written where the classes would not be read
-    back without it. A photo nobody labelled gets no XML file. Raises DataError when two photos differ in split or
+    Without splits all images are listed in default.txt. labelmap.txt is written where the classes would not be read
+    back without it. An image nobody labeled gets no XML file. Raises DataError when two images differ in split or
     suffix only, and for a class name that XML cannot hold.
     """
     classes = [(c.name, c.rgb) for c in dataset.categories]
@@ -174,7 +174,7 @@ def write(dataset: Dataset, writer: Writer) -> None:
     masks = False
     (writer.folder / "JPEGImages").mkdir(parents=True, exist_ok=True)
     for sample in dataset:
-        name = writer.photo(sample, f"JPEGImages/{sample.name}").removeprefix("JPEGImages/")
+        name = writer.image(sample, f"JPEGImages/{sample.name}").removeprefix("JPEGImages/")
         stem = stem_of(name)
         if stem in stems:
             raise DataError(f"{sample.path} and {stems[stem]} would share Annotations/{stem}.xml; rename one")
@@ -191,7 +191,7 @@ def write(dataset: Dataset, writer: Writer) -> None:
         classes_of_pixels = drawn if both is None else both[0]
         if classes_of_pixels is not None:
             masks = True
-            write_ids(writer.path(f"{CLASS_MAPS}/{stem}.png"), classes_of_pixels, _colours(dataset.categories, ids))
+            write_ids(writer.path(f"{CLASS_MAPS}/{stem}.png"), classes_of_pixels, _colors(dataset.categories, ids))
             lists.setdefault(("Segmentation", sample.split), []).append(stem)
         if sample.objects is not None:
             used.update(thing.label.strip() for thing in objects)
@@ -213,12 +213,12 @@ def _size(sample: Sample) -> tuple[int, int]:
         return image_of(sample).size_wh
     size = upright_size(sample.path, sample.path.parent, stop)
     if size is None:
-        raise DataError(f"{sample.path} cannot be read as a photo; see `handful data check`")
+        raise DataError(f"{sample.path} cannot be read as an image; see `handful data check`")
     return size
 
 
 def _fits_a_line(name: str) -> bool:
-    """Whether a list can name the photo: names on a disk may hold line ends, and bytes that are no UTF-8."""
+    """Whether a list can name the image: names on a disk may hold line ends, and bytes that are no UTF-8."""
     try:
         name.encode("utf-8")
     except UnicodeEncodeError:
@@ -236,8 +236,8 @@ def _translated(mask: Mask, categories: Sequence[Category], ids: Mapping[str, in
     return np.asarray(table[mask.ids])
 
 
-def _colours(categories: Sequence[Category], ids: Mapping[str, int]) -> tuple[Category, ...]:
-    """The classes by the ids in the map, each with a colour, if any has one of its own."""
+def _colors(categories: Sequence[Category], ids: Mapping[str, int]) -> tuple[Category, ...]:
+    """The classes by the ids in the map, each with a color, if any has one of its own."""
     if all(c.rgb is None for c in categories):
         return ()
     palette = voc_palette()

@@ -1,10 +1,10 @@
-"""YOLO: a text file a photo, fractions of its width and height; data.yaml with classes and splits.
+"""YOLO: a text file an image, fractions of its width and height; data.yaml with classes and splits.
 
 https://docs.ultralytics.com/datasets/detect/. Read are Ultralytics' images/SPLIT beside labels/SPLIT, Roboflow's
-SPLIT/images beside SPLIT/labels, and Darknet's lists with label files beside the photos (train.txt, obj.names). A
-photo without a label file is one nobody labelled (objects None), with an empty one somebody found it empty.
+SPLIT/images beside SPLIT/labels, and Darknet's lists with label files beside the images (train.txt, obj.names). A
+image without a label file is one nobody labeled (objects None), with an empty one somebody found it empty.
 
-Not held: crowds, holes, ids, attributes, licences, boxes beside outlines (the outline's own box is taken), and class
+Not held: crowds, holes, ids, attributes, licenses, boxes beside outlines (the outline's own box is taken), and class
 ids other than 0, 1, 2, ... An outline of several parts becomes one, its parts joined where they are nearest.
 """
 
@@ -34,9 +34,9 @@ def detect(folder: Path) -> bool:
 
 
 def read(folder: Path, *, on_finding: OnFinding = stop) -> Dataset:
-    """The samples of a YOLO data set, split by split, photos sorted or in the order of their list.
+    """The samples of a YOLO data set, split by split, images sorted or in the order of their list.
 
-    A labelled photo's header is read for its size, as EXIF turns it: labels are fractions of it. tell: what to do
+    A labeled image's header is read for its size, as EXIF turns it: labels are fractions of it. tell: what to do
     about a finding (finding.stop: raise DataError at the first error). Raises DataError when the folder holds no YOLO
     data set.
     """
@@ -46,15 +46,15 @@ def read(folder: Path, *, on_finding: OnFinding = stop) -> Dataset:
     found = layout(folder, on_finding)
     root = found.shelf.folder
     categories = _categories(found, root, on_finding)
-    unseen = [photo for photo, _, _ in found.rows if label_of(photo) not in found.labels]
+    unseen = [image for image, _, _ in found.rows if label_of(image) not in found.labels]
     if unseen:
-        detail = f"{len(unseen)} photos have no label file, so nobody looked ({unseen[0]}, ...)"
-        on_finding(Finding("unlabelled_image", unseen[0] if len(unseen) == 1 else ".", unseen[:5], len(unseen), detail))
+        detail = f"{len(unseen)} images have no label file, so nobody looked ({unseen[0]}, ...)"
+        on_finding(Finding("unlabeled_image", unseen[0] if len(unseen) == 1 else ".", unseen[:5], len(unseen), detail))
 
     def samples() -> Iterator[Sample]:
         names = {c.id: c.name for c in categories}
-        for photo, name, split in found.rows:
-            sample = _sample(found, photo, name, split, names, root, on_finding)
+        for image, name, split in found.rows:
+            sample = _sample(found, image, name, split, names, root, on_finding)
             if sample is not None:
                 yield sample
 
@@ -62,19 +62,19 @@ def read(folder: Path, *, on_finding: OnFinding = stop) -> Dataset:
 
 
 def _sample(
-    found: Layout, photo: str, name: str, split: str | None, names: Mapping[int, str], root: Path, on_finding: OnFinding
+    found: Layout, image: str, name: str, split: str | None, names: Mapping[int, str], root: Path, on_finding: OnFinding
 ) -> Sample | None:
-    label = label_of(photo)
-    if not found.shelf.inside(photo, on_finding):
+    label = label_of(image)
+    if not found.shelf.inside(image, on_finding):
         return None
     if label not in found.labels:
-        return Sample(root / photo, name=name, split=split)
+        return Sample(root / image, name=name, split=split)
     text = label_text(root / label, root, on_finding) if found.shelf.inside(label, on_finding) else None
-    size = upright_size(root / photo, root, on_finding) if text is not None else None
+    size = upright_size(root / image, root, on_finding) if text is not None else None
     if text is None or size is None:
         return None
     objects = objects_of(text, names, size, on_finding, file=label, points=found.points)
-    return Sample(root / photo, objects=objects, name=name, split=split, size_wh=size)
+    return Sample(root / image, objects=objects, name=name, split=split, size_wh=size)
 
 
 def _categories(found: Layout, root: Path, on_finding: OnFinding) -> tuple[Category, ...]:
@@ -108,8 +108,8 @@ def _categories(found: Layout, root: Path, on_finding: OnFinding) -> tuple[Categ
 def _ids_used(found: Layout, root: Path, on_finding: OnFinding) -> list[tuple[int, str]]:
     """The class ids in the label files, where nothing names them; each is called by its number."""
     used: set[int] = set()
-    for photo, _, _ in found.rows:
-        label = label_of(photo)
+    for image, _, _ in found.rows:
+        label = label_of(image)
         if label in found.labels and found.shelf.inside(label, lambda finding: None):
             text = label_text(root / label, root, lambda finding: None)
             firsts = {line.split(None, 1)[0] for line in (text or "").split("\n") if line.strip()}
@@ -123,8 +123,8 @@ def _ids_used(found: Layout, root: Path, on_finding: OnFinding) -> list[tuple[in
 def write(dataset: Dataset, writer: Writer) -> None:
     """Write data.yaml, images/SPLIT and labels/SPLIT; without splits, images and labels.
 
-    Classes are numbered 0, 1, 2, ... in their order. A photo nobody labelled gets no label file. Raises DataError
-    when two photos would share a label file, and when labels were drawn for another size than the photo has.
+    Classes are numbered 0, 1, 2, ... in their order. An image nobody labeled gets no label file. Raises DataError
+    when two images would share a label file, and when labels were drawn for another size than the image has.
     """
     ids = {c.name: i for i, c in enumerate(dataset.categories)}
     taken: dict[str, Path] = {}
@@ -133,8 +133,8 @@ def write(dataset: Dataset, writer: Writer) -> None:
         if sample.split in OTHER_KEYS:
             raise DataError(f"the split {sample.split!r} means something else in data.yaml; rename it")
         folder = splits.setdefault(sample.split, f"images/{sample.split}" if sample.split else "images")
-        photo = writer.photo(sample, f"{folder}/{sample.name}")
-        label = label_of(photo)
+        image = writer.image(sample, f"{folder}/{sample.name}")
+        label = label_of(image)
         if label in taken:
             raise DataError(f"{sample.path} and {taken[label]} would share the label file {label}; rename one")
         taken[label] = sample.path
@@ -153,17 +153,17 @@ def write(dataset: Dataset, writer: Writer) -> None:
 
 
 def _size(sample: Sample) -> tuple[int, int]:
-    """The photo's own size, which is what the fractions are of."""
+    """The image's own size, which is what the fractions are of."""
     if sample.pixels is not None:
         size: tuple[int, int] | None = image_of(sample).size_wh
     else:
         size = upright_size(sample.path, sample.path.parent, stop)
     if size is None:
-        raise DataError(f"{sample.path} cannot be read as a photo; see `handful data check`")
+        raise DataError(f"{sample.path} cannot be read as an image; see `handful data check`")
     if sample.size_wh is not None and sample.size_wh != size:
         said = f"{sample.size_wh[0]}x{sample.size_wh[1]}"
         raise DataError(
             f"{sample.path} is {size[0]}x{size[1]} px as EXIF turns it, its labels are for {said}; YOLO's would be "
-            "wrong; mend a copy with `handful data check --fix`"
+            "wrong; repair a copy with `handful data check --fix`"
         )
     return size

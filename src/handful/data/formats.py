@@ -53,7 +53,7 @@ def located(place: Path) -> Path:
     """The folder (or label file) itself; an archive is unpacked into the cache, once. Raises DataError if absent."""
     place = Path(place)
     if not place.exists():
-        raise DataError(f"{place} does not exist; wanted a folder of photos and labels, or an archive of one")
+        raise DataError(f"{place} does not exist; wanted a folder of images and labels, or an archive of one")
     return opened(place, cache=None)
 
 
@@ -61,7 +61,7 @@ def sources(place: Path, *, format: str | None = None, **options: Any) -> list[S
     """Every set of labels in a folder, or in the folders below it when it holds none itself.
 
     format: take it as this, without looking. options: passed to the reader (masks, flat). Raises DataError when
-    nothing is recognised.
+    nothing is recognized.
     """
     place = located(place)
     if format is not None:
@@ -72,7 +72,7 @@ def sources(place: Path, *, format: str | None = None, **options: Any) -> list[S
     found = _sources(place, DEPTH, options)
     if not found:
         raise DataError(
-            f"{place} holds no photos or labels in a layout known here; wanted one of {', '.join(known())}; "
+            f"{place} holds no images or labels in a layout known here; wanted one of {', '.join(known())}; "
             "give it with --format if you know it"
         )
     return found
@@ -85,7 +85,7 @@ def _sources(place: Path, depth: int, options: dict[str, Any]) -> list[Source]:
         if name == "masks":
             return _mask_sources(place, options)
         if name == "coco" and place.is_dir() and module("masks").detect(place):
-            # the same photos often have boxes and pixel masks side by side; who names a folder of masks means those
+            # the same images often have boxes and pixel masks side by side; who names a folder of masks means those
             masks = _mask_sources(place, options)
             return masks if options.get("masks") else [Source(name, place), *masks]
         return [Source(name, place)]

@@ -28,15 +28,15 @@ Rgb = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Labels:
-    """Classes of a tree of masks. ignore: the stored value that means "not labelled" beside the largest one.
+    """Classes of a tree of masks. ignore: the stored value that means "not labeled" beside the largest one.
 
-    colours: the colours of the classes, where masks are coloured. splits: the first folders that are splits; None
+    colors: the colors of the classes, where masks are colored. splits: the first folders that are splits; None
     when the file does not say. ours: whether the file is in the form that is written here.
     """
 
     categories: tuple[Category, ...]
     ignore: int | None = None
-    colours: Mapping[Rgb, int] = field(default_factory=dict)
+    colors: Mapping[Rgb, int] = field(default_factory=dict)
     splits: tuple[str, ...] | None = None
     ours: bool = False
 
@@ -111,25 +111,23 @@ def _labels(top: Mapping[str, Any], key: str, ignore_key: str, on_finding: OnFin
         if number is None:
             detail = f"has the id {text[:60]!r}; wanted a number from 0 to {MAX_ID}"
             on_finding(Finding("broken_label", FILE, text[:60], detail=detail))
-        elif number != ignore:  # a name for what is not labelled is no class
+        elif number != ignore:  # a name for what is not labeled is no class
             row = {"id": number, "name": name, "color": more["rgb"].get(number)}
             rows.append({**row, "supercategory": more["parents"].get(number), "isthing": more["things"].get(number)})
     categories = categories_of(rows, on_finding, file=FILE)
     for number, rgb in more["rgb"].items():
         if any(c.id == number and c.rgb is None for c in categories):
-            detail = f"has the colour {str(rgb)[:60]} for {number}; wanted three numbers from 0 to 255"
+            detail = f"has the color {str(rgb)[:60]} for {number}; wanted three numbers from 0 to 255"
             on_finding(Finding("broken_label", FILE, number, detail=detail))
     splits = top.get("splits")
     if splits is not None and not (isinstance(splits, list) and all(isinstance(s, str) and s for s in splits)):
         on_finding(Finding("broken_label", FILE, str(splits)[:60], detail="has splits that are no list of names"))
         splits = None
-    return Labels(
-        categories, ignore, colours_of(categories), None if splits is None else tuple(splits), key == "labels"
-    )
+    return Labels(categories, ignore, colors_of(categories), None if splits is None else tuple(splits), key == "labels")
 
 
-def colours_of(categories: Sequence[Category]) -> dict[Rgb, int]:
-    """The id of each colour; of two classes of one colour, the first."""
+def colors_of(categories: Sequence[Category]) -> dict[Rgb, int]:
+    """The id of each color; of two classes of one color, the first."""
     found: dict[Rgb, int] = {}
     for c in categories:
         if c.rgb is not None:

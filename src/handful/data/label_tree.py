@@ -1,4 +1,4 @@
-"""Photos and the masks that mirror them in another folder: paired by name, opened one at a time."""
+"""Images and the masks that mirror them in another folder: paired by name, opened one at a time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from handful.data.finding import Finding, OnFinding
-from handful.data.masks import checked_ids, from_colours, no_mask, open_values, same_size
+from handful.data.masks import checked_ids, from_colors, no_mask, open_values, same_size
 from handful.data.paths import Shelf, relative
 from handful.data.reading import upright_size
 from handful.errors import DataError
@@ -18,7 +18,7 @@ from handful.pick import need
 from handful.types import Category, Dataset, Mask, Rle, Sample
 
 SPLITS = frozenset(("train", "val", "test", "training", "validation", "testing", "valid", "trainval"))
-COLOUR_MODES = ("RGB", "RGBA", "CMYK", "YCbCr")
+COLOR_MODES = ("RGB", "RGBA", "CMYK", "YCbCr")
 Decode = Callable[[np.ndarray, Path, str], "Mask | None"]
 
 
@@ -28,7 +28,7 @@ def stem(name: str) -> str:
 
 
 def split_of(name: str, splits: Sequence[str] | None = None) -> tuple[str | None, str]:
-    """(split, name inside it) of a photo. splits: the folders that are splits; None for those usually called so."""
+    """(split, name inside it) of an image. splits: the folders that are splits; None for those usually called so."""
     if splits is None:
         first, _, rest = name.partition("/")
         return (first, rest) if rest and first.lower() in SPLITS else (None, name)
@@ -39,47 +39,47 @@ def split_of(name: str, splits: Sequence[str] | None = None) -> tuple[str | None
 
 
 def paired(
-    photos: Iterable[str],
+    images: Iterable[str],
     masks: Shelf,
     on_finding: OnFinding,
     *,
     key: Callable[[str], str] = stem,
     mask_key: Callable[[str], str | None] = stem,
 ) -> dict[str, str]:
-    """{photo: its mask}, both relative to their folders; a mask without a photo is told.
+    """{image: its mask}, both relative to their folders; a mask without an image is told.
 
-    key, mask_key: what the names of a photo and of its mask have in common (None: not such a mask). Where photos
+    key, mask_key: what the names of an image and of its mask have in common (None: not such a mask). Where images
     differ in their suffix only, masks are named by the whole name: a.jpg.png.
     """
-    photos = list(photos)
+    images = list(images)
     by_key: dict[str, str] = {}
-    for name in sorted(masks.photos):
+    for name in sorted(masks.images):
         own = mask_key(name) if name.lower().endswith(".png") else None
         if own is not None and by_key.setdefault(own, name) != name:
             file = relative(masks.folder / name, masks.root)
-            on_finding(Finding("orphan_label", file, by_key[own], detail=f"and {by_key[own]} are masks of one photo"))
-    keys = {photo: key(photo) for photo in photos}
+            on_finding(Finding("orphan_label", file, by_key[own], detail=f"and {by_key[own]} are masks of one image"))
+    keys = {image: key(image) for image in images}
     by_stem = by_key.keys() & set(keys.values())
-    if len(by_key.keys() & set(photos)) > len(by_stem):
-        keys = {photo: photo for photo in photos}
-        by_stem = by_key.keys() & set(photos)
-    found = {photo: by_key[own] for photo, own in keys.items() if own in by_stem}
+    if len(by_key.keys() & set(images)) > len(by_stem):
+        keys = {image: image for image in images}
+        by_stem = by_key.keys() & set(images)
+    found = {image: by_key[own] for image, own in keys.items() if own in by_stem}
     orphans = sorted(by_key.keys() - by_stem)
     if orphans:
-        spelled = {own.casefold(): photo for photo, own in keys.items() if photo not in found}
+        spelled = {own.casefold(): image for image, own in keys.items() if image not in found}
         for own in orphans:
             file = relative(masks.folder / by_key[own], masks.root)
-            photo = spelled.get(own.casefold())
-            if photo is not None and photo not in found:
-                found[photo] = by_key[own]
-                on_finding(Finding("wrong_case_name", file, photo, detail=f"is the mask of {photo}, spelled otherwise"))
+            image = spelled.get(own.casefold())
+            if image is not None and image not in found:
+                found[image] = by_key[own]
+                on_finding(Finding("wrong_case_name", file, image, detail=f"is the mask of {image}, spelled otherwise"))
             else:
-                on_finding(Finding("missing_image", file, own, detail=f"is a mask, but there is no photo {own}"))
+                on_finding(Finding("missing_image", file, own, detail=f"is a mask, but there is no image {own}"))
     return found
 
 
 def header(path: Path) -> tuple[str, tuple[int, int]] | None:
-    """(Pillow's colour mode, (width, height) as stored) of a picture, from its header; None if it has none."""
+    """(Pillow's color mode, (width, height) as stored) of a picture, from its header; None if it has none."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -94,17 +94,17 @@ def decoder(
     on_finding: OnFinding,
     *,
     ignore: int | None = None,
-    colours: Mapping[tuple[int, int, int], int] | None = None,
+    colors: Mapping[tuple[int, int, int], int] | None = None,
 ) -> Decode:
-    """What turns a mask's stored values into ids: they are ids, or `colours` where the file is coloured."""
+    """What turns a mask's stored values into ids: they are ids, or `colors` where the file is colored."""
 
     def decode(values: np.ndarray, path: Path, file: str) -> Mask | None:
-        if colours and (values.ndim == 3 or (header(path) or [""])[0] in COLOUR_MODES):
-            if values.ndim == 2:  # all grey: open_values took the colours for ids
+        if colors and (values.ndim == 3 or (header(path) or [""])[0] in COLOR_MODES):
+            if values.ndim == 2:  # all gray: open_values took the colors for ids
                 values = np.repeat(values[..., None], 3, axis=2)
-            return from_colours(values, colours, on_finding, file=file)
+            return from_colors(values, colors, on_finding, file=file)
         if values.ndim == 3:
-            detail = "is a coloured mask; wanted ids, or colours named in labels.json"
+            detail = "is a colored mask; wanted ids, or colors named in labels.json"
             on_finding(Finding("mask_not_ids", file, "RGB", detail=detail))
             return None
         return checked_ids(values, categories, on_finding, file=file, ignore=ignore)
@@ -119,7 +119,7 @@ def translator(table: Mapping[int, int], on_finding: OnFinding) -> Decode:
     def decode(values: np.ndarray, path: Path, file: str) -> Mask | None:
         if values.ndim == 3:
             on_finding(
-                Finding("mask_not_ids", file, "RGB", detail=f"is a coloured mask; wanted the values {list(table)}")
+                Finding("mask_not_ids", file, "RGB", detail=f"is a colored mask; wanted the values {list(table)}")
             )
             return None
         wanted = np.isin(values, list(table))
@@ -134,7 +134,7 @@ def translator(table: Mapping[int, int], on_finding: OnFinding) -> Decode:
     return decode
 
 
-def mask_reader(path: Path, photo: Path, root: Path, decode: Decode, on_finding: OnFinding) -> Callable[[], Mask]:
+def mask_reader(path: Path, image: Path, root: Path, decode: Decode, on_finding: OnFinding) -> Callable[[], Mask]:
     """A call that reads one mask; what is wrong with it, or with its size, is told. Raises DataError if unusable."""
     file = relative(path, root)
 
@@ -143,10 +143,10 @@ def mask_reader(path: Path, photo: Path, root: Path, decode: Decode, on_finding:
         mask = None if values is None else decode(values, path, file)
         if mask is None:
             raise no_mask(path)
-        said = header(photo)
+        said = header(image)
         height, width = mask.ids.shape
         if said is not None and (width, height) != said[1]:
-            upright = upright_size(photo, root, lambda finding: None)  # as stored is fine, as EXIF turns it too
+            upright = upright_size(image, root, lambda finding: None)  # as stored is fine, as EXIF turns it too
             if not same_size(mask, upright or said[1], on_finding, file=file):
                 raise no_mask(path)
         return mask
@@ -164,22 +164,22 @@ def with_mask(sample: Sample, masks: Shelf, name: str | None, decode: Decode, on
 
 
 def split_names(dataset: Dataset) -> Iterator[str]:
-    """The names of photos as they lie in folders by split."""
+    """The names of images as they lie in folders by split."""
     return (f"{sample.split}/{sample.name}" if sample.split else sample.name for sample in dataset)
 
 
-def mask_names(photos: Iterable[str]) -> Callable[[str], str]:
-    """What a photo's mask is called: a.png, or a.jpg.png where photos of a folder differ in their suffix only.
+def mask_names(images: Iterable[str]) -> Callable[[str], str]:
+    """What an image's mask is called: a.png, or a.jpg.png where images of a folder differ in their suffix only.
 
     Raises DataError where neither would tell whose mask it is.
     """
-    names = set(photos)
+    names = set(images)
     stems = {stem(name) for name in names}
     if len(stems) == len(names):
         return lambda name: f"{stem(name)}.png"
     both = sorted(stems & names)
     if both:
-        raise DataError(f"the masks of {both[0]} and of photos that differ in their suffix only would clash; rename it")
+        raise DataError(f"the masks of {both[0]} and of images that differ in their suffix only would clash; rename it")
     return lambda name: f"{name}.png"
 
 

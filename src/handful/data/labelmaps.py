@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 IGNORE, VOCABULARY, OWN = "ignore", "target", "names"
 REST = frozenset({"other", "background"})
-NOT_LABELLED = frozenset({"void", "unlabelled", "unlabeled", "ignore"})  # says so itself, in whichever data set
+NOT_LABELED = frozenset({"void", "unlabelled", "unlabeled", "ignore"})  # says so itself, in whichever data set
 COLUMNS = ("source", "id", "name", "target", "note")
 _FOLDER = files("handful.data") / "labels"
 LABEL_MAPS = tuple(sorted(p.name.removesuffix(".csv") for p in _FOLDER.iterdir() if p.name.endswith(".csv")))
@@ -133,7 +133,7 @@ def remap(dataset: Dataset, map: LabelMap, *, source: str | None = None) -> Data
     """The same samples with the classes of the map's targets, translated as they are asked for.
 
     Masks become uint8 with 255 for "ignore". Objects of the rest ("other", "background") and of "ignore" are left out
-    (`plan` says which); a photo's own label becomes None where it is ignored. source: the vocabulary to read the class
+    (`plan` says which); an image's own label becomes None where it is ignored. source: the vocabulary to read the class
     names in; found by itself when not given. Raises DataError when the names are not known; and later, from a sample,
     for a label that is no class of the data set, and from its mask, for such a value, naming the file.
     """
@@ -200,7 +200,7 @@ def _found(rows: Mapping[str, str | None], names: Iterable[str], loose: bool) ->
     for name in names:
         if name in rows:
             found[name] = rows[name]
-        elif _fold(name) in NOT_LABELLED and _fold(name) not in folded:
+        elif _fold(name) in NOT_LABELED and _fold(name) not in folded:
             found[name] = None
         elif loose and (key := next((k for k in (_fold(name), _fold(name.split(",")[0])) if k in folded), None)):
             found[name] = folded[key]

@@ -16,14 +16,14 @@ from handful.errors import DataError
 from handful.pick import need
 from handful.types import Category, Mask
 
-MAX_PIXELS = 89_478_485  # Pillow's own limit for a photo
-MANY = 64  # values or colours of no class: beyond this they are told as one
+MAX_PIXELS = 89_478_485  # Pillow's own limit for an image
+MANY = 64  # values or colors of no class: beyond this they are told as one
 
 
 def open_values(path: Path, root: Path, on_finding: OnFinding) -> np.ndarray | None:
     """The values of a mask file as they are stored, or None after telling why not.
 
-    (h, w) uint8 or uint16 for index, grey and palette files, (h, w, 3) uint8 for coloured ones.
+    (h, w) uint8 or uint16 for index, gray and palette files, (h, w, 3) uint8 for colored ones.
     """
     PIL_Image = need("PIL.Image", "data")
     file = relative(path, root)
@@ -69,7 +69,7 @@ def open_values(path: Path, root: Path, on_finding: OnFinding) -> np.ndarray | N
         on_finding(Finding("unreadable_mask", file, str(error)[:200], detail=f"cannot be read as a mask ({error})"))
         return None
     if values.ndim == 3 and (values[..., 0] == values[..., 1]).all() and (values[..., 0] == values[..., 2]).all():
-        values = np.ascontiguousarray(values[..., 0])  # grey saved as colour: the ids are all there
+        values = np.ascontiguousarray(values[..., 0])  # gray saved as color: the ids are all there
     return values
 
 
@@ -84,7 +84,7 @@ def checked_ids(
     fine = {ignore, top, 65535 if values.dtype == np.uint16 else top}
     bad = [v for v in np.flatnonzero(counts).tolist() if v not in known and v not in fine]
     text = f"the classes are {_ranges(sorted(known))}"
-    if len(bad) > MANY:  # no labels at all: depth, or grey levels
+    if len(bad) > MANY:  # no labels at all: depth, or gray levels
         count = int(counts[bad].sum())
         detail = f"holds {len(bad)} values that are no class, {bad[0]} to {bad[-1]}, in {count} pixels; {text}"
         on_finding(Finding("label_outside_map", file, bad[:20], count, detail=detail))
@@ -123,24 +123,24 @@ def _ranges(ids: Sequence[int]) -> str:
     return ", ".join(text[:6]) + (", ..." if len(text) > 6 else "")
 
 
-def from_colours(
-    values: np.ndarray, colours: Mapping[tuple[int, int, int], int], on_finding: OnFinding, *, file: str
+def from_colors(
+    values: np.ndarray, colors: Mapping[tuple[int, int, int], int], on_finding: OnFinding, *, file: str
 ) -> Mask | None:
-    """A coloured mask as a Mask: each of `colours` has its id; a colour that is no class is told and then ignored."""
+    """A colored mask as a Mask: each of `colors` has its id; a color that is no class is told and then ignored."""
     code = values.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], dtype=np.uint32)
     found, where, counts = np.unique(code, return_inverse=True, return_counts=True)
-    table = {(r << 16) | (g << 8) | b: i for (r, g, b), i in colours.items()}
+    table = {(r << 16) | (g << 8) | b: i for (r, g, b), i in colors.items()}
     ids = [table.get(int(c)) for c in found]
     unknown = [(c, n) for c, n, known in zip(found.tolist(), counts.tolist(), ids, strict=True) if known is None]
     if len(unknown) > MANY or (unknown and len(unknown) == len(ids)):
-        detail = f"holds {len(unknown)} colours that name no class, so it is no mask of these classes"
+        detail = f"holds {len(unknown)} colors that name no class, so it is no mask of these classes"
         on_finding(Finding("mask_not_ids", file, len(unknown), sum(n for _, n in unknown), detail=detail))
         return None
     for color, count in unknown:
         rgb = [color >> 16, color >> 8 & 255, color & 255]
-        detail = f"holds the colour {rgb} in {count} pixels, which is no class"
+        detail = f"holds the color {rgb} in {count} pixels, which is no class"
         on_finding(Finding("label_outside_map", file, rgb, count, detail=detail))
-    wide = max([*colours.values(), 0]) >= 255
+    wide = max([*colors.values(), 0]) >= 255
     top = 65535 if wide else 255
     lookup = np.array([top if i is None else i for i in ids], dtype=np.uint16 if wide else np.uint8)
     return Mask(lookup[where.reshape(code.shape)])
@@ -148,7 +148,7 @@ def from_colours(
 
 @lru_cache(maxsize=1)
 def voc_palette() -> bytes:
-    """VOC's palette of 256 colours, RGB: neighbouring ids look different; 255, ignore, is cream."""
+    """VOC's palette of 256 colors, RGB: neighboring ids look different; 255, ignore, is cream."""
     table = np.zeros((256, 3), dtype=np.uint8)
     for i in range(256):
         value = i
@@ -161,9 +161,9 @@ def voc_palette() -> bytes:
 
 
 def png_of(ids: np.ndarray, categories: Sequence[Category] = ()) -> Any:
-    """Label ids as a Pillow picture: a palette one for 8 bits, 16-bit grey beyond.
+    """Label ids as a Pillow picture: a palette one for 8 bits, 16-bit gray beyond.
 
-    The palette is the categories' own colours, if every one has its own, or else VOC's.
+    The palette is the categories' own colors, if every one has its own, or else VOC's.
     """
     PIL_Image = need("PIL.Image", "data")
     if ids.dtype == np.uint16:
@@ -184,11 +184,11 @@ def write_ids(path: Path, ids: np.ndarray, categories: Sequence[Category] = ()) 
 
 
 def same_size(mask: Mask, size_wh: tuple[int, int], on_finding: OnFinding, *, file: str) -> bool:
-    """Whether a mask has its photo's size; tells when it does not."""
+    """Whether a mask has its image's size; tells when it does not."""
     height, width = mask.ids.shape
     if (width, height) == size_wh:
         return True
-    detail = f"is {width}x{height} px, its photo {size_wh[0]}x{size_wh[1]}"
+    detail = f"is {width}x{height} px, its image {size_wh[0]}x{size_wh[1]}"
     on_finding(Finding("mask_size_mismatch", file, [width, height], detail=detail))
     return False
 

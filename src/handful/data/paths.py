@@ -34,8 +34,8 @@ def relative(path: Path, root: Path) -> str:
         return str(path)
 
 
-def is_photo(name: str) -> bool:
-    """Whether the suffix is one of a photo, in any case."""
+def is_image_name(name: str) -> bool:
+    """Whether the suffix is one of an image, in any case."""
     return os.path.splitext(name)[1].lower() in SUFFIXES | HEIC_SUFFIXES
 
 
@@ -72,23 +72,23 @@ def walk(folder: Path) -> Iterator[str]:
 
 
 class Shelf:
-    """The photos of one folder, listed once: is a name there, under which spelling, and is it safe to open?"""
+    """The images of one folder, listed once: is a name there, under which spelling, and is it safe to open?"""
 
     def __init__(self, folder: Path, root: Path) -> None:
         self.folder, self.root = Path(folder), Path(root)
         self._real = os.path.realpath(root) + os.sep
         listed = list(walk(self.folder)) if self.folder.is_dir() else []
-        self.photos = {name for name in listed if is_photo(name)}
-        self.others = [name for name in listed if name not in self.photos]
+        self.images = {name for name in listed if is_image_name(name)}
+        self.others = [name for name in listed if name not in self.images]
         self._spelling: dict[str, str] | None = None
 
     def find(self, name: object, on_finding: OnFinding, *, file: str) -> str | None:
-        """The photo's own name, or None after telling why it cannot be used. file: which labels name it."""
+        """The image's own name, or None after telling why it cannot be used. file: which labels name it."""
         safe = safe_name(name)
         if safe is None:
-            on_finding(Finding("unsafe_path", file, str(name)[:200], detail=f"names the photo {str(name)[:200]!r}"))
+            on_finding(Finding("unsafe_path", file, str(name)[:200], detail=f"names the image {str(name)[:200]!r}"))
             return None
-        if safe not in self.photos:
+        if safe not in self.images:
             other = self._other_spelling(safe)
             if other is None:
                 on_finding(Finding("missing_image", file, safe, detail=f"{safe} is not in {self.folder}"))
@@ -98,7 +98,7 @@ class Shelf:
         return safe if self.inside(safe, on_finding) else None
 
     def inside(self, name: str, on_finding: OnFinding) -> bool:
-        """Whether the photo, links followed, lies in the data set's folder; tells when it does not."""
+        """Whether the image, links followed, lies in the data set's folder; tells when it does not."""
         path = os.path.join(self.folder, name)
         if os.path.islink(path) and not os.path.realpath(path).startswith(self._real):
             where = os.path.realpath(path)
@@ -110,5 +110,5 @@ class Shelf:
 
     def _other_spelling(self, name: str) -> str | None:
         if self._spelling is None:
-            self._spelling = {photo.casefold(): photo for photo in sorted(self.photos)}
+            self._spelling = {image.casefold(): image for image in sorted(self.images)}
         return self._spelling.get(name.casefold())

@@ -1,4 +1,4 @@
-"""Getting at label files and photo headers without trusting them: size first, only real files, findings counted."""
+"""Getting at label files and image headers without trusting them: size first, only real files, findings counted."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from handful.data.paths import relative
 from handful.errors import DataError
 from handful.pick import need
 
-MOST_BYTES = 1 << 25  # a label file of one photo, or a list of photos, is never larger
+MOST_BYTES = 1 << 25  # a label file of one image, or a list of images, is never larger
 FEW = 20  # findings of one kind in one file that are told one by one
 
 
@@ -83,12 +83,12 @@ class Few:
 
 
 def upright_size(path: Path, root: Path, on_finding: OnFinding) -> tuple[int, int] | None:
-    """(width, height) in px of a photo as EXIF turns it, from its header; None after telling why it has none."""
+    """(width, height) in px of an image as EXIF turns it, from its header; None after telling why it has none."""
     PIL_Image = need("PIL.Image", "data")
     file = relative(path, root)
     try:
         if os.path.getsize(path) == 0:
-            on_finding(Finding("empty_file", file, 0, detail="is a photo of zero bytes"))
+            on_finding(Finding("empty_file", file, 0, detail="is an image of zero bytes"))
             return None
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -105,7 +105,7 @@ def upright_size(path: Path, root: Path, on_finding: OnFinding) -> tuple[int, in
         on_finding(Finding("image_bomb", file, detail="has more pixels than is safe to open"))
         return None
     except Exception as error:  # Pillow's openers raise OSError, SyntaxError, ValueError, struct.error and more
-        on_finding(Finding("unreadable_image", file, str(error)[:200], detail=f"cannot be read as a photo ({error})"))
+        on_finding(Finding("unreadable_image", file, str(error)[:200], detail=f"cannot be read as an image ({error})"))
         return None
     if min(width, height) < 1:
         on_finding(Finding("unreadable_image", file, [width, height], detail=f"is {width}x{height} px"))

@@ -30,11 +30,11 @@ def sample_photo(name: str) -> Image:
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
         raise MissingPackage(
-            f"{package}, which carries the photo {name!r}, is absent; run: pip install 'handful[demo]'"
+            f"{package}, which carries the image {name!r}, is absent; run: pip install 'handful[demo]'"
         )
     path = Path(spec.origin).parent / file
     if not path.exists():
-        raise DataError(f"{path} is missing from {package}; reinstall it, or give photos of your own")
+        raise DataError(f"{path} is missing from {package}; reinstall it, or give images of your own")
     return read_image(path)
 
 

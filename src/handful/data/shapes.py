@@ -21,7 +21,7 @@ MAX_LENGTH_PX = 2_000_000  # so is a longer one: pycocotools takes memory for ea
 def checked_box(
     xyxy: Sequence[float], size_wh: tuple[int, int] | None, on_finding: OnFinding, *, file: str, what: str
 ) -> tuple[float, float, float, float] | None:
-    """The box (left, top, right, bottom in px), cut at the photo's edge, or None after telling what is wrong."""
+    """The box (left, top, right, bottom in px), cut at the image's edge, or None after telling what is wrong."""
     left, top, right, bottom = xyxy
     if size_wh is not None and 0 <= left < right <= size_wh[0] and 0 <= top < bottom <= size_wh[1]:
         return float(left), float(top), float(right), float(bottom)
@@ -41,11 +41,11 @@ def checked_box(
     over = max(-left, -top, right - width, bottom - height)
     if over > OUTSIDE_PX:
         on_finding(
-            Finding("box_outside", file, value, detail=f"{what} leaves the {width}x{height} photo by {over:g} px")
+            Finding("box_outside", file, value, detail=f"{what} leaves the {width}x{height} image by {over:g} px")
         )
     cut = max(0.0, left), max(0.0, top), min(float(width), right), min(float(height), bottom)
     if over <= OUTSIDE_PX and (cut[2] <= cut[0] or cut[3] <= cut[1]):
-        on_finding(Finding("box_no_area", file, value, detail=f"{what} has no area inside the photo"))
+        on_finding(Finding("box_no_area", file, value, detail=f"{what} has no area inside the image"))
         return None
     if over <= OUTSIDE_PX:  # within rounding: kept as it was drawn, so that nothing is changed in silence
         return float(left), float(top), float(right), float(bottom)
@@ -94,7 +94,7 @@ def checked_rle(
     if height * width > MAX_PIXELS:
         return broken(f"the run lengths are for {width}x{height} px, which is more than is safe to open")
     if size_wh is not None and (width, height) != size_wh:
-        return broken(f"the run lengths are for {width}x{height} px, the photo has {size_wh[0]}x{size_wh[1]}")
+        return broken(f"the run lengths are for {width}x{height} px, the image has {size_wh[0]}x{size_wh[1]}")
     if isinstance(counts, str):
         try:
             runs: Sequence[int] = decompress(counts.encode("ascii"))

@@ -13,7 +13,7 @@ MOST_BYTES = 1 << 29
 
 
 class Once:
-    """A tell that says the same thing of the same file once, however often the samples are gone through."""
+    """A tell that reports the same thing of the same file once, however often the samples are gone through."""
 
     def __init__(self, on_finding: OnFinding) -> None:
         self.on_finding, self.said = on_finding, set[tuple[str, str]]()

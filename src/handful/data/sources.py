@@ -14,7 +14,7 @@ from handful.arrays import U8, StrPath
 from handful.data.video import SUFFIXES as VIDEOS
 from handful.data.video import Video
 from handful.errors import DataError, HandfulError
-from handful.image import Image, described, from_pillow, photos_below, read_image
+from handful.image import Image, described, from_pillow, images_below, read_image
 from handful.results import Origin
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def _of_path(path: Path) -> Iterator[tuple[str, Callable[[], Image | Video]]]:
     if path.suffix.lower() in VIDEOS and not path.is_dir():
         yield str(path), partial(Video, path)
     elif path.is_dir():
-        for file in photos_below(path):
+        for file in images_below(path):
             yield str(file), partial(read_image, file)
     else:
         yield str(path), partial(read_image, path)

@@ -49,7 +49,7 @@ def map_text(classes: Classes) -> str:
 
 
 def map_classes(text: str, on_finding: OnFinding, *, file: str) -> list[tuple[str, tuple[int, int, int] | None]]:
-    """The classes of a labelmap.txt with their colours, in order; broken lines and doubles are told."""
+    """The classes of a labelmap.txt with their colors, in order; broken lines and doubles are told."""
     found: dict[str, tuple[int, int, int] | None] = {}
     few = Few(on_finding)
     for number, line in enumerate(text.split("\n"), 1):

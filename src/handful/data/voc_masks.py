@@ -1,7 +1,7 @@
-"""VOC's two maps of a photo: SegmentationClass, the class of each pixel, and SegmentationObject, the number of each
+"""VOC's two maps of an image: SegmentationClass, the class of each pixel, and SegmentationObject, the number of each
 object, in the order of the XML file. 0 is background and 255 the border that nobody assigned.
 
-CVAT and Datumaro paint both in colours; VOC itself, and handful, write palette files whose values are the ids.
+CVAT and Datumaro paint both in colors; VOC itself, and handful, write palette files whose values are the ids.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 
 from handful.data.finding import Finding, OnFinding
 from handful.data.label_tree import segments
-from handful.data.masks import checked_ids, from_colours, open_values, same_size, voc_palette
+from handful.data.masks import checked_ids, from_colors, open_values, same_size, voc_palette
 from handful.data.paths import relative
 from handful.data.shapes import bounds, painted
 from handful.types import Category, Mask, Object, Rle
@@ -33,8 +33,8 @@ class Piece(NamedTuple):
     category: int | None
 
 
-def colours_of(categories: Sequence[Category]) -> dict[tuple[int, int, int], int]:
-    """The id of each colour of a painted map: the classes' own, VOC's for those that have none."""
+def colors_of(categories: Sequence[Category]) -> dict[tuple[int, int, int], int]:
+    """The id of each color of a painted map: the classes' own, VOC's for those that have none."""
     palette = voc_palette()
     found = {VOID_RGB: 255, (0, 0, 0): 0}
     for c in categories:
@@ -48,21 +48,21 @@ def class_map(path: Path, root: Path, categories: Sequence[Category], on_finding
     if values is None:
         return None
     file = relative(path, root)
-    colours = colours_of(categories)
-    if values.ndim == 2 and not _painted_grey(values, categories, colours):
+    colors = colors_of(categories)
+    if values.ndim == 2 and not _painted_grey(values, categories, colors):
         return checked_ids(values, categories, on_finding, file=file, ignore=255 if values.dtype == np.uint8 else None)
-    if max(colours.values()) > 255:
-        on_finding(Finding("mask_not_ids", file, len(colours), detail=f"is painted, with {len(colours)} classes"))
+    if max(colors.values()) > 255:
+        on_finding(Finding("mask_not_ids", file, len(colors), detail=f"is painted, with {len(colors)} classes"))
         return None
     values = values if values.ndim == 3 else np.repeat(values[..., None], 3, axis=2)
-    return from_colours(values, colours, on_finding, file=file)
+    return from_colors(values, colors, on_finding, file=file)
 
 
-def _painted_grey(values: np.ndarray, categories: Sequence[Category], colours: Mapping[Any, int]) -> bool:
-    """Whether a map whose values are no ids holds colours that all happen to be grey."""
+def _painted_grey(values: np.ndarray, categories: Sequence[Category], colors: Mapping[Any, int]) -> bool:
+    """Whether a map whose values are no ids holds colors that all happen to be gray."""
     known = {c.id for c in categories} | {255}
     present = set(np.unique(values).tolist())
-    return not present <= known and all((v, v, v) in colours for v in present)
+    return not present <= known and all((v, v, v) in colors for v in present)
 
 
 def pieces(
@@ -73,10 +73,10 @@ def pieces(
     if values is None:
         return None
     file = relative(path, root)
-    if values.ndim == 3:  # painted: the number is the place of the colour in VOC's palette
+    if values.ndim == 3:  # painted: the number is the place of the color in VOC's palette
         palette = np.frombuffer(voc_palette(), dtype=np.uint8).reshape(256, 3)
         table = {(int(r), int(g), int(b)): number for number, (r, g, b) in enumerate(palette)}
-        found = from_colours(values, table, on_finding, file=file)
+        found = from_colors(values, table, on_finding, file=file)
         if found is None:
             return None
         values = found.ids
@@ -137,7 +137,7 @@ def paired(
         elif thing.box_px is not None and not inside(piece.box, thing.box_px):
             why = f"has object {number} ({thing.label}) outside the box that the XML file gives it"
         if why:
-            on_finding(Finding("missing_mask", file, number, detail=f"{why}; no object of the photo gets its pixels"))
+            on_finding(Finding("missing_mask", file, number, detail=f"{why}; no object of the image gets its pixels"))
             return tuple(objects)
     result = list(objects)
     for number, piece in found.items():
@@ -166,7 +166,7 @@ def objects_from(
 def encode(
     objects: Sequence[Object], classes: np.ndarray | None, ids: Mapping[str, int], size_wh: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """(class map, instance map) of a photo's objects, or None when VOC's two maps cannot say it.
+    """(class map, instance map) of an image's objects, or None when VOC's two maps cannot say it.
 
     They can when every object but crowds has a shape that lies in its box and agrees with the class map, if there is
     one (classes: VOC ids, the largest value for ignore). A later object hides an earlier one. Crowds are ignored

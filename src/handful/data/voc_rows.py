@@ -1,4 +1,4 @@
-"""The XML of Pascal VOC, one photo at a time: pure functions between its bytes and handful's types.
+"""The XML of Pascal VOC, one image at a time: pure functions between its bytes and handful's types.
 
 VOC counts pixels from 1 and its right and bottom belong to the box; here left = xmin - 1 and right = xmax, worked out
 in decimals, so that 1.08 comes back as 1.08. What VOC has no tag for goes into <attributes>, as CVAT and Datumaro
@@ -111,7 +111,7 @@ def _size(root: Element, on_finding: OnFinding, file: str) -> tuple[int, int] | 
     width, height = (0 if v is None or not 0 < v < 1 << 20 or v % 1 else int(v) for v in sides)
     if not 0 < width * height <= MAX_PIXELS:
         value = f"{said[0][:20]} x {said[1][:20]}"
-        on_finding(Finding("broken_label", file, value, detail=f"says that the photo is {value} px"))
+        on_finding(Finding("broken_label", file, value, detail=f"says that the image is {value} px"))
         return None
     return width, height
 

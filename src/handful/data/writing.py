@@ -1,4 +1,4 @@
-"""Putting photos and text where a format wants them; the photo's bytes are copied, never encoded again."""
+"""Putting images and text where a format wants them; the image's bytes are copied, never encoded again."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from handful.types import Dataset, Image, Sample
 
 
 def image_of(sample: Sample) -> Image:
-    """The sample's photo as RGB. Raises DataError, naming the file, when it cannot be read."""
+    """The sample's image as RGB. Raises DataError, naming the file, when it cannot be read."""
     return sample.pixels() if sample.pixels is not None else read_image(sample.path)
 
 
 class Writer:
     """Writes into a folder that nobody sees before it is whole (files.replacing_folder).
 
-    link: make hard links to the photos instead of copies, where the file system allows: quick and without space, but
+    link: make hard links to the images instead of copies, where the file system allows: quick and without space, but
     a change to one is a change to both.
     """
 
@@ -38,9 +38,9 @@ class Writer:
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
-    def photo(self, sample: Sample, name: str) -> str:
-        """Place a sample's photo under a relative name; the name it got: it ends in .png where pixels were decoded, and
-        as the photo's own file does where many lie in one.
+    def image(self, sample: Sample, name: str) -> str:
+        """Place a sample's image under a relative name; the name it got: it ends in .png where pixels were decoded, and
+        as the image's own file does where many lie in one.
 
         Raises DataError when two samples want the same name.
         """

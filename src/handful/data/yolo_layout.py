@@ -1,7 +1,7 @@
-"""Where a YOLO data set keeps what: data.yaml, lists of photos, folders; which split and label file a photo has.
+"""Where a YOLO data set keeps what: data.yaml, lists of images, folders; which split and label file an image has.
 
-A label file's place follows from its photo's: the last folder named images becomes labels, or else it lies beside the
-photo. Names only; nothing is held of what the files say.
+A label file's place follows from its image's: the last folder named images becomes labels, or else it lies beside the
+image. Names only; nothing is held of what the files say.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from handful.data.finding import Finding, OnFinding
-from handful.data.paths import Shelf, is_photo, relative, walk
+from handful.data.paths import Shelf, is_image_name, relative, walk
 from handful.data.reading import Few, label_text
 from handful.pick import need
 
 OTHER_KEYS = frozenset(("path", "names", "nc", "download", "kpt_shape", "kpt_names", "flip_idx", "channels", "roboflow",
                         "masks_dir", "train_label_dir", "val_label_dir"))  # fmt: skip
-SPLITS = ("test", "val", "valid", "train")  # a photo in two of them stays in the first
+SPLITS = ("test", "val", "valid", "train")  # an image in two of them stays in the first
 FOLDERS = ("train", "valid", "val", "test")
 NAME_FILES = ("obj.names", "*.names", "classes.txt", "labels/classes.txt")
 _SPLIT_FOLDER = re.compile(r"(train|val|valid|test)\d*")
@@ -35,7 +35,7 @@ _CONFIG_BYTES, _SNIFF_FILES, _SNIFF_BYTES, _MOST_PARTS = 1 << 19, 200, 4096, 20
 class Layout:
     """All files below a folder, and what its data.yaml says of them.
 
-    rows: (photo, name, split) of each sample. names: (id, name) of each class as listed, None when nothing lists
+    rows: (image, name, split) of each sample. names: (id, name) of each class as listed, None when nothing lists
     them; names_file says where. points: how many numbers of keypoints follow each box.
     """
 
@@ -87,15 +87,15 @@ def _has_labels(folder: Path) -> bool:
     return False
 
 
-def label_of(photo: str) -> str:
-    """Where the label file of a photo lies, by Ultralytics' rule."""
-    stem = os.path.splitext(f"/{photo}")[0]
+def label_of(image: str) -> str:
+    """Where the label file of an image lies, by Ultralytics' rule."""
+    stem = os.path.splitext(f"/{image}")[0]
     before, images, after = stem.rpartition("/images/")
     return (f"{before}/labels/{after}" if images else stem)[1:] + ".txt"
 
 
 def layout(folder: Path, on_finding: OnFinding) -> Layout:
-    """Find the photos of a data set with their splits; what data.yaml and lists name in vain is told."""
+    """Find the images of a data set with their splits; what data.yaml and lists name in vain is told."""
     root = folder.parent if folder.is_file() else folder
     found = Layout(Shelf(root, root))
     found.labels = {name for name in found.shelf.others if name.lower().endswith(".txt")}
@@ -113,7 +113,7 @@ def layout(folder: Path, on_finding: OnFinding) -> Layout:
         entries = entries or _usual(root)
     if found.names is None:
         _names_from_file(found, root, on_finding)
-    _photos(found, entries, config.get("path"), root, file, on_finding)
+    _images(found, entries, config.get("path"), root, file, on_finding)
     return found
 
 
@@ -170,7 +170,7 @@ def _darknet(root: Path, on_finding: OnFinding) -> tuple[dict[str, list[str]], s
         if path.is_file():
             with open(path, "rb") as opened:
                 first = opened.read(_SNIFF_BYTES).split(b"\n")[0].decode("utf-8", "replace").strip()
-            if is_photo(first):
+            if is_image_name(first):
                 found[path.stem] = [path.name]
     return found, relative(data, root) if data is not None else "."
 
@@ -193,10 +193,10 @@ def _names_from_file(found: Layout, root: Path, on_finding: OnFinding) -> None:
                 return
 
 
-def _photos(
+def _images(
     found: Layout, entries: Mapping[str, list[str]], prefix: Any, root: Path, file: str, on_finding: OnFinding
 ) -> None:
-    """Fill in the rows: photos that lists name, photos in a split's folder, and the others below images."""
+    """Fill in the rows: images that lists name, images in a split's folder, and the others below images."""
     folders: dict[str, str] = {}
     lists: dict[str, list[str]] = {}
     for split, places in entries.items():
@@ -213,32 +213,32 @@ def _photos(
             else:
                 folders.setdefault(at, split)
     together = [at for places in entries.values() for p in places if (at := _resolved(p, prefix, root)) is not None]
-    alone = len(together) > 1 and len(set(together)) == 1  # train and val are the same photos: there are no splits
-    of_photo: dict[str, str] = {}
+    alone = len(together) > 1 and len(set(together)) == 1  # train and val are the same images: there are no splits
+    of_image: dict[str, str] = {}
     order: list[tuple[str, str]] = []
     for split in sorted(lists, key=lambda s: (SPLITS.index(s) if s in SPLITS else len(SPLITS), s)):
         for at in lists[split]:
-            for photo in _in_list(found.shelf, at, root, on_finding):
-                other = of_photo.get(photo)
+            for image in _in_list(found.shelf, at, root, on_finding):
+                other = of_image.get(image)
                 if other is None:
-                    of_photo[photo] = split
-                    order.append((photo, split))
+                    of_image[image] = split
+                    order.append((image, split))
                 elif other != split and split in SPLITS and not alone:
                     detail = f"is listed in {other} and {split}"
-                    on_finding(Finding("same_photo_across_splits", photo, [photo], detail=detail))
+                    on_finding(Finding("same_image_across_splits", image, [image], detail=detail))
     rows: list[tuple[str, str, str | None]] = [(p, _name(p, s), None if alone else s) for p, s in order]
-    flat = not folders and not lists and not any("/images/" in f"/{photo}" for photo in found.shelf.photos)
-    for photo in sorted(found.shelf.photos - of_photo.keys()):
-        at = next((a for a in _above(photo) if a in folders), None)
+    flat = not folders and not lists and not any("/images/" in f"/{image}" for image in found.shelf.images)
+    for image in sorted(found.shelf.images - of_image.keys()):
+        at = next((a for a in _above(image) if a in folders), None)
         if at is not None:
-            rows.append((photo, photo[len(at) + 1 :] if at else photo, None if alone else folders[at]))
-        elif not lists and ("/images/" in f"/{photo}" or flat or label_of(photo) in found.labels):
-            rows.append((photo, _name(photo, ""), None))
+            rows.append((image, image[len(at) + 1 :] if at else image, None if alone else folders[at]))
+        elif not lists and ("/images/" in f"/{image}" or flat or label_of(image) in found.labels):
+            rows.append((image, _name(image, ""), None))
     _without_clashes(found, rows, on_finding)
 
 
 def _without_clashes(found: Layout, rows: Iterable[tuple[str, str, str | None]], on_finding: OnFinding) -> None:
-    """Keep the first photo of each label file; tell the others, and label files without a photo."""
+    """Keep the first image of each label file; tell the others, and label files without an image."""
     first: dict[str, str] = {}
     few = Few(on_finding)
     for row in sorted(rows, key=lambda row: row[2] or ""):  # stable: within a split as listed
@@ -249,18 +249,18 @@ def _without_clashes(found: Layout, rows: Iterable[tuple[str, str, str | None]],
         else:
             detail = f"and {other} would share the label file {label}; only {other} is read"
             few(Finding("duplicate_image", row[0], other, detail=detail))
-    used = {label_of(photo) for photo in found.shelf.photos}
+    used = {label_of(image) for image in found.shelf.images}
     for label in sorted(found.labels - used):
         if "/labels/" in f"/{label}" and os.path.basename(label) != "classes.txt":
-            few(Finding("missing_image", label, detail="is a label file without a photo"))
+            few(Finding("missing_image", label, detail="is a label file without an image"))
     few.close()
 
 
-def _above(photo: str) -> Iterator[str]:
-    """The folders a photo lies in, the nearest first; "" is the whole data set."""
-    while photo:
-        photo = photo.rpartition("/")[0]
-        yield photo
+def _above(image: str) -> Iterator[str]:
+    """The folders an image lies in, the nearest first; "" is the whole data set."""
+    while image:
+        image = image.rpartition("/")[0]
+        yield image
 
 
 def _resolved(place: str, prefix: Any, root: Path) -> str | None:
@@ -287,7 +287,7 @@ def _parts(path: str) -> list[str]:
 
 
 def _in_list(shelf: Shelf, file: str, root: Path, on_finding: OnFinding) -> Iterator[str]:
-    """The photos that a list names, each once; a path from another machine is found by what it ends with."""
+    """The images that a list names, each once; a path from another machine is found by what it ends with."""
     text = (label_text(root / file, root, on_finding) if shelf.inside(file, on_finding) else None) or ""
     beside = os.path.dirname(file) or "."
     seen: set[str] = set()
@@ -301,19 +301,19 @@ def _in_list(shelf: Shelf, file: str, root: Path, on_finding: OnFinding) -> Iter
             f"{beside}/{'/'.join(parts)}".removeprefix("./"),
             *("/".join(parts[i:]) for i in range(len(parts))),
         ]
-        photo = next((name for name in tries if name in shelf.photos), None)
-        photo = photo or shelf.find("/".join(parts) or line.strip()[:100], few, file=file)
-        if photo is not None and photo in seen:
-            few(Finding("duplicate_image", file, photo, detail=f"lists {photo} twice"))
-        elif photo is not None:
-            seen.add(photo)
-            yield photo
+        image = next((name for name in tries if name in shelf.images), None)
+        image = image or shelf.find("/".join(parts) or line.strip()[:100], few, file=file)
+        if image is not None and image in seen:
+            few(Finding("duplicate_image", file, image, detail=f"lists {image} twice"))
+        elif image is not None:
+            seen.add(image)
+            yield image
     few.close()
 
 
-def _name(photo: str, split: str) -> str:
-    """A photo's path inside its split: images/train/a.jpg and obj_train_data/a.jpg are a.jpg."""
-    parts = photo.split("/")
+def _name(image: str, split: str) -> str:
+    """An image's path inside its split: images/train/a.jpg and obj_train_data/a.jpg are a.jpg."""
+    parts = image.split("/")
     if "images" in parts[:-1]:
         parts = parts[parts.index("images") + 1 :]
     elif len(parts) > 1 and re.fullmatch(r"obj_.*data", parts[0]):

@@ -1,6 +1,6 @@
 """The lines of a YOLO label file: pure functions between its text and handful's types.
 
-A line is a class id and, as fractions of the photo's width and height, either centre and size of a box or the points
+A line is a class id and, as fractions of the image's width and height, either center and size of a box or the points
 of one outline. A file holds boxes or outlines: in one that has outlines, Ultralytics takes a line of five numbers for
 an outline of two points.
 """
@@ -106,7 +106,7 @@ def _outlined(
     (left, top), (right, bottom) = polygon.min(0).tolist(), polygon.max(0).tolist()
     over = max(-left, -top, right - size_wh[0], bottom - size_wh[1])
     if over > OUTSIDE_PX:
-        detail = f"{what} leaves the {size_wh[0]}x{size_wh[1]} photo by {over:g} px"
+        detail = f"{what} leaves the {size_wh[0]}x{size_wh[1]} image by {over:g} px"
         value = [str(v) if math.isinf(v) else v for v in (left, top, right, bottom)]
         on_finding(Finding("box_outside", file, value, detail=detail))
         polygon = np.clip(polygon, 0, size_wh)
@@ -118,17 +118,17 @@ def _outlined(
 def lines_of(objects: Iterable[Object], ids: Mapping[str, int], size_wh: tuple[int, int]) -> Iterator[str]:
     """The lines of a label file: outlines for all objects if one of them has a shape, boxes otherwise.
 
-    Left out are crowds, which would be read as one thing, and objects without an area.
+    Left out are crowds, which would be read as one object, and objects without an area.
     """
     things = [thing for thing in objects if not thing.crowd]
     outlined = any(thing.polygons_px or thing.rle is not None for thing in things)
     for thing in things:
-        fractions = _outline(thing, size_wh) if outlined else _centre_and_size(thing, size_wh)
+        fractions = _outline(thing, size_wh) if outlined else _center_and_size(thing, size_wh)
         if fractions is not None:
             yield _line(ids[thing.label], fractions, size_wh)
 
 
-def _centre_and_size(thing: Object, size_wh: tuple[int, int]) -> np.ndarray | None:
+def _center_and_size(thing: Object, size_wh: tuple[int, int]) -> np.ndarray | None:
     if thing.box_px is None:
         return None
     corners = np.array(thing.box_px).reshape(2, 2)
@@ -136,7 +136,7 @@ def _centre_and_size(thing: Object, size_wh: tuple[int, int]) -> np.ndarray | No
         fractions = np.stack([corners.mean(0), corners[1] - corners[0]]) / size_wh
         if fractions.min() >= 0 and fractions.max() <= 1:
             break
-        corners = np.clip(corners, 0, size_wh)  # Ultralytics drops a photo with a number that is no fraction
+        corners = np.clip(corners, 0, size_wh)  # Ultralytics drops an image with a number that is no fraction
     return fractions
 
 

@@ -1,6 +1,6 @@
 """Background: examples of "none of these", taken from the proposals of the taught images that lie on no taught object.
 
-Where every object of the taught classes is labelled, whatever else the proposer found is none of them. So "none of
+Where every object of the taught classes is labeled, whatever else the proposer found is none of them. So "none of
 these" has examples of its own, and even one taught class has something to be compared with.
 As the negatives of DE-ViT (Zhang 2023, arXiv:2309.12969), refreshed for each detector.
 """

@@ -127,7 +127,7 @@ def _of_photo(
                          "scale": level, "negative": i >= len(good)}  # fmt: skip
                 yield Sample(
                     sample.path, name=f"{stem}-{draw}-{level}-{i}.png", split=sample.split, objects=marked,
-                    size_wh=(side_px, side_px), licence=sample.licence, attributes=about,
+                    size_wh=(side_px, side_px), license=sample.license, attributes=about,
                     pixels=partial(_cut, sample, at, factor, side_px),
                 )  # fmt: skip
 

@@ -48,7 +48,7 @@ class Proposals:
 
 class Proposer(Protocol):
     """A proposer, ready to run. dim: length of a feature, 0 for a proposer without features. about: JSON: name, paper,
-    licence, what it was trained on, parameters, SHA-256 of its weights. network: its torch module, whose weights a
+    license, what it was trained on, parameters, SHA-256 of its weights. network: its torch module, whose weights a
     detector's folder keeps; None without one.
 
     A proposer may also have: side_px, the side of its square input in px; propose_batch(images, max_boxes), a list of

@@ -49,7 +49,7 @@ RULE = {
 
 @dataclass(frozen=True, eq=False)
 class GroundTruth:
-    """The labelled objects of one image: boxes (n, 4) float64 px, names, which are crowds, their areas in px^2."""
+    """The labeled objects of one image: boxes (n, 4) float64 px, names, which are crowds, their areas in px^2."""
 
     boxes: np.ndarray
     names: tuple[str, ...]
@@ -279,7 +279,7 @@ def evaluate(
     samples = list(dataset) if split is None else split_of(dataset, split)
     samples = [s for s in samples if s.objects is not None]
     if not samples:
-        raise DataError(f"{data} has no image with labelled boxes; wanted COCO, VOC or YOLO")
+        raise DataError(f"{data} has no image with labeled boxes; wanted COCO, VOC or YOLO")
     other = sorted({c.name for c in dataset.categories} - set(detector.classes))
     if other:
         warn(f"{len(other)} classes of {data} were not taught, and count as unknown: {', '.join(other[:8])}")

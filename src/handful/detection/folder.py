@@ -41,7 +41,6 @@ OLD_KEYS = {
     "scales": {"look": "mode", "threshold": "focus_threshold", "least": "min_cells"},
     "examples": {"photos": "images"},
     "about": {"told_from": "score_threshold", "photos": "images", "most": "max_samples"},
-    "preprocessing": {"colour_order": "color_order"},
 }  # fmt: skip
 OLD_METHODS = {"strongest": "matrix", "merged": "wbf", "merged_vote": "wbf_vote"}
 OLD_PARTS = {"eye": "proposer"}

@@ -22,7 +22,7 @@ GRAY = 127  # outside the image: about the color that normalizes to 0
 
 
 class Masker(Protocol):
-    """A mask method, ready to run. about: JSON: name, licence, what it was trained on, parameters. network: its torch
+    """A mask method, ready to run. about: JSON: name, license, what it was trained on, parameters. network: its torch
     module, whose weights a detector's folder keeps; None without one."""
 
     about: dict[str, Any]

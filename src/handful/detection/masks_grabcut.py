@@ -34,7 +34,7 @@ class GrabCut:
 
     def __init__(self) -> None:
         self.about: dict[str, Any] = {
-            "name": "grabcut", "licence": "none", "trained_on": "nothing", "params": 0,
+            "name": "grabcut", "license": "none", "trained_on": "nothing", "params": 0,
             "paper": "Rother, Kolmogorov & Blake 2004, GrabCut", "margin": MARGIN, "side_px": SIDE_PX,
         }  # fmt: skip
 

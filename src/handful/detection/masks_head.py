@@ -21,7 +21,7 @@ from handful.detection.masking import clipped, resample, threshold_patch, window
 from handful.errors import DataError
 from handful.files import read_json, read_tensors
 from handful.models import backbone
-from handful.models.blocks import convolution, initialise
+from handful.models.blocks import convolution, initialize
 from handful.models.encoder import Lite
 from handful.pick import need
 from handful.results import Patch
@@ -60,7 +60,7 @@ class MaskNet(nn.Module):
                 "out": nn.Conv2d(16, 2, 1),
             }
         )
-        initialise(self.decoder, "he")
+        initialize(self.decoder, "he")
         mean, std = (torch.tensor(v, dtype=torch.float32).view(1, 3, 1, 1) for v in (Lite.mean, Lite.std))
         self.mean, self.std = mean * 255, std * 255
         self.eval()

@@ -29,7 +29,7 @@ class Whole:
     network: Any = None
 
     def __init__(self) -> None:
-        self.about: dict[str, Any] = {"name": "none", "licence": "none", "trained_on": "nothing", "params": 0}
+        self.about: dict[str, Any] = {"name": "none", "license": "none", "trained_on": "nothing", "params": 0}
 
     def segment(self, rgb_u8: np.ndarray, boxes: np.ndarray) -> list[Patch]:
         """As Masker."""

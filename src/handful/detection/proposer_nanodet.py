@@ -55,7 +55,7 @@ class Nanodet:
         self.network = network.to(memory_format=torch.channels_last)
         self.dim = sum((*CHANNELS, NECK, NECK, NECK)[i] for i in self.maps)
         self.strides = [(*STRIDES, *STRIDES)[i] for i in self.maps]
-        keys = ("name", "what", "paper", "licence", "trained_on", "sha256")
+        keys = ("name", "what", "paper", "license", "trained_on", "sha256")
         self.about = {**{key: about.get(key) for key in keys}, "params": sum(p.numel() for p in network.parameters())}
         self._mean, self._std = np.array(MEAN_BGR, np.float32), np.array(STD_BGR, np.float32)
 

@@ -27,7 +27,7 @@ from handful.threads import inference
 DESCRIPTION = "handful's own, for objects of any kind: EfficientNet-Lite0, comes with handful"
 NAME = "objectness"
 WEIGHTS = Path(__file__).parent / "weights" / "objectness.safetensors"
-ABOUT_KEYS = ("name", "what", "paper", "licence", "trained_on", "sha256", "frame_hw", "params")
+ABOUT_KEYS = ("name", "what", "paper", "license", "trained_on", "sha256", "frame_hw", "params")
 
 
 def available() -> bool:
@@ -45,7 +45,7 @@ def load(state: Mapping[str, Any] | None = None, about: Mapping[str, Any] | None
             raise DataError(f"{WEIGHTS} is not the file that came with handful; reinstall it")
         state = {key: torch.from_numpy(value) for key, value in read_tensors(WEIGHTS).items()}
         own = net_objectness.CARD
-        about = {**card, "name": NAME, "what": own.what, "paper": own.paper, "licence": "Apache-2.0"}
+        about = {**card, "name": NAME, "what": own.what, "paper": own.paper, "license": "Apache-2.0"}
     network = net_objectness.build(frame_hw=tuple(about["frame_hw"]), pretrained=False)
     # kept as float16: see tools/make_objectness.py
     whole = {key: value.float() if value.is_floating_point() else value for key, value in state.items()}

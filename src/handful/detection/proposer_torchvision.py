@@ -59,7 +59,7 @@ class Torchvision:
 
     def __init__(self, network: Any, about: Mapping[str, Any]) -> None:
         self.network = network
-        keys = ("weights_of", "what", "paper", "licence", "trained_on", "sha256")
+        keys = ("weights_of", "what", "paper", "license", "trained_on", "sha256")
         self.about = {"name": NAME, **{key: about.get(key) for key in keys},
                       "params": sum(p.numel() for p in network.parameters())}  # fmt: skip
         self._held = threading.local()  # an image's own, when several are looked at side by side

@@ -198,7 +198,7 @@ def teach(
     """Teach a detector from any data set with boxes, and write its folder, whole or not at all.
 
     scales: the image pyramid, or its number of scales; None for what fits the sizes of the taught boxes. exhaustive:
-    whether every object of these classes is labelled in the images; False, and the rest of an image is no background.
+    whether every object of these classes is labeled in the images; False, and the rest of an image is no background.
     split: of the data; None for train where there is one, else all images. options: for the format (images: the folder
     of COCO's images). All else as in sample_boxes and Irene.new.
 
@@ -225,7 +225,7 @@ def teach(
     elif isinstance(scales, int):
         scales = Scales(scales, "focus" if scales > 1 else "whole")
     detector = Irene.new(proposer, crop=crop, fusion=fusion, vigilance=vigilance, scales=scales)
-    # where labels are partial, a detection of nothing labelled need not be wrong
+    # where labels are partial, a detection of nothing labeled need not be wrong
     order = score_threshold.held_out_order(len(picked), seed) if exhaustive else []
     held_out: dict[int, score_threshold.HeldOut] = {}
     for i, one in enumerate(track(picked, "learning", len(picked))):

@@ -12,7 +12,7 @@ import numpy as np
 
 from handful.curate.check import ensure
 from handful.data import format_folder
-from handful.data.finding import Finding, stop
+from handful.data.finding import Finding, known_codes, stop
 from handful.errors import DataError
 from handful.fewshot.embeddings import Embedder, FrontEnd, default_cache, standard_front_end
 from handful.fewshot.nemo import GAIN, VIGILANCE, Nemo, Solution, check_vigilance, labels_of, none_below
@@ -318,6 +318,8 @@ def checked_images(
     allow: codes of errors to go on with; what they concern is left out. split: only this one. Raises DataError on any
     other error, or for a split that there is not.
     """
+
+    allow = known_codes(allow)
 
     def on_finding(finding: Finding) -> None:
         if finding.code not in allow:

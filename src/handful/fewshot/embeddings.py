@@ -71,7 +71,7 @@ def standard_front_end(card: Card) -> FrontEnd:
 class Embedder:
     """Images in, vectors out, with a cache on disk keyed by the pixels and by everything that shaped the features.
 
-    network: a TaughtNet (its frame, resize, normalisation and backbone are used, so teaching sees what the phone
+    network: a TaughtNet (its frame, resize, normalization and backbone are used, so teaching sees what the phone
     will see). cache: a folder, or None for none.
     """
 

@@ -88,7 +88,7 @@ def evaluate(
     if format not in (None, "folder"):
         raise DataError(f"{data}: format {format!r} has no labels for whole images; wanted a folder a class")
     taught = loaded or FewShotClassifier.load(model, cache=cache)
-    samples, warnings = checked_images(data, flat=flat, quiet=["one_photo"], split=split)
+    samples, warnings = checked_images(data, flat=flat, quiet=["one_image"], split=split)
     for text in warnings:
         warn(text)
     if split is None and (split := split_to_measure(samples, None) or None) is not None:

@@ -12,7 +12,7 @@ from handful import bundle as bundles
 from handful.arrays import StrPath
 from handful.errors import DataError, UsageError
 from handful.files import read_json
-from handful.image import list_photos
+from handful.image import list_images
 from handful.kinds.contract import Kind, Model
 from handful.models.folder import META, read_meta
 from handful.pick import names, pick
@@ -64,7 +64,7 @@ def describe(path: StrPath) -> str:
     found = _labels(place)
     if found:
         return f"a folder of images and labels ({found})"
-    return "a folder of images" if list_photos(place)[0] else "a folder without a model"
+    return "a folder of images" if list_images(place)[0] else "a folder without a model"
 
 
 def _labels(place: Path) -> str:

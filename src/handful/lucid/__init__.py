@@ -1,4 +1,4 @@
-"""One image and its mask become a film with exact labels."""
+"""One image and its mask become a clip with exact labels."""
 
 from handful.pick import need
 

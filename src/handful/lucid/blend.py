@@ -1,7 +1,7 @@
-"""Putting a cut-out object into a picture: with a soft border, with its seam smoothed, or with its colours moved.
+"""Putting a cut-out object into a picture: with a soft border, with its seam smoothed, or with its colors moved.
 
 All three change an RGB frame in place, inside the layer's crop only, and take the same layer: (ch, cw, 4) uint8 RGBA
-whose colours are already multiplied by alpha / 255. `xy` is the (left, top) of the crop in the frame, in px; the crop
+whose colors are already multiplied by alpha / 255. `xy` is the (left, top) of the crop in the frame, in px; the crop
 may reach past the frame, or lie outside it. Masks are (ch, cw) uint8 and anything above 0 is inside. They raise
 DataError for arrays of another shape or type.
 """
@@ -16,18 +16,18 @@ from handful.lucid.membrane import CROSS, Sides, buffer, membrane, screened
 
 BLENDS = ("feather", "ring", "poisson")
 
-JUMP_LIMIT = 24  # grey levels
+JUMP_LIMIT = 24  # gray levels
 DECAY_PX = 12.0
-BAND_PX = 48  # from the border; further away a seam's correction would be below 1 grey level
-SEEN_ALPHA = 64  # below, a colour divided by its alpha is off by more than 2 grey levels
+BAND_PX = 48  # from the border; further away a seam's correction would be below 1 gray level
+SEEN_ALPHA = 64  # below, a color divided by its alpha is off by more than 2 gray levels
 _PLUS = (CROSS > 0).astype(np.uint8)
 _SQUARE = np.ones((3, 3), np.uint8)
 
 
 def feather(frame_u8: np.ndarray, layer_u8: np.ndarray, xy: tuple[int, int]) -> None:
-    """Lay the layer over the frame: layer + frame (255 - alpha) / 255, rounded; never off by more than 1 grey level.
+    """Lay the layer over the frame: layer + frame (255 - alpha) / 255, rounded; never off by more than 1 gray level.
 
-    frame_u8: (h, w, 3) uint8 RGB, changed. Exactly the layer where alpha is 255, the frame where it and the colour
+    frame_u8: (h, w, 3) uint8 RGB, changed. Exactly the layer where alpha is 255, the frame where it and the color
     are 0.
     """
     cut = _overlap(frame_u8, layer_u8, xy)
@@ -41,14 +41,14 @@ def ring(
 ) -> None:
     """`feather`, then smooth the seam as the code released with Lucid Data Dreaming does (Khoreva et al. 2017).
 
-    source_u8: (ch, cw, 3) uint8 RGB, the photo the object was cut from, warped as the layer was. Only at the pairs of
-    neighbours that the mask's border runs between, the step of colour that a hard paste would make is replaced by the
-    photo's own step there; everywhere else the picture's gradients are to stay. The least change that does so solves a
+    source_u8: (ch, cw, 3) uint8 RGB, the image the object was cut from, warped as the layer was. Only at the pairs of
+    neighbors that the mask's border runs between, the step of color that a hard paste would make is replaced by the
+    image's own step there; everywhere else the picture's gradients are to stay. The least change that does so solves a
     Poisson equation, and spreads over the whole picture. The released code keeps it near by giving up after 500 rounds
     of Gauss-Seidel; here it fades as exp(-distance / 12 px), is 0 from 48 px on, and 0 at the crop's edge (except
-    where that is the frame's edge). Where the photo's ground and the frame's are alike, nothing changes.
+    where that is the frame's edge). Where the image's ground and the frame's are alike, nothing changes.
 
-    The limit: grounds that differ by more than 24 grey levels in a channel are treated as if they differed by 24,
+    The limit: grounds that differ by more than 24 gray levels in a channel are treated as if they differed by 24,
     hue kept. An object from snow put before a wood would else glow; so no pixel moves much more than 24, and those at
     a straight border by 12.
     """
@@ -84,16 +84,16 @@ def poisson(
     xy: tuple[int, int],
     source_u8: np.ndarray | None = None,
 ) -> None:
-    """Seamless cloning (Perez et al. 2003): inside the mask the layer's gradients, at its border the frame's colours.
+    """Seamless cloning (Perez et al. 2003): inside the mask the layer's gradients, at its border the frame's colors.
 
-    The object's colours are moved by a smooth membrane that takes, at the border, the difference there between the
+    The object's colors are moved by a smooth membrane that takes, at the border, the difference there between the
     frame and the layer, at the outermost pixels of the mask. That makes these equal to the frame: an object that
-    stands out against its ground loses its own colour. With `source_u8` (as of `ring`) the difference is taken just
+    stands out against its ground loses its own color. With `source_u8` (as of `ring`) the difference is taken just
     outside the mask between the frame and the ground that the object was cut from: the object then changes as its
     ground did, and one that is put back where it was does not change.
 
     The frame's edge is no border: an object that reaches past it is held by the rest of its border only, and one that
-    has none left keeps its colours. The layer's alpha is obeyed as in `feather`, so that the border stays soft.
+    has none left keeps its colors. The layer's alpha is obeyed as in `feather`, so that the border stays soft.
     """
     more = (mask_u8,) if source_u8 is None else (mask_u8, source_u8)
     cut = _overlap(frame_u8, layer_u8, xy, *more)

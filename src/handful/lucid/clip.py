@@ -1,7 +1,7 @@
-"""A film from one photo and its mask: every frame is rendered from the photo itself, never from the frame before.
+"""A clip from one image and its mask: every frame is rendered from the image itself, never from the frame before.
 
 Lucid Data Dreaming (Khoreva et al. 2017, arXiv 1703.09554) made pairs of frames, and filled the hole anew for each.
-Here the hole is filled once for a photo; objects and camera follow smooth random ways; and any frame can be made by
+Here the hole is filled once for an image; objects and camera follow smooth random ways; and any frame can be made by
 itself, in any order and on any machine, from a recipe of less than a kilobyte.
 """
 
@@ -33,14 +33,14 @@ HOLE_SHARE = 0.012
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One frame of a film and everything known about it.
+    """One frame of a clip and everything known about it.
 
-    rgb_u8: (h, w, 3) uint8 RGB. ids: (h, w), the seed's ids, 255 or 65535 where the seed was not labelled.
+    rgb_u8: (h, w, 3) uint8 RGB. ids: (h, w), the seed's ids, 255 or 65535 where the seed was not labeled.
     previous: the mask of the frame before, spoiled as a tracker would (corrupt.py); None unless settings.previous.
     params: every random quantity of this frame, JSON values only.
     With `motion`: alpha_u8 (h, w), how much of each pixel is object. flow_forward: (h, w, 2) float32, px: the pixel
     at p is at p + flow in the next frame; flow_backward: in the frame before. visible_forward, visible_backward:
-    (h, w) bool, whether it can be seen there. The film goes on past both its ends, so that all frames have both.
+    (h, w) bool, whether it can be seen there. The clip goes on past both its ends, so that all frames have both.
     """
 
     rgb_u8: np.ndarray
@@ -55,7 +55,7 @@ class Frame:
 
 
 class Dream:
-    """The film of one seed. Making it costs the cut-outs and the fill; each frame then costs milliseconds.
+    """The clip of one seed. Making it costs the cut-outs and the fill; each frame then costs milliseconds.
 
     inpaint: fills the hole instead of settings.fill, as fill.fill's `method` when it is a function; its recipes name
     it, and need it again. Raises DataError, naming the seed, for one that nothing can be dreamed from.
@@ -99,7 +99,7 @@ class Dream:
     def frame(self, t: int, *, motion: bool = False) -> Frame:
         """Frame t, from 0. motion: also alpha, flow and visibility, which cost several times the frame itself."""
         if not 0 <= t < len(self):
-            raise IndexError(f"seed {self.seed.id}: frame {t} of a film of {len(self)}")
+            raise IndexError(f"seed {self.seed.id}: frame {t} of a clip of {len(self)}")
         rgb, ids, owner, alpha = self._composed(t, motion)
         rgb = self._lit(rgb, t)
         previous = None
@@ -113,11 +113,11 @@ class Dream:
         return Frame(rgb, ids, previous, self._params(t), **more)
 
     def ids_at(self, t: int) -> np.ndarray:
-        """The ids of frame t alone; t from -1 to the film's length."""
+        """The ids of frame t alone; t from -1 to the clip's length."""
         return self._masks(t)[0]
 
     def recipe(self, t: int) -> dict[str, Any]:
-        """What `frame_of` needs besides the photo to make frame t again: JSON values, less than 1 KB."""
+        """What `frame_of` needs besides the image to make frame t again: JSON values, less than 1 KB."""
         own = {} if self.inpaint is None else {"inpaint": getattr(self.inpaint, "__name__", "a function")}
         return {
             **own,
@@ -161,7 +161,7 @@ class Dream:
                 curve = light.curves(rng, 1, ranges, ranges.object_light)[0]
                 photo, behind = light.relit(photo, curve), light.relit(behind, curve)
             cutout = cut(photo, self.seed.ids, labels == label, behind)
-            # what stands lower in a photo is nearly always nearer
+            # what stands lower in an image is nearly always nearer
             depth = cutout.xy[1] + cutout.mask_u8.shape[0] + float(rng.uniform(-0.1, 0.1)) * height
             made.append(Part(label, cutout, ways(rng, cutout, self.cameras, ranges, self._size_wh), depth))
         made.sort(key=lambda part: part.depth)
@@ -211,7 +211,7 @@ class Dream:
         (blend.ring if how == "ring" else blend.poisson)(frame, layer, solid, source_u8=source, xy=xy)
 
     def _ids_plane(self, t: int) -> np.ndarray:
-        """What the background says of each pixel of frame t: 0, what was not labelled, and objects that stay."""
+        """What the background says of each pixel of frame t: 0, what was not labeled, and objects that stay."""
         if self._plain_background:
             return np.zeros_like(self._background_ids)
         return np.asarray(cv2.warpAffine(self._background_ids, self.cameras[t + 1], self._size_wh,
@@ -318,9 +318,9 @@ class Dream:
 
 
 def frame_of(recipe: Mapping[str, Any], seed: Seed, *, motion: bool = False, inpaint: Inpainter | None = None) -> Frame:
-    """The frame of a recipe, bit for bit, given its photo and mask, and the function that filled the hole if one did.
+    """The frame of a recipe, bit for bit, given its image and mask, and the function that filled the hole if one did.
 
-    Raises DataError when the photo or mask are not those the recipe was written for, or another handful wrote it.
+    Raises DataError when the image or mask are not those the recipe was written for, or another handful wrote it.
     """
     if recipe.get("dream") != SCHEMA:
         raise DataError(
@@ -328,7 +328,7 @@ def frame_of(recipe: Mapping[str, Any], seed: Seed, *, motion: bool = False, inp
         )
     if recipe["seed"] != seed.id or recipe["sha256"] != _digest(seed):
         raise DataError(
-            f"recipe of seed {recipe['seed']}: it was written for another photo or mask than {seed.id}'s as it is now"
+            f"recipe of seed {recipe['seed']}: it was written for another image or mask than {seed.id}'s as it is now"
         )
     if ("inpaint" in recipe) != (inpaint is not None):
         given = "none was given" if inpaint is None else "it was written without one"

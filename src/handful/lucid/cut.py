@@ -1,4 +1,4 @@
-"""Cutting an object out cleanly: a soft border, and no colour of what lay behind it."""
+"""Cutting an object out cleanly: a soft border, and no color of what lay behind it."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from handful.data.shapes import bounds
 PAD_PX = 6  # around the object, so that no warp reaches past the crop before it is transparent
 BAND_PX = 2  # how far from the drawn border the matte may differ from it
 GUIDE_RADIUS_PX = 4
-GUIDE_EPSILON = 1e-4  # in (0..1)^2: edges stronger than about 1 % in grey level lead the matte
+GUIDE_EPSILON = 1e-4  # in (0..1)^2: edges stronger than about 1 % in gray level lead the matte
 
 
 @dataclass(frozen=True, eq=False)
 class Cutout:
     """An object by itself.
 
-    rgba_u8: (ch, cw, 4) uint8 RGBA, colours already multiplied by alpha, so that warping mixes in nothing from behind.
+    rgba_u8: (ch, cw, 4) uint8 RGBA, colors already multiplied by alpha, so that warping mixes in nothing from behind.
     mask_u8: (ch, cw) uint8, 255 inside as it was drawn. ids: (ch, cw) object ids, continued past the border so that a
-    warp finds one at every pixel of the mask. xy: (left, top) of the crop in the photo, px; below 0 where the object
-    is cut off by the photo's border, past which it is continued by its last pixels.
+    warp finds one at every pixel of the mask. xy: (left, top) of the crop in the image, px; below 0 where the object
+    is cut off by the image's border, past which it is continued by its last pixels.
     touches: (left, top, right, bottom), whether it is cut off there.
     """
 
@@ -42,16 +42,16 @@ def box_of(mask: np.ndarray) -> tuple[int, int, int, int]:
 
 
 def cut(rgb_u8: np.ndarray, ids: np.ndarray, part: np.ndarray, background_u8: np.ndarray) -> Cutout:
-    """Cut a part out of a photo.
+    """Cut a part out of an image.
 
     rgb_u8: (h, w, 3) uint8 RGB. ids: (h, w). part: (h, w) bool, the pixels that belong to it, at least one.
-    background_u8: the photo with its hole filled: what a half-transparent border pixel is taken to be mixed with.
+    background_u8: the image with its hole filled: what a half-transparent border pixel is taken to be mixed with.
     """
     height, width = part.shape
     left, top, right, bottom = box_of(part)
     touches = left == 0, top == 0, right == width, bottom == height
     t, b, l, r = max(top - PAD_PX, 0), min(bottom + PAD_PX, height), max(left - PAD_PX, 0), min(right + PAD_PX, width)  # noqa: E741
-    # where the photo ends the object goes on; elsewhere it ends
+    # where the image ends the object goes on; elsewhere it ends
     ring = PAD_PX - (top - t), PAD_PX - (b - bottom), PAD_PX - (left - l), PAD_PX - (r - right)
 
     def crop(a: np.ndarray) -> np.ndarray:
@@ -72,7 +72,7 @@ def cut(rgb_u8: np.ndarray, ids: np.ndarray, part: np.ndarray, background_u8: np
 
 
 def premultiplied(rgb_u8: np.ndarray, alpha_u8: np.ndarray) -> np.ndarray:
-    """(h, w, 4) uint8 RGBA whose colours are already multiplied by alpha / 255."""
+    """(h, w, 4) uint8 RGBA whose colors are already multiplied by alpha / 255."""
     rgba = np.dstack([cv2.multiply(rgb_u8, cv2.merge([alpha_u8] * 3), scale=1 / 255), alpha_u8])
     return np.ascontiguousarray(rgba)
 
@@ -80,20 +80,20 @@ def premultiplied(rgb_u8: np.ndarray, alpha_u8: np.ndarray) -> np.ndarray:
 def matte(rgb_u8: np.ndarray, mask_u8: np.ndarray) -> np.ndarray:
     """A soft border for a drawn mask: (h, w) uint8 alpha, equal to the mask more than 2 px away from its border.
 
-    Within these 2 px it follows the photo's own edges (guided filter, He et al. 2013), and is 1/2 near the drawn line.
+    Within these 2 px it follows the image's own edges (guided filter, He et al. 2013), and is 1/2 near the drawn line.
     """
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * BAND_PX + 1,) * 2)
     inner, outer = cv2.erode(mask_u8, kernel), cv2.dilate(mask_u8, kernel)
     p = mask_u8.astype(np.float32) / 255
-    grey = cv2.cvtColor(rgb_u8, cv2.COLOR_RGB2GRAY).astype(np.float32) / 255
+    gray = cv2.cvtColor(rgb_u8, cv2.COLOR_RGB2GRAY).astype(np.float32) / 255
     size = (2 * GUIDE_RADIUS_PX + 1,) * 2
 
     def mean(a: np.ndarray) -> np.ndarray:
         return np.asarray(cv2.blur(a, size))
 
-    m_i, m_p = mean(grey), mean(p)
-    a = (mean(grey * p) - m_i * m_p) / (mean(grey * grey) - m_i * m_i + GUIDE_EPSILON)
-    guided = mean(a) * grey + mean(m_p - a * m_i)
+    m_i, m_p = mean(gray), mean(p)
+    a = (mean(gray * p) - m_i * m_p) / (mean(gray * gray) - m_i * m_i + GUIDE_EPSILON)
+    guided = mean(a) * gray + mean(m_p - a * m_i)
     # a guide without an edge here gives a ramp wider than any lens would; the drawn line then speaks louder
     soft = 0.5 * np.clip((guided - 0.5) * 2 + 0.5, 0, 1) + 0.5 * cv2.GaussianBlur(p, (0, 0), 0.8)
     alpha = np.where(inner > 0, 255, np.where(outer > 0, np.rint(soft * 255), 0))
@@ -101,7 +101,7 @@ def matte(rgb_u8: np.ndarray, mask_u8: np.ndarray) -> np.ndarray:
 
 
 def uncontaminated(rgb_u8: np.ndarray, behind_u8: np.ndarray, mask_u8: np.ndarray, alpha_u8: np.ndarray) -> np.ndarray:
-    """The object's own colours, (h, w, 3) uint8: at the border solved from I = a F + (1 - a) B, and where a is too
+    """The object's own colors, (h, w, 3) uint8: at the border solved from I = a F + (1 - a) B, and where a is too
     small to solve for, continued from inside.
     """
     core = cv2.erode(mask_u8, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5)))
@@ -116,7 +116,7 @@ def uncontaminated(rgb_u8: np.ndarray, behind_u8: np.ndarray, mask_u8: np.ndarra
 
 
 def extended(rgb_u8: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Colours continued from the known pixels to all others, smoothly (normalised blurs, wider as it gets farther)."""
+    """Colors continued from the known pixels to all others, smoothly (normalized blurs, wider as it gets farther)."""
     result = rgb_u8.astype(np.float32)
     done = known.copy()
     weight = known.astype(np.float32)

@@ -13,7 +13,7 @@ from handful.data.masks import voc_palette
 from handful.errors import DataError
 
 _SIGNATURE_AND_HEADER = 33  # 8 bytes of signature, 25 of the IHDR chunk
-_COLOUR_TYPE = 25
+_COLOR_TYPE = 25
 _INDEXED = 3
 
 
@@ -26,15 +26,15 @@ def jpeg(rgb_u8: np.ndarray, quality: int = 95) -> bytes:
 
 
 def png(ids: np.ndarray) -> bytes:
-    """(h, w) ids as a PNG file: uint8 with DAVIS's and VOC's palette, uint16 as grey values."""
+    """(h, w) ids as a PNG file: uint8 with DAVIS's and VOC's palette, uint16 as gray values."""
     done, data = cv2.imencode(".png", ids, [cv2.IMWRITE_PNG_COMPRESSION, 1])
     if not done:
         raise DataError(f"a mask of shape {ids.shape} could not be encoded as PNG")
     raw = data.tobytes()
     if ids.dtype != np.uint8:
         return raw
-    # OpenCV writes no palettes; grey and indexed pictures differ only in the header and in the table after it
-    header = raw[12:_COLOUR_TYPE] + bytes([_INDEXED]) + raw[_COLOUR_TYPE + 1 : 29]
+    # OpenCV writes no palettes; gray and indexed pictures differ only in the header and in the table after it
+    header = raw[12:_COLOR_TYPE] + bytes([_INDEXED]) + raw[_COLOR_TYPE + 1 : 29]
     return raw[:12] + header + struct.pack(">I", zlib.crc32(header)) + _palette() + raw[_SIGNATURE_AND_HEADER:]
 
 

@@ -1,4 +1,4 @@
-"""Films of thousands of seeds, as shards: goes on where it was stopped, and no bad seed stops it.
+"""Clips of thousands of seeds, as shards: goes on where it was stopped, and no bad seed stops it.
 
 OUT/dream.json says what was begun (settings, seeds, versions), shard-00000.tar and .json are each whole or absent, and
 OUT/manifest.json is written last. Nothing in a shard depends on how many made it, or where.
@@ -31,7 +31,7 @@ from handful.files import read_json, replacing, write_json
 from handful.lucid import gates
 from handful.lucid.seed import Seed, SeedRef, first_frames, seeds_of
 from handful.lucid.settings import Settings
-from handful.lucid.shards import Film, Open, Shard, made_with, per_shard, plan, reason, render, why_damaged
+from handful.lucid.shards import DreamClip, Open, Shard, made_with, per_shard, plan, reason, render, why_damaged
 from handful.lucid.source import opened
 from handful.parallel import RESUME as GO_ON
 from handful.parallel import each, unwanted
@@ -52,7 +52,7 @@ class _Run:
     settings: Settings
     finished: set[int] = field(default_factory=set)
     before: int = 0  # shards that were finished when this run began
-    films: int = 0
+    clips: int = 0
     refused: int = 0
     frames: int = 0
     bytes: int = 0
@@ -62,9 +62,9 @@ class _Run:
         return f"{len(self.finished)} of {len(self.shards)} shards are done in {self.out}"
 
     def more_bytes(self) -> int | None:
-        """What the films still to be made will take, going by those that were; None when none was."""
+        """What the clips still to be made will take, going by those that were; None when none was."""
         left = sum(s.count for s in self.shards if s.number not in self.finished)
-        return None if not self.films else left * self.bytes // self.films
+        return None if not self.clips else left * self.bytes // self.clips
 
 
 def dream_folder(
@@ -79,9 +79,9 @@ def dream_folder(
     flat: bool = False,
     **how: Any,
 ) -> dict[str, Any]:
-    """`farm` over the photos of a place: a folder in any format that data.formats reads, or a labelling store.
+    """`farm` over the images of a place: a folder in any format that data.formats reads, or a labeling store.
 
-    limit: the first so many seeds. all_frames: of films every frame is a seed, not only the first. format, masks,
+    limit: the first so many seeds. all_frames: of clips every frame is a seed, not only the first. format, masks,
     flat: which of the labels there. how: for farm (workers, ray, resume). Returns and raises as farm does.
     """
     options: dict[str, Any] = {**({"masks": masks} if masks else {}), **({"flat": True} if flat else {})}
@@ -106,11 +106,11 @@ def farm(
     lost: Sequence[Finding] = (),
     categories: Sequence[Category] = (),
 ) -> dict[str, Any]:
-    """Dream a film of every seed into shards in the folder `out`, which data.format_shards reads.
+    """Dream a clip of every seed into shards in the folder `out`, which data.format_shards reads.
 
     workers, ray: where it is done, as in parallel.each. resume: go on in a folder that a run with the same seeds and
     settings began. shard_seeds: seeds a shard; None for about 640 frames. source: where the seeds are from, for the
-    record. lost: what was told when they were listed, of photos that became no seed; what is added to it while a seed
+    record. lost: what was told when they were listed, of images that became no seed; what is added to it while a seed
     is loaded is about that. categories: what the ids of seeds are when they are classes (Seed.whole is False).
 
     Returns {"frames", "seeds", "refused": [{"seed", "why"}], "shards", "seconds", "frames_per_second" (of this run; 0
@@ -120,7 +120,7 @@ def farm(
     settings, out = settings or Settings(), Path(out)
     ids, early = [ref.id for ref in refs], tuple(lost)
     if not ids:
-        raise DataError("there are no seeds: no photo says which pixels are an object's; see `handful data check`")
+        raise DataError("there are no seeds: no image says which pixels are an object's; see `handful data check`")
     if workers is not None and workers < 1:
         raise DataError(f"workers is {workers}; wanted at least one")
     in_each = shard_seeds or per_shard(len(ids), settings.frames)
@@ -228,49 +228,49 @@ def _finished(shard: Shard, run: _Run, ids: Sequence[str]) -> bool:
     return False
 
 
-def _film(settings: Settings, job: tuple[int, Seed]) -> Film:
+def _dream_job(settings: Settings, job: tuple[int, Seed]) -> DreamClip:
     return render(*job, settings, unwanted)
 
 
-def _lost_film(job: tuple[int, Seed], why: str) -> Film:
+def _lost_clip(job: tuple[int, Seed], why: str) -> DreamClip:
     number, seed = job
-    return Film(number, seed.id, refused=f"{why}; shrink the photo")
+    return DreamClip(number, seed.id, refused=f"{why}; shrink the image")
 
 
-def _same_versions(film: Film) -> Film:
+def _same_versions(clip: DreamClip) -> DreamClip:
     """Raises HandfulError when it was made with other versions of what decides a frame's bytes."""
-    mine, other = made_with(), film.made_with
+    mine, other = made_with(), clip.made_with
     if other != mine:
         said = ", ".join(f"{k} {other[k]} (here {mine[k]})" for k in mine if other[k] != mine[k])
         raise HandfulError(f"a node of the Ray cluster has {said}, so its frames could differ; install the same")
-    return film
+    return clip
 
 
 def _make(
     todo: Sequence[Shard], refs: Sequence[SeedRef], run: _Run, lost: Sequence[Finding], workers: int | None,
     ray: str | None,
 ) -> None:  # fmt: skip
-    """The shards of `todo`, each written as its films come."""
+    """The shards of `todo`, each written as its clips come."""
     of = {number: shard for shard in todo for number in range(shard.first, shard.first + shard.count)}
-    bad: list[Film] = []
+    bad: list[DreamClip] = []
 
     def loaded() -> Iterator[tuple[int, Seed]]:
         for number in of:
             before = len(lost)
             try:
                 yield number, refs[number].load()
-            except Exception as error:  # whatever is wrong with one photo, the others are dreamed
+            except Exception as error:  # whatever is wrong with one image, the others are dreamed
                 # the reader told its list what is wrong before it raised, and more closely
                 why = "; ".join(dict.fromkeys(f.text for f in lost[before:])) or reason(error)
-                bad.append(Film(number, refs[number].id, refused=why))
+                bad.append(DreamClip(number, refs[number].id, refused=why))
 
-    def films() -> Iterator[Film]:
+    def clips() -> Iterator[DreamClip]:
         threads = cv2.getNumThreads()  # rendering sets it
-        made = each(_film, run.settings, loaded(), workers=workers, ray=ray, lost=_lost_film, resumable=True)
+        made = each(_dream_job, run.settings, loaded(), workers=workers, ray=ray, lost=_lost_clip, resumable=True)
         try:
             with closing(made):  # type: ignore[type-var]
-                for _, film in made:
-                    yield _same_versions(film)
+                for _, clip in made:
+                    yield _same_versions(clip)
                     while bad:
                         yield bad.pop()
         finally:
@@ -279,15 +279,15 @@ def _make(
 
     open_: dict[int, Open] = {}
     with ExitStack() as stack:
-        for film in track(films(), "dreaming", len(of)):
-            shard = of[film.number]
+        for clip in track(clips(), "dreaming", len(of)):
+            shard = of[clip.number]
             if shard.number not in open_:
                 open_[shard.number] = Open(shard, run.out, stack)
-            run.films, run.bytes = run.films + 1, run.bytes + len(film.tar)
-            run.frames, run.refused = run.frames + len(film.rows), run.refused + bool(film.refused)
-            if film.refused:
-                note(f"{film.seed}: {film.refused}")
-            if open_[shard.number].add(film):
+            run.clips, run.bytes = run.clips + 1, run.bytes + len(clip.tar)
+            run.frames, run.refused = run.frames + len(clip.rows), run.refused + bool(clip.refused)
+            if clip.refused:
+                note(f"{clip.seed}: {clip.refused}")
+            if open_[shard.number].add(clip):
                 open_.pop(shard.number).end()
                 run.finished.add(shard.number)
                 _foresee(run)
@@ -346,7 +346,7 @@ def _whole(run: _Run, lost: Sequence[Finding], categories: Sequence[Category]) -
     if not whole and seeds and categories:  # every id is a class of the data set the seeds are from
         _name(run.out, categories)
     elif 0 < whole < seeds and categories:
-        warn(f"ids are objects in the films of {whole} seeds and classes in those of {seeds - whole}; "
+        warn(f"ids are objects in the clips of {whole} seeds and classes in those of {seeds - whole}; "
              "they are named as objects, by number")  # fmt: skip
     seconds = time.perf_counter() - run.start
     result = {
@@ -370,9 +370,9 @@ def _name(out: Path, categories: Sequence[Category]) -> None:
 
 
 def _lost(lost: Sequence[Finding]) -> list[Finding]:
-    """Findings that cost a photo its place among the seeds, the first of each file."""
+    """Findings that cost an image its place among the seeds, the first of each file."""
     found: dict[str, Finding] = {}
     for finding in lost:
-        if "left out" in finding.repair or "kept as unlabelled" in finding.repair:
+        if "left out" in finding.repair or "kept as unlabeled" in finding.repair:
             found.setdefault(finding.file, finding)
     return list(found.values())

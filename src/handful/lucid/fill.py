@@ -1,4 +1,4 @@
-"""The photo behind an object: a hole filled from what surrounds it, or by an inpainter from outside."""
+"""The image behind an object: a hole filled from what surrounds it, or by an inpainter from outside."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ METHODS = ("auto", "patchmatch", "telea", "telea-half")
 TELEA_RADIUS_PX = 5
 THICK = 0.005  # of the diagonal, 5 px at 854 x 480: a hole with a larger inscribed radius shows when Telea fills it
 APART_PX = 33  # holes further apart than this are filled each by itself
-FEWEST_MARGIN_PX = 48  # of photo around a hole that patches may come from
-FOREIGN_LEVELS = 8.0  # mean grey levels an inpainter may change outside the hole, by rounding or JPEG
+FEWEST_MARGIN_PX = 48  # of image around a hole that patches may come from
+FOREIGN_LEVELS = 8.0  # mean gray levels an inpainter may change outside the hole, by rounding or JPEG
 
 Inpainter = Callable[[np.ndarray, np.ndarray], np.ndarray]
 Box = tuple[slice, slice]
@@ -49,8 +49,8 @@ def fill(
     method:
       "telea": cv2.inpaint (Telea, "An Image Inpainting Technique Based on the Fast Marching Method", 2004): smooth.
       "telea-half": the same at half the size, three times as fast.
-      "patchmatch": pieces of the photo, see handful.lucid.patchmatch; the only one that draws from rng. Where there
-        are too few whole 8 x 8 patches to copy from (tiny photos), Telea.
+      "patchmatch": pieces of the image, see handful.lucid.patchmatch; the only one that draws from rng. Where there
+        are too few whole 8 x 8 patches to copy from (tiny images), Telea.
       "auto": patchmatch for parts of the hole so thick that Telea's smear shows, Telea for cracks and specks. A hole
         grown by `hole_of` is nearly always thick.
       a callable (rgb_u8 (h, w, 3), hole bool (h, w)) -> rgb_u8 (h, w, 3): any other inpainter. What it changes outside
@@ -62,18 +62,18 @@ def fill(
     if not callable(method) and method not in METHODS:
         raise pick.unknown("way to fill", method, METHODS)
     if not (isinstance(rgb_u8, np.ndarray) and rgb_u8.dtype == np.uint8 and rgb_u8.ndim == 3 and rgb_u8.shape[2] == 3):
-        raise DataError(f"the photo to fill is {_what(rgb_u8)}; wanted uint8 (h, w, 3) RGB")
+        raise DataError(f"the image to fill is {_what(rgb_u8)}; wanted uint8 (h, w, 3) RGB")
     for name, mask in (("hole", hole), ("avoid", avoid)):
         good = isinstance(mask, np.ndarray) and mask.dtype == bool and mask.shape == rgb_u8.shape[:2]
         if not good and (mask is not None or name == "hole"):
-            raise DataError(f"{name} is {_what(mask)}; wanted bool {rgb_u8.shape[:2]}, as the photo: try `{name} > 0`")
+            raise DataError(f"{name} is {_what(mask)}; wanted bool {rgb_u8.shape[:2]}, as the image: try `{name} > 0`")
     out = np.array(rgb_u8, order="C")
     gap = hole.copy() if avoid is None else hole | avoid
     if not hole.any():
         return out
     if gap.all():
         what = "the hole" if avoid is None else "the hole and what is to be avoided"
-        raise DataError(f"{what} cover{'s' * (avoid is None)} the whole photo; leave some of it to fill from")
+        raise DataError(f"{what} cover{'s' * (avoid is None)} the whole image; leave some of it to fill from")
     photo = out.copy()
     if callable(method):
         out[hole] = _foreign(method, photo, gap)[hole]
@@ -85,7 +85,7 @@ def fill(
 
 
 def thickness(hole: np.ndarray) -> float:
-    """The largest inscribed radius of a hole, bool (h, w), over the photo's diagonal; the photo's border is no edge."""
+    """The largest inscribed radius of a hole, bool (h, w), over the image's diagonal; the image's border is no edge."""
     if hole.all():
         return float("inf")
     depth = cv2.distanceTransform(np.ascontiguousarray(hole, np.uint8), cv2.DIST_L2, 5)
@@ -160,8 +160,8 @@ def _foreign(inpainter: Inpainter, rgb_u8: np.ndarray, hole: np.ndarray) -> np.n
     changed = float(cv2.absdiff(np.ascontiguousarray(filled), rgb_u8)[~hole].mean())
     if changed > FOREIGN_LEVELS:
         raise DataError(
-            f"the inpainter {name} returned a picture that differs outside the hole, by {changed:.0f} grey levels on "
-            f"average; wanted the same photo: look at the channel order (RGB), the range (0..255) and the hole "
+            f"the inpainter {name} returned a picture that differs outside the hole, by {changed:.0f} gray levels on "
+            f"average; wanted the same image: look at the channel order (RGB), the range (0..255) and the hole "
             f"(True where to fill)"
         )
     return filled

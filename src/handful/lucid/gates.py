@@ -1,4 +1,4 @@
-"""Whether dreams are fit to learn from: measured on some frames of every film, summed up with a verdict each."""
+"""Whether dreams are fit to learn from: measured on some frames of every clip, summed up with a verdict each."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from handful.lucid.clip import Dream, Frame
 from handful.lucid.move import remapped
 
 THUMB_PX = 32
-SAME_GREY = 1.0  # thumbnails nearer than this, in grey levels, are one picture
-DEEP_PX = 4  # from the border: where a colour is the object's or the background's own
+SAME_GREY = 1.0  # thumbnails nearer than this, in gray levels, are one picture
+DEEP_PX = 4  # from the border: where a color is the object's or the background's own
 
 # (name, what it says, limit, whether more or less than the limit is wrong)
 GATES: tuple[tuple[str, str, float, str], ...] = (
-    ("halo", "colours at the object's border that lie neither on its side nor on the other, beyond what the photo "
-             "itself has there: mean excess in grey levels, median of frames", 2.0, "at most"),
-    ("border_step", "colour step across the border against the photo's own step: median ratio", 3.0, "at most"),
+    ("halo", "colors at the object's border that lie neither on its side nor on the other, beyond what the image "
+             "itself has there: mean excess in gray levels, median of frames", 2.0, "at most"),
+    ("border_step", "color step across the border against the image's own step: median ratio", 3.0, "at most"),
     ("warped_j", "J (intersection over union) of the seed's mask with the frame's mask warped back: lowest tenth",
      0.90, "at least"),
     ("area_ratio", "area of the objects against the seed's: median", 0.5, "at least"),
@@ -49,9 +49,9 @@ def measured(dream: Dream, t: int, frame: Frame) -> dict[str, float | None]:
 
 
 def border(rgb_u8: np.ndarray, mask: np.ndarray) -> tuple[float | None, float | None]:
-    """(colour step, halo) in grey levels along the border of a mask (h, w) bool; None without a border.
+    """(color step, halo) in gray levels along the border of a mask (h, w) bool; None without a border.
 
-    Step: mean distance between the colours 4 px inside and 4 px outside. Halo: how far the pixels of the border
+    Step: mean distance between the colors 4 px inside and 4 px outside. Halo: how far the pixels of the border
     itself lie outside the range between these two, mean over pixels and channels.
     """
     m = mask.astype(np.uint8)
@@ -61,7 +61,7 @@ def border(rgb_u8: np.ndarray, mask: np.ndarray) -> tuple[float | None, float | 
     inside, outside = cv2.erode(m, np.ones((3, 3), np.uint8)) > 0, cv2.dilate(m, np.ones((3, 3), np.uint8)) == 0
     if not edge.any() or not inside.any() or not outside.any():
         return None, None
-    # mean colour of each side near a pixel: blurred where known, divided by how much was known
+    # mean color of each side near a pixel: blurred where known, divided by how much was known
     sides, counts = [], []
     for known in (inside, outside):
         weight = known.astype(np.float32)
@@ -78,7 +78,7 @@ def border(rgb_u8: np.ndarray, mask: np.ndarray) -> tuple[float | None, float | 
 
 
 def _warped_j(dream: Dream, t: int, ids: np.ndarray) -> float | None:
-    """J of every object's drawn mask with the frame's mask brought back to the photo, where the frame shows it."""
+    """J of every object's drawn mask with the frame's mask brought back to the image, where the frame shows it."""
     together = union = 0
     height, width = ids.shape
     for index, part in enumerate(dream.parts):
@@ -110,8 +110,8 @@ def _warped_j(dream: Dream, t: int, ids: np.ndarray) -> float | None:
 
 
 def _thumb(rgb_u8: np.ndarray) -> np.ndarray:
-    grey = cv2.cvtColor(rgb_u8, cv2.COLOR_RGB2GRAY)
-    return np.asarray(cv2.resize(grey, (THUMB_PX, THUMB_PX), interpolation=cv2.INTER_AREA), np.float32)
+    gray = cv2.cvtColor(rgb_u8, cv2.COLOR_RGB2GRAY)
+    return np.asarray(cv2.resize(gray, (THUMB_PX, THUMB_PX), interpolation=cv2.INTER_AREA), np.float32)
 
 
 def summary(frames: Sequence[Mapping[str, float | None]]) -> dict[str, Any]:

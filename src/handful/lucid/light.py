@@ -8,13 +8,13 @@ import numpy as np
 from handful.lucid.move import walk
 from handful.lucid.settings import Ranges
 
-GREY = 0.15  # saturation below which less of the lift is added, so that grey stays grey
+GREY = 0.15  # saturation below which less of the lift is added, so that gray stays gray
 UNCHANGED = np.array([1.0, 1, 0, 1, 1, 0])
 TURN = 0.15  # of the range: how far a curve may change from one frame to the next
 
 
 def curves(rng: np.random.Generator, steps: int, ranges: Ranges, fraction: float = 1.0) -> np.ndarray:
-    """The illumination of a film: (steps, 6) float64: gain, power, lift of saturation, then of value.
+    """The illumination of a clip: (steps, 6) float64: gain, power, lift of saturation, then of value.
 
     Lucid Data Dreaming's x -> a x^b + c, a part of it (ranges.drift) changing slowly, the rest the same in all frames.
     """
@@ -36,7 +36,7 @@ def table(curve: np.ndarray) -> np.ndarray:
 def relit(rgb_u8: np.ndarray, curve: np.ndarray) -> np.ndarray:
     """(h, w, 3) uint8 RGB under another light: the curve (6,) on saturation and value in HSV; hue stays."""
     if np.array_equal(curve, UNCHANGED):
-        return rgb_u8  # by way of 8-bit hues it would come back up to 4 grey levels off
+        return rgb_u8  # by way of 8-bit hues it would come back up to 4 gray levels off
     hsv = cv2.cvtColor(rgb_u8, cv2.COLOR_RGB2HSV_FULL)
     cv2.LUT(hsv, table(curve), dst=hsv)
     return np.asarray(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL, dst=hsv))
@@ -59,7 +59,7 @@ def streak(length_px: float, angle_rad: float) -> np.ndarray | None:
 
 
 def noise_tile(rng: np.random.Generator, size_wh: tuple[int, int], sigma: float) -> np.ndarray:
-    """Grey noise larger than a frame: (h + 64, w + 64, 3) int16, drawn once a film and shifted in every frame."""
+    """Grey noise larger than a frame: (h + 64, w + 64, 3) int16, drawn once a clip and shifted in every frame."""
     width, height = size_wh
     drawn: np.ndarray = rng.standard_normal((height + 64, width + 64, 3), np.float32)
     return np.asarray(np.rint(drawn * sigma).astype(np.int16))

@@ -1,6 +1,6 @@
 """Smooth corrections of an image: what is known on a line, spread over the pixels beside it by multigrid.
 
-One equation at each pixel, e - (the mean of e at its 4 neighbours) = rhs, where a neighbour past the array's edge is
+One equation at each pixel, e - (the mean of e at its 4 neighbors) = rhs, where a neighbor past the array's edge is
 the pixel itself. That is the discrete Poisson equation that gradient-domain editing comes down to (Perez et al. 2003),
 times -1/4. A V-cycle relaxes it at full size, hands what is left to a picture of half the size, and so on: the cost is
 a few filters over the image however far a correction reaches. All arrays are float32 (h, w, channels), 1 to 4 channels.
@@ -38,7 +38,7 @@ class _Buffers(threading.local):
         self._kept: dict[tuple[str, int], np.ndarray] = {}
 
     def get(self, name: str, shape: tuple[int, ...], level: int = 0) -> np.ndarray:
-        """An uninitialised float32 array, good until the same name and level are asked for again in this thread."""
+        """An uninitialized float32 array, good until the same name and level are asked for again in this thread."""
         size = int(np.prod(shape))
         kept = self._kept.get((name, level))
         if kept is None or kept.size < size:
@@ -57,7 +57,7 @@ def buffer(shape: tuple[int, ...]) -> np.ndarray:
 
 
 def screened(rhs: np.ndarray, decay_px: float, zero_at: Sides) -> np.ndarray:
-    """e - mean of 4 neighbours + e / (2 decay)^2 = rhs: a correction that fades like exp(-distance / decay).
+    """e - mean of 4 neighbors + e / (2 decay)^2 = rhs: a correction that fades like exp(-distance / decay).
 
     zero_at: at which sides of the array the outermost line stays 0. One V-cycle: off by a fiftieth of the largest
     value on average, by an eighth at the worst pixel. `rhs` is set to 0 where e is; the result is good until

@@ -1,6 +1,6 @@
 """Motion: thin-plate bends, affine poses, walks that stay in bounds, and warps whose inverse is known.
 
-Every map is between positions in pixels, x right and y down, with whole numbers at pixel centres.
+Every map is between positions in pixels, x right and y down, with whole numbers at pixel centers.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def folded(x: np.ndarray, far: np.ndarray) -> np.ndarray:
 class Bend:
     """A thin-plate spline as a displacement (Bookstein 1989): d(p) = a0 + a1 x + a2 y + sum w_i U(|p - c_i|).
 
-    U(r) = r^2 log r. centres: (n, 2) px. weights: (n, 2). plane: (3, 2).
+    U(r) = r^2 log r. centers: (n, 2) px. weights: (n, 2). plane: (3, 2).
     """
 
     centres: np.ndarray
@@ -87,7 +87,7 @@ def _u(squared: np.ndarray) -> np.ndarray:
 
 
 def gentle(centres: np.ndarray, offsets: np.ndarray, box: np.ndarray, steepest: float = 0.6) -> Bend:
-    """The bend that moves the object's points `centres` by `offsets`, as the backward displacement of a warp.
+    """The bend that moves the object's points `centers` by `offsets`, as the backward displacement of a warp.
 
     Scaled down until it folds nothing: the change per pixel stays below `steepest`.
     """
@@ -102,25 +102,25 @@ def gentle(centres: np.ndarray, offsets: np.ndarray, box: np.ndarray, steepest: 
 
 @dataclass(frozen=True, eq=False)
 class Warp:
-    """Where a layer of the photo is in a frame. affine: (2, 3), photo to frame; bend: what the object itself does,
-    in the photo's pixels, as a backward displacement; None for a rigid layer.
+    """Where a layer of the image is in a frame. affine: (2, 3), image to frame; bend: what the object itself does,
+    in the image's pixels, as a backward displacement; None for a rigid layer.
     """
 
     affine: np.ndarray
     bend: Bend | None = None
 
     def back(self, frame: np.ndarray) -> np.ndarray:
-        """Positions (..., 2) in the frame to positions in the photo."""
+        """Positions (..., 2) in the frame to positions in the image."""
         p = apply(inverse(self.affine), frame)
         return p if self.bend is None else p + self.bend(p)
 
     def forth(self, photo: np.ndarray) -> np.ndarray:
-        """Positions (..., 2) in the photo to positions in the frame."""
+        """Positions (..., 2) in the image to positions in the frame."""
         return apply(self.affine, photo if self.bend is None else self.bend.undone(photo))
 
     def maps(self, box: tuple[int, int, int, int], origin_xy: tuple[int, int]) -> np.ndarray:
         """For cv2.remap: (h, w, 2) float32, where each pixel of a box of the frame comes from, in a crop whose first
-        pixel lies at origin_xy of the photo. box: left, top, right, bottom.
+        pixel lies at origin_xy of the image. box: left, top, right, bottom.
         """
         return upsampled(lambda p: self.back(p) - np.asarray(origin_xy, float), box)
 
@@ -172,17 +172,17 @@ def inverse(affine: np.ndarray) -> np.ndarray:
 
 
 def covering(affine: np.ndarray, size_wh: tuple[int, int]) -> np.ndarray:
-    """A camera's map, zoomed in about the frame's middle just so far that the photo covers the whole frame."""
+    """A camera's map, zoomed in about the frame's middle just so far that the image covers the whole frame."""
     width, height = size_wh
     middle = np.array([(width - 1) / 2, (height - 1) / 2])
     corners = np.array([[0, 0], [width - 1, 0], [0, height - 1], [width - 1, height - 1]], float)
     back = inverse(affine)
     centre = apply(back, middle)
-    reach = apply(back, corners) - centre  # from the middle to the corners, in the photo
-    # the photo seen may go from the centre only so far in each direction
+    reach = apply(back, corners) - centre  # from the middle to the corners, in the image
+    # the image seen may go from the center only so far in each direction
     room = np.where(reach > 0, np.array([width - 1, height - 1]) - centre, centre)
     if (room <= 0).any():
-        raise ValueError("the camera looks past the photo")
+        raise ValueError("the camera looks past the image")
     zoom = max(1.0, float((np.abs(reach) / room).max()))
     return then(affine, np.array([[zoom, 0, middle[0] * (1 - zoom)], [0, zoom, middle[1] * (1 - zoom)]]))
 

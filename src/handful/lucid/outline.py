@@ -15,7 +15,7 @@ def mask_in_box(rgb_u8: np.ndarray, box_px: tuple[float, float, float, float]) -
 
     GrabCut (Rother et al. 2004), without crumbs (less than a fiftieth of its largest piece) and with its holes closed
     (less than a tenth of it). A guess: look at it before you learn from it.
-    Raises DataError for a box without area, outside the photo, or with nothing in it.
+    Raises DataError for a box without area, outside the image, or with nothing in it.
     """
     height, width = rgb_u8.shape[:2]
     if not np.isfinite(box_px).all():
@@ -23,9 +23,9 @@ def mask_in_box(rgb_u8: np.ndarray, box_px: tuple[float, float, float, float]) -
     left, top = max(0, round(box_px[0])), max(0, round(box_px[1]))
     right, bottom = min(width, round(box_px[2])), min(height, round(box_px[3]))
     if right - left < 4 or bottom - top < 4:
-        raise DataError(f"the box {box_px} has less than 4 px of the photo's {width}x{height} along a side")
+        raise DataError(f"the box {box_px} has less than 4 px of the image's {width}x{height} along a side")
     if right - left >= width and bottom - top >= height:
-        raise DataError("the box covers the whole photo; there is no ground outside it to tell the object from")
+        raise DataError("the box covers the whole image; there is no ground outside it to tell the object from")
     cv2.setRNGSeed(0)  # its clusters begin at random places
     labels = np.zeros((height, width), np.uint8)
     models = np.zeros((1, 65)), np.zeros((1, 65))

@@ -1,4 +1,4 @@
-"""What moves in a film: the parts of a seed that move together, each with its way through all frames."""
+"""What moves in a clip: the parts of a seed that move together, each with its way through all frames."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from handful.lucid.settings import Ranges
 GAP_PX = 2  # parts nearer than this would show a cut edge if one moved without the other
 POINTS = 5  # of the thin-plate spline, as in MaskTrack and Lucid Data Dreaming
 BEND_STEP = 0.3  # of the bend's range from one frame to the next
-OUT_SHARE = 0.35  # of a film that leaving and coming back takes
+OUT_SHARE = 0.35  # of a clip that leaving and coming back takes
 EDGE_POINTS = 24
 
 
@@ -30,7 +30,7 @@ class Part:
     depth: float
 
     def at(self, t: int) -> Warp:
-        """Its place in frame t, from -1 to the film's length."""
+        """Its place in frame t, from -1 to the clip's length."""
         return self.warps[t + 1]
 
     def box(self, t: int, size_wh: tuple[int, int]) -> tuple[int, int, int, int] | None:
@@ -78,7 +78,7 @@ def groups(ids: np.ndarray, foreground: np.ndarray, *, whole: bool) -> np.ndarra
 
 
 def camera(rng: np.random.Generator, steps: int, ranges: Ranges, size_wh: tuple[int, int]) -> list[np.ndarray]:
-    """The camera's map, photo to frame, in each of the steps: affine, (2, 3)."""
+    """The camera's map, image to frame, in each of the steps: affine, (2, 3)."""
     size = np.array(size_wh, float)
     shift = walk(rng, steps, ranges.camera_step_shift * size, ranges.camera_far_shift * size)
     turn = walk(rng, steps, ranges.camera_step_turn, ranges.camera_far_turn)
@@ -92,7 +92,7 @@ def ways(
 ) -> tuple[Warp, ...]:
     """Where a cut-out is in each step.
 
-    An object that the photo cuts off on one or two sides stays there, so that its cut edge is never seen; one that
+    An object that the image cuts off on one or two sides stays there, so that its cut edge is never seen; one that
     is cut off on three or four moves with the camera alone.
     """
     steps = len(cameras)
@@ -138,13 +138,13 @@ def ways(
 
 
 def _sides(touches: tuple[bool, bool, bool, bool], size_wh: tuple[int, int]) -> list[tuple[int, int, float]]:
-    """(side, axis, coordinate) of the sides of the photo that cut the object off."""
+    """(side, axis, coordinate) of the sides of the image that cut the object off."""
     lines = 0.0, 0.0, size_wh[0] - 1.0, size_wh[1] - 1.0
     return [(i, i % 2, lines[i]) for i in range(4) if touches[i]]
 
 
 def _edges(inside: np.ndarray, cutout: Cutout, size_wh: tuple[int, int]) -> dict[int, np.ndarray]:
-    """Of each cut-off side, positions (n, 2) along the cut in the photo."""
+    """Of each cut-off side, positions (n, 2) along the cut in the image."""
     found = {}
     for side, axis, line in _sides(cutout.touches, size_wh):
         at = int(line) - cutout.xy[axis]
@@ -180,7 +180,7 @@ def _anchored(warp: Warp, edges: dict[int, np.ndarray], frame: np.ndarray) -> Wa
 def _away(
     drawn: np.ndarray, steps: int, box: np.ndarray, touches: tuple[bool, bool, bool, bool], frame: np.ndarray
 ) -> np.ndarray:
-    """An extra shift (steps, 2): out of the frame in mid-film and back, by a side that the object may use."""
+    """An extra shift (steps, 2): out of the frame in mid-clip and back, by a side that the object may use."""
     sides = [i for i in range(4) if touches[i]] or [0, 2]
     side = sides[int(drawn[0] * len(sides))]
     axis = side % 2

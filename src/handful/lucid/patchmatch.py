@@ -1,11 +1,11 @@
-"""Filling a hole from the rest of the photo: patches voted over scales, found by a randomised search.
+"""Filling a hole from the rest of the image: patches voted over scales, found by a randomised search.
 
 The energy and the voting are Wexler, Shechtman and Irani, "Space-Time Completion of Video" (TPAMI 2007); the search is
 Barnes et al., "PatchMatch" (SIGGRAPH 2009), spreading in jumps (Rong and Tan, "Jump Flooding", I3D 2006) so that NumPy
 moves all patches at once. Patches are compared by their first Walsh-Hadamard coefficients (Hel-Or and Hel-Or, TPAMI
 2005) of Lab and of the mean slope around a pixel (a texture feature, after Newson et al., SIAM J. Imaging Sci. 2014).
 
-The same photo, hole and generator give the same bytes however many threads there are: descriptors and weights are
+The same image, hole and generator give the same bytes however many threads there are: descriptors and weights are
 whole numbers, and sums are taken in a fixed order.
 """
 
@@ -19,17 +19,17 @@ import numpy as np
 
 PATCH = 8  # px, the side of a patch at every scale
 WORK_PX = 320  # the long side at which the search for structure ends; what follows sharpens
-SHARPEN_PX = 1_200_000  # the area up to which it is worth searching; in larger photos the last step is a vote alone
+SHARPEN_PX = 1_200_000  # the area up to which it is worth searching; in larger images the last step is a vote alone
 SHRINK = 0.6  # from one scale to the next
 COARSEST_RADIUS = 3.0  # px, the hole's largest inscribed radius at the coarsest scale: one patch sees across
 FEWEST_SOURCES = 64  # patches; with fewer there is nothing to choose from
 JUMPS = (8, 4, 2, 1)  # px
-COHERENCE = 1.15  # what a neighbour found may be this much worse: larger pieces in one go, hence sharper votes
+COHERENCE = 1.15  # what a neighbor found may be this much worse: larger pieces in one go, hence sharper votes
 FIRST_ROUNDS, ROUNDS = 8, 3  # searches and votes at the coarsest scale, and at those after it
 NEAR_PX = 4  # how far the sharpening looks around what the scale before found
 TEXTURE_SIGMA = 4  # px, over which slopes are averaged
 FOCUS_SIGMA = 0.8  # px around a patch's middle that count in the last vote: less blur than a plain mean
-LIFT = 24  # grey levels at most between the hole's border and the photo that are smoothed away; more is an edge
+LIFT = 24  # gray levels at most between the hole's border and the image that are smoothed away; more is an edge
 LIFT_PX = 8  # how far into the hole that reaches
 
 
@@ -60,7 +60,7 @@ class Level:
 
 
 def _walsh() -> list[tuple[int, np.ndarray, np.ndarray]]:
-    """(channel, column kernel, row kernel) of the coefficients kept: the low ones, more of lightness than of colour."""
+    """(channel, column kernel, row kernel) of the coefficients kept: the low ones, more of lightness than of color."""
     matrix = np.ones((1, 1), np.float32)
     while len(matrix) < PATCH:
         matrix = np.block([[matrix, matrix], [matrix, -matrix]])
@@ -96,7 +96,7 @@ def _picture(rgb_u8: np.ndarray, gap: np.ndarray) -> np.ndarray:
 
 
 def shrunk(picture_u8: np.ndarray, hole: np.ndarray, hw: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Picture uint8 (h, w, c) and hole bool (h, w) at the size hw; the hole gives no colour to those around it."""
+    """Picture uint8 (h, w, c) and hole bool (h, w) at the size hw; the hole gives no color to those around it."""
     known = (~hole).astype(np.float32)
     share = cv2.resize(known, hw[::-1], interpolation=cv2.INTER_AREA)
     sums = cv2.resize(picture_u8 * known[..., None], hw[::-1], interpolation=cv2.INTER_AREA)
@@ -106,7 +106,7 @@ def shrunk(picture_u8: np.ndarray, hole: np.ndarray, hw: tuple[int, int]) -> tup
 
 def telea(picture_u8: np.ndarray, hole: np.ndarray, radius_px: float) -> np.ndarray:
     """cv2.inpaint by Telea's method: uint8 (h, w, c), hole bool (h, w), not everywhere."""
-    # along the photo's border cv2 lets what lies in the hole through, by up to 13 grey levels
+    # along the image's border cv2 lets what lies in the hole through, by up to 13 gray levels
     blank = picture_u8.copy()
     blank[hole] = np.rint(picture_u8[~hole].mean(0))
     parts = [np.ascontiguousarray(part) for part in (blank[..., :3], blank[..., 3:]) if part.size]
@@ -167,13 +167,13 @@ class Search:
         self.cost[which[better]] = cost[better]
 
     def spread(self, jumps: tuple[int, ...] = JUMPS) -> None:
-        """What a neighbour found, moved along, may be right here too."""
+        """What a neighbor found, moved along, may be right here too."""
         width = self.level.source.shape[1]
         for jump in jumps:
             for step in (-jump, jump, -jump * width, jump * width):
-                neighbour = self.index[self.at + step]
-                which = np.flatnonzero(neighbour >= 0)
-                self._offer(which, self.found[neighbour[which]] - step, COHERENCE)
+                neighbor = self.index[self.at + step]
+                which = np.flatnonzero(neighbor >= 0)
+                self._offer(which, self.found[neighbor[which]] - step, COHERENCE)
 
     def wander(self, radius: float, rng: np.random.Generator) -> None:
         """Look at random around what was found, nearer and nearer."""
@@ -197,7 +197,7 @@ def _trust(level: Level, cost: np.ndarray) -> np.ndarray:
 
 
 def _vote(
-    level: Level, found: np.ndarray, weight: np.ndarray, colours_u8: np.ndarray, focus: float = np.inf
+    level: Level, found: np.ndarray, weight: np.ndarray, colors_u8: np.ndarray, focus: float = np.inf
 ) -> tuple[np.ndarray, np.ndarray]:
     """Each pixel's mean over the patches that hold it: float32 (h, w, c), and its sum of weights (h, w).
 
@@ -206,17 +206,17 @@ def _vote(
     h, w = level.hole.shape
     sy, sx = level.place(found)
     to, source = level.y * w + level.x, sy * w + sx
-    colours = colours_u8.reshape(h * w, -1).astype(np.float32)
-    total, sums = np.zeros(h * w, np.float32), np.zeros_like(colours)
+    colors = colors_u8.reshape(h * w, -1).astype(np.float32)
+    total, sums = np.zeros(h * w, np.float32), np.zeros_like(colors)
     middle = (PATCH - 1) / 2
     for dy in range(PATCH):
         for dx in range(PATCH):
             far = (dy - middle) ** 2 + (dx - middle) ** 2
-            # no patch drops out: a pixel in the photo's corner is in one patch alone, and in that one's corner
+            # no patch drops out: a pixel in the image's corner is in one patch alone, and in that one's corner
             here = weight * np.float32(max(round(256 * np.exp(-far / (2 * focus**2))), 1))
             step = dy * w + dx
             # a patch has one pixel at each step, so no index comes twice and += adds them all
-            sums[to + step] += colours[source + step] * here[:, None]
+            sums[to + step] += colors[source + step] * here[:, None]
             total[to + step] += here
     sums /= np.maximum(total, 1)[:, None]
     return sums.reshape(h, w, -1), total.reshape(h, w)

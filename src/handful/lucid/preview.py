@@ -28,20 +28,20 @@ from handful.types import Sample
 
 TILE_PX = 320
 FPS = 10
-FILM_WH = (640, 480)
+VIDEO_WH = (640, 480)
 
 
 def outlined(rgb_u8: np.ndarray, ids: np.ndarray, thickness: int = 2) -> np.ndarray:
-    """A copy of a frame with every object's border drawn in its palette colour."""
+    """A copy of a frame with every object's border drawn in its palette color."""
     picture = rgb_u8.copy()
-    colours = np.frombuffer(voc_palette(), np.uint8).reshape(-1, 3)
+    colors = np.frombuffer(voc_palette(), np.uint8).reshape(-1, 3)
     ignore = np.iinfo(ids.dtype).max
     for number in np.unique(ids).tolist():
         if number in (0, ignore):
             continue
         contours, _ = cv2.findContours((ids == number).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
         cv2.drawContours(picture, contours, -1, (255, 255, 255), thickness + 2)
-        cv2.drawContours(picture, contours, -1, colours[number % 255 or 1].tolist(), thickness)
+        cv2.drawContours(picture, contours, -1, colors[number % 255 or 1].tolist(), thickness)
     return picture
 
 
@@ -67,17 +67,17 @@ def _fit(rgb_u8: np.ndarray, width_px: int) -> np.ndarray:
     return np.asarray(cv2.resize(rgb_u8, size, interpolation=method))
 
 
-def _filmed(frames: Iterable[np.ndarray], folder: Path) -> str | None:
-    """Write film.mp4; None without the package for it, which nothing else needs."""
+def _write_video(frames: Iterable[np.ndarray], folder: Path) -> str | None:
+    """Write preview.mp4; None without the package for it, which nothing else needs."""
     if not present("av"):
-        note("no film.mp4: PyAV is not installed; run: pip install av")
+        note("no preview.mp4: PyAV is not installed; run: pip install av")
         return None
-    write_video(frames, folder / "film.mp4", FPS)
-    return str(folder / "film.mp4")
+    write_video(frames, folder / "preview.mp4", FPS)
+    return str(folder / "preview.mp4")
 
 
 def preview(dream: Dream, folder: Path) -> dict[str, Any]:
-    """Write sheet.jpg, film.mp4 and gates.json for one seed; the same figures as a dict, with the files' names."""
+    """Write sheet.jpg, preview.mp4 and gates.json for one seed; the same figures as a dict, with the files' names."""
     folder = Path(folder)
     count = len(dream)
     frames = [dream.frame(t) for t in range(count)]
@@ -89,15 +89,15 @@ def preview(dream: Dream, folder: Path) -> dict[str, Any]:
     ]
     with replacing(folder / "sheet.jpg") as part:
         part.write_bytes(jpeg(sheet(rows, 420), 88))
-    moving = _filmed((f.rgb_u8 for f in frames), folder)
+    moving = _write_video((f.rgb_u8 for f in frames), folder)
     result = summary([measured(dream, t, frames[t]) for t in shown])
     write_json(folder / "gates.json", {"schema_version": 1, "recipe": dream.recipe(0), **result})
     return {"seed": dream.seed.id, "frames": count, "sheet": str(folder / "sheet.jpg"),
-            "film": moving, **result}  # fmt: skip
+            "video": moving, **result}  # fmt: skip
 
 
 def seed_of(photo: Path, mask: Path | None, box_px: tuple[float, float, float, float] | None = None) -> Seed:
-    """A photo and a mask file of its size, or a mask guessed from a box (outline.py). Raises DataError."""
+    """An image and a mask file of its size, or a mask guessed from a box (outline.py). Raises DataError."""
     rgb = read_image(Path(photo)).rgb_u8
     name = Path(photo).name
     if mask is None:
@@ -113,13 +113,13 @@ def seed_of(photo: Path, mask: Path | None, box_px: tuple[float, float, float, f
     return Seed(name, rgb, ids)
 
 
-def look(folder: Path, films: int = 6) -> dict[str, str | None]:
-    """Of a finished run (farm.py), write sheet.jpg, its first films with masks, and film.mp4 into its folder."""
+def preview_run(folder: Path, max_clips: int = 6) -> dict[str, str | None]:
+    """Of a finished run (farm.py), write sheet.jpg, its first clips with masks, and preview.mp4 into its folder."""
     folder = Path(folder)
     clips: dict[str, list[Sample]] = {}
     for sample in formats.read(folder, format="shards"):
         key = str(sample.clip)
-        if key not in clips and len(clips) == films:
+        if key not in clips and len(clips) == max_clips:
             break
         clips.setdefault(key, []).append(sample)
     if not clips:
@@ -132,8 +132,8 @@ def look(folder: Path, films: int = 6) -> dict[str, str | None]:
         )
     with replacing(folder / "sheet.jpg") as part:
         part.write_bytes(jpeg(sheet(rows, 280), 88))
-    shown = (_framed(image_of(s).rgb_u8, FILM_WH) for samples in clips.values() for s in samples)
-    return {"sheet": str(folder / "sheet.jpg"), "film": _filmed(shown, folder)}
+    shown = (_framed(image_of(s).rgb_u8, VIDEO_WH) for samples in clips.values() for s in samples)
+    return {"sheet": str(folder / "sheet.jpg"), "video": _write_video(shown, folder)}
 
 
 def _framed(rgb_u8: np.ndarray, size_wh: tuple[int, int]) -> np.ndarray:

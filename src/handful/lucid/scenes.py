@@ -1,7 +1,7 @@
-"""Scenes of many objects with exact boxes and masks, for detectors: cut out of some photos, pasted into others.
+"""Scenes of many objects with exact boxes and masks, for detectors: cut out of some images, pasted into others.
 
 Ghiasi et al. 2021 (arXiv 2012.07177): large-scale jitter, no blending needed; and Dwibedi et al. 2017
-(arXiv 1708.01642) on borders. Objects that a photo cuts off are only put where the new frame cuts them off too.
+(arXiv 1708.01642) on borders. Objects that an image cuts off are only put where the new frame cuts them off too.
 """
 
 from __future__ import annotations
@@ -71,9 +71,9 @@ def scene(
     scale: tuple[float, float] = (0.1, 2.0), min_side_px: int = 12, min_visible: float = 0.35,
     blur_px: float = 1.2, base_labels: dict[int, int] | None = None, ranges: Ranges | None = None,
 ) -> Scene:  # fmt: skip
-    """Paste `count` (least, most) random items into a photo.
+    """Paste `count` (least, most) random items into an image.
 
-    base: a photo (h, w, 3) uint8 RGB without objects, or a seed, whose own objects stay and are labelled by
+    base: an image (h, w, 3) uint8 RGB without objects, or a seed, whose own objects stay and are labeled by
     base_labels. scale: smallest and largest factor, drawn evenly in its logarithm; nothing becomes larger than the
     frame nor narrower than min_side_px. min_visible: nothing is put where it would hide an earlier object more than
     that. blur_px: largest defocus (sigma) of an object. ranges: illumination of each object ("strong" without).
@@ -162,7 +162,7 @@ def _paste(
     layer = remapped(item.cutout.rgba_u8, maps)
     alpha = layer[..., 3]
     curve = light.curves(rng, 1, ranges)[0]
-    # premultiplied colours are darker at the border, where their light would be changed as a shadow's
+    # premultiplied colors are darker at the border, where their light would be changed as a shadow's
     solid = np.maximum(alpha, 1)[..., None].astype(np.float32) / 255
     plain = np.clip(layer[..., :3] / solid, 0, 255).astype(np.uint8)
     color = light.relit(plain, curve)

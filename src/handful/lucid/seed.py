@@ -1,4 +1,4 @@
-"""What a film is dreamed from: one photo and whose pixels are whose, from any data set."""
+"""What a clip is dreamed from: one image and whose pixels are whose, from any data set."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ BYTES_PER_PX = 160  # measured at the peak, with PatchMatch; half of it without
 
 @dataclass(frozen=True, eq=False)
 class Seed:
-    """A photo and its objects.
+    """An image and its objects.
 
     id: unique in its data set; every random number depends on it. rgb_u8: (h, w, 3) uint8 RGB. ids: (h, w) uint8 or
-    uint16, 0 background, 255 or 65535 not labelled. whole: pixels of one id are one object and move together; False
+    uint16, 0 background, 255 or 65535 not labeled. whole: pixels of one id are one object and move together; False
     when ids are classes, so that parts that do not touch move by themselves.
     Raises DataError, naming the seed, for other arrays or sizes, and for a mask that is empty or covers everything.
     """
@@ -36,22 +36,22 @@ class Seed:
     def __post_init__(self) -> None:
         rgb, ids = self.rgb_u8, self.ids
         if not isinstance(rgb, np.ndarray) or rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3:
-            raise DataError(f"seed {self.id}: the photo must be uint8 (h, w, 3) in RGB order")
+            raise DataError(f"seed {self.id}: the image must be uint8 (h, w, 3) in RGB order")
         if not isinstance(ids, np.ndarray) or ids.dtype not in (np.uint8, np.uint16) or ids.ndim != 2:
             raise DataError(f"seed {self.id}: the mask must be uint8 or uint16 (h, w)")
         if ids.shape != rgb.shape[:2]:
             (h, w), (mh, mw) = rgb.shape[:2], ids.shape
-            raise DataError(f"seed {self.id}: the mask is {mw}x{mh} px and the photo {w}x{h} px; they must be equal")
+            raise DataError(f"seed {self.id}: the mask is {mw}x{mh} px and the image {w}x{h} px; they must be equal")
         if min(ids.shape) < 8 or max(ids.shape) > MAX_ASPECT:
             raise DataError(f"seed {self.id}: {ids.shape[1]}x{ids.shape[0]} px; wanted sides of 8 to {MAX_ASPECT:,} px")
         if not (self.foreground).any():
             raise DataError(f"seed {self.id}: the mask is empty; there is nothing to move")
         if self.foreground.all():
-            raise DataError(f"seed {self.id}: the mask covers the whole photo; there is no background to move it over")
+            raise DataError(f"seed {self.id}: the mask covers the whole image; there is no background to move it over")
 
     @property
     def ignore(self) -> int:
-        """The id that means "not labelled"."""
+        """The id that means "not labeled"."""
         return int(np.iinfo(self.ids.dtype).max)
 
     @property
@@ -77,7 +77,7 @@ class Seed:
 
 
 def max_side_for(max_px: int) -> int:
-    """A round longest side (px) that keeps any photo of 4:3 and longer below max_px."""
+    """A round longest side (px) that keeps any image of 4:3 and longer below max_px."""
     return int((max_px * 4 / 3) ** 0.5 // 100 * 100)
 
 
@@ -93,7 +93,7 @@ def seeds_of(samples: Iterable[Sample]) -> Iterator[SeedRef]:
     """The samples that say which pixel is whose, as seeds; others are passed over.
 
     Objects with outlines or pixels become the ids 1, 2, ... in their order, and lie over one another in that order;
-    crowds are marked "not labelled". Samples with a mask only keep its ids, as classes. A film's frames are one seed
+    crowds are marked "not labeled". Samples with a mask only keep its ids, as classes. A clip's frames are one seed
     each; take the first frames only with `first_frames`.
     """
     for sample in samples:
@@ -103,7 +103,7 @@ def seeds_of(samples: Iterable[Sample]) -> Iterator[SeedRef]:
 
 
 def first_frames(samples: Iterable[Sample]) -> Iterator[Sample]:
-    """Samples that are photos, and of every film only its first frame (the first that comes)."""
+    """Samples that are images, and of every clip only its first frame (the first that comes)."""
     seen = set()
     for sample in samples:
         key = (sample.split, sample.clip)
@@ -123,7 +123,7 @@ def _load(sample: Sample) -> Seed:
     outlined = [o for o in sample.objects or () if o.polygons_px or o.rle is not None]
     if not outlined:
         assert sample.mask is not None
-        # of a film, an id is an object; of a photo, a class
+        # of a clip, an id is an object; of an image, a class
         return Seed(name, rgb, sample.mask().ids, whole=sample.clip is not None)
     height, width = rgb.shape[:2]
     dtype = np.uint8 if len(outlined) < 255 else np.uint16
@@ -132,7 +132,7 @@ def _load(sample: Sample) -> Seed:
     for thing in sorted(outlined, key=lambda o: o.crowd, reverse=True):  # objects lie over crowds
         pixels = painted(thing, (width, height))
         if pixels is None or pixels.shape != ids.shape:
-            raise DataError(f"seed {name}: an outline of {thing.label!r} is not of the photo's size, {width}x{height}")
+            raise DataError(f"seed {name}: an outline of {thing.label!r} is not of the image's size, {width}x{height}")
         number += not thing.crowd
         ids[pixels] = np.iinfo(dtype).max if thing.crowd else number
     return Seed(name, rgb, ids)

@@ -1,4 +1,4 @@
-"""How far things move and change in a dreamed film, and everything else that decides its pixels."""
+"""How far objects move and change in a dreamed clip, and everything else that decides its pixels."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ class Ranges:
 
     start_*: an object's pose in the first frame. step_*: its largest change from one frame to the next. far_*: its
     largest distance from the first pose. Shifts are fractions of the object's own box, turns are in degrees, scales
-    are fractions of 1 (0.05: 0.95 to 1.05). anywhere: chance that the film begins with the object at an even random
+    are fractions of 1 (0.05: 0.95 to 1.05). anywhere: chance that the clip begins with the object at an even random
     place in the frame.
     bend: offset of the five thin-plate points, as a fraction of the object's box.
     camera_*: the same for the camera; shifts are fractions of the frame. cover: zoom in just enough that the
-    camera never looks past the photo's border; otherwise the photo is mirrored there.
+    camera never looks past the image's border; otherwise the image is mirrored there.
     gain, power, lift: illumination, x -> a x^b + c on saturation and value in 0..1, with a and b around 1 and c
-    around 0; drift: how much of that range changes within a film rather than once for all of it.
+    around 0; drift: how much of that range changes within a clip rather than once for all of it.
     object_light: the same range, as a fraction, for each object alone.
     flip: chance of a mirrored film. flip_background: chance of a mirrored background behind unmirrored objects.
     still: chance that an object that could move stays where it is (never all of them).
     leave: chance that an object leaves the frame and comes back. occluder: chance that something passes in front.
-    noise: standard deviation in grey levels, 0 to this. shutter: motion blur, as a fraction of a frame's
+    noise: standard deviation in gray levels, 0 to this. shutter: motion blur, as a fraction of a frame's
     motion, 0 to this.
     jpeg: lowest quality a frame is compressed to before it is kept; 100: not at all.
     """
@@ -98,12 +98,12 @@ PRESETS: dict[str, Ranges] = {
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything but the seed that decides a film's pixels.
+    """Everything but the seed that decides a clip's pixels.
 
     frames: how many. ranges: a preset's name, or Ranges. fill and blend: see fill.py and blend.py. seed: of the
     random numbers. previous: also make the corrupted mask of the frame before (MaskTrack's second input).
     min_object_px: a part with fewer pixels stays in the background. quality: of the JPEG files, 1 to 100.
-    max_px: larger photos are refused, with the memory they would need. max_side_px: shrink seeds to this first.
+    max_px: larger images are refused, with the memory they would need. max_side_px: shrink seeds to this first.
     Raises DataError or UnknownName.
     """
 
@@ -127,7 +127,7 @@ class Settings:
             raise unknown("blend", self.blend, BLENDS)
         if not 1 <= self.frames <= 100_000 or not 1 <= self.quality <= 100 or self.min_object_px < 1:
             raise DataError(
-                f"a film has 1 to 100,000 frames of JPEG quality 1 to 100 and parts of at least 1 px, got "
+                f"a clip has 1 to 100,000 frames of JPEG quality 1 to 100 and parts of at least 1 px, got "
                 f"{self.frames}, {self.quality} and {self.min_object_px}"
             )
         if self.max_side_px is not None and self.max_side_px < 16:

@@ -1,4 +1,4 @@
-"""The films of seeds as parts of shards, and shards that are whole or absent; see data/format_shards.py for what is in
+"""The clips of seeds as parts of shards, and shards that are whole or absent; see data/format_shards.py for what is in
 them. The same seeds and settings give the same bytes, whoever makes them.
 """
 
@@ -28,7 +28,7 @@ from handful.lucid.settings import Settings
 
 MOST_FRAMES = 640  # of a shard: 60 MB of 854x480 px, and what a kill can cost
 LEAST_SHARDS = 32  # as long as there are as many seeds
-GATED = 8  # one film in so many is measured: to measure a frame costs as much as to make the film
+GATED = 8  # one clip in so many is measured: to measure a frame costs as much as to make the clip
 _SLUG = 40
 
 
@@ -44,7 +44,7 @@ def stem_of(number: int, seed: str) -> str:
 
 
 @dataclass(frozen=True, eq=False)
-class Film:
+class DreamClip:
     """What came of one seed: its part of a tar file and its rows for the shard's list, or why there is none.
 
     top: largest object id. whole: ids are objects (True) or classes. gates: what gates.measured says of some frames,
@@ -73,7 +73,7 @@ def _never() -> bool:
     return False
 
 
-def render(number: int, seed: Seed, settings: Settings, stopped: Callable[[], bool] = _never) -> Film:
+def render(number: int, seed: Seed, settings: Settings, stopped: Callable[[], bool] = _never) -> DreamClip:
     """All frames of one seed, encoded. Never raises for a seed that cannot be dreamed from: refused says why.
 
     stopped: asked before each frame whether anybody still wants them.
@@ -105,9 +105,9 @@ def render(number: int, seed: Seed, settings: Settings, stopped: Callable[[], bo
             top = max(top, int(frame.ids[frame.ids < ignore].max(initial=0)))
             if number % GATED == 0 and t == len(dream) // 2:
                 gated.append(measured(dream, t, frame))
-        return Film(number, seed.id, section(members), tuple(rows), top, seed.whole, dream.digest, tuple(gated))
-    except Exception as error:  # whatever is wrong with one photo, the other ten thousand are dreamed
-        return Film(number, seed.id, refused=reason(error))
+        return DreamClip(number, seed.id, section(members), tuple(rows), top, seed.whole, dream.digest, tuple(gated))
+    except Exception as error:  # whatever is wrong with one image, the other ten thousand are dreamed
+        return DreamClip(number, seed.id, refused=reason(error))
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ def plan(seeds: int, each: int) -> list[Shard]:
 
 
 class Open:
-    """A shard being written: films come in any order and go in by their number. `end` puts it in place.
+    """A shard being written: clips come in any order and go in by their number. `end` puts it in place.
 
     Use inside an ExitStack: when that ends with an error, nothing is left of it.
     """
@@ -155,15 +155,15 @@ class Open:
         # buffered bytes that do not fit on the disk raise once more when the file is closed
         self._own.push(lambda *error: _closed(self._file, quiet=error[0] is not None))
         stack.push(self._own)
-        self._next, self._early = shard.first, dict[int, Film]()
+        self._next, self._early = shard.first, dict[int, DreamClip]()
         self._digest, self.bytes = hashlib.sha256(), 0
         self._rows: list[dict[str, Any]] = []
         self._seeds: list[dict[str, Any]] = []
         self._top = 0
 
-    def add(self, film: Film) -> bool:
-        """Take a film; whether all are there now."""
-        self._early[film.number] = film
+    def add(self, clip: DreamClip) -> bool:
+        """Take a clip; whether all are there now."""
+        self._early[clip.number] = clip
         while (at := self._early.pop(self._next, None)) is not None:
             self._next += 1
             self._write(at.tar)

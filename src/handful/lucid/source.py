@@ -1,4 +1,4 @@
-"""Where seeds come from: a folder in any format, or a labelling store."""
+"""Where seeds come from: a folder in any format, or a labeling store."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STORE_SUFFIXES = (".sqlite", ".sqlite3", ".db")
 
 
 def is_store(place: str | Path) -> bool:
-    """Whether a place is a labelling store: an address, an SQLite file, or a folder that holds one."""
+    """Whether a place is a labeling store: an address, an SQLite file, or a folder that holds one."""
     if "://" in str(place):
         return True
     path = Path(place)
@@ -37,11 +37,11 @@ def opened(
         yield found.read(on_finding), {"path": str(Path(place).absolute()), "format": found.title}
         return
     if format or options:
-        raise DataError(f"{place} is a labelling store; leave out the format and what goes with it")
+        raise DataError(f"{place} is a labeling store; leave out the format and what goes with it")
     if "://" not in str(place):
         path = Path(place)
         if not (path.is_file() or (path / STORE_FILE).is_file()):
-            raise DataError(f"{path} is not there; wanted a labelling store or a folder of photos with labels")
+            raise DataError(f"{path} is not there; wanted a labeling store or a folder of images with labels")
     from handful.store import Store
 
     with Store.open(place) as store:

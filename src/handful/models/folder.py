@@ -12,8 +12,10 @@ import handful
 from handful.errors import DataError
 from handful.files import read_json, read_tensors, replacing_folder, sha256, to_json, write_tensors
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 1: `licence` where now `license` is, `colour_order`, `photos_by_licence`
 META, WEIGHTS = "handful.json", "model.safetensors"
+OLD_KEYS = {"licence": "license", "photos_by_licence": "images_by_license", "colour_order": "color_order"}
+ABOUT_WEIGHTS = ("card", "proposer", "eye", "masks", "preprocessing")  # the parts of handful.json that have such keys
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ def save_folder(
     """Write a model folder, whole or not at all, in place of any that was there.
 
     kind and args: `handful.models.net_<kind>.build(len(classes), **args)` rebuilds the network.
-    about: what else a reader must know (licence, training, metric rules). beside: writes further files.
+    about: what else a reader must know (license, training, metric rules). beside: writes further files.
     Returns the meta data. Raises DataError when the folder cannot be written; an older folder is then untouched.
     """
     with replacing_folder(folder) as part:
@@ -114,7 +116,12 @@ def read_meta(folder: Path, *, whole: bool = True) -> dict[str, Any]:
                 f"{file} is not the file that was saved (sha256 {found[:12]}..., wanted {wanted[:12]}...); "
                 "restore it or teach the model again"
             )
-    return meta
+    return {key: today(value) if key in ABOUT_WEIGHTS else value for key, value in meta.items()}
+
+
+def today(about: Any) -> Any:
+    """What is known of weights, with today's keys, whichever version wrote it."""
+    return {OLD_KEYS.get(key, key): value for key, value in about.items()} if isinstance(about, dict) else about
 
 
 def from_folder(folder: Path, *, whole: bool = True) -> Model:

@@ -56,7 +56,7 @@ class Csp(nn.Module):
 
 
 class NanoDet(nn.Module):
-    """float32 (n, 3, 416, 416) BGR, normalised -> (scores, boxes, maps).
+    """float32 (n, 3, 416, 416) BGR, normalized -> (scores, boxes, maps).
 
     scores: (n, 3549, 80) 0..1, of the cells of strides 8, 16 and 32 in turn, row by row. boxes: (n, 3549, 4) left, top,
     right, bottom in px of the input. maps: [(n, c, h, w), ...] the backbone's at STRIDES, then the neck's at STRIDES.

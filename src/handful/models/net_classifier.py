@@ -20,7 +20,7 @@ CARD = NetCard(
     what="any classifier of timm or torchvision, as timm:NAME or torchvision:NAME, or EfficientNet-Lite with ImageNet "
     "weights",
     paper="the network's own, see timm's or torchvision's page",
-    licence="Apache-2.0; timm's code Apache-2.0, torchvision's BSD-3-Clause; weights as their own page says",
+    license="Apache-2.0; timm's code Apache-2.0, torchvision's BSD-3-Clause; weights as their own page says",
     presets={
         family: {"name": name}
         for family, name in {

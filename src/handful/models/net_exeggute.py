@@ -12,7 +12,7 @@ CARD = NetCard(
     what="U-Net of plain convolutions, the image fed again at every scale of the path down, deep supervision",
     paper="Ronneberger 2015, U-Net, arXiv:1505.04597; Zhu 2017, deep supervision in U-Net, arXiv:1703.07523; "
     "Lee 2015, DSN, arXiv:1409.5185",
-    licence="Apache-2.0; with encoder='lite0' also EfficientNet-Lite0's weights, Apache-2.0",
+    license="Apache-2.0; with encoder='lite0' also EfficientNet-Lite0's weights, Apache-2.0",
     frame_hw=(360, 480),
     presets={"lite0": {"encoder": "lite0"}},
     training={"": TRAINING, "lite0": TRAINING_PRETRAINED},

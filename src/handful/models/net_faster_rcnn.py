@@ -12,7 +12,7 @@ CARD = NetCard(
     what="torchvision's Faster R-CNN heads on EfficientNet-Lite0 or any timm encoder, pyramid of strides 8 to 64; "
     "multiplications are counted for the most regions a frame may have; runs in PyTorch only",
     paper="Ren 2015, Faster R-CNN, arXiv:1506.01497; Lin 2017, feature pyramids, arXiv:1612.03144",
-    licence=LICENSE,
+    license=LICENSE,
     frame_hw=FRAME_HW,
     presets=PRESETS,
 )

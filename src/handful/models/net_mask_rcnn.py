@@ -12,7 +12,7 @@ CARD = NetCard(
     what="torchvision's Mask R-CNN heads on EfficientNet-Lite0 or any timm encoder, pyramid of strides 8 to 64; "
     "multiplications are counted for the most regions and masks a frame may have; runs in PyTorch only",
     paper="He 2017, Mask R-CNN, arXiv:1703.06870; Lin 2017, feature pyramids, arXiv:1612.03144",
-    licence=LICENSE,
+    license=LICENSE,
     frame_hw=FRAME_HW,
     presets={**PRESETS, "small": {**PRESETS["small"], "detections": 50}},
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from handful.models.blocks import initialise, width_of
+from handful.models.blocks import initialize, width_of
 from handful.models.encoder import pretrained_encoder
 from handful.models.preprocessing import NetCard
 from handful.models.segmenter import TRAINING, Segmenter, UNetCore
@@ -13,7 +13,7 @@ CARD = NetCard(
     task="segment",
     what="MobileNetV2 as the path down of a U-Net, depthwise-separable blocks as the path up",
     paper="Sandler 2018, MobileNetV2, arXiv:1801.04381; Ronneberger 2015, U-Net, arXiv:1505.04597",
-    licence="Apache-2.0; the encoder's code is timm's, Apache-2.0; its weights as their own page says",
+    license="Apache-2.0; the encoder's code is timm's, Apache-2.0; its weights as their own page says",
     frame_hw=(360, 480),
     presets={"half": {"encoder": "timm:mobilenetv2_050", "width": 0.5}},
     training={"": TRAINING},
@@ -53,5 +53,5 @@ def build(
     )
     for name, part in core.named_children():
         if name != "encoder":
-            initialise(part, init)
+            initialize(part, init)
     return Segmenter(core, frame_hw=frame_hw, mean=down.mean, std=down.std, resize=resize).eval()

@@ -28,7 +28,7 @@ CARD = NetCard(
     "lies, and a second look at the best of them; one class, a thing",
     paper="Kim 2021, OLN, arXiv:2108.06753; Tian 2019, FCOS, arXiv:1904.01355; Najibi 2019, AutoFocus, "
     "arXiv:1812.01600",
-    licence="Apache-2.0; weights as those of handful.models.backbone",
+    license="Apache-2.0; weights as those of handful.models.backbone",
     frame_hw=(320, 320),
     presets={"open": {"background": 0.0}},
     classes=1,
@@ -36,7 +36,7 @@ CARD = NetCard(
                    "freeze": [f"core.backbone.encoder.{p}" for p in ("conv_stem", "bn1", "blocks.0", "blocks.1")]}},
 )  # fmt: skip
 
-# size of a thing, the root of its box's area in strides, that the points of a level learn; neighbours overlap
+# size of a thing, the root of its box's area in strides, that the points of a level learn; neighbors overlap
 LEAST, MOST = 2.0, 7.0
 NEAR = 1.5  # strides from a thing's middle within which points learn its sides
 SMALL_PX, MEDIUM_PX, LARGE_PX = 5.0, 64.0, 90.0  # AutoFocus: not seen, focused on, left to this scale
@@ -324,7 +324,7 @@ def mostly_in(boxes: torch.Tensor, regions: torch.Tensor) -> torch.Tensor:
 
 
 def apart(found: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-    """(k,) generalised IoU loss, 0 for the same box (Rezatofighi 2019, arXiv:1902.09630)."""
+    """(k,) generalized IoU loss, 0 for the same box (Rezatofighi 2019, arXiv:1902.09630)."""
     out: torch.Tensor = need("torchvision.ops", "detect").generalized_box_iou_loss(found, truth)
     return out
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from handful.errors import DataError
 from handful.models import backbone
-from handful.models.blocks import INITS, GlobalMean, initialise, width_of
+from handful.models.blocks import INITS, GlobalMean, initialize, width_of
 from handful.models.preprocessing import LITE_MEAN, LITE_STD, Classifier, NetCard
 from handful.pick import unknown
 
@@ -20,7 +20,7 @@ AUGMENT = {
     "shift": 2 / 32, "scale": [1.0, 1.0], "rotate_deg": 0.0, "brightness": 0.0, "contrast": 0.0, "saturation": 0.0,
     "hue_deg": 0.0, "cutout": 0.25,
 }  # fmt: skip
-# ImageNet's edges and colours serve here too, and nothing has to be carried back through what does not learn
+# ImageNet's edges and colors serve here too, and nothing has to be carried back through what does not learn
 FROZEN = ["core.first", "core.act", "core.groups.0.0", "core.groups.0.1"]
 CARD = NetCard(
     task="classify",
@@ -28,7 +28,7 @@ CARD = NetCard(
     "or EfficientNet-Lite's stages as the groups",
     paper="Jordan 2024, 94% on CIFAR-10 in 3.29 seconds (airbench), arXiv:2404.00498; "
     "Teerapittayanon 2016, BranchyNet, arXiv:1709.01686",
-    licence="Apache-2.0",
+    license="Apache-2.0",
     frame_hw=(32, 32),
     presets={"cascade": {"exits": 2}, "wide": {"width": 2.0}, "lite0": {"encoder": "lite0"}},
     # benchmarks/signet.py
@@ -64,7 +64,7 @@ CARD = NetCard(
 CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 CHANNELS = (32, 96, 160)
 GROUPS = len(CHANNELS)
-WHITE = 24  # both signs of the twelve values in a 2x2 patch of three colours
+WHITE = 24  # both signs of the twelve values in a 2x2 patch of three colors
 SCALE = 1 / 9
 ACTS = {"gelu": nn.GELU, "relu": nn.ReLU}
 
@@ -244,7 +244,7 @@ def _scratch(classes: int, channels: Sequence[int], exits: int, cut: int, whiten
     }
     core = Core(classes, first, ACTS[act](), groups, heads, whitens=whiten)
     if init != "dirac":
-        initialise(core.groups, init)
+        initialize(core.groups, init)
     else:
         for layer in core.groups.modules():
             if isinstance(layer, nn.Conv2d):

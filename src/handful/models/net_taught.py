@@ -14,12 +14,12 @@ CARD = NetCard(
     task="classify",
     what="a backbone and NEMO's head: taught from a handful of images, without gradients",
     paper="see the backbone's own card and handful.fewshot.nemo",
-    licence="Apache-2.0 (code); weights as the backbone's own card says",
+    license="Apache-2.0 (code); weights as the backbone's own card says",
 )
 
 
 class TaughtNet(nn.Module):
-    """Resize, normalise, backbone, NEMO head: everything a phone needs, with nothing to redo by hand.
+    """Resize, normalize, backbone, NEMO head: everything a phone needs, with nothing to redo by hand.
 
     forward: image (1, h, w, 3) uint8, RGB, h and w fixed by `frame_hw` -> scores (1, k + 1) float32, in nats:
     one a class, in order of name, and the last for "none of these". The answer is the largest; softmax turns

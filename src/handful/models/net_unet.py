@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from handful.errors import DataError
-from handful.models.blocks import initialise
+from handful.models.blocks import initialize
 from handful.models.encoder import Scratch
 from handful.models.net_exeggute import LESS, LITE_CHANNELS
 from handful.models.preprocessing import NetCard
@@ -13,7 +13,7 @@ CARD = NetCard(
     task="segment",
     what="U-Net from full resolution down to a sixteenth; with padding, batch norm and bilinear doubling",
     paper="Ronneberger 2015, U-Net, arXiv:1505.04597",
-    licence="Apache-2.0",
+    license="Apache-2.0",
     frame_hw=(360, 480),
     presets={"paper": {"base": 64}, "lite0": {"encoder": "lite0"}},
     training={"": TRAINING, "lite0": TRAINING_PRETRAINED},
@@ -59,5 +59,5 @@ def build(
         separable=False,
         deep_supervision=deep_supervision,
     )
-    initialise(core, init)
+    initialize(core, init)
     return Segmenter(core, frame_hw=frame_hw, mean=down.mean, std=down.std, resize=resize).eval()

@@ -20,7 +20,7 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 class NetCard:
     """What a net_*.py says of itself. Parameters, MACs and activation peak are counted (models/count.py), not written.
 
-    task: "segment", "classify", "detect" or "instance". paper, licence: of the design and of this code; pre-trained
+    task: "segment", "classify", "detect" or "instance". paper, license: of the design and of this code; pre-trained
     weights have their own.
     frame_hw: height and width in pixels of the frame it is shown with unless told otherwise.
     presets: name -> arguments of `build`, asked for as "NET:PRESET". classes: the only number of them it can have, None
@@ -31,7 +31,7 @@ class NetCard:
     task: str
     what: str
     paper: str
-    licence: str
+    license: str
     frame_hw: tuple[int, int] = (224, 224)
     presets: dict[str, dict[str, Any]] | None = None
     classes: int | None = None
@@ -66,7 +66,7 @@ def check_frame(frame_hw: tuple[int, int], least: int = 32) -> tuple[int, int]:
 
 
 class Resize(nn.Module):
-    """A frame to a square: average whole pixels, then bilinear (half-pixel centres, align_corners=False).
+    """A frame to a square: average whole pixels, then bilinear (half-pixel centers, align_corners=False).
 
     The averaging keeps frames of over twice the size from aliasing; phone runtimes have no antialiased resize.
     """
@@ -108,7 +108,7 @@ def padding(frame_hw: tuple[int, int], stride: int) -> tuple[int, int]:
 
 
 def pad(x: torch.Tensor, below_right: tuple[int, int]) -> torch.Tensor:
-    """(n, c, h, w) with so many rows and columns more: zeros after normalisation, as every convolution pads with."""
+    """(n, c, h, w) with so many rows and columns more: zeros after normalization, as every convolution pads with."""
     return F.pad(x, (0, below_right[1], 0, below_right[0])) if any(below_right) else x
 
 
@@ -134,10 +134,10 @@ def said_of_padded_frame(network: Any) -> dict[str, Any]:
 
 
 class Classifier(nn.Module):
-    """Resize to a square, normalise, the bare network: a classifier as a phone takes it.
+    """Resize to a square, normalize, the bare network: a classifier as a phone takes it.
 
     forward: image (1, h, w, 3) uint8, RGB, h and w fixed by `frame_hw` -> scores (1, classes) float32, logits.
-    core: the bare network; float32 normalised (n, 3, size_px, size_px) -> list of logits (n, classes): [main,
+    core: the bare network; float32 normalized (n, 3, size_px, size_px) -> list of logits (n, classes): [main,
     *auxiliary] in training mode, [main] in eval mode. Raises DataError for a frame under 32 px.
     """
 
@@ -168,5 +168,5 @@ class Classifier(nn.Module):
 
     def preprocessing(self) -> dict[str, Any]:
         """For handful.models.folder.save_folder."""
-        how = f"average pooling by {self.resize.pool}, bilinear to {self.size_px}x{self.size_px} (half-pixel centres), "
+        how = f"average pooling by {self.resize.pool}, bilinear to {self.size_px}x{self.size_px} (half-pixel centers), "
         return said_of_frame(self, how + "then (x / 255 - mean) / std")

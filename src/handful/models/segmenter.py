@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from handful.errors import DataError
-from handful.models.blocks import block, convolution, initialise, width_of
+from handful.models.blocks import block, convolution, initialize, width_of
 from handful.models.encoder import Lite, Refeed, Scratch, Timm, pretrained_encoder
 from handful.models.preprocessing import Normalize, check_frame, pad, padding, said_of_padded_frame
 
@@ -21,13 +21,13 @@ TRAINING_PRETRAINED: dict[str, Any] = {**TRAINING, "lr_of": {"core.encoder": 0.2
 
 
 class Segmenter(nn.Module):
-    """Normalise, pad, the bare network, resize, crop: everything a phone needs, with nothing to redo by hand.
+    """Normalize, pad, the bare network, resize, crop: everything a phone needs, with nothing to redo by hand.
 
     forward: image (1, h, w, 3) uint8, RGB, h and w fixed by `frame_hw` -> scores (1, classes, h, w) float32, logits;
     with resize=False (1, classes, ceil(h / s), ceil(w / s)), s the network's output stride: cell (i, j) is the square
     of s pixels a side whose upper left corner is pixel (i s, j s).
 
-    core: the bare network; float32 normalised (n, 3, h, w), h and w multiples of `core.stride` -> list of logits:
+    core: the bare network; float32 normalized (n, 3, h, w), h and w multiples of `core.stride` -> list of logits:
     [main, *auxiliary] in training mode, each at its own stride, [main] in eval mode.
     padded_px: rows below and columns to the right that are added, so that `core.stride` divides the frame, and
     cropped again. Raises DataError for a frame that is not two whole numbers of at least 32, or fewer than 2 classes.
@@ -67,7 +67,7 @@ class Segmenter(nn.Module):
         return y[:, :, : -(-height // stride), : -(-width // stride)] if any(self.padded_px) else y
 
     def dense(self, x: torch.Tensor) -> list[torch.Tensor]:
-        """float32 normalised (n, 3, h, w), any h and w -> what a loss takes: the main logits at (h, w), those of deep
+        """float32 normalized (n, 3, h, w), any h and w -> what a loss takes: the main logits at (h, w), those of deep
         supervision each at its own stride s, (ceil(h / s), ceil(w / s)), cells as above."""
         height, width = x.shape[2:]
         extra = padding((height, width), self.core.stride)
@@ -204,7 +204,7 @@ def image_refed_unet(
         wide = [width_of(c, width) for c in channels]
         down = Scratch(wide, first_stride=first_stride, kind=block, separable=separable, refeed=refeed)
         core = UNetCore(down, classes, out=wide[:-1], **own)
-        initialise(core, init)
+        initialize(core, init)
         return Segmenter(core, frame_hw=frame_hw, mean=down.mean, std=down.std, resize=resize).eval()
     if first_stride != 2:
         raise DataError(f"first_stride belongs to encoder='scratch'; {encoder} starts at 2, got {first_stride!r}")
@@ -213,5 +213,5 @@ def image_refed_unet(
     core = UNetCore(taken, classes, out=out, refeed=refeed, bottom=bottom, **own)
     for name, part in core.named_children():
         if name != "encoder":
-            initialise(part, init)
+            initialize(part, init)
     return Segmenter(core, frame_hw=frame_hw, mean=taken.mean, std=taken.std, resize=resize).eval()

@@ -31,7 +31,7 @@ def split_pool(samples: Iterable[Sample], seed: int = 0) -> tuple[list[Sample], 
     """(teach, tune, report, how in words).
 
     With a train split and a val (else test) split: train is divided by images, and the other is to report on. Without:
-    all images are divided. Unlabelled images are left out. Raises DataError for fewer images than that needs.
+    all images are divided. Unlabeled images are left out. Raises DataError for fewer images than that needs.
     """
     of: dict[str, list[Sample]] = {}
     for sample in samples:

@@ -26,7 +26,7 @@ from handful.training.source import image_of
 from handful.types import Sample
 
 VERSION = 1
-# of a cached file, in the order of CachedImage: "things" are the boxes, "taught" the vectors of the labelled objects
+# of a cached file, in the order of CachedImage: "things" are the boxes, "taught" the vectors of the labeled objects
 KEYS = ("boxes", "quality", "scale", "vectors", "things", "taught")
 
 
@@ -34,7 +34,7 @@ KEYS = ("boxes", "quality", "scale", "vectors", "things", "taught")
 class CachedImage:
     """One image with all that is needed to teach from it and to evaluate on it.
 
-    name: of the image; sample: where it is; size_wh: px; truth: its n labelled objects. boxes (m, 4) float64 px,
+    name: of the image; sample: where it is; size_wh: px; truth: its n labeled objects. boxes (m, 4) float64 px,
     quality (m,), scale (m,): as Proposals; vectors: (m, dim) float32, the embedding of each. truth_vectors: (n, dim)
     float64, the flip-averaged embedding of each object's own box, as Irene.learn and Irene.classify_boxes use it.
     """

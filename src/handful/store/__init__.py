@@ -1,6 +1,6 @@
-"""The labelling store: who said what about which photo, when, and what it was before."""
+"""The labeling store: who said what about which image, when, and what it was before."""
 
-from handful.store.annotations import Change, Keyframe, Label, Mark
+from handful.store.annotations import Annotation, Change, Keyframe, Label
 from handful.store.store import Store
 
-__all__ = ["Change", "Keyframe", "Label", "Mark", "Store"]
+__all__ = ["Annotation", "Change", "Keyframe", "Label", "Store"]

@@ -1,4 +1,4 @@
-"""What can be said of an image or a clip: checked once, and turned into JSON and into objects without loss."""
+"""Annotations of an image or a clip: checked once, and turned into JSON and into objects without loss."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from handful.errors import DataError
 from handful.types import Object, Rle
 
 Box = tuple[float, float, float, float]
-# what each kind must hold; "somewhere" is a thing that is in the photo, nobody said where
+# what each kind must hold; "somewhere" is an object that is in the image, nobody said where
 OBJECTS = {"box": "box_px", "polygon": "polygons_px", "mask": "rle", "point": "point_px", "somewhere": ""}
 # "area" and "ignore" together are the class of each pixel: the pixels of one class, and those nobody decided on
 KINDS = {**OBJECTS, "tag": "", "area": "rle", "ignore": "rle", "empty": "", "track": "keyframes"}
@@ -27,15 +27,15 @@ _WHOLE = 1 << 62
 
 
 class Keyframe(NamedTuple):
-    """Where a thing is in one frame of a clip; box_px None: from this frame on it is out of view."""
+    """Where an object is in one frame of a clip; box_px None: from this frame on it is out of view."""
 
     frame: int
     box_px: Box | None
 
 
 @dataclass(frozen=True, eq=False)
-class Mark:
-    """Something said of an image, or (kind "track") of a clip. Pixels are the image's own, right and bottom exclusive.
+class Annotation:
+    """An annotation of an image, or (kind "track") of a clip. Pixels are the image's own, right and bottom exclusive.
 
     kind: one of KINDS. label: its class; None for "ignore" and "empty". box_px: left, top, right, bottom.
     polygons_px: outlines, each of (x, y) points. rle: painted pixels. point_px: (x, y). keyframes: by rising frame.
@@ -55,7 +55,7 @@ class Mark:
     wide: bool = False
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Mark) and self._parts() == other._parts()
+        return isinstance(other, Annotation) and self._parts() == other._parts()
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -63,8 +63,8 @@ class Mark:
         return self.kind, self.label, self.track, self.data()
 
     @staticmethod
-    def of(thing: Object) -> Mark:
-        """The mark that says what an object says. A point is an object with the attribute "point_px": [x, y]."""
+    def of(thing: Object) -> Annotation:
+        """The annotation that says what an object says. A point is an object with the attribute "point_px": [x, y]."""
         attributes, point = dict(thing.attributes), None
         if thing.rle is not None:
             kind = "mask"
@@ -80,14 +80,14 @@ class Mark:
         if any(p.ndim != 2 or p.shape[1] != 2 for p in outlines):
             raise DataError(f"an outline of {thing.label} is {[p.shape for p in outlines]}; wanted (n, 2) each")
         polygons = tuple(tuple((x, y) for x, y in p.tolist()) for p in outlines)
-        return Mark(
+        return Annotation(
             kind, thing.label, thing.box_px, polygons, thing.rle, point, (), thing.crowd, thing.track, attributes
         )
 
     def object(self) -> Object:
         """The object that says the same. Raises DataError for a kind that is none (tag, area, ignore, empty, track)."""
         if self.kind not in OBJECTS or self.label is None:
-            raise DataError(f"a mark of kind {self.kind} is no object; wanted one of {', '.join(OBJECTS)}")
+            raise DataError(f"an annotation of kind {self.kind} is no object; wanted one of {', '.join(OBJECTS)}")
         attributes = dict(self.attributes)
         if self.point_px is not None:
             attributes["point_px"] = list(self.point_px)
@@ -114,9 +114,9 @@ class Mark:
         return {name: value for name, value in parts.items() if value}
 
     @staticmethod
-    def from_data(kind: str, label: str | None, track: int | None, data: Mapping[str, Any]) -> Mark:
-        """The mark that `data()` was made from."""
-        return Mark(
+    def from_data(kind: str, label: str | None, track: int | None, data: Mapping[str, Any]) -> Annotation:
+        """The annotation that `data()` was made from."""
+        return Annotation(
             kind,
             label,
             _box(data.get("box")),
@@ -130,12 +130,16 @@ class Mark:
             data.get("wide", False),
         )
 
-    def checked(self, size_wh: tuple[int, int] | None = None, frames: int | None = None) -> Mark:
-        """This mark in plain numbers. Raises DataError when it cannot be meant.
+    def checked(self, size_wh: tuple[int, int] | None = None, frames: int | None = None) -> Annotation:
+        """This annotation in plain numbers. Raises DataError when it cannot be meant.
 
         size_wh: (width, height) of the image in px, frames: length of the clip; None when unknown.
         """
-        what = f"a {self.kind} of class {self.label!r}" if self.label is not None else f"a mark of kind {self.kind!r}"
+        what = (
+            f"a {self.kind} of class {self.label!r}"
+            if self.label is not None
+            else f"an annotation of kind {self.kind!r}"
+        )
         if self.kind not in KINDS:
             raise DataError(f"there is no label of kind {self.kind!r}; wanted one of {', '.join(KINDS)}")
         if (self.label is None) != (self.kind in CLASSLESS):
@@ -148,7 +152,7 @@ class Mark:
                 raise DataError(f"{what} {'has a' if there else 'has no'} {name}; wanted {must or 'no shape'}")
         if self.track is not None and not (_is_whole(self.track) and -_WHOLE < self.track < _WHOLE):
             raise DataError(f"{what} has the track {self.track!r}; wanted a whole number")
-        return Mark(
+        return Annotation(
             self.kind,
             self.label,
             None if self.box_px is None else checked_box(self.box_px, size_wh, what),
@@ -165,15 +169,15 @@ class Mark:
 
 @dataclass(frozen=True)
 class Label:
-    """A mark in the store. image or clip: the id of where it is. author, time (UTC): who said so last, and when.
+    """An annotation in the store. image or clip: the id of where it is. author, time (UTC): who said so last, and when.
 
-    version: the step that last changed it; give it back when changing, so that nobody's change is lost.
+    version: the revision that last changed it; give it back when changing, so that nobody's change is lost.
     """
 
     id: int
     image: int | None
     clip: int | None
-    mark: Mark
+    annotation: Annotation
     author: str
     time: datetime
     version: int
@@ -181,12 +185,12 @@ class Label:
 
 @dataclass(frozen=True)
 class Change:
-    """One row of the history: `step` did `action` to a label. before None: added. after None: removed.
+    """One row of the history: `revision` did `action` to a label. before None: added. after None: removed.
 
-    target: the step that was undone or done again, else None. The version of `before` is not kept: 0.
+    target: the revision that was undone or done again, else None. The version of `before` is not kept: 0.
     """
 
-    step: int
+    revision: int
     action: str
     target: int | None
     author: str
@@ -197,7 +201,7 @@ class Change:
 
 
 def box_at(keyframes: Sequence[Keyframe], frame: int) -> Box | None:
-    """Where a thing is in a frame (px): straight lines between keyframes; None when out of view.
+    """Where an object is in a frame (px): straight lines between keyframes; None when out of view.
 
     Before the first and after the last keyframe nobody said anything: None. A box followed by an out-of-view keyframe
     stays where it is until then.

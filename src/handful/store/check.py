@@ -1,4 +1,4 @@
-"""Whether a store is whole: its file, its steps, and its labels against the history that made them."""
+"""Whether a store is whole: its file, its revisions, and its labels against the history that made them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection
 from handful.store.annotations import OBJECTS
 from handful.store.backend import of
 from handful.store.queries import row_state
-from handful.store.tables import HistoryRow, LabelRow, StepRow
+from handful.store.tables import HistoryRow, LabelRow, RevisionRow
 
 PAGE = 5000  # rows in memory at once
 
@@ -21,25 +21,26 @@ PAGE = 5000  # rows in memory at once
 def problems(db: Connection) -> Iterator[str]:
     """What is wrong with a store, one line each; nothing when it is whole. Reads all of it."""
     yield from of(db).faults(db)
-    yield from _steps(db)
+    yield from _revisions(db)
     yield from _labels(db)
 
 
-def _steps(db: Connection) -> Iterator[str]:
-    rows = dict(db.execute(select(HistoryRow.step, func.count()).group_by(HistoryRow.step)).tuples().all())
+def _revisions(db: Connection) -> Iterator[str]:
+    counted = db.execute(select(HistoryRow.step, func.count()).group_by(HistoryRow.step))
+    rows: dict[int, int] = {row[0]: row[1] for row in counted}
     number, time = 0, None
-    for step in _pages(db, StepRow, StepRow.number):
+    for revision in _pages(db, RevisionRow, RevisionRow.number):
         number += 1
-        if step.number != number:
-            yield f"step {number} is missing before step {step.number}"
-            number = step.number
-        if time is not None and step.time < time:
-            yield f"step {number} is older than the step before it"
-        time = step.time
-        if rows.pop(number, 0) != step.changes:
-            yield f"step {number} is not whole: it has not the {step.changes} changes it should have"
+        if revision.number != number:
+            yield f"revision {number} is missing before revision {revision.number}"
+            number = revision.number
+        if time is not None and revision.time < time:
+            yield f"revision {number} is older than the revision before it"
+        time = revision.time
+        if rows.pop(number, 0) != revision.changes:
+            yield f"revision {number} is not whole: it has not the {revision.changes} changes it should have"
     for lost in rows:
-        yield f"step {lost} has changes, and is not there"
+        yield f"revision {lost} has changes, and is not there"
 
 
 def _labels(db: Connection) -> Iterator[str]:
@@ -48,7 +49,7 @@ def _labels(db: Connection) -> Iterator[str]:
     for row in _pages(db, HistoryRow, HistoryRow.id):
         have = now.pop(row.label_id, None)
         if (have and have[0]) != (row.before and _digest(row, row.before)):
-            yield f"step {row.step} changed label {row.label_id} from what it was not"
+            yield f"revision {row.step} changed label {row.label_id} from what it was not"
         if row.after is not None:
             now[row.label_id] = _digest(row, row.after), row.step
     marked: dict[int, set[str]] = {}

@@ -1,4 +1,4 @@
-"""Opening the labelling store: which database, tables made or brought up to date, errors without a password."""
+"""Opening the labeling store: which database, tables made or brought up to date, errors without a password."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Database:
     def writing(self) -> Iterator[Connection]:
         """A connection that alone may write; all of it is kept when the block ends, nothing when the block fails.
 
-        Writers wait for one another, so that steps are numbered in the order they are kept. Raises DataError.
+        Writers wait for one another, so that revisions are numbered in the order they are kept. Raises DataError.
         """
         with self._told(), self._backend.writing() as db:
             yield db
@@ -101,7 +101,7 @@ class Database:
         ours = [table for table in Base.metadata.sorted_tables if table.name in there]
         if not self._backend.ddl_commits or there != {VERSION_TABLE, *(table.name for table in ours)}:
             raise DataError(
-                f"{self.place} holds tables of another program; wanted a labelling store or an empty database"
+                f"{self.place} holds tables of another program; wanted a labeling store or an empty database"
             )
         if not self._backend.guarded:
             raise _Unfinished(
@@ -111,7 +111,7 @@ class Database:
         full = [table.name for table in ours if db.scalar(select(func.count()).select_from(table))]
         if full:
             raise DataError(
-                f"{self.place} says of no version of its tables, and {', '.join(full)} have rows; wanted a labelling "
+                f"{self.place} says of no version of its tables, and {', '.join(full)} have rows; wanted a labeling "
                 "store or an empty database: bring back the database from a copy"
             )
         Base.metadata.drop_all(db, tables=ours)

@@ -19,19 +19,19 @@ from handful.files import sha256
 from handful.pick import need
 from handful.progress import track
 from handful.store import queries as read
-from handful.store.annotations import OBJECTS, Label, Mark, box_at, checked_text, plain_json
+from handful.store.annotations import OBJECTS, Annotation, Label, box_at, checked_text, plain_json
 from handful.store.database import Database
-from handful.store.photos import add_source, clip_ids, clip_names, photo_of, place_of, root_of, to_category
-from handful.store.revisions import Step, insert_all
+from handful.store.images import add_source, clip_ids, clip_names, place_of, root_of, stored_image, to_category
+from handful.store.revisions import Revision, insert_all
 from handful.store.tables import CategoryRow, HistoryRow, ImageRow, LabelRow, Source
 from handful.types import Category, Dataset, Image, Mask, Object, Rle, Sample
 
-PAGE = 200  # photos in memory at once on the way out
+PAGE = 200  # images in memory at once on the way out
 
 
 @dataclass(frozen=True)
 class Added:
-    """What came in. skipped: photos that were there already. refused: what could not be meant, one line each."""
+    """What came in. skipped: images that were there already. refused: what could not be meant, one line each."""
 
     images: int
     labels: int
@@ -43,7 +43,7 @@ class Added:
 class _Ready:
     row: dict[str, Any]
     clip: str | None
-    marks: list[Mark]
+    annotations: list[Annotation]
 
     @property
     def key(self) -> tuple[str, str]:
@@ -52,28 +52,28 @@ class _Ready:
 
 def bring_in(
     database: Database,
-    begin: Callable[[], AbstractContextManager[Step]],
+    begin: Callable[[], AbstractContextManager[Revision]],
     dataset: Dataset,
     *,
     batch: int,
     skip_bad: bool,
     hashes: bool,
 ) -> Added:
-    """Add the photos of a data set that are not there yet, one step a batch."""
+    """Add the images of a data set that are not there yet, one revision a batch."""
     with database.writing() as db:
         source = add_source(db, database.folder, dataset.root, dataset.format, plain_json(dataset.info, "the data set"))
         add_categories(db, dataset.categories)
     names = {c.id: c.name for c in dataset.categories}
     refused: list[str] = []
     images = labels = skipped = 0
-    # numbers instead of the names themselves: a million photos are some 60 MB
+    # numbers instead of the names themselves: a million images are some 60 MB
     seen: set[int] = set()
     for part in read.chunks(track(dataset, "importing", total=len(dataset)), batch):
         keyed = []
         for sample in part:
             key = sample.split or "", sample.name or place_of(sample.path, dataset.root)[1]
             if hash(key) in seen:
-                _bad(f"{dataset.root}: two photos are named {key[1]!r} in split {sample.split!r}", skip_bad, refused)
+                _bad(f"{dataset.root}: two images are named {key[1]!r} in split {sample.split!r}", skip_bad, refused)
                 continue
             seen.add(hash(key))
             keyed.append((key, sample))
@@ -92,18 +92,20 @@ def bring_in(
     return Added(images, labels, skipped, tuple(refused))
 
 
-def _keep(begin: Callable[[], AbstractContextManager[Step]], ready: Sequence[_Ready]) -> tuple[int, int]:
-    with begin() as step:
-        there = _there(step.db, [one.key for one in ready])  # again: another import may have been quicker
+def _keep(begin: Callable[[], AbstractContextManager[Revision]], ready: Sequence[_Ready]) -> tuple[int, int]:
+    with begin() as revision:
+        there = _there(revision.db, [one.key for one in ready])  # again: another import may have been quicker
         ready = [one for one in ready if one.key not in there]
-        clips = clip_ids(step.db, {(one.row["split"], one.clip) for one in ready if one.clip is not None})
-        first = read.next_id(step.db, ImageRow.id)
+        clips = clip_ids(revision.db, {(one.row["split"], one.clip) for one in ready if one.clip is not None})
+        first = read.next_id(revision.db, ImageRow.id)
         rows = [
             {"id": i, **one.row, "clip_id": None if one.clip is None else clips[one.row["split"], one.clip]}
             for i, one in enumerate(ready, first)
         ]
-        insert_all(step.db, insert(ImageRow), rows)
-        return len(rows), step.add_many([(i, mark) for i, one in enumerate(ready, first) for mark in one.marks])
+        insert_all(revision.db, insert(ImageRow), rows)
+        return len(rows), revision.add_many(
+            [(i, annotation) for i, one in enumerate(ready, first) for annotation in one.annotations]
+        )
 
 
 def _bad(text: str, skip: bool, refused: list[str]) -> None:
@@ -139,34 +141,34 @@ def _ready(
         "sha256": sha256(sample.path) if hashes else None,
         "width": width,
         "height": height,
-        "licence": sample.licence,
+        "licence": sample.license,
         "frame": sample.frame,
         "packed": sample.pixels is not None,
         "attributes": attributes,
     }
-    marks: list[Mark] = []
+    annotations: list[Annotation] = []
 
-    def say(make: Callable[[], list[Mark]]) -> None:
+    def say(make: Callable[[], list[Annotation]]) -> None:
         try:
-            for mark in make():
-                mark = mark.checked(sample.size_wh)
-                if mark.label is not None and mark.label not in known:
-                    raise DataError(f"the class {mark.label!r} is none of the data set's categories")
-                marks.append(mark)
+            for annotation in make():
+                annotation = annotation.checked(sample.size_wh)
+                if annotation.label is not None and annotation.label not in known:
+                    raise DataError(f"the class {annotation.label!r} is none of the data set's categories")
+                annotations.append(annotation)
         except DataError as error:
             _bad(f"{sample.path}: {error}", skip_bad, refused)
 
     known = set(names.values())
     if sample.label is not None:
-        say(lambda: [Mark("tag", sample.label)])
+        say(lambda: [Annotation("tag", sample.label)])
     for thing in sample.objects or ():
-        say(lambda thing=thing: [Mark.of(thing)])  # type: ignore[misc]
+        say(lambda thing=thing: [Annotation.of(thing)])  # type: ignore[misc]
     if sample.objects == ():
-        say(lambda: [Mark("empty")])
+        say(lambda: [Annotation("empty")])
     if sample.mask is not None:
         read_mask = sample.mask
         say(lambda: areas_of(read_mask(), names))
-    return _Ready(row, sample.clip, marks)
+    return _Ready(row, sample.clip, annotations)
 
 
 def _there(db: Connection, keys: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
@@ -193,47 +195,47 @@ def add_categories(db: Connection, categories: Sequence[Category]) -> None:
     insert_all(db, insert(CategoryRow), rows)
 
 
-def areas_of(mask: Mask, names: Mapping[int, str]) -> list[Mark]:
+def areas_of(mask: Mask, names: Mapping[int, str]) -> list[Annotation]:
     """A mask as one mark a class that is in it, and one for the pixels nobody decided on. names: classes by id.
 
     Raises DataError for an id that is no class.
     """
     coder = need("pycocotools.mask", "data")
     height, width = mask.ids.shape
-    wide, marks = mask.ids.dtype == np.uint16, []
+    wide, annotations = mask.ids.dtype == np.uint16, []
     for value in np.unique(mask.ids).tolist():
         counts = coder.encode(np.asfortranarray(mask.ids == value).view(np.uint8))["counts"]
         rle = Rle((height, width), bytes(counts))
         if value == mask.ignore:
-            marks.append(Mark("ignore", rle=rle, wide=wide))
+            annotations.append(Annotation("ignore", rle=rle, wide=wide))
         elif value in names:
-            marks.append(Mark("area", names[value], rle=rle, wide=wide))
+            annotations.append(Annotation("area", names[value], rle=rle, wide=wide))
         else:
             raise DataError(f"the mask holds {value}, which is none of the data set's categories")
-    return marks
+    return annotations
 
 
-def mask_of(marks: Sequence[Mark], ids: Mapping[str, int]) -> Mask:
-    """The mask that "area" and "ignore" marks came from. ids: of the classes; pixels without one are ignored."""
-    first = marks[0].rle
+def mask_of(annotations: Sequence[Annotation], ids: Mapping[str, int]) -> Mask:
+    """The mask that "area" and "ignore" annotations came from. ids: of the classes; pixels without one are ignored."""
+    first = annotations[0].rle
     if first is None:
-        raise DataError(f"a mark of kind {marks[0].kind} has no pixels; wanted an area")
+        raise DataError(f"an annotation of kind {annotations[0].kind} has no pixels; wanted an area")
     # a class may have another id here than it had where it came from
-    top = max((ids[mark.label] for mark in marks if mark.label is not None), default=0)
-    dtype = np.uint16 if top >= 255 or any(mark.wide for mark in marks) else np.uint8
+    top = max((ids[annotation.label] for annotation in annotations if annotation.label is not None), default=0)
+    dtype = np.uint16 if top >= 255 or any(annotation.wide for annotation in annotations) else np.uint8
     if top >= 65535:
         raise DataError(f"the class id {top} does not fit in a mask; wanted one below 65535")
     values = np.full(first.size_hw, np.iinfo(dtype).max, dtype=dtype)
-    for mark in marks:
-        if mark.rle is not None and mark.label is not None:
-            values[pixels_of(mark.rle)] = ids[mark.label]
+    for annotation in annotations:
+        if annotation.rle is not None and annotation.label is not None:
+            values[pixels_of(annotation.rle)] = ids[annotation.label]
     return Mask(values)
 
 
 def take_out(database: Database, at: int | datetime | None) -> Dataset:
-    """The store as a data set, as it is now or was at a step or moment; read a page at a time when iterated."""
+    """The store as a data set, as it is now or was at a revision or moment; read a page at a time when iterated."""
     with database.reading() as db:
-        step = read.last_step(db) if at is None else read.step_at(db, at)
+        revision = read.last_revision(db) if at is None else read.revision_at(db, at)
         count, last = db.execute(select(func.count(), func.coalesce(func.max(ImageRow.id), 0))).one()
         categories = tuple(to_category(row) for row in db.execute(_all(CategoryRow)))
         sources = {row.id: row for row in db.execute(_all(Source))}
@@ -246,7 +248,7 @@ def take_out(database: Database, at: int | datetime | None) -> Dataset:
         done = 0
         while done < last:
             with database.reading() as db:  # short, so that nothing is held while somebody trains
-                page = _page(db, done, last, step)
+                page = _page(db, done, last, revision)
             if not page.rows:
                 return
             for row in page.rows:
@@ -264,7 +266,7 @@ class _Page:
     clips: Mapping[int, str]
 
 
-def _page(db: Connection, after: int, last: int, step: int) -> _Page:
+def _page(db: Connection, after: int, last: int, revision: int) -> _Page:
     query = _all(ImageRow).where(ImageRow.id > after, ImageRow.id <= last).limit(PAGE)
     rows = db.execute(query).all()
     if not rows:
@@ -272,12 +274,12 @@ def _page(db: Connection, after: int, last: int, step: int) -> _Page:
     names = read.class_names(db)
     low, high = rows[0].id, rows[-1].id
     clips = sorted({row.clip_id for row in rows if row.clip_id is not None})
-    if read.last_step(db) == step:
+    if read.last_revision(db) == revision:
         labels = read.labels_now(db, names, LabelRow.image_id.between(low, high))
         tracks = read.labels_now(db, names, LabelRow.clip_id.in_(clips)) if clips else []
     else:
-        labels = read.labels_then(db, names, step, HistoryRow.image_id.between(low, high))
-        tracks = read.labels_then(db, names, step, HistoryRow.clip_id.in_(clips)) if clips else []
+        labels = read.labels_then(db, names, revision, HistoryRow.image_id.between(low, high))
+        tracks = read.labels_then(db, names, revision, HistoryRow.clip_id.in_(clips)) if clips else []
     by_image: dict[int, list[Label]] = {}
     by_clip: dict[int, list[Label]] = {}
     for label in labels:
@@ -288,14 +290,14 @@ def _page(db: Connection, after: int, last: int, step: int) -> _Page:
 
 
 def _sample(row: Any, page: _Page, roots: Mapping[int, Path], ids: Mapping[str, int]) -> Sample:
-    photo = photo_of(row, roots, page.clips)
-    marks = [label.mark for label in page.labels.get(row.id, ())]
-    tags = [mark.label for mark in marks if mark.kind == "tag"]
-    areas = [mark for mark in marks if mark.kind in ("area", "ignore")]
-    things = [mark.object() for mark in marks if mark.kind in OBJECTS]
+    photo = stored_image(row, roots, page.clips)
+    annotations = [label.annotation for label in page.labels.get(row.id, ())]
+    tags = [annotation.label for annotation in annotations if annotation.kind == "tag"]
+    areas = [annotation for annotation in annotations if annotation.kind in ("area", "ignore")]
+    things = [annotation.object() for annotation in annotations if annotation.kind in OBJECTS]
     if row.frame is not None and row.clip_id is not None:
         things += objects_at(page.tracks.get(row.clip_id, ()), row.frame)
-    empty = any(mark.kind == "empty" for mark in marks)
+    empty = any(annotation.kind == "empty" for annotation in annotations)
     attributes = {**photo.attributes, **({"uri": photo.uri} if photo.uri else {})}
     if len(tags) > 1:
         attributes["tags"] = tags  # a sample has one class only: the first
@@ -309,7 +311,7 @@ def _sample(row: Any, page: _Page, roots: Mapping[int, Path], ids: Mapping[str, 
         size_wh=photo.size_wh,
         clip=photo.clip,
         frame=photo.frame,
-        licence=photo.licence,
+        license=photo.license,
         attributes=attributes,
         pixels=_packed(photo.path) if row.packed else None,
     )
@@ -318,18 +320,20 @@ def _sample(row: Any, page: _Page, roots: Mapping[int, Path], ids: Mapping[str, 
 def objects_at(tracks: Sequence[Label], frame: int) -> list[Object]:
     """What the tracks of a clip show in one frame; "interpolated" among the attributes where nobody drew it."""
     found = []
-    for mark in (label.mark for label in tracks):
-        box = box_at(mark.keyframes, frame)
-        if box is not None and mark.label is not None:
-            drawn = any(key.frame == frame for key in mark.keyframes)
-            attributes = {**mark.attributes, **({} if drawn else {"interpolated": True})}
-            found.append(Object(mark.label, box, crowd=mark.crowd, track=mark.track, attributes=attributes))
+    for annotation in (label.annotation for label in tracks):
+        box = box_at(annotation.keyframes, frame)
+        if box is not None and annotation.label is not None:
+            drawn = any(key.frame == frame for key in annotation.keyframes)
+            attributes = {**annotation.attributes, **({} if drawn else {"interpolated": True})}
+            found.append(
+                Object(annotation.label, box, crowd=annotation.crowd, track=annotation.track, attributes=attributes)
+            )
     return found
 
 
 def _packed(path: Path) -> Callable[[], Image]:
     def fail() -> Image:
-        raise DataError(f"the photo lies inside {path}, among others; read that with its own format to see it")
+        raise DataError(f"the image lies inside {path}, among others; read that with its own format to see it")
 
     return fail
 

@@ -1,4 +1,4 @@
-"""MariaDB and MySQL as a place for the labelling store."""
+"""MariaDB and MySQL as a place for the labeling store."""
 
 from __future__ import annotations
 

@@ -12,8 +12,8 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.orm import aliased
 
 from handful.errors import DataError
-from handful.store.annotations import OBJECTS, Change, Label, Mark
-from handful.store.tables import CategoryRow, ClipRow, HistoryRow, ImageRow, LabelRow, StepRow
+from handful.store.annotations import OBJECTS, Annotation, Change, Label
+from handful.store.tables import CategoryRow, ClipRow, HistoryRow, ImageRow, LabelRow, RevisionRow
 
 T = TypeVar("T")
 MANY = 500  # ids in one question; every database takes that many
@@ -54,12 +54,12 @@ def label_of(
 ) -> Label:
     """A label for people. names: class names by id."""
     name = None if state["class"] is None else names[state["class"]]
-    mark = Mark.from_data(state["kind"], name, state["track"], state["data"])
-    return Label(id, image, clip, mark, state["author"], datetime.fromisoformat(state["time"]), version)
+    annotation = Annotation.from_data(state["kind"], name, state["track"], state["data"])
+    return Label(id, image, clip, annotation, state["author"], datetime.fromisoformat(state["time"]), version)
 
 
 def change_of(row: Any, names: Mapping[int, str]) -> Change:
-    """A row of the history and its step, for people."""
+    """A row of the history and its revision, for people."""
 
     def label(state: Any, version: int) -> Label | None:
         place = {"id": row.label_id, "image": row.image_id, "clip": row.clip_id}
@@ -74,20 +74,21 @@ def class_names(db: Connection) -> dict[int, str]:
     return {row.id: row.name for row in db.execute(select(CategoryRow.id, CategoryRow.name))}
 
 
-def last_step(db: Connection) -> int:
-    """The number of the last step; 0 for a new store."""
-    return db.scalar(select(func.max(StepRow.number))) or 0
+def last_revision(db: Connection) -> int:
+    """The number of the last revision; 0 for a new store."""
+    return db.scalar(select(func.max(RevisionRow.number))) or 0
 
 
-def step_at(db: Connection, at: int | datetime) -> int:
-    """A step's number, or that of the last step up to a moment. Raises DataError for a step that is not there yet."""
-    last = last_step(db)
+def revision_at(db: Connection, at: int | datetime) -> int:
+    """A revision's number, or that of the last revision up to a moment. Raises DataError for a revision that is not
+    there yet."""
+    last = last_revision(db)
     if isinstance(at, datetime):
         if at.tzinfo is None:
             raise DataError(f"the time {at} has no zone, so nobody knows when that was; wanted one, such as UTC")
-        return db.scalar(select(func.max(StepRow.number)).where(StepRow.time <= at)) or 0
+        return db.scalar(select(func.max(RevisionRow.number)).where(RevisionRow.time <= at)) or 0
     if not 0 <= at <= last:
-        raise DataError(f"there is no step {at}; wanted 0 to {last}")
+        raise DataError(f"there is no revision {at}; wanted 0 to {last}")
     return at
 
 
@@ -102,7 +103,7 @@ def labels_now(db: Connection, names: Mapping[int, str], where: ColumnElement[bo
 def labels_then(
     db: Connection, names: Mapping[int, str], at: int, where: ColumnElement[bool] | None = None
 ) -> list[Label]:
-    """The labels after step `at`, read from the history. where: a condition on HistoryRow's image or clip."""
+    """The labels after revision `at`, read from the history. where: a condition on HistoryRow's image or clip."""
     newest = select(func.max(HistoryRow.id)).where(HistoryRow.step <= at).group_by(HistoryRow.label_id)
     if where is not None:
         newest = newest.where(where)
@@ -154,10 +155,10 @@ def rows_by_id(db: Connection, ids: Sequence[int]) -> dict[int, Any]:
 
 
 def who_last(db: Connection, label: int) -> tuple[Any, bool] | None:
-    """The step that last touched a label, and whether that removed it; None when there never was such a label."""
+    """The revision that last touched a label, and whether that removed it; None when there never was such a label."""
     row = db.execute(
-        select(*StepRow.__table__.c, HistoryRow.after)
-        .join(HistoryRow, HistoryRow.step == StepRow.number)
+        select(*RevisionRow.__table__.c, HistoryRow.after)
+        .join(HistoryRow, HistoryRow.step == RevisionRow.number)
         .where(HistoryRow.label_id == label)
         .order_by(HistoryRow.id.desc())
         .limit(1)
@@ -166,34 +167,35 @@ def who_last(db: Connection, label: int) -> tuple[Any, bool] | None:
 
 
 def undone() -> ColumnElement[bool]:
-    """Whether a step of StepRow is undone now: undoing and doing again alternate, so an odd count means undone."""
-    later = aliased(StepRow)
-    count = select(func.count()).where(later.target == StepRow.number).scalar_subquery()
+    """Whether a revision of RevisionRow is undone now: undoing and doing again alternate, so an odd count means
+    undone."""
+    later = aliased(RevisionRow)
+    count = select(func.count()).where(later.target == RevisionRow.number).scalar_subquery()
     return count % 2 == 1
 
 
 def to_undo(db: Connection, author: str | None) -> Any:
-    """The last step, of this author or of anybody, that is not undone; None when there is none."""
-    query = select(*StepRow.__table__.c).where(StepRow.target.is_(None), ~undone())
+    """The last revision, of this author or of anybody, that is not undone; None when there is none."""
+    query = select(*RevisionRow.__table__.c).where(RevisionRow.target.is_(None), ~undone())
     if author is not None:
-        query = query.where(StepRow.author == author)
-    return db.execute(query.order_by(StepRow.number.desc()).limit(1)).one_or_none()
+        query = query.where(RevisionRow.author == author)
+    return db.execute(query.order_by(RevisionRow.number.desc()).limit(1)).one_or_none()
 
 
 def to_redo(db: Connection, author: str | None) -> Any:
-    """The step that was undone last, unless something new came after that; None when there is none."""
-    undo = aliased(StepRow)
-    new = select(func.coalesce(func.max(StepRow.number), 0)).where(StepRow.target.is_(None))
+    """The revision that was undone last, unless something new came after that; None when there is none."""
+    undo = aliased(RevisionRow)
+    new = select(func.coalesce(func.max(RevisionRow.number), 0)).where(RevisionRow.target.is_(None))
     query = (
-        select(*StepRow.__table__.c)
-        .join(undo, undo.target == StepRow.number)
+        select(*RevisionRow.__table__.c)
+        .join(undo, undo.target == RevisionRow.number)
         .where(undone())
         .order_by(undo.number.desc())
         .limit(1)
     )
     if author is not None:
-        new = new.where(StepRow.author == author)
-        query = query.where(StepRow.author == author)
+        new = new.where(RevisionRow.author == author)
+        query = query.where(RevisionRow.author == author)
     return db.execute(query.where(undo.number > new.scalar_subquery())).one_or_none()
 
 
@@ -210,7 +212,7 @@ def contradiction(db: Connection, images: Sequence[int]) -> int | None:
 
 
 def next_track(db: Connection, clip: int) -> int:
-    """A number that no track of the clip has or had, neither a track nor a thing followed from photo to photo."""
+    """A number that no track of the clip has or had, neither a track nor an object followed from image to image."""
     made = (row.after for row in db.execute(select(HistoryRow.after).where(HistoryRow.clip_id == clip)))
     used = [state["track"] for state in made if state is not None]
     followed = select(func.max(LabelRow.track)).join(ImageRow, ImageRow.id == LabelRow.image_id)

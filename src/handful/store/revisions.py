@@ -1,4 +1,4 @@
-"""One step of the history: what is changed through it is kept together with its record, or not at all."""
+"""One revision of the history: what is changed through it is kept together with its record, or not at all."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from sqlalchemy.engine import Connection
 
 from handful.errors import DataError
 from handful.store import queries as read
-from handful.store.annotations import OBJECTS, Label, Mark, checked_text
+from handful.store.annotations import OBJECTS, Annotation, Label, checked_text
 from handful.store.backend import of
-from handful.store.tables import HistoryRow, LabelRow, StepRow
+from handful.store.tables import HistoryRow, LabelRow, RevisionRow
 from handful.types import Object
 
 
-class Step:
-    """Changes under way; made by `Store.step`. Its methods are those of the store, without the author.
+class Revision:
+    """Changes under way; made by `Store.revision`. Its methods are those of the store, without the author.
 
-    number: its place in the history. Every method raises DataError, and then nothing of the step is kept.
+    number: its place in the history. Every method raises DataError, and then nothing of the revision is kept.
     """
 
     def __init__(self, db: Connection, *, author: str, now: datetime, place: str, action: str | None = None) -> None:
         self.db, self.place = db, place
         self.author = checked_text(author, "the author")
-        last = db.execute(select(*StepRow.__table__.c).order_by(StepRow.number.desc()).limit(1)).one_or_none()
+        last = db.execute(select(*RevisionRow.__table__.c).order_by(RevisionRow.number.desc()).limit(1)).one_or_none()
         self.number: int = last.number + 1 if last else 1
         # a clock that was set back must not make the history go back
         self.time = max(now, last.time) if last else now
@@ -38,75 +38,80 @@ class Step:
         self._names = read.class_names(db)
         self._next_label = read.next_id(db, HistoryRow.label_id)
 
-    def add(self, image: int, mark: Mark | Object) -> Label:
-        """Say one thing more of an image. An object in an image marked empty takes that mark away."""
+    def add(self, image: int, annotation: Annotation | Object) -> Label:
+        """Add an annotation to an image. An object in an image marked empty takes that annotation away."""
         row = read.image_row(self.db, image, self.place)
-        mark = _mark(mark)
-        if mark.kind in ("track", "empty"):
-            raise DataError(f"{row.name} cannot have a {mark.kind} added to it; use add_track and mark_empty")
-        mark = self._checked(mark, row.name, read.size_of(row))
-        if mark.kind in OBJECTS:
+        annotation = _annotation(annotation)
+        if annotation.kind in ("track", "empty"):
+            raise DataError(f"{row.name} cannot have a {annotation.kind} added to it; use add_track and mark_empty")
+        annotation = self._checked(annotation, row.name, read.size_of(row))
+        if annotation.kind in OBJECTS:
             for empty in self._rows(image, ["empty"]):
                 self._write(empty, None)
-        return self._new("add", image, None, mark)
+        return self._new("add", image, None, annotation)
 
-    def add_track(self, clip: int, mark: Mark) -> Label:
-        """Say where one thing is throughout a clip. A track without a number gets the next one of its clip."""
+    def add_track(self, clip: int, annotation: Annotation) -> Label:
+        """Add a track: where one object is throughout a clip. A track without a number gets the next one of its
+        clip."""
         row = read.clip_row(self.db, clip, self.place)
-        if mark.kind != "track":
-            raise DataError(f"{row.name} cannot have a {mark.kind} added to it; wanted a mark of kind track")
-        mark = self._checked(mark, row.name, read.size_of(row), row.frames)
-        if mark.track is None:
-            mark = replace(mark, track=read.next_track(self.db, clip))
-        return self._new("add", None, clip, mark)
+        if annotation.kind != "track":
+            raise DataError(
+                f"{row.name} cannot have a {annotation.kind} added to it; wanted an annotation of kind track"
+            )
+        annotation = self._checked(annotation, row.name, read.size_of(row), row.frames)
+        if annotation.track is None:
+            annotation = replace(annotation, track=read.next_track(self.db, clip))
+        return self._new("add", None, clip, annotation)
 
-    def change(self, label: int, mark: Mark | Object, *, version: int, force: bool = False) -> Label:
-        """Say something else instead. version: the label's, as it was read; force: whatever anybody else said."""
+    def change(self, label: int, annotation: Annotation | Object, *, version: int, force: bool = False) -> Label:
+        """Replace an annotation. version: the label's, as it was read; force: whoever changed it since."""
         row = self._current(label, version, force)
-        mark = _mark(mark)
+        annotation = _annotation(annotation)
         where = read.image_row(self.db, row.image_id, self.place) if row.clip_id is None else None
         clip = read.clip_row(self.db, row.clip_id, self.place) if where is None else None
-        if mark.kind == "empty" or row.kind == "empty" or (mark.kind == "track") != (clip is not None):
-            raise DataError(f"label {label} is a {row.kind} and cannot become a {mark.kind}; remove it and add another")
+        if annotation.kind == "empty" or row.kind == "empty" or (annotation.kind == "track") != (clip is not None):
+            raise DataError(
+                f"label {label} is a {row.kind} and cannot become a {annotation.kind}; remove it and add another"
+            )
         place = where or clip
-        mark = self._checked(mark, place.name, read.size_of(place), clip.frames if clip else None)  # type: ignore[union-attr]
-        if clip is not None and mark.track is None:
-            mark = replace(mark, track=row.track)
-        state = self._state(mark)
+        annotation = self._checked(annotation, place.name, read.size_of(place), clip.frames if clip else None)  # type: ignore[union-attr]
+        if clip is not None and annotation.track is None:
+            annotation = replace(annotation, track=row.track)
+        state = self._state(annotation)
         was = read.row_state(row)
         if all(state[part] == was[part] for part in ("kind", "class", "track", "data")):
             return self._label(row.id, row.image_id, row.clip_id, was, row.version)
         self._actions.append("change")
-        if mark.kind in OBJECTS and row.kind not in OBJECTS:
+        if annotation.kind in OBJECTS and row.kind not in OBJECTS:
             for empty in self._rows(row.image_id, ["empty"]):
                 self._write(empty, None)
         self._write(row, state)
         return self._label(row.id, row.image_id, row.clip_id, state, self.number)
 
     def remove(self, label: int, *, version: int, force: bool = False) -> None:
-        """Take a label away. version and force as in `change`."""
+        """Remove a label. version and force as in `change`."""
         row = self._current(label, version, force)
         self._actions.append("remove")
         self._write(row, None)
 
     def mark_empty(self, image: int) -> None:
-        """Say that somebody looked and nothing is there."""
+        """Mark an image as empty: somebody looked, and nothing is there."""
         row = read.image_row(self.db, image, self.place)
         objects = self._rows(image, list(OBJECTS))
         if objects:
             raise DataError(f"{row.name} has {len(objects)} objects and cannot be empty; clear it first")
         if not self._rows(image, ["empty"]):
-            self._new("empty", image, None, Mark("empty"))
+            self._new("empty", image, None, Annotation("empty"))
 
     def unmark_empty(self, image: int) -> None:
-        """Take back that nothing is there: nobody looked."""
+        """Take the empty mark back: nobody looked."""
         read.image_row(self.db, image, self.place)
         for row in self._rows(image, ["empty"]):
             self._actions.append("unmark")
             self._write(row, None)
 
     def clear(self, image: int) -> int:
-        """Take away everything that was said of an image, so that nobody looked. Returns how many labels that was."""
+        """Remove all labels of an image, so that it is unlabeled. Returns how many there were."""
         read.image_row(self.db, image, self.place)
         rows = self._rows(image, None)
         for row in rows:
@@ -114,13 +119,13 @@ class Step:
             self._write(row, None)
         return len(rows)
 
-    def add_many(self, marks: Sequence[tuple[int, Mark]]) -> int:
-        """Add checked marks to images that have none yet: (image, mark). Returns how many."""
-        if marks:
+    def add_many(self, annotations: Sequence[tuple[int, Annotation]]) -> int:
+        """Add checked annotations to images that have none yet: (image, annotation). Returns how many."""
+        if annotations:
             self._actions.append("import")
         rows = []
-        for image, mark in marks:
-            state = self._state(mark)
+        for image, annotation in annotations:
+            state = self._state(annotation)
             rows.append(self._row(self._next_label, image, None, state))
             self._record(self._next_label, image, None, None, state)
             self._next_label += 1
@@ -128,7 +133,8 @@ class Step:
         return len(rows)
 
     def reverse(self, target: Any, *, back: bool) -> None:
-        """Undo a step (a row of StepRow), or do it again. Raises DataError when somebody changed the same since."""
+        """Undo a revision (a row of RevisionRow), or do it again. Raises DataError when somebody changed the same
+        since."""
         self._action, self._target = "undo" if back else "redo", target.number
         rows = self.db.execute(
             select(*HistoryRow.__table__.c)
@@ -143,7 +149,7 @@ class Step:
             have, want = (row.after, row.before) if back else (row.before, row.after)
             if now[row.label_id] != have:
                 raise DataError(
-                    f"step {target.number} by {target.author!r} cannot be {'undone' if back else 'done again'}: "
+                    f"revision {target.number} by {target.author!r} cannot be {'undone' if back else 'done again'}: "
                     f"{self._who(row.label_id)} since; undo that first"
                 )
             now[row.label_id] = want
@@ -153,29 +159,31 @@ class Step:
         if clash is not None:
             name = read.image_row(self.db, clash, self.place).name
             raise DataError(
-                f"step {target.number} by {target.author!r} cannot be {'undone' if back else 'done again'}: {name} "
+                f"revision {target.number} by {target.author!r} cannot be {'undone' if back else 'done again'}: {name} "
                 "would be marked empty and have objects; undo what was said of it since first"
             )
 
     def finish(self) -> None:
-        """Record the step. Nothing is recorded when nothing was changed."""
+        """Record the revision. Nothing is recorded when nothing was changed."""
         if not self._history:
             return
         kinds = sorted(set(self._actions))
         action = self._action or (kinds[0] if len(kinds) == 1 else "several")
-        step = {"number": self.number, "author": self.author, "time": self.time, "action": action}
-        self.db.execute(insert(StepRow).values(**step, target=self._target, changes=len(self._history)))
+        revision = {"number": self.number, "author": self.author, "time": self.time, "action": action}
+        self.db.execute(insert(RevisionRow).values(**revision, target=self._target, changes=len(self._history)))
         first = read.next_id(self.db, HistoryRow.id)
         rows = ({"id": i, "step": self.number, **row} for i, row in enumerate(self._history, first))
         insert_all(self.db, insert(HistoryRow), list(rows))
 
-    def _checked(self, mark: Mark, name: str, size_wh: tuple[int, int] | None, frames: int | None = None) -> Mark:
+    def _checked(
+        self, annotation: Annotation, name: str, size_wh: tuple[int, int] | None, frames: int | None = None
+    ) -> Annotation:
         try:
-            mark = mark.checked(size_wh, frames)
-            self._class(mark.label)
+            annotation = annotation.checked(size_wh, frames)
+            self._class(annotation.label)
         except DataError as error:
             raise DataError(f"{name}: {error}") from error
-        return mark
+        return annotation
 
     def _class(self, name: str | None) -> int | None:
         if name is None:
@@ -187,8 +195,10 @@ class Step:
             raise DataError(f"there is no class {name!r} in {self.place}; wanted one that add_category made{hint}")
         return ids[name]
 
-    def _state(self, mark: Mark) -> read.State:
-        return read.state_of(mark.kind, self._class(mark.label), mark.track, mark.data(), self.author, self.time)
+    def _state(self, annotation: Annotation) -> read.State:
+        return read.state_of(
+            annotation.kind, self._class(annotation.label), annotation.track, annotation.data(), self.author, self.time
+        )
 
     def _label(self, id: int, image: int | None, clip: int | None, state: Mapping[str, Any], version: int) -> Label:
         return read.label_of(state, self._names, id=id, image=image, clip=clip, version=version)
@@ -211,16 +221,16 @@ class Step:
         return row
 
     def _who(self, label: int) -> str:
-        """ "label 5 was changed by 'ann' at 2026-01-01 10:00:00 (step 7)" """
+        """ "label 5 was changed by 'ann' at 2026-01-01 10:00:00 (revision 7)" """
         last = read.who_last(self.db, label)
         if last is None or any(row["label_id"] == label for row in self._history):
-            return f"label {label} was changed in this same step"
-        step, gone = last
-        what = "removed" if gone else "changed"
-        return f"label {label} was {what} by {step.author!r} at {step.time:%Y-%m-%d %H:%M:%S} UTC (step {step.number})"
+            return f"label {label} was changed in this same revision"
+        revision, gone = last
+        what, time = "removed" if gone else "changed", f"{revision.time:%Y-%m-%d %H:%M:%S} UTC"
+        return f"label {label} was {what} by {revision.author!r} at {time} (revision {revision.number})"
 
-    def _new(self, action: str, image: int | None, clip: int | None, mark: Mark) -> Label:
-        state, id = self._state(mark), self._next_label
+    def _new(self, action: str, image: int | None, clip: int | None, annotation: Annotation) -> Label:
+        state, id = self._state(annotation), self._next_label
         self._next_label += 1
         self._actions.append(action)
         self.db.execute(insert(LabelRow).values(**self._row(id, image, clip, state)))
@@ -257,5 +267,5 @@ def insert_all(db: Connection, statement: Insert, rows: Sequence[dict[str, Any]]
         db.execute(of(db).many(statement), rows)
 
 
-def _mark(mark: Mark | Object) -> Mark:
-    return Mark.of(mark) if isinstance(mark, Object) else mark
+def _annotation(annotation: Annotation | Object) -> Annotation:
+    return Annotation.of(annotation) if isinstance(annotation, Object) else annotation

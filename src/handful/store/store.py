@@ -1,8 +1,8 @@
-"""The labelling store: what people said of images and films, who said it and when, with every step back and forth.
+"""The labeling store: what people said of images and clips, who said it and when, with undo and redo.
 
 with Store.open("labels") as store:
     store.add_category("cat")
-    image = store.add_image("photos/1.jpg", size_wh=(640, 480))
+    image = store.add_image("images/1.jpg", size_wh=(640, 480))
     label = store.add(image, Object("cat", box_px=(10, 20, 200, 220)), author="ann")
     store.undo()
 """
@@ -20,18 +20,18 @@ from sqlalchemy import select, update
 
 from handful.errors import DataError
 from handful.store import dataset as exchange
-from handful.store import photos
+from handful.store import images
 from handful.store import queries as read
-from handful.store.annotations import Change, Keyframe, Label, Mark, plain_json
+from handful.store.annotations import Annotation, Change, Keyframe, Label, plain_json
 from handful.store.check import problems
 from handful.store.database import Database
 from handful.store.dataset import Added
-from handful.store.photos import Photo
-from handful.store.revisions import Step
-from handful.store.tables import CategoryRow, ClipRow, HistoryRow, ImageRow, LabelRow, Source, StepRow
+from handful.store.images import StoredImage
+from handful.store.revisions import Revision
+from handful.store.tables import CategoryRow, ClipRow, HistoryRow, ImageRow, LabelRow, RevisionRow, Source
 from handful.types import Category, Dataset, Object
 
-__all__ = ["Added", "Change", "Keyframe", "Label", "Mark", "Photo", "Step", "Store"]
+__all__ = ["Added", "Annotation", "Change", "Keyframe", "Label", "Revision", "Store", "StoredImage"]
 
 
 def _utc_now() -> datetime:
@@ -99,12 +99,12 @@ class Store:
                 same = number
             if id not in (None, same):
                 raise DataError(f"the class {name!r} has the id {same} in {self.place}, not {id}; leave the id out")
-            return photos.to_category(db.execute(_all(CategoryRow).where(CategoryRow.id == same)).one())
+            return images.to_category(db.execute(_all(CategoryRow).where(CategoryRow.id == same)).one())
 
     def categories(self) -> tuple[Category, ...]:
         """Every class, by id."""
         with self._database.reading() as db:
-            return tuple(photos.to_category(row) for row in db.execute(_all(CategoryRow).order_by(CategoryRow.id)))
+            return tuple(images.to_category(row) for row in db.execute(_all(CategoryRow).order_by(CategoryRow.id)))
 
     def add_image(
         self,
@@ -115,7 +115,7 @@ class Store:
         split: str | None = None,
         size_wh: tuple[int, int] | None = None,
         sha256: str | None = None,
-        licence: str | None = None,
+        license: str | None = None,
         clip: str | None = None,
         frame: int | None = None,
         attributes: Mapping[str, Any] | None = None,
@@ -123,12 +123,12 @@ class Store:
         """Add an image and return its id. path: a file, best inside the folder `root`, or a URI.
 
         name: unique in its split; None for the path inside the root. size_wh: (width, height) in px; labels are held
-        against it. clip and frame: its place in a film, which is added when it is new.
+        against it. clip and frame: its place in a clip, which is added when it is new.
         """
         with self._database.writing() as db:
-            more = {"sha256": sha256, "licence": licence, "frame": frame}
+            more = {"sha256": sha256, "licence": license, "frame": frame}
             more["attributes"] = plain_json(attributes or {}, str(path))
-            return photos.add_image(
+            return images.add_image(
                 db,
                 self._database.folder,
                 path,
@@ -144,21 +144,21 @@ class Store:
         """The id of an image by its name."""
         return self._find(ImageRow, name, split)
 
-    def image(self, image: int) -> Photo:
+    def image(self, image: int) -> StoredImage:
         """One image."""
         with self._database.reading() as db:
             read.image_row(db, image, self.place)
-            return photos.photos(db, self._database.folder, image - 1, 1)[0]
+            return images.images(db, self._database.folder, image - 1, 1)[0]
 
-    def images(self, *, after: int = 0, limit: int = 100) -> tuple[Photo, ...]:
+    def images(self, *, after: int = 0, limit: int = 100) -> tuple[StoredImage, ...]:
         """The images by id, `limit` at a time, beginning after the id `after`."""
         with self._database.reading() as db:
-            return tuple(photos.photos(db, self._database.folder, after, limit))
+            return tuple(images.images(db, self._database.folder, after, limit))
 
     def move_root(self, old: Path | str, new: Path | str) -> None:
         """Say that a folder of images is somewhere else now."""
         folder = self._database.folder
-        texts = photos.root_text(folder, old), photos.root_text(folder, new)
+        texts = images.root_text(folder, old), images.root_text(folder, new)
         with self._database.writing() as db:
             roots = list(db.scalars(select(Source.root)))
             if texts[0] not in roots or texts[1] in roots:
@@ -177,30 +177,30 @@ class Store:
         fps: float | None = None,
         frames: int | None = None,
     ) -> int:
-        """Add a film and return its id; what is said of one that is there is replaced. frames: how many it has."""
+        """Add a clip and return its id; what is said of one that is there is replaced. frames: how many it has."""
         width, height = size_wh or (None, None)
         with self._database.writing() as db:
-            id = next(iter(photos.clip_ids(db, {(split or "", name)}).values()))
+            id = next(iter(images.clip_ids(db, {(split or "", name)}).values()))
             values = {"path": path and str(path), "width": width, "height": height, "fps": fps, "frames": frames}
             db.execute(update(ClipRow).where(ClipRow.id == id).values(**values))
             return id
 
     def find_clip(self, name: str, split: str | None = None) -> int:
-        """The id of a film by its name."""
+        """The id of a clip by its name."""
         return self._find(ClipRow, name, split)
 
     # labels as they are now
 
     def labels(self, image: int) -> tuple[Label, ...]:
-        """What was said of an image, in the order it was first said; "empty" marks too."""
+        """What was said of an image, in the order it was first said; "empty" annotations too."""
         with self._database.reading() as db:
             read.image_row(db, image, self.place)
             return tuple(read.labels_now(db, read.class_names(db), LabelRow.image_id == image))
 
     def state(self, image: int) -> str:
-        """Whether somebody looked: "unlabelled"; "empty", when nothing is there; "labelled", when something is."""
-        kinds = {label.mark.kind for label in self.labels(image)}
-        return "unlabelled" if not kinds else "empty" if kinds == {"empty"} else "labelled"
+        """Whether somebody looked: "unlabeled"; "empty", when nothing is there; "labeled", when something is."""
+        kinds = {label.annotation.kind for label in self.labels(image)}
+        return "unlabeled" if not kinds else "empty" if kinds == {"empty"} else "labeled"
 
     def tracks(self, clip: int) -> tuple[Label, ...]:
         """The tracks of a clip."""
@@ -215,69 +215,73 @@ class Store:
         """
         return tuple(exchange.objects_at(self.tracks(clip), frame))
 
-    # changes: each is a step of the history
+    # changes: each is a revision of the history
 
     @contextlib.contextmanager
-    def step(self, author: str) -> Iterator[Step]:
-        """Several changes as one step: all of them are kept when the block ends, none when it fails.
+    def revision(self, author: str) -> Iterator[Revision]:
+        """Several changes as one revision: all of them are kept when the block ends, none when it fails.
 
         Nobody else can write meanwhile, so keep it short.
         """
-        with self._step(author) as step:
-            yield step
+        with self._revision(author) as revision:
+            yield revision
 
-    def add(self, image: int, mark: Mark | Object, *, author: str) -> Label:
-        """Say one thing more of an image. An object in an image marked empty takes that mark away.
+    def add(self, image: int, annotation: Annotation | Object, *, author: str) -> Label:
+        """Add an annotation to an image. An object in an image marked empty takes that annotation away.
 
         Refused: a class that is not there, a box without area, NaN, more than a pixel outside an image of known size.
         """
-        with self._step(author) as step:
-            return step.add(image, mark)
+        with self._revision(author) as revision:
+            return revision.add(image, annotation)
 
-    def add_track(self, clip: int, mark: Mark, *, author: str) -> Label:
-        """Say where one thing is throughout a clip: a mark of kind "track", with keyframes.
+    def add_track(self, clip: int, annotation: Annotation, *, author: str) -> Label:
+        """Add a track: where one object is throughout a clip: an annotation of kind "track", with keyframes.
 
         A track without a number gets the next one of its clip.
         """
-        with self._step(author) as step:
-            return step.add_track(clip, mark)
+        with self._revision(author) as revision:
+            return revision.add_track(clip, annotation)
 
-    def change(self, label: int, mark: Mark | Object, *, version: int, author: str, force: bool = False) -> Label:
-        """Say something else instead.
+    def change(
+        self, label: int, annotation: Annotation | Object, *, version: int, author: str, force: bool = False
+    ) -> Label:
+        """Replace an annotation.
 
         version: the label's, as it was read. Raises DataError saying who changed it when it is not that any more; force
-        changes it all the same. Saying the same again is no step.
+        changes it all the same. The same again is no revision.
         """
-        with self._step(author) as step:
-            return step.change(label, mark, version=version, force=force)
+        with self._revision(author) as revision:
+            return revision.change(label, annotation, version=version, force=force)
 
     def remove(self, label: int, *, version: int, author: str, force: bool = False) -> None:
-        """Take a label away. version and force as in `change`."""
-        with self._step(author) as step:
-            step.remove(label, version=version, force=force)
+        """Remove a label. version and force as in `change`."""
+        with self._revision(author) as revision:
+            revision.remove(label, version=version, force=force)
 
     def mark_empty(self, image: int, *, author: str) -> None:
-        """Say that somebody looked and nothing is there. Raises DataError when the image has objects."""
-        with self._step(author) as step:
-            step.mark_empty(image)
+        """Mark an image as empty: somebody looked, and nothing is there. Raises DataError when the image has
+        objects."""
+        with self._revision(author) as revision:
+            revision.mark_empty(image)
 
     def unmark_empty(self, image: int, *, author: str) -> None:
-        """Take back that nothing is there: nobody looked."""
-        with self._step(author) as step:
-            step.unmark_empty(image)
+        """Take the empty mark back: nobody looked."""
+        with self._revision(author) as revision:
+            revision.unmark_empty(image)
 
     def clear(self, image: int, *, author: str) -> int:
-        """Take away everything that was said of an image, so that nobody looked. Returns how many labels that was."""
-        with self._step(author) as step:
-            return step.clear(image)
+        """Remove all labels of an image, so that it is unlabeled. Returns how many there were."""
+        with self._revision(author) as revision:
+            return revision.clear(image)
 
     # the history
 
     def undo(self, author: str | None = None, *, by: str | None = None) -> int | None:
-        """Undo the last step, of `author` or of anybody, that is not undone. Returns its number; None: there is none.
+        """Undo the last revision, of `author` or of anybody, that is not undone. Returns its number; None: there is
+        none.
 
-        This is a step too, made by `by` (or else `author`). Raises DataError, saying who, when somebody else changed
-        the same labels since.
+        This is a revision too, made by `by` (or else `author`). Raises DataError, saying who, when somebody else
+        changed the same labels since.
         """
         return self._reverse(author, by, back=True)
 
@@ -285,18 +289,18 @@ class Store:
         """Do again what was undone last, unless something new was done since. As `undo` in all else."""
         return self._reverse(author, by, back=False)
 
-    def last_step(self) -> int:
-        """The number of the last step; 0 for a new store."""
+    def last_revision(self) -> int:
+        """The number of the last revision; 0 for a new store."""
         with self._database.reading() as db:
-            return read.last_step(db)
+            return read.last_revision(db)
 
     def history(
         self, image: int | None = None, *, clip: int | None = None, after: int = 0, limit: int | None = None
     ) -> tuple[Change, ...]:
-        """The changes of an image, of a clip or of all, oldest first. after: only steps later than this one."""
+        """The changes of an image, of a clip or of all, oldest first. after: only revisions later than this one."""
         query = select(
-            *HistoryRow.__table__.c, StepRow.action, StepRow.target, StepRow.author, StepRow.time
-        ).join(StepRow, StepRow.number == HistoryRow.step)  # fmt: skip
+            *HistoryRow.__table__.c, RevisionRow.action, RevisionRow.target, RevisionRow.author, RevisionRow.time
+        ).join(RevisionRow, RevisionRow.number == HistoryRow.step)  # fmt: skip
         query = query.where(HistoryRow.step > after).order_by(HistoryRow.id).limit(limit)
         if image is not None or clip is not None:
             query = query.where(read.of_place(HistoryRow, image, clip))
@@ -307,13 +311,14 @@ class Store:
             return tuple(read.change_of(row, names) for row in db.execute(query))
 
     def as_of(self, at: int | datetime, image: int | None = None, *, clip: int | None = None) -> tuple[Label, ...]:
-        """The labels as they were after a step (0: before the first) or at a moment, by id: of an image, a clip or all.
+        """The labels as they were after a revision (0: before the first) or at a moment, by id: of an image, a clip or
+        all.
 
         `dataset(at)` is the same for what does not fit in memory.
         """
         where = None if image is None and clip is None else read.of_place(HistoryRow, image, clip)
         with self._database.reading() as db:
-            return tuple(read.labels_then(db, read.class_names(db), read.step_at(db, at), where))
+            return tuple(read.labels_then(db, read.class_names(db), read.revision_at(db, at), where))
 
     def check(self) -> tuple[str, ...]:
         """What is wrong with the store, one line each; () when its labels are what its history makes. Reads all."""
@@ -325,18 +330,18 @@ class Store:
     def add_dataset(
         self, dataset: Dataset, author: str, *, batch: int = 500, skip_bad: bool = False, hashes: bool = False
     ) -> Added:
-        """Add the photos of a data set that are not there yet, by split and name, with all that is said of them.
+        """Add the images of a data set that are not there yet, by split and name, with all their labels.
 
-        One step a batch of photos; stopped half way, it goes on there the next time. Classes are matched by name, and
-        keep their ids where these are free. skip_bad: leave out what `add` would refuse and tell it in `refused`,
-        instead of raising DataError. hashes: read each photo's file and keep its SHA-256.
+        One revision a batch of images; stopped half way, it goes on there the next time. Classes are matched by name,
+        and keep their ids where these are free. skip_bad: leave out what `add` would refuse and tell it in `refused`,
+        instead of raising DataError. hashes: read each image's file and keep its SHA-256.
         """
         return exchange.bring_in(
-            self._database, lambda: self._step(author), dataset, batch=batch, skip_bad=skip_bad, hashes=hashes
+            self._database, lambda: self._revision(author), dataset, batch=batch, skip_bad=skip_bad, hashes=hashes
         )
 
     def dataset(self, at: int | datetime | None = None) -> Dataset:
-        """All images with their labels as they are now, or were after a step or at a moment.
+        """All images with their labels as they are now, or were after a revision or at a moment.
 
         Samples are read a page at a time as they are asked for, and stay as they were at this call whatever is changed
         meanwhile. A frame of a clip has the objects that its tracks show there.
@@ -344,26 +349,26 @@ class Store:
         return exchange.take_out(self._database, at)
 
     @contextlib.contextmanager
-    def _step(self, author: str, action: str | None = None) -> Iterator[Step]:
+    def _revision(self, author: str, action: str | None = None) -> Iterator[Revision]:
         if getattr(self._busy, "now", False):  # it would wait for itself
-            raise DataError(f"{self.place}: a step is under way in this thread; change things through it")
+            raise DataError(f"{self.place}: a revision is under way in this thread; change things through it")
         now = self._clock()
         if now.tzinfo is None:
             raise DataError(f"the clock of {self.place} says {now}, without a zone; wanted one, such as UTC")
         self._busy.now = True
         try:
             with self._database.writing() as db:
-                step = Step(db, author=author, now=now.astimezone(UTC), place=self.place, action=action)
-                yield step
-                step.finish()
+                revision = Revision(db, author=author, now=now.astimezone(UTC), place=self.place, action=action)
+                yield revision
+                revision.finish()
         finally:
             self._busy.now = False
 
     def _reverse(self, author: str | None, by: str | None, *, back: bool) -> int | None:
-        with self._step(by or author or "") as step:
-            target = (read.to_undo if back else read.to_redo)(step.db, author)
+        with self._revision(by or author or "") as revision:
+            target = (read.to_undo if back else read.to_redo)(revision.db, author)
             if target is not None:
-                step.reverse(target, back=back)
+                revision.reverse(target, back=back)
             return None if target is None else int(target.number)
 
     def _find(self, table: Any, name: str, split: str | None) -> int:

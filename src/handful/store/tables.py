@@ -1,4 +1,5 @@
-"""The tables of the labelling store. Change one here, and write the step that gets there in migrations/versions."""
+"""The tables of the labeling store. Change one here, and write the migration that gets there in
+migrations/versions."""
 
 from __future__ import annotations
 
@@ -97,7 +98,7 @@ def _number() -> Mapped[int]:
 
 
 class Source(Base):
-    """Where photos come from. root: a folder; relative to the store's own folder when it lies in it."""
+    """Where images come from. root: a folder; relative to the store's own folder when it lies in it."""
 
     __tablename__ = "sources"
     id: Mapped[int] = _number()
@@ -118,7 +119,7 @@ class CategoryRow(Base):
 
 
 class ClipRow(Base):
-    """A film. split: "" for none. path: the film's own file, if its frames are not photos."""
+    """A film. split: "" for none. path: the clip's own file, if its frames are not images."""
 
     __tablename__ = "clips"
     id: Mapped[int] = _number()
@@ -133,8 +134,8 @@ class ClipRow(Base):
 
 
 class ImageRow(Base):
-    """A photo. split: "" for none. path: below the source's root, or as it is without a source. packed: `path` holds
-    many photos, and only the reader of its format can get at this one.
+    """An image. split: "" for none. path: below the source's root, or as it is without a source. packed: `path` holds
+    many images, and only the reader of its format can get at this one.
     """
 
     __tablename__ = "images"
@@ -146,7 +147,7 @@ class ImageRow(Base):
     sha256: Mapped[str | None]
     width: Mapped[int | None]
     height: Mapped[int | None]
-    licence: Mapped[str | None]
+    licence: Mapped[str | None]  # the column was called so before the API said `license`
     clip_id: Mapped[int | None] = mapped_column(ForeignKey("clips.id"))
     frame: Mapped[int | None]
     packed: Mapped[bool]
@@ -155,8 +156,8 @@ class ImageRow(Base):
 
 
 class LabelRow(Base):
-    """A label as it is now, of an image or else of a clip. version: the step that last changed it, which is recorded
-    after it: a reference only where references may wait for the commit.
+    """A label as it is now, of an image or else of a clip. version: the revision that last changed it, which is
+    recorded after it: a reference only where references may wait for the commit.
     """
 
     __tablename__ = "labels"
@@ -173,10 +174,10 @@ class LabelRow(Base):
     __table_args__ = (CheckConstraint("(image_id IS NULL) <> (clip_id IS NULL)", name="one_place"),)
 
 
-class StepRow(Base):
-    """One step of the history: 1, 2, 3, ... in the order they were kept. Only ever added to.
+class RevisionRow(Base):
+    """One revision of the history: 1, 2, 3, ... in the order they were kept. Only ever added to.
 
-    target: the step that this one undid or did again. changes: how many rows of the history belong to it.
+    target: the revision that this one undid or did again. changes: how many rows of the history belong to it.
     """
 
     __tablename__ = "steps"

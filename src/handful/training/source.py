@@ -12,14 +12,14 @@ from typing import Any
 
 from handful.curate.check import ensure
 from handful.data import formats
-from handful.data.finding import Finding, stop
+from handful.data.finding import Finding, known_codes, stop
 from handful.errors import DataError
 from handful.files import cache_home
 from handful.image import read_image
 from handful.progress import warn
 from handful.types import Dataset, Image, Sample
 
-QUIET = ("one_photo", "no_label_map")  # warnings that do not matter to training
+QUIET = ("one_image", "no_label_map")  # warnings that do not matter to training
 SPLITS = {"training": "train", "valid": "val", "validation": "val", "testing": "test"}
 
 
@@ -31,6 +31,7 @@ def checked(
     allow: codes of errors to go on with. main: whether this process checks and talks; of several one does. options:
     for the format. Raises DataError with the first errors and how to repair them.
     """
+    allow = known_codes(allow)
     warnings = ensure(data, format=format, allow=allow, quiet=QUIET, cache=cache_home(), **options) if main else []
     for text in warnings:
         warn(text)

@@ -28,7 +28,7 @@ class Blobs:
         self.network = Gain()
         if state is not None:
             self.network.load_state_dict(dict(state))
-        self.about = {"name": "blobs", "licence": "none", "trained_on": "nothing", "params": 1, "sha256": "0"}
+        self.about = {"name": "blobs", "license": "none", "trained_on": "nothing", "params": 1, "sha256": "0"}
 
     def propose(self, rgb_u8: np.ndarray, max_boxes: int = 100) -> Proposals:
         groups, _ = ndimage.label(rgb_u8.max(axis=2) > 100)

@@ -65,7 +65,7 @@ class Proposer:
         if state is not None:
             self.network.load_state_dict(dict(state))
         self.refined = bool((about or {}).get("refined", self.refined))
-        self.about = {"name": "dots", "licence": "none", "trained_on": "nothing", "params": 1, "sha256": "0",
+        self.about = {"name": "dots", "license": "none", "trained_on": "nothing", "params": 1, "sha256": "0",
                       "refined": self.refined}  # fmt: skip
 
     def propose(self, rgb_u8: np.ndarray, max_boxes: int = 100) -> Proposals:

@@ -23,7 +23,7 @@ class Squint:
 
     def __init__(self, focus: bool = False) -> None:
         self.network, self.focus = Gain(), focus
-        self.about = {"name": "squint", "licence": "none", "trained_on": "nothing", "params": 1, "sha256": "0"}
+        self.about = {"name": "squint", "license": "none", "trained_on": "nothing", "params": 1, "sha256": "0"}
         self.shown: list[np.ndarray] = []
 
     def propose(self, rgb_u8: np.ndarray, max_boxes: int = 100) -> Proposals:

@@ -10,7 +10,7 @@ from torch import nn
 from handful.models.preprocessing import IMAGENET_MEAN, IMAGENET_STD, NetCard
 from handful.models.segmenter import Segmenter
 
-CARD = NetCard(task="segment", what="a stub", paper="none", licence="Apache-2.0", frame_hw=(32, 48),
+CARD = NetCard(task="segment", what="a stub", paper="none", license="Apache-2.0", frame_hw=(32, 48),
                presets={"wide": {"width": 8}})  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from handful.pick import need
 
 TEMPLATE = Path(__file__).parent / "report.html.j2"
-COLOURS = {"executorch": "#c2410c", "litert": "#1d4ed8", "ncnn": "#7e22ce", "onnxruntime": "#047857"}
+COLORS = {"executorch": "#c2410c", "litert": "#1d4ed8", "ncnn": "#7e22ce", "onnxruntime": "#047857"}
 
 
 def render(result: dict[str, Any]) -> str:
@@ -43,7 +43,7 @@ def layer_plot(rows: dict[str, Any]) -> str:
         figure, axes = plt.subplots(figsize=(9, 3.4), layout="constrained")
         for row in drawn.values():
             layers = row["layers"]
-            color = COLOURS.get(row["runtime"], "#334155")
+            color = COLORS.get(row["runtime"], "#334155")
             # ExecuTorch and LiteRT share their kernels (XNNPACK), so one line is drawn wide to show under the other
             wide = row["runtime"] == "executorch"
             y = [layer["psnr_db"] for layer in layers]

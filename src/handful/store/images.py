@@ -1,4 +1,4 @@
-"""Where the photos of the store are, and which clips and classes there are."""
+"""Where the images of the store are, and which clips and classes there are."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from handful.types import Category
 
 
 @dataclass(frozen=True)
-class Photo:
+class StoredImage:
     """An image of the store. path: where it is. uri: its address, when it is no file. size_wh: (width, height) px.
 
     name: its path inside its split, which nothing else there has. sha256: of the file's bytes, when known.
@@ -32,14 +32,14 @@ class Photo:
     uri: str | None
     size_wh: tuple[int, int] | None
     sha256: str | None
-    licence: str | None
+    license: str | None
     clip: str | None
     frame: int | None
     attributes: Mapping[str, Any]
 
 
 def place_of(path: Path | str, root: Path | str | None) -> tuple[bool, str]:
-    """Whether a photo lies in a folder, and its path: inside it then, or else the whole of it."""
+    """Whether an image lies in a folder, and its path: inside it then, or else the whole of it."""
     whole = os.path.abspath(path)
     if root is not None:
         folder = os.path.join(os.path.abspath(root), "")
@@ -124,12 +124,12 @@ def add_image(
     return id
 
 
-def photos(db: Connection, folder: Path | None, after: int, limit: int) -> list[Photo]:
+def images(db: Connection, folder: Path | None, after: int, limit: int) -> list[StoredImage]:
     """The images by id that come after one."""
     rows = db.execute(select(*ImageRow.__table__.c).where(ImageRow.id > after).order_by(ImageRow.id).limit(limit)).all()
     roots = {row.id: root_of(folder, row.root) for row in db.execute(select(Source.id, Source.root))}
     clips = clip_names(db, {row.clip_id for row in rows})
-    return [photo_of(row, roots, clips) for row in rows]
+    return [stored_image(row, roots, clips) for row in rows]
 
 
 def clip_names(db: Connection, ids: Collection[int | None]) -> dict[int, str]:
@@ -142,10 +142,10 @@ def clip_names(db: Connection, ids: Collection[int | None]) -> dict[int, str]:
     }
 
 
-def photo_of(row: Any, roots: Mapping[int, Path], clips: Mapping[int, str]) -> Photo:
+def stored_image(row: Any, roots: Mapping[int, Path], clips: Mapping[int, str]) -> StoredImage:
     """A row of ImageRow for people. roots: folders by source; clips: names by id."""
     uri = row.path if row.source_id is None and "://" in row.path else None
-    return Photo(
+    return StoredImage(
         row.id,
         row.name,
         row.split or None,
