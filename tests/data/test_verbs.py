@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ from handful.data.finding import CODES
 from tests.conftest import ROOT
 from tests.data.planted import FAULTS, Planted
 from tests.test_cli import handful
-from tests.test_docs import blocks, commands
 
 Capture = pytest.CaptureFixture[str]
 
@@ -110,32 +108,3 @@ def test_the_page_lists_every_code_and_its_repair() -> None:
     text = (ROOT / "docs/data.md").read_text()
     for code, kind in CODES.items():
         assert f"| `{code}` | {kind.severity} | {kind.text} | {kind.repair} |" in text, code
-
-
-def test_the_commands_of_the_page_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture, sound: Path
-) -> None:
-    Planted(tmp_path / "labelled")
-    for name in ("labels.json",):
-        (tmp_path / "labelled" / name).unlink()
-    for path in sorted((tmp_path / "labelled/masks").rglob("*"), reverse=True):
-        path.unlink() if path.is_file() else path.rmdir()
-    (tmp_path / "labelled/masks").rmdir()
-    for i, photo in enumerate(sorted((tmp_path / "labelled/images/train").iterdir())[:8]):
-        to = tmp_path / "photos" / ("mug", "plate")[i % 2] / photo.name
-        to.parent.mkdir(parents=True, exist_ok=True)
-        to.write_bytes(photo.read_bytes())
-    monkeypatch.chdir(tmp_path)
-    text = (ROOT / "docs/data.md").read_text()
-    assert len(commands(text)) >= 6
-    for command in commands(text):
-        code, _, err = handful(capsys, *shlex.split(command)[1:])
-        assert code == 0, (command, err)
-    snippets = blocks(text, "python")
-    assert len(snippets) == 2
-    for snippet in snippets:
-        exec(compile(snippet, "data.md", "exec"), {})
-    out = capsys.readouterr().out
-    assert "True" in out and "labelled 112" in out  # 108 labels added, two cleared, two brought back
-    for block in blocks(text, "json"):
-        json.loads(block)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import cv2
 import numpy as np
 
+from handful.data import formats
 from handful.lucid.seed import Seed
+from handful.types import Category, Dataset, Object, Sample
+from tests.conftest import save
 
 
 def photo(width: int = 240, height: int = 160) -> np.ndarray:
@@ -34,3 +38,16 @@ def ids(*ellipses: Sequence[int], width: int = 240, height: int = 160, dtype: ty
 
 def seed(*ellipses: Sequence[int], rgb: np.ndarray | None = None, name: str = "a.jpg", whole: bool = True) -> Seed:
     return Seed(name, photo() if rgb is None else rgb, ids(*(ellipses or [(110, 80, 40, 30)])), whole)
+
+
+def labelled(folder: Path, photos: int = 3) -> Path:
+    """A COCO folder of photos with two outlined objects each."""
+    samples = []
+    for k in range(photos):
+        path = save(np.roll(photo(), 40 * k, 1), folder.parent / "photos" / f"{k}.jpg")
+        corners = (((30, 30), (90, 35), (80, 110), (35, 100)), ((150, 50), (210, 60), (190, 120)))
+        things = tuple(Object("thing", polygons_px=(np.array(c, float),)) for c in corners)
+        samples.append(Sample(path, name=f"{k}.jpg", split="train", objects=things, size_wh=(240, 160)))
+    dataset = Dataset("made", folder.parent, (Category(1, "thing"),), lambda: iter(samples), len(samples))
+    formats.write(dataset, folder, "coco")
+    return folder

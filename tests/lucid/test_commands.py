@@ -1,4 +1,4 @@
-"""What the page on dreams says works, and a look at one image."""
+"""The verbs of dreams, what the page on them says of the gates, and a look at one image."""
 
 from __future__ import annotations
 
@@ -13,14 +13,11 @@ import pytest
 
 from handful.cli import main
 from handful.data import formats
-from handful.data.sample_images import sample_photo
 from handful.errors import DataError, HandfulError
 from handful.lucid.outline import mask_in_box
 from handful.lucid.preview import seed_of
-from handful.types import Category, Dataset, Object, Sample
 from tests.conftest import ROOT, save
-from tests.lucid.made import ids, photo
-from tests.test_docs import blocks, commands
+from tests.lucid.made import ids, labelled, photo
 
 
 def run(command: str) -> int:
@@ -29,36 +26,6 @@ def run(command: str) -> int:
     except SystemExit as stop:
         return int(stop.code or 0)
     return 0
-
-
-def labelled(folder: Path, photos: int = 3) -> Path:
-    """A COCO folder of images with two outlined objects each."""
-    samples = []
-    for k in range(photos):
-        path = save(np.roll(photo(), 40 * k, 1), folder.parent / "photos" / f"{k}.jpg")
-        corners = (((30, 30), (90, 35), (80, 110), (35, 100)), ((150, 50), (210, 60), (190, 120)))
-        things = tuple(Object("thing", polygons_px=(np.array(c, float),)) for c in corners)
-        samples.append(Sample(path, name=f"{k}.jpg", split="train", objects=things, size_wh=(240, 160)))
-    dataset = Dataset("made", folder.parent, (Category(1, "thing"),), lambda: iter(samples), len(samples))
-    formats.write(dataset, folder, "coco")
-    return folder
-
-
-def test_the_page_on_dreams_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    save(sample_photo("flower"), tmp_path / "flower.jpg")
-    labelled(tmp_path / "labelled")
-    text = (ROOT / "docs/dream.md").read_text()
-    shown = commands(text)
-    assert len(shown) >= 5
-    for command in shown:
-        assert run(command) == 0, command
-    for name in ("look/sheet.jpg", "look/preview.mp4", "look/gates.json", "dreams/sheet.jpg", "dreams/preview.mp4"):
-        assert (tmp_path / name).stat().st_size > 2000 or name.endswith("json")
-    assert len(list((tmp_path / "dreams-davis" / "JPEGImages").rglob("*.jpg"))) == 3 * 20
-    space: dict[str, object] = {}
-    for snippet in blocks(text, "python"):
-        exec(compile(snippet, "dream.md", "exec"), space)
 
 
 def test_gates_in_the_page_are_those_there_are() -> None:

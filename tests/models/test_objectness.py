@@ -88,7 +88,7 @@ def test_every_weight_learns_and_background_counts_only_when_asked(background: f
 
 def test_it_learns_a_white_square() -> None:
     torch.manual_seed(SEED)
-    model = net.build(frame_hw=(128, 128), pretrained=False, channels=24, hidden=32, proposals=50, detections=20)
+    model = net.build(frame_hw=(128, 128), pretrained=True, channels=24, hidden=32, proposals=50, detections=20)
     optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
     made = torch.Generator().manual_seed(SEED)
     model.train()
