@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import re
 import shlex
+import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 import pytest
 
 from handful.cli import cli, main
+from handful.cli.options import Net
+from handful.cli.places import Data, ImageFile, ModelFolder
+from handful.errors import HandfulError
 from tests.conftest import ROOT
 from tests.docs_world import World, lines_of
 
@@ -23,24 +30,12 @@ NOT_RUN = {
 }
 # commands that are run with more words behind them (the last of two wins), and why
 SHORTER = {
-    "handful demo --photos photos": (
-        "--backbone lite0 --runtime torch",
-        "four runtimes take a minute; tests/device compiles for each",
-    ),
-    "handful device compile model --runtime litert --precision fp16": (
-        "--runtime torch --precision fp32",
-        "LiteRT takes half a minute a conversion; tests/device has it",
-    ),
-    "handful device compare model --runtime litert --precision fp16 --images test-photos": (
-        "--runtime torch --precision fp32",
-        "LiteRT takes half a minute a conversion; tests/device has it",
-    ),
     "handful train segment scenes --net exeggutor:lite0 --epochs 40 --out model": (
-        "--size 64x96 --epochs 1 --batch 4",
+        "--frame 64x96 --epochs 1 --batch 4",
         "forty epochs of whole frames take minutes",
     ),
-    "handful train detect shop-chips --net objectness --out eye --epochs 12 --size 320x320": (
-        "--size 64x64 --epochs 1 --batch 2 --arg pretrained=false",
+    "handful train detect shop-chips --net objectness --out proposer --epochs 12 --frame 320x320": (
+        "--frame 64x64 --epochs 1 --batch 2 --arg pretrained=false",
         "twelve epochs of whole frames take minutes",
     ),
 }
@@ -66,6 +61,12 @@ def commands(text: str) -> list[str]:
     return [line for line in shell(text) if line.startswith("handful ")]
 
 
+def installed(command: str) -> set[str] | None:
+    """The extras of `pip install "handful[...]"`; None of any other command."""
+    found = re.fullmatch(r"""pip install ["']?handful(?:\[([\w,]*)\])?["']?""", command)
+    return found and set(filter(None, (found[1] or "").split(",")))
+
+
 def mentioned(text: str) -> list[str]:
     """Commands in the running text: `handful teach photos`; what stands for something else is left out."""
     prose = re.sub(r"^ *```.*?^ *```", "", text, flags=re.M | re.S)
@@ -73,31 +74,48 @@ def mentioned(text: str) -> list[str]:
     return [one for one in found if not re.search(r"\b(VERB|NAME|COMMAND)\b", one)]
 
 
+@contextlib.contextmanager
+def nothing_is_looked_for() -> Iterator[io.StringIO]:
+    """Paths on the command line are taken as they stand, so that commands are looked at where no file is. Gives what is
+    said meanwhile."""
+    net = Net.convert
+    with pytest.MonkeyPatch.context() as patch:
+        for kind in (ModelFolder, Data, ImageFile):
+            patch.setattr(kind, "convert", lambda self, value, param, ctx: Path(value))
+        patch.setattr(Net, "convert", lambda self, *given: given[0] if self.folder else net(self, *given))
+        said = io.StringIO()
+        with contextlib.redirect_stderr(said):
+            yield said
+
+
 def problem(command: str, *, whole: bool = True) -> str | None:
     """What is wrong with a command as it is typed: verb, option, choice, number or missing word; None where nothing is.
 
-    whole: an argument that is missing is wrong too; in running text it is not.
+    whole: an argument that is missing is wrong too; in running text it is not. An old name is wrong in a document.
     """
     at: click.Command = cli
     context, rest = None, shlex.split(command)[1:]
     name: str | None = "handful"
     try:
-        while True:
-            context = at.make_context(name, list(rest), parent=context)
-            if not isinstance(at, click.Group):
-                return None
-            rest = [*context._protected_args, *context.args]
-            if not rest:
-                return f"{context.command_path} wants a verb" if whole else None
-            name, found, rest = at.resolve_command(context, rest)
-            assert found is not None
-            at = found
+        with nothing_is_looked_for() as told:
+            while True:
+                context = at.make_context(name, list(rest), parent=context)
+                if not isinstance(at, click.Group):
+                    return told.getvalue() or None
+                rest = [*context._protected_args, *context.args]
+                if not rest:
+                    return f"{context.command_path} wants a verb" if whole else None
+                name, found, rest = at.resolve_command(context, rest)
+                assert found is not None
+                at = found
     except click.exceptions.NoArgsIsHelpError:
         return "wants a verb" if whole else None
     except click.MissingParameter as error:
         return error.format_message() if whole else None
     except click.UsageError as error:
         return error.format_message()
+    except HandfulError as error:
+        return str(error)
     except click.exceptions.Exit:
         return None  # --help, --version
 
@@ -111,13 +129,16 @@ def problem(command: str, *, whole: bool = True) -> str | None:
         ("handful dream labelled --out d", None),
         ("handful teech photos --out m", "did you mean 'teach'"),
         ("handful teach photos --ot m", "--out"),
-        ("handful teach photos --out m --vigilance high", "not a valid float"),
+        ("handful teach photos --out m --vigilance high", "wanted a number from 0 to 10"),
         ("handful teach shop --out m --scales 9", "'9' is not one of"),
         ("handful teach shop --out m --max-samples 0", "not in the range"),
         ("handful teach photos --out m --frame big", "HEIGHTxWIDTH"),
         ("handful teach --out m", "Missing argument 'DATA'"),
         ("handful teach photos", "Missing option '--out'"),
         ("handful teach photos more --out m", "unexpected extra argument (more)"),
+        ("handful teach photos --out m --vigilance nan", "wanted a number from 0 to 10"),
+        ("handful recognise model new.jpg", "`handful recognise` is `handful predict` now"),
+        ("handful detect m x.jpg --look focus", "is --scale-mode now"),
         ("handful device", "wants a verb"),
         ("handful device compyle m", "did you mean 'compile'"),
     ],
@@ -133,16 +154,21 @@ def test_blocks_and_commands_are_found() -> None:
     text = "```sh\nhandful x a \\\n  --b c  # why\n\n# no\nmake y\n```\n`handful z | w` `handful VERB`\n"
     text += "```python\n1\n```\n"
     assert pieces(text)[1] == ("python", "1\n") and shell(text) == ["handful x a --b c", "make y"]
+    assert installed('pip install "handful[a,b]"') == {"a", "b"} and installed("pip install handful") == set()
+    assert installed("pip install torch") is None is installed("make test")
     assert commands(text) == ["handful x a --b c"] and mentioned(text) == ["handful z"]
     assert len(commands((ROOT / "docs/quickstart.md").read_text())) >= 7
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_every_command_is_one(page: Path) -> None:
     text = page.read_text()
     wrong = [f"{command}: {why}" for command in commands(text) if (why := problem(command))]
     wrong += [f"{command}: {why}" for command in mentioned(text) if (why := problem(command, whole=False))]
     assert "\n".join(wrong) == ""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    for command in shell(text):
+        assert (installed(command) or set()) <= extras.keys(), command
     for script, words in re.findall(r"python ((?:benchmarks|tools)/\w+\.py)([^`\n]*)", text):
         source = (ROOT / script).read_text()
         for option in re.findall(r"(?<= )--[\w-]+", words):
@@ -164,7 +190,7 @@ def run_page(text: str, name: str, world: World, folder: Path) -> int:
             exec(compile(body, name, "exec"), space)
             done += 1
         for command in lines_of(body) if language in ("sh", "bash", "console", "shell") else ():
-            if command in NOT_RUN:
+            if command in NOT_RUN or installed(command) is not None:
                 continue
             assert command.startswith("handful "), f"{name}: {command!r} is neither run nor in NOT_RUN"
             words = shlex.split(command)[1:] + shlex.split(SHORTER.get(command, ("", ""))[0])
@@ -180,7 +206,7 @@ def run_page(text: str, name: str, world: World, folder: Path) -> int:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [p for p in PAGES if "```sh" in p.read_text() or "```python" in p.read_text()],
-                         ids=lambda p: p.name)  # fmt: skip
+                         ids=lambda p: str(p.relative_to(ROOT)))  # fmt: skip
 def test_the_page_runs(page: Path, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert run_page(page.read_text(), page.name, world, tmp_path) or page.name in ("CONTRIBUTING.md",)
@@ -203,7 +229,7 @@ def test_what_is_not_run_is_still_documented() -> None:
     assert set(NOT_RUN) | set(SHORTER) <= shown, "an entry that no page shows any more"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_every_link_and_script_named_exists(page: Path) -> None:
     text = page.read_text()
     for target in re.findall(r"\]\(([^)#]+?)\)", text):

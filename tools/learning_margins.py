@@ -65,8 +65,23 @@ def run(tests: list[str], given: dict[str, str], seed: int) -> tuple[list[dict[s
         return [json.loads(line) for line in record.read_text().splitlines()], failed
 
 
+def kept(work: Path | None, tests: list[str], name: str, seed: int) -> tuple[list[dict[str, Any]], list[str]]:
+    """What run() gives, of the folder where it was kept."""
+    file = work / f"{name}-{seed}.json" if work else None
+    if file is None or not file.exists():
+        told, failed = run(tests, SETS[name], seed)
+        if file is None:
+            return told, failed
+        write_json(file, {"tests": tests, "told": told, "failed": failed})
+    held = read_json(file)
+    if held["tests"] != tests:
+        sys.exit(f"{file} is of other tests; remove it")
+    return held["told"], held["failed"]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--work", type=Path, help="a folder where each run is kept, and not done again")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--tests", default="")
     parser.add_argument("--out", type=Path, default=OUT)
@@ -74,15 +89,15 @@ def main() -> None:
     tests = [test for test in tests_with_bounds() if options.tests in test]
     rows: dict[str, dict[str, Any]] = {}
     broken: dict[str, list[str]] = {}
-    for name, given in SETS.items():
+    for name in SETS:
         for seed in options.seeds:
-            told, failed = run(tests, given, seed)
+            told, failed = kept(options.work, tests, name, seed)
             for one in told:
                 row = rows.setdefault(one["name"], {k: one[k] for k in ("name", "test", "at_least", "at_most")})
                 row.setdefault("values", {}).setdefault(name, {}).setdefault(str(seed), []).append(one["value"])
             if failed:
                 broken[f"{name}, seed {seed}"] = failed
-            print(f"{name}, seed {seed}: {len(told)} values, {len(failed)} tests failed", flush=True)
+            print(f"{name}, seed {seed}: {len(told)} values; failed: {', '.join(failed) or 'none'}", flush=True)
     thin = []
     for row in rows.values():
         values = [v for seeds in row["values"].values() for many in seeds.values() for v in many]
