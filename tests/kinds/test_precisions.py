@@ -1,0 +1,37 @@
+"""Trained classifiers and segmenters on every runtime, in every precision it has: PyTorch's answers.
+
+tests/kinds/test_table.py compiles the same models in fp32; what it made is used again here, and fp16 is made of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+import handful
+import handful.device.runtimes
+from handful.kinds.compiling import compare_model, compile_model
+from handful.pick import names, pick
+from tests.kinds.worlds import World
+from tests.skips import need_runtime
+
+RUNTIMES = tuple(name for name in names(handful.device.runtimes, "runtime") if name != "torch")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize("kind", ["classifier", "segmenter"])
+def test_a_trained_model_answers_as_in_pytorch(kind: str, runtime: str, world_of: Callable[[str], World]) -> None:
+    need_runtime(runtime)
+    world = world_of(kind)
+    images = [handful.Image.open(file) for file in sorted(world.images.glob("*.png"))]
+    bytes_of = {}
+    for precision in pick(handful.device.runtimes, "runtime", runtime).PRECISIONS:
+        bundle = compile_model(world.model, runtime, precision)
+        bytes_of[precision] = bundle.bytes
+        report = compare_model(world.model, runtime, precision, images=images, layers=False)
+        assert report["verdict"] == "pass", report["reasons"]
+        # not by the gate alone: what is stored in half has lost something, and fp32 next to nothing
+        assert (report["psnr_db"] > 110) == (precision == "fp32"), report
+    assert bytes_of.keys() == {"fp32", "fp16"} and bytes_of["fp16"] < bytes_of["fp32"]
