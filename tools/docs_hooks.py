@@ -16,7 +16,8 @@ HERE = "<!-- every command -->"
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """The page, with every command in place of HERE."""
+    """The page, with every command in place of HERE, and figures that stay on one line with their spread."""
+    markdown = re.sub(r"(?<=\d) ± (?=\d)", "\u00a0±\u00a0", markdown)
     if HERE not in markdown:
         return markdown
     from handful.cli import cli
