@@ -61,7 +61,7 @@ def void(_: object) -> None:
 
 
 def _clip(to: Path) -> None:
-    from handful.lucid.preview import film
+    from handful.data.video import write_video
 
     frames = []
     for i in range(6):
@@ -70,7 +70,7 @@ def _clip(to: Path) -> None:
             del left, top, right, bottom
             rgb[np.roll(inside, 2 * i, axis=1)] = (220, 40, 30)
         frames.append(rgb)
-    film(frames, to, Fraction(10))
+    write_video(frames, to, Fraction(10))
 
 
 def _model(to: Path) -> None:
@@ -147,10 +147,11 @@ class World:
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
     def before_snippet(self, text: str, folder: Path) -> None:
-        """Put what the strings of a snippet name."""
+        """Put what the strings of a snippet name, but for the folder that it makes."""
+        makes = set(re.findall(r"""handful\.(?:teach|train|dream)\(.*?, ?["']([\w-]+)["']""", text))
         for path in re.findall(r"""["']([\w./-]+)["']""", text):
             name = path.split("/")[0]
-            if name in MAKERS:
+            if name in MAKERS and name not in makes:
                 self.put(name, folder)
 
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import re
 import shlex
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +17,7 @@ import click
 import pytest
 
 from handful.cli import cli, main
-from handful.cli.options import Net
+from handful.cli.options import Net, Vigilance
 from handful.cli.places import Data, ImageFile, ModelFolder
 from handful.errors import HandfulError
 from tests.conftest import ROOT
@@ -101,6 +104,10 @@ def problem(command: str, *, whole: bool = True) -> str | None:
             while True:
                 context = at.make_context(name, list(rest), parent=context)
                 if not isinstance(at, click.Group):
+                    for one in at.params:  # numbers that no model can use; files are not looked for
+                        value = context.params.get(one.name or "")
+                        if isinstance(one.type, Vigilance) and value is not None:
+                            one.type.check(value)
                     return told.getvalue() or None
                 rest = [*context._protected_args, *context.args]
                 if not rest:
@@ -190,7 +197,15 @@ def run_page(text: str, name: str, world: World, folder: Path) -> int:
             exec(compile(body, name, "exec"), space)
             done += 1
         for command in lines_of(body) if language in ("sh", "bash", "console", "shell") else ():
-            if command in NOT_RUN or installed(command) is not None:
+            if command in NOT_RUN:
+                continue
+            if installed(command) is not None:  # test_every_command_is_one holds it to the extras there are
+                done += 1
+                continue
+            if re.search(r"_HANDFUL_COMPLETE=|mkdir -p ~/", command):  # for the reader's shell, and home
+                env = {**os.environ, "HOME": str(folder), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+                subprocess.run(["bash", "-euc", command], env=env, check=True)
+                done += 1
                 continue
             assert command.startswith("handful "), f"{name}: {command!r} is neither run nor in NOT_RUN"
             words = shlex.split(command)[1:] + shlex.split(SHORTER.get(command, ("", ""))[0])
@@ -202,6 +217,19 @@ def run_page(text: str, name: str, world: World, folder: Path) -> int:
                     pytest.fail(f"{name}: {command}: exit {stop.code}")
             done += 1
     return done
+
+
+def test_what_a_shell_is_told_to_keep_works(world: World, tmp_path: Path) -> None:
+    """The lines that set up completion, in a home of their own; bash reads what they wrote."""
+    page = (ROOT / "docs/reference/cli.md").read_text()
+    assert run_page(page, "cli.md", world, tmp_path) >= 3
+    kept = (tmp_path / ".bashrc", tmp_path / ".zshrc", tmp_path / ".config/fish/completions/handful.fish")
+    assert all("_HANDFUL_COMPLETE" in path.read_text() for path in kept)
+    env = {"HOME": str(tmp_path), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    told = subprocess.run(
+        ["bash", "-c", "source ~/.bashrc; complete -p handful"], env=env, capture_output=True, text=True
+    )
+    assert "_handful_completion" in told.stdout, told.stderr
 
 
 @pytest.mark.slow

@@ -163,7 +163,8 @@ def page() -> str:
         "A runtime's row: the model is compiled for it in fp32, compared with PyTorch on images, and the bundle "
         "alone, moved elsewhere, answers the same through `handful.load` in a Python without torch. On real "
         "photographs Python, command line and bundle are compared by `benchmarks/everywhere.py`.", "",
-        "How one is made:", "", *[f"- **{m.DESCRIPTION}**: `{m.MADE_BY}`" for m in about.values()], "",
+        "How one is made:", "",
+        *[f"- **{m.DESCRIPTION}**: {' or '.join(f'`{one}`' for one in m.MADE_BY)}" for m in about.values()], "",
         "Where the answer is no:", "", *why,
         f"- **ncnn, a taught detector**: {REASONS[MANY_INPUTS]}",
         f"- **executorch, {NEEDS_TORCH}**: {REASONS[NEEDS_TORCH]}", "",

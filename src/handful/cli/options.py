@@ -37,6 +37,15 @@ class Vigilance(click.types.FloatParamType):
 
     name = "float"
 
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """As a number. What is none is told the range, too."""
+        try:
+            return float(value)
+        except ValueError:
+            from handful.fewshot.nemo import check_vigilance
+
+            return check_vigilance(value)
+
     def check(self, value: float) -> None:
         """Raises DataError, telling the range."""
         from handful.fewshot.nemo import check_vigilance

@@ -123,13 +123,13 @@ class Verbs:
 class Kind(Protocol):
     """A module kind_*.py.
 
-    DESCRIPTION: a line for people. TASKS: the values of "task" it may have. MADE_BY: the command that makes one. VERBS:
+    DESCRIPTION: a line for people. TASKS: the values of "task" it may have. MADE_BY: the commands that make one. VERBS:
     of load, predict, evaluate, learn, unlearn, set, compile, compare, flow: what it lacks and why.
     """
 
     DESCRIPTION: str
     TASKS: tuple[str, ...]
-    MADE_BY: str
+    MADE_BY: tuple[str, ...]
     VERBS: Verbs
 
     def owns(self, meta: Mapping[str, Any]) -> bool:

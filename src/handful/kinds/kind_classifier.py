@@ -22,7 +22,7 @@ from handful.threads import inference, over
 
 DESCRIPTION = "a trained classifier"
 TASKS = ("classify",)
-MADE_BY = "handful train classify DATA --out MODEL"
+MADE_BY = ("handful train classify DATA --out MODEL",)
 VERBS = Verbs(shared.TRAINED_LACKS)
 
 

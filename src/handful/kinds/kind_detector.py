@@ -23,7 +23,10 @@ from handful.threads import over
 
 DESCRIPTION = "a trained detector"
 TASKS = ("detect", "instance")
-MADE_BY = "handful train detect DATA --out MODEL, or handful train instance DATA --out MODEL"
+MADE_BY = (
+    "handful train detect DATA --out MODEL",
+    "handful train instance DATA --out MODEL",
+)
 NOT_COMPILED = (
     "how many things it finds follows from the image, which no phone runtime here takes as one graph; teach a detector "
     "instead, which compiles: handful teach DATA --out MODEL"

@@ -20,7 +20,7 @@ from handful.threads import over
 
 DESCRIPTION = "a trained segmentation model"
 TASKS = ("segment",)
-MADE_BY = "handful train segment DATA --out MODEL"
+MADE_BY = ("handful train segment DATA --out MODEL",)
 VERBS = Verbs(shared.TRAINED_LACKS)
 
 

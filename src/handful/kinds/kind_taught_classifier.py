@@ -21,7 +21,7 @@ from handful.threads import over
 
 DESCRIPTION = "a taught classifier"
 TASKS = ("classify",)
-MADE_BY = "handful teach PHOTOS --out MODEL"
+MADE_BY = ("handful teach PHOTOS --out MODEL",)
 VERBS = Verbs()
 
 

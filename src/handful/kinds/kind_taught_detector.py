@@ -20,7 +20,7 @@ from handful.results import Detections, Patch
 
 DESCRIPTION = "a taught detector"
 TASKS = ("detect",)
-MADE_BY = "handful teach BOXES --out MODEL, BOXES a COCO, VOC or YOLO data set"
+MADE_BY = ("handful teach BOXES --out MODEL",)
 # see handful.device.compile.ModelSource: a detector is several graphs, and these know how they go together
 PROGRAM, REFERENCE = "handful.kinds.bundled:detector_program", "handful.kinds.exports:detector_reference"
 VERBS = Verbs({"flow": "a detector is several networks, and the flow is drawn through one; give a trained one"})
