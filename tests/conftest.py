@@ -38,6 +38,13 @@ def save(image: Image | np.ndarray, path: Path) -> Path:
     return path
 
 
+def opened(path: Path) -> PIL_Image.Image:
+    """An image file, read whole and closed."""
+    with PIL_Image.open(path) as image:
+        image.load()
+        return image
+
+
 @pytest.fixture
 def photo_folder(tmp_path: Path) -> Callable[..., Path]:
     """make(classes, n) -> a folder a class with n views of a real photograph each."""

@@ -20,6 +20,7 @@ from handful.data.finding import Finding, stop
 from handful.data.writing import Writer
 from handful.errors import DataError, UnknownName
 from handful.types import Category, Dataset, Mask
+from tests.conftest import opened
 from tests.data.made import SIZE, Row, classes, codes, ids, made, rows, said, same, tree
 
 SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
@@ -82,7 +83,7 @@ def test_three_hundred_classes(tmp_path: Path) -> None:
     after = back(format_masks, before, tmp_path / "copy")
     same(before, after)
     assert after.categories == categories
-    assert PIL_Image.open(tmp_path / "copy/masks/train/a.png").mode.startswith("I")
+    assert opened(tmp_path / "copy/masks/train/a.png").mode.startswith("I")
     assert json.loads((tmp_path / "copy/labels.json").read_text())["ignore"] == 65535
 
 
@@ -350,7 +351,7 @@ def test_numbered_objects_are_2017(tmp_path: Path) -> None:
     assert not (tmp_path / "copy/labels.json").exists()
     assert (tmp_path / "copy/ImageSets/2017/train.txt").read_text() == "bear\n"
     assert [(s.clip, s.frame) for s in after] == [("bear", 0), ("bear", 1), ("cow", 0)]
-    assert PIL_Image.open(tmp_path / "copy/Annotations/480p/bear/00000.png").mode == "P"
+    assert opened(tmp_path / "copy/Annotations/480p/bear/00000.png").mode == "P"
 
 
 def test_clips_in_which_nothing_is_marked(tmp_path: Path) -> None:

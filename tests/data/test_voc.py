@@ -19,6 +19,7 @@ from handful.data.shapes import painted, pixels_of
 from handful.data.writing import Writer
 from handful.errors import DataError
 from handful.types import Category, Dataset, Object, Sample
+from tests.conftest import opened
 from tests.data.boxsets import (
     JSON,
     a_mask,
@@ -206,7 +207,7 @@ def test_three_hundred_objects_in_one_photo(tmp_path: Path) -> None:
     source = dataset([placed(tmp_path, Sample(Path(), objects=tuple(things), name="a.jpg", size_wh=(40, 30)))], "ab")
     back = through(format_voc, source, tmp_path / "voc")
     assert everything(back) == everything(source)
-    assert PIL_Image.open(tmp_path / "voc/SegmentationObject/a.png").mode.startswith("I")
+    assert opened(tmp_path / "voc/SegmentationObject/a.png").mode.startswith("I")
 
 
 def test_hundreds_of_classes_need_two_bytes_a_pixel(tmp_path: Path) -> None:

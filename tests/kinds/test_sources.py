@@ -54,8 +54,8 @@ def test_floats_and_animations_are_refused(tmp_path: Path) -> None:
         from_pillow(PIL_Image.fromarray(rgb(3)).convert("F"))
     frames = [PIL_Image.fromarray(rgb(i)) for i in range(3)]
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
-    with pytest.raises(DataError, match="animated"):
-        from_pillow(PIL_Image.open(tmp_path / "a.gif"))
+    with pytest.raises(DataError, match="animated"), PIL_Image.open(tmp_path / "a.gif") as animated:
+        from_pillow(animated)
 
 
 def test_exif_is_followed() -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 import handful.detection
 from handful.detection.irene import Irene
@@ -20,6 +19,7 @@ from handful.select.grid_evaluation import GridEvaluation, f1
 from handful.select.heatmap import bootstrap_f1, bootstrap_weights, class_study, heat_map, summary
 from handful.select.heatmap_picture import outline
 from tests.bounds import bound
+from tests.conftest import opened
 from tests.detection.test_evaluate import bare, data_set  # noqa: F401
 from tests.detection.test_irene import BARE, PROPOSERS
 from tests.select.test_feature_cache import NAMES, crowded
@@ -79,7 +79,7 @@ def test_a_map_of_a_data_set(data: Path, tmp_path: Path) -> None:
     bound("detector: best F1 of a heat map", values.max(), at_least=0.9)
     assert result["tune"]["best"]["vigilance"] < 30 and result["images"]["report"] == 4
     assert json.loads((tmp_path / "map" / "heatmap.json").read_text()) == json.loads(json.dumps(result))
-    assert Image.open(tmp_path / "map" / "heatmap.png").width > 800
+    assert opened(tmp_path / "map" / "heatmap.png").width > 800
     assert list(result["study"]["by_classes"]) == ["1", "2", "4"] and "one_over_two" in result["study"]
     bound("detector: F1 of one class over that of two", result["study"]["one_over_two"]["ratio"], at_least=0.8)
     two = heatmap.run(data, tmp_path / "two", vigilances=(1.0, 3.0, 30.0), classes=(), workers=2, **asked)  # type: ignore[arg-type]

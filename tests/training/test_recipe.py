@@ -27,6 +27,7 @@ from handful.training.loss import Loss
 from handful.training.recipe_segment import run
 from handful.training.start import Settings
 from tests.bounds import SEED, bound
+from tests.conftest import opened
 from tests.training.made import FAST, SIZE_HW, ids_of, small, write
 
 
@@ -57,8 +58,8 @@ def test_it_learns_and_the_folder_is_a_model(model: tuple[Path, dict[str, Any]],
     bound("segment: right pixels of one photo", (predict(loaded, rgb) == ids_of(1000 * SEED + 11)).mean(), at_least=0.8)
     for name in ("curves.png", "metrics.csv", "train.json"):
         assert name in meta["files"]
-    assert PIL_Image.open(out / "curves.png").size[0] > 400
-    rows = list(csv.DictReader((out / "metrics.csv").open()))
+    assert opened(out / "curves.png").width > 400
+    rows = list(csv.DictReader((out / "metrics.csv").read_text().splitlines()))
     assert [r["epoch"] for r in rows] == [str(i) for i in range(1, 41)]
     assert [r["epoch"] for r in rows if r["miou_with_background"]] == [str(i) for i in range(5, 41, 5)]
     bound("segment: last loss of the first", float(rows[-1]["loss"]) / float(rows[0]["loss"]), at_most=0.5)
@@ -142,7 +143,7 @@ def test_without_val_the_last_weights_are_kept(data: Path, tmp_path: Path) -> No
     said = run(data, tmp_path / "m", **FAST, val_split=None)
     assert said["best"] is None and "miou_with_background" not in said
     with_val = run(data, tmp_path / "n", **FAST)["model"]
-    heights = [PIL_Image.open(Path(folder) / "curves.png").height for folder in (tmp_path / "m", with_val)]
+    heights = [opened(Path(folder) / "curves.png").height for folder in (tmp_path / "m", with_val)]
     assert heights[0] < 0.7 * heights[1]  # nothing was measured, so there is no empty panel for it
     assert read_meta(tmp_path / "m")["metrics"] is None
 
