@@ -34,6 +34,11 @@ NOT_RUN = {
 COMPILED = "a second scale is a second network to compile; tests/device/test_detector.py compiles two"
 # commands that are run with more words behind them (the last of two wins), and why
 SHORTER = {
+    "handful teach photos --out model": (
+        "--backbone lite0 --frame 96x128",
+        "a larger network compiles for longer; tests/test_demo.py has the one that is the default",
+    ),
+    "handful teach shop --out detector": ("--scales 1 --proposer objectness", COMPILED),
     "handful train segment scenes --net exeggutor:lite0 --epochs 40 --out model": (
         "--frame 64x96 --epochs 1 --batch 4",
         "forty epochs of whole frames take minutes",

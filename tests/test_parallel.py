@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import multiprocessing
+import multiprocessing.connection
 import os
+import pickle
 import signal
 import socket
 import subprocess
@@ -36,6 +40,33 @@ def dies(shared: int, job: int) -> int:
 
 def refuses(shared: str, job: int) -> int:
     raise DataError(f"{shared} {job}")
+
+
+def dies_sending(shared: None, job: int) -> bytes:
+    """As one that is killed for its memory while a result is half sent."""
+
+    def half(self: Any, data: Any) -> None:
+        os.write(self.fileno(), bytes(data)[: len(data) // 2])
+        os._exit(9)
+
+    multiprocessing.connection.Connection._send = half  # type: ignore[attr-defined]
+    return bytes(1 << 15)
+
+
+def unsendable(shared: None, job: int) -> Any:
+    """A result, or an error, that no pipe takes."""
+    if job % 2:
+        return lambda: job
+    raise OddError(job, "odd")
+
+
+class OddError(Exception):
+    def __init__(self, number: int, text: str) -> None:  # pickle calls it with the text alone
+        super().__init__(f"{text}: {number}")
+
+
+def disk_is_full(shared: None, job: int) -> None:
+    raise OSError(errno.ENOSPC, "no space left")
 
 
 def threads(shared: None, job: int) -> tuple[int, str]:
@@ -96,6 +127,27 @@ def test_a_worker_that_dies_is_said() -> None:
         list(each(dies, 0, JOBS, workers=2, resumable=True))
 
 
+@pytest.mark.timeout(120)
+def test_a_worker_that_dies_while_it_sends_is_said() -> None:
+    """Half a message is no message; concurrent.futures waits for its other half for ever."""
+    with pytest.raises(HandfulError, match="one of 2 processes died"):
+        list(each(dies_sending, None, JOBS, workers=2))
+    assert multiprocessing.active_children() == []
+
+
+def test_what_cannot_be_sent_is_said() -> None:
+    with pytest.raises((AttributeError, pickle.PicklingError), match="local object"):  # as pickle has it
+        list(each(unsendable, None, [1], workers=2))
+    with pytest.raises(RuntimeError, match="OddError: odd: 2"):
+        list(each(unsendable, None, [2], workers=2))
+
+
+def test_an_error_of_the_work_is_no_death(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="no space left") as caught:
+        list(each(disk_is_full, None, JOBS, workers=2))
+    assert caught.value.errno == errno.ENOSPC and "in disk_is_full" in caught.value.__notes__[0]
+
+
 def test_no_workers_are_refused() -> None:
     with pytest.raises(DataError, match="workers is 0; wanted at least one"):
         list(each(square, 0, JOBS, workers=0))
@@ -140,7 +192,7 @@ def test_workers_do_not_outlive_a_parent_that_is_killed(tmp_path: Path) -> None:
         time.sleep(0.1)
     assert len(marked(mark)) >= 4
     run.send_signal(signal.SIGKILL)
-    run.wait()
+    run.communicate()
     deadline = time.monotonic() + 60
     while marked(mark) and time.monotonic() < deadline:
         time.sleep(0.1)

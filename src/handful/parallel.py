@@ -11,18 +11,19 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import pickle
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, TypeVar
 
 import handful
@@ -84,45 +85,110 @@ def unwanted() -> bool:
 # --- processes -------------------------------------------------------------------------------------------------------
 
 _unwanted = threading.Event()
-_mine: Any = None
+GONE = (EOFError, OSError)  # what reading from, or writing to, a process that died gives
+
+
+class _Worker:
+    """A process and the pipe to it, which nobody else writes to: one that is killed while it sends leaves an end of
+    file, not half a message and a lock that others wait for (as in concurrent.futures, which then waits for ever)."""
+
+    def __init__(self, context: Any, work: Any, shared: Any) -> None:
+        self.pipe, theirs = context.Pipe()
+        self.asked = 0  # jobs it has not answered
+        # a daemon: where the iterator was never closed, the interpreter can still end
+        self.process = context.Process(target=_serve, args=(theirs, work, shared), daemon=True)
+        with one_thread_each():
+            self.process.start()
+        theirs.close()
+
+    def ask(self, number: int, job: Any) -> None:
+        """Never waits long: a thread of the process reads, whatever it is at."""
+        self.pipe.send((number, job))
+        self.asked += 1
+
+    def answer(self) -> tuple[int, Any, Exception | None]:
+        """(number of a job, its result, what it raised). Raises what GONE lists when the process died."""
+        data = self.pipe.recv_bytes()
+        self.asked -= 1
+        answer: tuple[int, Any, Exception | None] = pickle.loads(data)
+        return answer
 
 
 def _in_processes(work: Work[J, R], shared: Any, jobs: Iterable[J], workers: int, hint: str) -> Iterator[tuple[int, R]]:
     kinds = multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("forkserver" if "forkserver" in kinds else "spawn")
-    ours, theirs = context.Pipe()
-    begin = (theirs, work, shared)
-    with ProcessPoolExecutor(workers, context, initializer=_begin, initargs=begin) as pool:
-        waiting: set[Future[tuple[int, R]]] = set()
-        try:
-            for number, job in enumerate(jobs):
-                with one_thread_each():  # a worker is started when there is work for it
-                    waiting.add(pool.submit(_one, number, job))
-                while len(waiting) >= AHEAD * workers:
-                    done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                    yield from (future.result() for future in done)
-            while waiting:
-                done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                yield from (future.result() for future in done)
-        except BrokenProcessPool:
-            raise HandfulError(f"one of {workers} processes died, perhaps because memory ran out; {hint}") from None
-        finally:
-            # a worker that is killed while it sends would leave this process waiting, so they are asked to end
-            ours.close()
-            for future in waiting:
-                future.cancel()
+    crew: list[_Worker] = []
+    try:
+        for number, job in enumerate(jobs):
+            if len(crew) < workers and all(one.asked for one in crew):  # started when there is work for it
+                crew.append(_Worker(context, work, shared))
+            try:
+                min(crew, key=lambda one: one.asked).ask(number, job)
+            except OSError as error:
+                raise _Died from error
+            while len(crew) == workers and all(one.asked >= AHEAD for one in crew):
+                yield from _answers(crew)
+        while any(one.asked for one in crew):
+            yield from _answers(crew)
+    except _Died:
+        for one in crew:
+            one.process.terminate()
+        text = f"one of {workers} processes died, perhaps because memory ran out; {hint}"
+        raise HandfulError(text) from None
+    finally:
+        for one in crew:
+            one.pipe.close()  # nobody waits for it any more: it ends with what it is at
+        for one in crew:
+            one.process.join()
 
 
-def _begin(theirs: Connection, work: Any, shared: Any) -> None:
-    """Ctrl-C is for the parent, which then closes its end; and a worker whose parent was killed must not stay."""
-    global _mine
+class _Died(Exception):
+    """A worker did."""
+
+
+def _answers(crew: list[_Worker]) -> Iterator[tuple[int, Any]]:
+    """What is answered by now; waits for one. Raises what the work raised."""
+    ready = wait([one.pipe for one in crew if one.asked])
+    for one in crew:
+        if one.pipe in ready:
+            try:
+                number, result, error = one.answer()
+            except GONE as gone:
+                raise _Died from gone
+            if error is not None:
+                raise error
+            yield number, result
+
+
+def _serve(pipe: Connection, work: Any, shared: Any) -> None:
+    """A worker's life. Ctrl-C is for the parent, which then closes its end; and a worker whose parent was killed must
+    not stay."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     one_thread()
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-    threading.Thread(target=_hear, args=(theirs,), daemon=True).start()
-    _mine = work, shared
+    todo: SimpleQueue[tuple[int, Any] | None] = SimpleQueue()
+    threading.Thread(target=_hear, args=(pipe, todo), daemon=True).start()
+    while (asked := todo.get()) is not None and not unwanted():
+        number, job = asked
+        try:
+            data = pickle.dumps((number, work(shared, job), None))
+        except Exception as error:
+            data = _failure(number, error)
+        with contextlib.suppress(OSError):  # nobody waits for it
+            pipe.send_bytes(data)
+
+
+def _failure(number: int, error: Exception) -> bytes:
+    """An error as it is sent, with where it was raised as a note."""
+    error.add_note("".join(traceback.format_exception(error)))
+    try:
+        data = pickle.dumps((number, None, error))
+        pickle.loads(data)  # some can be sent and not received
+    except Exception:
+        return pickle.dumps((number, None, RuntimeError(f"{type(error).__name__}: {error}")))
+    return data
 
 
 def _end_with(parent: multiprocessing.process.BaseProcess) -> None:
@@ -130,15 +196,14 @@ def _end_with(parent: multiprocessing.process.BaseProcess) -> None:
     os._exit(1)
 
 
-def _hear(theirs: Connection) -> None:
-    with contextlib.suppress(EOFError, OSError):
-        theirs.recv_bytes()
-    _unwanted.set()
-
-
-def _one(number: int, job: Any) -> tuple[int, Any]:
-    work, shared = _mine
-    return number, work(shared, job)
+def _hear(pipe: Connection, todo: SimpleQueue[tuple[int, Any] | None]) -> None:
+    try:
+        while True:
+            todo.put(pipe.recv())
+    except GONE:
+        _unwanted.set()
+    finally:
+        todo.put(None)
 
 
 # --- Ray -------------------------------------------------------------------------------------------------------------

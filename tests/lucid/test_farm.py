@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import multiprocessing
 import os
 import random
 import resource
@@ -381,13 +382,9 @@ def test_a_worker_that_dies_is_said(seeds: Path, monkeypatch: pytest.MonkeyPatch
     def die() -> Iterator[tuple[int, Any]]:
         for number, ref in enumerate(refs(seeds)):
             if number == 3:
-                for child in multiprocessing_children():
-                    os.kill(child, signal.SIGKILL)
+                for child in multiprocessing.active_children():
+                    child.kill()
             yield number, ref.load()
-
-    def multiprocessing_children() -> list[int]:
-        pool = next(o for o in __import__("gc").get_objects() if type(o).__name__ == "ProcessPoolExecutor")
-        return list(pool._processes)
 
     with pytest.raises(HandfulError, match="died, perhaps because memory ran out"):
         list(each(farming._dream_job, SETTINGS, die(), workers=2))
