@@ -117,17 +117,30 @@ def main() -> None:
             wall, ratio = row["wall_s"], row["ratio_to_fastest"]
             print(f"{kind}  {name:34s} {wall['median']:6.1f} s ({wall['min']:.1f} to {wall['max']:.1f}), "
                   f"{ratio['median']:.2f} of the fastest ({ratio['min']:.2f} to {ratio['max']:.2f})")  # fmt: skip
-    save(
-        args.out,
-        {
+    save(args.out, told(found, args.rounds))
+
+
+def told(found: dict[str, Any], rounds: int) -> dict[str, Any]:
+    """The result file's content: what was measured, and the table as the page has it."""
+    rows = []
+    for name in found["busy"]["settings"]:
+        row: list[Any] = [name]
+        for kind in ("busy", "idle"):
+            one = found[kind]["settings"][name]
+            row += [[one["wall_s"][k] for k in ("median", "min", "max")],
+                    [one["ratio_to_fastest"][k] for k in ("median", "min", "max")]]  # fmt: skip
+        rows.append(row)
+    columns = ["", "busy, s", "of the fastest", "idle, s", "of the fastest, idle"]
+    return {
             "what": f"handful teach, {CLASSES * PHOTOS} photographs, no cache, whole process",
-            "rounds": args.rounds, "processors": cores(),
+            "rounds": rounds, "processors": cores(),
             "rule": "ratio_to_fastest: a setting's wall time over that of the setting with the smallest median, in the "
             "same round; busy: with one more process that needs a core all the time. Other work went on on the machine "
             "(load_1_min, the least and the most seen); settings were interleaved, so it met all of them",
+            "seeds": [], "spread": "median, least and most of the rounds",
+            "tables": {"settings": {"columns": columns, "rows": rows}},
             **found,
-        },
-    )  # fmt: skip
+        }  # fmt: skip
 
 
 if __name__ == "__main__":
