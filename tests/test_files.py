@@ -52,13 +52,14 @@ def test_a_failed_folder_leaves_the_old_folder(
 
 
 KILLER = """
-import json, os, resource, signal, sys
+import json, os, resource, shutil, signal, sys
 from pathlib import Path
 
 import handful.files as files
 
 OLD, NEW = ({"text": letter * 200_000} for letter in "on")
-place = Path(sys.argv[1]) / "a.json"
+how = sys.argv[2]
+place = Path(sys.argv[1]) / ("a/a.json" if "folder" in how else "a.json")
 
 
 def direct(path, value):
@@ -71,7 +72,14 @@ def moved(path, value):
     path.with_suffix(".new").rename(path)
 
 
-write = {"ours": files.write_json, "direct": direct, "moved": moved}[sys.argv[2]]
+def folder(path, value):
+    with files.replacing_folder(path.parent) as part:
+        (part / path.name).write_text(files.to_json(value))
+
+
+if how == "folder in two steps":
+    files._exchanged = lambda one, other: False
+write = {"ours": files.write_json, "direct": direct, "moved": moved}.get(how, folder)
 
 
 def state():
@@ -84,8 +92,9 @@ def state():
 
 
 def after_kill(prepare):
-    for path in place.parent.iterdir():
-        path.unlink()
+    for path in Path(sys.argv[1]).iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    place.parent.mkdir(exist_ok=True)
     place.write_text(json.dumps(OLD))
     if not (child := os.fork()):
         prepare()
@@ -144,8 +153,31 @@ def test_the_file_is_old_or_new_after_any_kill(tmp_path: Path) -> None:
     assert len(found["killed"]) >= 8
 
 
+def can_exchange(folder: Path) -> bool:
+    for name in ("one", "other"):
+        (folder / name).mkdir()
+    return files._exchanged(folder / "one", folder / "other")
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="forks, and needs a file size limit")
-@pytest.mark.parametrize(("how", "seen"), [("direct", "torn"), ("moved", "absent")])
+def test_the_folder_is_old_or_new_after_any_kill(tmp_path: Path) -> None:
+    if not can_exchange(tmp_path):
+        pytest.skip("this file system cannot exchange two folders")
+    found = after_kills(tmp_path, "folder")
+    assert set(found["killed"]) == {"old", "new"} and found["survived"] == ["new"]
+    assert len(found["killed"]) >= 8
+
+
+def test_folders_change_places_or_stay(tmp_path: Path) -> None:
+    assert not files._exchanged(tmp_path / "none", tmp_path / "there")
+    if can_exchange(tmp_path):
+        (tmp_path / "one" / "was other").touch()
+        assert files._exchanged(tmp_path / "one", tmp_path / "other")
+        assert (tmp_path / "other" / "was other").exists() and not list((tmp_path / "one").iterdir())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="forks, and needs a file size limit")
+@pytest.mark.parametrize(("how", "seen"), [("direct", "torn"), ("moved", "absent"), ("folder in two steps", "absent")])
 def test_a_writer_that_is_not_atomic_is_caught(tmp_path: Path, how: str, seen: str) -> None:
     assert seen in after_kills(tmp_path, how)["killed"]
 

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -44,7 +45,11 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
-    """As `replacing`, for a folder: everything in it appears at once, or not at all."""
+    """As `replacing`, for a folder: everything in it appears at once, or not at all.
+
+    Where a file system cannot exchange two folders there is an instant with neither; a `kill -9` just then leaves the
+    old one beside it, as .NAME.*.old.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
@@ -55,20 +60,35 @@ def replacing_folder(path: Path) -> Iterator[Path]:
             if file.is_file():
                 _sync(file)
         part.chmod(0o777 & ~_umask())
-        if path.exists():
-            os.replace(path, old)
-        try:
-            os.replace(part, path)
-        except BaseException:
-            if old.exists():
-                os.replace(old, path)
-            raise
+        if not (path.exists() and _exchanged(part, path)):  # now part is the old one
+            if path.exists():
+                os.replace(path, old)
+            try:
+                os.replace(part, path)
+            except BaseException:
+                if old.exists():
+                    os.replace(old, path)
+                raise
         _sync(path.parent)
     except OSError as error:
         raise DataError(f"{path} could not be written ({error.strerror or error}); nothing was changed") from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def _exchanged(one: Path, other: Path) -> bool:
+    """Let two folders change places in one step; False where the system or the file system cannot."""
+    import ctypes
+
+    names, at, exchange = (os.fsencode(one), os.fsencode(other)), -100, 2  # AT_FDCWD; RENAME_EXCHANGE, RENAME_SWAP
+    try:
+        system = ctypes.CDLL(None)
+        if sys.platform == "darwin":
+            return bool(system.renamex_np(*names, exchange) == 0)
+        return bool(system.renameat2(at, names[0], at, names[1], exchange) == 0)
+    except (AttributeError, OSError, TypeError):  # another system, an old C library
+        return False
 
 
 def _umask() -> int:
