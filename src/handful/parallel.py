@@ -8,10 +8,9 @@ others see, nor handful itself: it is sent along, and what a node was at when it
 
 from __future__ import annotations
 
-import contextlib
+import copy
 import multiprocessing
 import os
-import pickle
 import signal
 import socket
 import subprocess
@@ -108,9 +107,8 @@ class _Worker:
 
     def answer(self) -> tuple[int, Any, Exception | None]:
         """(number of a job, its result, what it raised). Raises what GONE lists when the process died."""
-        data = self.pipe.recv_bytes()
+        answer: tuple[int, Any, Exception | None] = self.pipe.recv()
         self.asked -= 1
-        answer: tuple[int, Any, Exception | None] = pickle.loads(data)
         return answer
 
 
@@ -173,22 +171,25 @@ def _serve(pipe: Connection, work: Any, shared: Any) -> None:
     while (asked := todo.get()) is not None and not unwanted():
         number, job = asked
         try:
-            data = pickle.dumps((number, work(shared, job), None))
+            answer: tuple[int, Any, Exception | None] = number, work(shared, job), None
         except Exception as error:
-            data = _failure(number, error)
-        with contextlib.suppress(OSError):  # nobody waits for it
-            pipe.send_bytes(data)
+            answer = number, None, _sendable(error)
+        try:
+            pipe.send(answer)
+        except OSError:  # nobody waits for it
+            return
+        except Exception as error:  # it cannot be sent
+            pipe.send((number, None, _sendable(error)))
 
 
-def _failure(number: int, error: Exception) -> bytes:
+def _sendable(error: Exception) -> Exception:
     """An error as it is sent, with where it was raised as a note."""
     error.add_note("".join(traceback.format_exception(error)))
     try:
-        data = pickle.dumps((number, None, error))
-        pickle.loads(data)  # some can be sent and not received
+        copy.copy(error)  # is made as the receiver makes it
     except Exception:
-        return pickle.dumps((number, None, RuntimeError(f"{type(error).__name__}: {error}")))
-    return data
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error
 
 
 def _end_with(parent: multiprocessing.process.BaseProcess) -> None:
