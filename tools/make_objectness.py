@@ -151,7 +151,7 @@ def main() -> None:
         run(root, model, net="objectness", args={"background": o.background}, size_hw=(o.frame, o.frame),
             epochs=o.epochs, batch=8, lr=o.lr, every=3, seed=o.seed, threads=o.threads, workers=1,
             keep="last", resume=True, format="coco",
-            allow=["alike", "tiny_box", "duplicate"])  # fmt: skip
+            allow=["near_duplicate", "tiny_object", "duplicate_object"])  # fmt: skip
     held = {key: value.astype(np.float16) if value.dtype == np.float32 else value
             for key, value in read_tensors(model / WEIGHTS).items()}  # fmt: skip
     path = o.out / "objectness.safetensors"

@@ -14,9 +14,9 @@ from PIL import Image as PIL_Image
 
 from handful.curate.check import check, ensure
 from handful.curate.repair import repair
-from handful.data.finding import CODES, SEVERITIES, Finding, stop
+from handful.data.finding import CODES, OLD_CODES, SEVERITIES, Finding, known_codes, stop
 from handful.data.masks import write_ids
-from handful.errors import DataError
+from handful.errors import DataError, UnknownName
 from tests.data.planted import FAULTS, Planted, photographs
 
 # what follows from another planted fault, and is told beside it
@@ -229,3 +229,10 @@ def test_a_mask_that_names_no_class_costs_only_its_pixels(sound: Path, tmp_path:
     assert [d["what"] for d in result["differences"]["masks-masks"]] == []
     write_ids(tmp_path / "x.png", ids)
     assert (np.array(PIL_Image.open(tmp_path / "x.png")) == ids).all()
+
+
+def test_codes_by_their_old_names() -> None:
+    assert known_codes(["not_a_photo", "no_licence", "tiny_object"]) == ("not_an_image", "no_license", "tiny_object")
+    assert set(OLD_CODES.values()) <= set(CODES) and not set(OLD_CODES) & set(CODES)
+    with pytest.raises(UnknownName, match=r"tiny_objet.*did you mean 'tiny_object'"):
+        known_codes(["tiny_objet"])

@@ -137,7 +137,7 @@ def test_a_proposer_is_trained_on_chips(tmp_path: Path) -> None:
     assert told["chips"] > 0 and CliRunner().invoke(cli, words).exit_code != 0  # never written over
     train_range = CliRunner().invoke(cli, [
         "train", "detect", str(tmp_path / "chips"), "--net", "objectness", "--out", str(tmp_path / "eye"), "--epochs",
-        "1", "--size", "64x64", "--batch", "2", "--arg", "pretrained=false", "--arg", "channels=16", "--threads", "1",
-        "--allow", "alike", "--allow", "tiny_box", "--json"])  # fmt: skip
+        "1", "--frame", "64x64", "--batch", "2", "--arg", "pretrained=false", "--arg", "channels=16", "--threads", "1",
+        "--allow", "near_duplicate", "--allow", "tiny_object", "--json"])  # fmt: skip
     assert train_range.exit_code == 0, train_range.output
     assert (tmp_path / "eye" / "model.safetensors").exists()

@@ -165,6 +165,7 @@ def test_another_encoder_and_finer_maps() -> None:
     assert net.core.backbone.strides == (4, 8, 16, 32, 64)
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit.trace:FutureWarning")  # deprecated, and still what converters use
 def test_a_compiler_is_told_why_not() -> None:
     net = network("faster_rcnn", 2)
     with pytest.raises(DataError, match="number of boxes depends on the photo"):

@@ -97,7 +97,8 @@ SEVERITIES = ("error", "warning", "note")
 OLD_CODES = {
     "not_a_photo": "not_an_image", "one_photo": "one_image", "same_photo_twice": "same_image_twice",
     "same_photo_in_two_classes": "same_image_in_two_classes", "same_photo_across_splits": "same_image_across_splits",
-    "colour_space": "color_space", "unlabelled_image": "unlabeled_image",
+    "colour_space": "color_space", "unlabelled_image": "unlabeled_image", "unknown_licence": "unknown_license",
+    "no_licence": "no_license",
 }  # fmt: skip
 
 
