@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,22 @@ os.environ.setdefault("HANDFUL_CACHE", "")  # no test reads what an earlier one 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(skips)  # in CI a test that is skipped is told
+
+
+@pytest.fixture(scope="session", autouse=True)
+def warm_jobs() -> Iterator[None]:
+    """Jobs are forked from a process that has PyTorch in it; see tests/warm.py."""
+    if sys.platform != "linux":
+        yield
+        return
+    from handful.device.targets import job
+    from tests.warm import Warm, spawner
+
+    warm = Warm()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(job, "_spawn", spawner(warm))
+        yield
+    warm.close()
 
 
 @pytest.fixture(scope="session")

@@ -20,6 +20,7 @@ from handful.device.targets import job
 from handful.device.targets.job import Job, run_job
 from handful.errors import CompileError, DataError, DeviceError, UnknownName
 from handful.files import sha256, write_json
+from tests.warm import COLD
 
 FRAMES = np.arange(2 * 8 * 8 * 3, dtype=np.uint8).reshape(2, 8, 8, 3)
 FEEDS = [{"image": frame[None]} for frame in FRAMES]
@@ -30,6 +31,7 @@ pytestmark = pytest.mark.usefixtures("planted")
 def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Job folders land here."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(job, "_spawn", COLD)  # a process of its own, as for users
     return tmp_path
 
 

@@ -9,20 +9,22 @@ import pytest
 from tests.kinds.worlds import MAKERS, World, planted
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(autouse=True)
 def _planted() -> Iterator[None]:
+    """For each test here, and gone after it: the rest of the tests has what handful comes with."""
     with planted():
         yield
 
 
 @pytest.fixture(scope="session")
-def world_of(tmp_path_factory: pytest.TempPathFactory, _planted: None) -> Callable[[str], World]:
+def world_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], World]:
     """The world of a kind; copy its model before changing it."""
     held: dict[str, World] = {}
 
     def get(kind: str) -> World:
         if kind not in held:
-            held[kind] = MAKERS[kind](tmp_path_factory.mktemp(kind))
+            with planted():
+                held[kind] = MAKERS[kind](tmp_path_factory.mktemp(kind))
         return held[kind]
 
     return get

@@ -18,6 +18,9 @@ from tests.skips import need_runtime
 
 RUNTIMES = tuple(name for name in names(handful.device.runtimes, "runtime") if name != "torch")
 
+# half of a network is half of its backbone there: input and answer stay in fp32
+REFUSED = {("executorch", "fp16"): "needs a network with a part named backbone; compile it as fp32"}
+
 
 @pytest.mark.slow
 @pytest.mark.parametrize("runtime", RUNTIMES)
@@ -26,12 +29,16 @@ def test_a_trained_model_answers_as_in_pytorch(kind: str, runtime: str, world_of
     need_runtime(runtime)
     world = world_of(kind)
     images = [handful.Image.open(file) for file in sorted(world.images.glob("*.png"))]
-    bytes_of = {}
+    tried = []
     for precision in pick(handful.device.runtimes, "runtime", runtime).PRECISIONS:
-        bundle = compile_model(world.model, runtime, precision)
-        bytes_of[precision] = bundle.bytes
+        tried.append(precision)
+        if (runtime, precision) in REFUSED:
+            with pytest.raises(handful.CompileError, match=REFUSED[runtime, precision]):
+                compile_model(world.model, runtime, precision)
+            continue
+        compile_model(world.model, runtime, precision)
         report = compare_model(world.model, runtime, precision, images=images, layers=False)
         assert report["verdict"] == "pass", report["reasons"]
         # not by the gate alone: what is stored in half has lost something, and fp32 next to nothing
         assert (report["psnr_db"] > 110) == (precision == "fp32"), report
-    assert bytes_of.keys() == {"fp32", "fp16"} and bytes_of["fp16"] < bytes_of["fp32"]
+    assert tried == ["fp32", "fp16"]

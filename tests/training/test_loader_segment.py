@@ -70,7 +70,7 @@ def test_a_value_that_is_no_class_is_named(tmp_path: Path) -> None:
 def test_sizes_that_differ_name_the_file(tmp_path: Path) -> None:
     small(tmp_path)
     write(tmp_path / "masks" / "train" / "2.png", ids_of(3)[:-2])
-    with pytest.raises(DataError, match=r"2\.png: is 48x30 px, its photo 48x32"):
+    with pytest.raises(DataError, match=r"2\.png: is 48x30 px, its image 48x32"):
         gathered(tmp_path)
 
     def on_finding(finding: Finding) -> None:

@@ -1,0 +1,138 @@
+"""Jobs' child processes, forked from one that has PyTorch in it.
+
+Importing PyTorch and timm takes four seconds of processor time, and the suite does some hundred jobs. What a job does
+is the same; how its process ends, and that a fresh one is enough, is tested without this (tests/device/test_job.py and
+the tests of the command). Linux only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import runpy
+import select
+import signal
+import subprocess
+import sys
+import threading
+import traceback
+from pathlib import Path
+from typing import Any
+
+from handful.device.targets import job
+
+CHILD = Path(__file__).parent / "device" / "child.py"  # with the tests' own runtimes and networks
+COLD = job._spawn
+
+
+class Warm:
+    """A process that forks one for each job."""
+
+    def __init__(self) -> None:
+        self.server: subprocess.Popen[bytes] | None = None
+        self.lock = threading.Lock()
+
+    def ask(self, request: dict[str, Any], timeout_s: float) -> int | None:
+        """Exit code of the job's process (negative: a signal); None when it was killed after the time was up."""
+        with self.lock:
+            if self.server is None:
+                command = [sys.executable, "-m", "tests.warm"]
+                env = {
+                    **os.environ,
+                    "OMP_NUM_THREADS": "1",
+                    "PYTHONPATH": os.pathsep.join([str(CHILD.parents[2]), *filter(None, sys.path)]),
+                }
+                self.server = subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            assert self.server.stdin is not None and self.server.stdout is not None
+            self.server.stdin.write(json.dumps(request).encode() + b"\n")
+            self.server.stdin.flush()
+            pid = int(self.server.stdout.readline())
+            ended = True
+            try:
+                ended = bool(select.select([self.server.stdout], [], [], timeout_s)[0])
+            except BaseException:
+                _kill(pid)
+                self.server.stdout.readline()
+                raise
+            if not ended:
+                _kill(pid)
+            code = int(self.server.stdout.readline())
+            return code if ended else None
+
+    def close(self) -> None:
+        if self.server is not None:
+            self.server.communicate()
+            self.server = None
+
+
+def _kill(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
+
+
+def spawner(warm: Warm) -> Any:
+    """In the place of handful.device.targets.job._spawn."""
+
+    def spawn(folder: Path, threads: int, timeout_s: float) -> int | None:
+        planted = [sys.executable, str(CHILD)] == job.COMMAND
+        if not planted and job.COMMAND[1:] != ["-m", "handful.device.targets.worker"]:
+            return COLD(folder, threads, timeout_s)
+        env = job._environment(threads)
+        return warm.ask({"folder": str(folder), "env": env, "planted": planted, "threads": threads}, timeout_s)
+
+    return spawn
+
+
+def _end_with_parent() -> None:
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
+def _do(request: dict[str, Any]) -> int:
+    """A job, in the process forked for it."""
+    import torch
+
+    folder = Path(request["folder"])
+    os.setsid()
+    _end_with_parent()
+    os.chdir(folder)
+    log = os.open(folder / job.LOG, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    for at, to in ((os.open(os.devnull, os.O_RDONLY), 0), (log, 1), (log, 2)):
+        os.dup2(at, to)
+    os.environ.clear()
+    os.environ.update({**request["env"], job.PARENT: str(os.getppid())})
+    torch.set_num_threads(request["threads"])
+    try:
+        if request["planted"]:
+            sys.argv = [str(CHILD), str(folder)]
+            runpy.run_path(str(CHILD), run_name="__main__")
+        from handful.device.targets.worker import main
+
+        return main(folder)
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    except BaseException:
+        traceback.print_exc()
+        return 1
+
+
+def _serve() -> None:
+    import timm  # noqa: F401
+    import torch.export  # noqa: F401
+
+    _end_with_parent()
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    for line in sys.stdin.buffer:
+        pid = os.fork()
+        if pid == 0:
+            code = _do(json.loads(line))
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+        print(pid, file=answers)
+        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), file=answers)
+
+
+if __name__ == "__main__":
+    _serve()
