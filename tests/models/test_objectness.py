@@ -99,7 +99,7 @@ def test_it_learns_a_white_square() -> None:
         rgb[:, y : y + h, x : x + w] += 180
         return rgb, [float(x), float(y), float(x + w), float(y + h)]
 
-    for _ in range(40):
+    for _ in range(80):
         rgb, boxes = zip(*(photo() for _ in range(4)), strict=True)
         optimizer.zero_grad()
         sum(model.losses(torch.stack(rgb), [target(b) for b in boxes]).values()).backward()
