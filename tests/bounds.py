@@ -2,7 +2,7 @@
 
 A training ends elsewhere with every seed, and with every instruction set that PyTorch finds on a machine. So what a
 test asks of it is written `bound("name", value, at_least=0.5)`: `tools/learning_margins.py` runs those tests with
-several seeds (`SEED`) and instruction sets and keeps the worst of each in benchmarks/results/learning_margins.json, and
+several seeds (`SEED`) and instruction sets and keeps the worst of each in tests/learning_margins.json, and
 tests/test_bounds.py holds every bound in the tests against that file. A bound that turns out to be thin is given easier
 data or a longer training; it is never lowered until it passes.
 """

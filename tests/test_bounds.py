@@ -13,7 +13,7 @@ from handful.files import read_json
 from tests.bounds import LEAST_MARGIN, bound, margin_of
 from tests.conftest import ROOT
 
-RESULTS = ROOT / "benchmarks" / "results" / "learning_margins.json"
+RESULTS = ROOT / "tests" / "learning_margins.json"
 
 
 def asked() -> dict[str, tuple[float | None, float | None]]:

@@ -1,6 +1,6 @@
 """How far what the tests learn is from what they ask of it, over seeds and instruction sets.
 
-    python tools/learning_margins.py [--seeds 0 1 2] [--tests WORD] [--out benchmarks/results/learning_margins.json]
+    python tools/learning_margins.py [--seeds 0 1 2] [--tests WORD] [--out tests/learning_margins.json]
 
 Runs every test that calls `bound` (tests/bounds.py) with each seed as each of three processors: PyTorch, oneDNN and
 OpenBLAS are told which instructions there are (where a processor lacks some, the file says what it is). Eight minutes
@@ -32,7 +32,7 @@ SETS = {
     "avx2": {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "OPENBLAS_CORETYPE": "Haswell"},
     "sse4": {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41", "OPENBLAS_CORETYPE": "Nehalem"},
 }
-OUT = ROOT / "benchmarks" / "results" / "learning_margins.json"
+OUT = ROOT / "tests" / "learning_margins.json"
 
 
 def tests_with_bounds() -> list[str]:
