@@ -68,13 +68,13 @@ def classifier(data: Path, work: Path, count: int) -> tuple[Path, Path]:
         for split, part in (("train", files[:12]), ("val", files[12:15])):
             linked(part, work / "photos" / split / name)
     handful.train("classify", work / "photos", work / "model", net="classifier:lite0", epochs=2, batch=8,
-                  size_hw=(160, 160), overwrite=True)  # fmt: skip
+                  frame_hw=(160, 160), overwrite=True)  # fmt: skip
     asked = [f for name in names for f in images_below(root / name)[15:]]
     return work / "model", linked(spread(asked, count), work / "asked")
 
 
 def segmenter(data: Path, work: Path, count: int) -> tuple[Path, Path]:
-    handful.train("segment", data / "camvid", work / "model", net="lraspp:lite0", minutes=2.0, size_hw=(180, 240),
+    handful.train("segment", data / "camvid", work / "model", net="lraspp:lite0", minutes=2.0, frame_hw=(180, 240),
                   overwrite=True)  # fmt: skip
     images = [f for f in images_below(data / "camvid") if "val" in f.parts and "labels" not in f.parts]
     return work / "model", linked(spread(images, count), work / "asked")
@@ -82,7 +82,7 @@ def segmenter(data: Path, work: Path, count: int) -> tuple[Path, Path]:
 
 def detector(data: Path, work: Path, count: int) -> tuple[Path, Path]:
     folder = data / "fewshot-det" / "bccd"
-    handful.train("detect", folder, work / "model", net="faster_rcnn", minutes=2.0, size_hw=(224, 320), overwrite=True,
+    handful.train("detect", folder, work / "model", net="faster_rcnn", minutes=2.0, frame_hw=(224, 320), overwrite=True,
                   settings={"train_split": "train", "val_split": None})  # fmt: skip
     return work / "model", linked(spread(images_below(folder), count), work / "asked")
 

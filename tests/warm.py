@@ -17,6 +17,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import traceback
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ class Warm:
     def ask(self, request: dict[str, Any], timeout_s: float) -> int | None:
         """Exit code of the job's process (negative: a signal); None when it was killed after the time was up."""
         with self.lock:
-            if self.server is None:
+            if self.server is None or self.server.poll() is not None:
                 command = [sys.executable, "-m", "tests.warm"]
                 env = {
                     **os.environ,
@@ -85,8 +86,10 @@ def spawner(warm: Warm) -> Any:
     return spawn
 
 
-def _end_with_parent() -> None:
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:  # the kernel's own signal would come when the thread ends that started this one
+        time.sleep(0.5)
+    os._exit(1)
 
 
 def _do(request: dict[str, Any]) -> int:
@@ -95,7 +98,7 @@ def _do(request: dict[str, Any]) -> int:
 
     folder = Path(request["folder"])
     os.setsid()
-    _end_with_parent()
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
     os.chdir(folder)
     log = os.open(folder / job.LOG, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     for at, to in ((os.open(os.devnull, os.O_RDONLY), 0), (log, 1), (log, 2)):
@@ -121,7 +124,7 @@ def _serve() -> None:
     import timm  # noqa: F401
     import torch.export  # noqa: F401
 
-    _end_with_parent()
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     for line in sys.stdin.buffer:
         pid = os.fork()
