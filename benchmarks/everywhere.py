@@ -81,9 +81,12 @@ def segmenter(data: Path, work: Path, count: int) -> tuple[Path, Path]:
 
 
 def detector(data: Path, work: Path, count: int) -> tuple[Path, Path]:
-    folder = data / "fewshot-det" / "bccd"
-    handful.train("detect", folder, work / "model", net="faster_rcnn", minutes=2.0, frame_hw=(224, 320), overwrite=True,
-                  settings={"train_split": "train", "val_split": None})  # fmt: skip
+    folder, divided = data / "fewshot-det" / "bccd", work / "data"
+    shutil.rmtree(divided, ignore_errors=True)
+    command = [sys.executable, "-m", "handful", "data", "split", str(folder), "--out", str(divided), "--quiet"]
+    subprocess.run(command, check=True)
+    handful.train("detect", divided, work / "model", net="faster_rcnn", minutes=2.0, frame_hw=(224, 320),
+                  overwrite=True, settings={"val_split": None})  # fmt: skip
     return work / "model", linked(spread(images_below(folder), count), work / "asked")
 
 

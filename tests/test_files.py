@@ -248,3 +248,19 @@ def test_every_length_of_a_header_is_read(tmp_path: Path) -> None:
         assert (read_tensors(file)["n" * letters] == np.arange(3.0)).all()
         starts.add(file.read_bytes()[:2])
     assert b"\x80\x02" in starts and b"\x80\x04" in starts  # pickle's first bytes
+
+
+def test_where_nothing_can_be_written_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="file is a file, so nothing can be written into it"):
+        files.write_json(tmp_path / "file" / "a.json", {})
+    if sys.platform == "linux":
+        for place in ("/proc/a.json", "/proc/none/a.json"):
+            with pytest.raises(DataError, match=r"nothing can be written into /proc.*; choose another folder"):
+                files.write_json(Path(place), {})
+
+
+def test_a_page_replaces_no_other_file(tmp_path: Path) -> None:
+    files.check_page(tmp_path / "a.HTML")
+    with pytest.raises(DataError, match=r"ends in \.html; got .*api\.py"):
+        files.check_page(tmp_path / "api.py")

@@ -96,6 +96,7 @@ def teach(
     place = Path(data)
     registry.no_model(place)
     found = None if flat else formats.with_boxes(place, format)
+    registry.can_be_taught(Path(out), boxes=bool(found), add=add)
     if not found:
         for_boxes = {"max_samples": max_samples, "proposer": proposer, "scales": scales, "images": images}
         for name in (name for name, value in {**for_boxes, "partial": partial or None}.items() if value is not None):

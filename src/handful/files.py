@@ -19,6 +19,27 @@ from handful.errors import DataError
 from handful.pick import need
 
 
+def check_page(path: Path) -> None:
+    """Raises DataError for a name that is no page's, so that no other file is replaced by one."""
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise DataError(f"a page is written to a file that ends in .html; got {path}")
+
+
+@contextlib.contextmanager
+def _into(path: Path) -> Iterator[None]:
+    """With the folder that a file or folder goes into; raises DataError where that, or what is begun in it, cannot be
+    made."""
+    folder = path.parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except FileExistsError as error:
+        raise DataError(f"{folder} is a file, so nothing can be written into it; choose another folder") from error
+    except OSError as error:
+        why = error.strerror or error
+        raise DataError(f"nothing can be written into {folder} ({why}); choose another folder") from error
+
+
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`; renamed over it when the block ends, removed when the block fails.
@@ -26,8 +47,8 @@ def replacing(path: Path) -> Iterator[Path]:
     After a full disk, Ctrl-C or `kill -9` the old file (or no file) is there, never half of the new one.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    with _into(path):
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
     os.close(handle)
     part = Path(name)
     try:
@@ -51,8 +72,8 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     old one beside it, as .NAME.*.old.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
+    with _into(path):
+        part = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
     old = part.with_suffix(".old")
     try:
         yield part

@@ -342,3 +342,11 @@ def test_loading_refuses_what_is_not_its_own(tmp_path: Path) -> None:
     state.write_bytes(state.read_bytes()[:-8])
     with pytest.raises(DataError, match=r"nemo\.safetensors"):
         Nemo.load(tmp_path)
+
+
+@pytest.mark.parametrize("label", ["none of these", " None of These"])
+def test_no_class_is_called_as_the_answer_for_none(label: str) -> None:
+    nemo = Nemo(DIM)
+    with pytest.raises(DataError, match="no class can be called"):
+        nemo.learn_many(np.zeros((2, DIM)), ["a", label])
+    assert len(nemo) == 0

@@ -107,3 +107,17 @@ def test_what_a_folder_is_instead(world: World, tmp_path: Path) -> None:
     assert "not finished" in told["run"] and "--resume" in told["run"]
     assert "compiled by handful 0.3 or older" in told["old"] and "handful device compile" in told["old"]
     assert f"did you mean {tmp_path / 'demo' / 'model'}" in told["demo"]
+
+
+def test_a_model_is_taught_more_by_its_own_sort_of_images(world: World, tmp_path: Path) -> None:
+    from handful.kinds import registry
+
+    (tmp_path / "file").touch()
+    with pytest.raises(handful.DataError, match="file is a file; wanted a folder for the model"):
+        handful.teach(world.data, tmp_path / "file")
+    for boxes, wanted in ((True, "taught_detector"), (False, "taught_classifier")):
+        if world.kind == wanted:
+            registry.can_be_taught(world.model, boxes=boxes, add=True)
+        else:
+            with pytest.raises(handful.DataError, match=f"is {registry.kind(world.kind).DESCRIPTION}, and images"):
+                registry.can_be_taught(world.model, boxes=boxes, add=True)

@@ -357,3 +357,15 @@ def test_names_differ_whatever_the_disk_thinks_of_case() -> None:
     name = predictions.Names()
     given = [name(Path(p)) for p in ("a/x.png", "b/X.jpg", "c/x-2.png", "d/x.png")]
     assert given == ["x", "X-2", "x-2-2", "x-3"] and len({g.casefold() for g in given}) == 4
+
+
+def test_a_file_that_no_prediction_wrote_is_left_alone(world: World, tmp_path: Path, capsys: Capture) -> None:
+    image = sorted(world.images.glob("*.png"))[0]
+    out = tmp_path / "keep"
+    out.mkdir()
+    (out / f"{image.stem}.jpg").write_bytes(b"somebody's own")
+    for _ in range(2):  # the second finds what the first wrote
+        assert typed(capsys, "predict", world.model, image, "--out", out, "--quiet")[0] == 0
+        assert (out / f"{image.stem}.jpg").read_bytes() == b"somebody's own"
+        assert {p.name for p in out.iterdir()} - {"masks"} == {
+            f"{image.stem}.jpg", f"{image.stem}-2.jpg", "results.json"}  # fmt: skip

@@ -17,11 +17,15 @@ def measured(r: dict[str, Any]) -> str:
 def taught(r: dict[str, Any]) -> str:
     """Of a taught classifier."""
     lines = [
-        f"accuracy      {r['accuracy']:.3f}   ({r['n']} images of taught classes)",
+        f"accuracy      {r['accuracy']:.3f}   ({r['n']} images of taught classes, 'none of these' left out)",
         f"open-set F1   {r['open_f1']:.3f}   (at vigilance {r['vigilance']:g}; {r['n_unknown']} images of others)",
     ]
     if r["unknown_auroc"] is not None:
         lines.append(f"unknown AUROC {r['unknown_auroc']:.3f}")
+    missed = round(sum(row["n"] * (1 - row["accepted"]) for row in r["per_class"].values()))
+    if missed:
+        cure = "; if that is too often, a lower --vigilance" if missed > r["n"] / 5 else ""
+        lines.append(f"{missed} of the {r['n']} were answered 'none of these'{cure}")
     worst = sorted(r["per_class"].items(), key=lambda item: (item[1]["accuracy"], item[0]))[:5]
     lines.append("worst classes " + ", ".join(f"{name} {v['accuracy']:.2f}" for name, v in worst))
     return "\n".join(lines)

@@ -44,6 +44,10 @@ def evaluate(model: Path, data: Path, split: str | None, report: Path | None, as
     from handful.kinds import loading, registry
 
     asked = typed(given)
+    if report is not None:
+        from handful.files import check_page
+
+        check_page(report)
     if (by := asked.pop("masks_by", None)) is not None:
         asked["masks"] = by
     owner = registry.model_class(registry.kind_name_of(model))

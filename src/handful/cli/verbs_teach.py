@@ -73,6 +73,7 @@ def teach(data: Path, out: Path, as_json: bool, **given: Any) -> None:
     Images with one class each make a classifier, images with boxes (COCO, VOC, YOLO) a detector.
     """
     from handful.data import formats
+    from handful.kinds import registry
 
     asked = typed(given)
     found = None if asked.get("flat") else formats.with_boxes(data, asked.get("format"))
@@ -84,6 +85,7 @@ def teach(data: Path, out: Path, as_json: bool, **given: Any) -> None:
             f"--{flag} is for images with boxes; {data} has none"
         )  # fmt: skip
     classes = list(asked.pop("classes", ())) or None
+    registry.can_be_taught(out, boxes=bool(found), add=bool(asked.get("add")))
     if found:
         _boxes(data, out, classes, as_json, {**asked, "format": found})  # found out once
     else:

@@ -35,6 +35,7 @@ import numpy as np
 from handful.errors import DataError
 from handful.files import read_json, read_tensors, sha256, write_json, write_tensors
 from handful.pick import need, unknown
+from handful.results import NONE_OF_THESE
 
 SCHEMA_VERSION = 1
 VIGILANCE = 3.0
@@ -123,6 +124,12 @@ class Nemo:
         q = self._fixed(z, labels)
         if not len(q):
             return
+        for label in labels:
+            if label.strip().casefold() == NONE_OF_THESE:
+                raise DataError(
+                    f"no class can be called {label!r}: it is the answer for what is none of the classes; leave these "
+                    "samples out, they need not be taught, or give the class another name"
+                )
         if len(self) + len(q) > MAX_SAMPLES:
             raise DataError(f"NEMO holds at most {MAX_SAMPLES} samples; it has {len(self)} and was given {len(q)}")
         with _one_thread() if len(q) > 1 else nullcontext():

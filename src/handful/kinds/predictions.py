@@ -18,7 +18,7 @@ from handful.data.masks import png_of
 from handful.data.video import SUFFIXES as VIDEOS
 from handful.data.video import Video, patient, write_video
 from handful.errors import DataError, HandfulError
-from handful.files import replacing, write_json
+from handful.files import read_json, replacing, write_json
 from handful.image import HEIC_SUFFIXES, SUFFIXES
 from handful.kinds import registry
 from handful.kinds.contract import Model
@@ -55,10 +55,11 @@ def sources(paths: Sequence[Path], out: Path | None, on_failed: OnFailed) -> lis
 
 
 class Names:
-    """Names for what is written: the image's own stem, and a number where another image had it already."""
+    """Names for what is written: the image's own stem, and a number where another image had it already, or a file that
+    no earlier prediction wrote."""
 
-    def __init__(self) -> None:
-        self._taken: set[str] = set()
+    def __init__(self, out: Path | None = None) -> None:
+        self._taken: set[str] = set() if out is None else {path.stem.casefold() for path in others(out)}
 
     def __call__(self, path: Path) -> str:
         """A name that no other path was given, however upper and lower case are treated."""
@@ -68,6 +69,17 @@ class Names:
             name = f"{path.stem}-{number}"
         self._taken.add(name.casefold())
         return name
+
+
+def others(out: Path) -> list[Path]:
+    """What lies in a folder of predictions and was not written by one, as its results.json tells."""
+    try:
+        told = read_json(out / RESULTS)
+        rows = [*told["results"], *told["videos"]]
+        ours = {Path(row["picture"]).name for row in rows if "picture" in row}
+    except (HandfulError, KeyError, TypeError):
+        ours = set()
+    return [path for path in out.iterdir() if path.name not in {*ours, RESULTS, MASKS}] if out.is_dir() else []
 
 
 def predict_to(
@@ -132,7 +144,7 @@ class _Run:
         on_row: OnRow, on_failed: OnFailed, failed: list[Row],
     ) -> None:  # fmt: skip
         self.model, self.out, self.options, self.top, self.explainer = model, out, options, top, explainer
-        self.on_row, self.on_failed, self.names = on_row, on_failed, Names()
+        self.on_row, self.on_failed, self.names = on_row, on_failed, Names(out)
         self.rows: list[Row] = []
         self.videos: list[Row] = []
         self.failed = failed

@@ -103,6 +103,20 @@ def kind_name_of(place: Path) -> str:
     return kind_name(read_meta(place, whole=False), place)
 
 
+def can_be_taught(place: Path, *, boxes: bool, add: bool) -> None:
+    """Raises DataError where teaching cannot write a model: a file is there, or, with add, a model of another kind.
+
+    boxes: images with boxes teach it; else images with one class each.
+    """
+    wanted, what = ("taught_detector", "images with boxes") if boxes else ("taught_classifier", "images without boxes")
+    if place.is_file():
+        raise DataError(f"{place} is a file; wanted a folder for the model, which is made")
+    if add and place.exists() and (found := kind_name_of(place)) != wanted:
+        raise DataError(
+            f"{place} is {kind(found).DESCRIPTION}, and {what} teach {kind(wanted).DESCRIPTION}; choose another --out"
+        )
+
+
 def look_at(place: Path, *, bundle: bool = False) -> None:
     """Raises DataError, in one line, for a path that is no model folder, or one not whole, without loading any of it.
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from handful.files import replacing
+from handful.files import check_page, replacing
 from handful.image import data_uri
 from handful.pick import need
 from handful.plotting import palette
@@ -104,6 +104,7 @@ def _confusions(counts: Sequence[Sequence[int]], classes: Sequence[str]) -> tupl
 
 def write(path: Path, result: Mapping[str, Any], worst: Worst, *, curves: Path | None = None) -> None:
     """Render to a file, whole or not at all."""
+    check_page(path)
     html = render(result, worst, curves=curves)
     with replacing(path) as part:
         part.write_text(html, encoding="utf-8")
