@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -134,3 +135,10 @@ def test_erosion_is_scipys() -> None:
         pixels = np.random.default_rng(seed).random((17, 23)) > 0.2
         for times in (1, 2, 3):
             assert np.array_equal(plotting.eroded(pixels, times), ndimage.binary_erosion(pixels, iterations=times))
+
+
+def test_boxes_of_a_model_without_none_of_these_are_json() -> None:
+    """As a trained detector's: no margin to "none of these", so it is infinite in Python."""
+    found = dataclasses.replace(detections(), margin=np.full(3, np.inf))
+    rows = json.loads(json.dumps(found.to_json(), allow_nan=False))["found"]
+    assert [row["margin"] for row in rows] == [None] * 3 and not any(row["unknown"] for row in rows)
