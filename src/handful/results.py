@@ -247,8 +247,8 @@ class Detections:
         return tuple(NONE_OF_THESE if u else self.classes[k] for k, u in zip(self.label, self.unknown, strict=True))
 
     def rows(self) -> list[JSONObject]:
-        """As JSON: class, score, box_px, unknown, margin (null of a model that has no "none of these"); and mask, COCO's
-        run lengths, where masks were asked for."""
+        """As JSON: class, score, box_px, unknown, margin (null of a model that has no "none of these"); and mask,
+        COCO's run lengths, where masks were asked for."""
         rows: list[JSONObject] = [
             {"class": self.classes[k], "score": float(s), "box_px": [float(v) for v in box], "unknown": bool(u),
              "margin": float(m) if np.isfinite(m) else None}  # infinite where no box can be none of the classes
