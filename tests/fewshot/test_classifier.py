@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -284,3 +285,27 @@ def test_a_pickle_posing_as_weights_is_refused(model: Path) -> None:
     edit(model, lambda j: j["files"].update({"model.safetensors": sha256(model / "model.safetensors")}))
     with pytest.raises(DataError, match="pickle"):
         FewShotClassifier.load(model)
+
+
+def test_the_same_images_twice_are_told(photo_folder: Callable[..., Path], tmp_path: Path) -> None:
+    photos = photo_folder(("cat", "flower"), 2, name="twice")
+    first = teach(photos, tmp_path / "m", backbone="lite0", frame_hw=(64, 64))
+    again = teach(photos, tmp_path / "m", add=True)
+    assert not any("before" in text for text in first["warnings"])
+    assert any("was taught these very images before; they are counted twice now" in text for text in again["warnings"])
+
+
+def test_a_model_that_was_made_meanwhile_is_left_alone(
+    photo_folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, learn = tmp_path / "m", FewShotClassifier.learn_samples
+
+    def slowly(self: FewShotClassifier, samples: Any) -> None:
+        learn(self, samples)
+        out.mkdir()
+        (out / "own").touch()
+
+    monkeypatch.setattr(FewShotClassifier, "learn_samples", slowly)
+    with pytest.raises(DataError, match="made by somebody else meanwhile"):
+        teach(photo_folder(("cat", "flower"), 1, name="one"), out, backbone="lite0", frame_hw=(64, 64))
+    assert [path.name for path in out.iterdir()] == ["own"]

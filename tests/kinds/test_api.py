@@ -121,3 +121,9 @@ def test_a_model_is_taught_more_by_its_own_sort_of_images(world: World, tmp_path
         else:
             with pytest.raises(handful.DataError, match=f"is {registry.kind(world.kind).DESCRIPTION}, and images"):
                 registry.can_be_taught(world.model, boxes=boxes, add=True)
+
+
+def test_a_model_says_what_it_is(world: World) -> None:
+    model = handful.load(world.model)
+    assert repr(model).startswith(f"<{world.kind} of {len(model.classes)} classes ({model.classes[0]}")
+    assert str(world.model) in repr(model)

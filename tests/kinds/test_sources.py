@@ -163,3 +163,10 @@ def test_errors_go_where_they_are_wanted(tmp_path: Path) -> None:
     good = rgb(1)
     found = list(images_of([tmp_path / "bad.png", good], lambda name, error: told.append((name, str(error)))))
     assert len(found) == 1 and [Path(n).name for n, _ in told] == ["bad.png"] and "cannot be read" in told[0][1]
+
+
+def test_arrays_that_hold_no_image() -> None:
+    with pytest.raises(DataError, match="with NaN or infinity in it; wanted uint8"):
+        from_array(np.full((40, 50, 3), np.nan))
+    with pytest.raises(DataError, match="wanted at least 8 px a side"):
+        from_array(rgb(0)[:1, :1])

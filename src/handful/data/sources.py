@@ -14,7 +14,7 @@ from handful.arrays import U8, StrPath
 from handful.data.video import SUFFIXES as VIDEOS
 from handful.data.video import Video
 from handful.errors import DataError, HandfulError
-from handful.image import Image, described, from_pillow, images_below, read_image
+from handful.image import MIN_SIDE_PX, Image, described, from_pillow, images_below, read_image
 from handful.results import Origin
 
 if TYPE_CHECKING:
@@ -113,10 +113,13 @@ def _of_array(array: np.ndarray, name: str) -> Iterator[tuple[str, Callable[[], 
 def from_array(array: np.ndarray) -> Image:
     """An array (h, w, 3) uint8 as an Image; its notes say that it was taken as RGB.
 
-    Raises DataError, with the cure, for gray, float, channels-first, four-channel and any other arrays.
+    Raises DataError, with the cure, for gray, float, channels-first, four-channel and any other arrays, and below 8 px
+    a side.
     """
     got = described(array)
     if array.ndim == 3 and array.shape[2] == 3 and array.dtype == np.uint8:
+        if min(array.shape[:2]) < MIN_SIDE_PX:
+            raise DataError(f"got {got}; wanted at least {MIN_SIDE_PX} px a side")
         return Image(np.ascontiguousarray(array), None, (RGB_NOTE,))
     if array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 1):
         raise DataError(
@@ -127,8 +130,9 @@ def from_array(array: np.ndarray) -> Image:
     if array.ndim == 3 and array.shape[2] == 4:
         raise DataError(f"got four channels, {got}; pass PIL.Image.fromarray(a), which is laid on white")
     if array.ndim == 3 and array.shape[2] == 3 and np.issubdtype(array.dtype, np.floating):
-        finite = array[np.isfinite(array)]
-        unit = bool(finite.size) and float(finite.min()) >= 0 and float(finite.max()) <= 1
+        if not np.isfinite(array).all():
+            raise DataError(f"got {got} with NaN or infinity in it; wanted uint8, 0 to 255; look at what computes it")
+        unit = bool(array.size) and float(array.min()) >= 0 and float(array.max()) <= 1
         cure = "(a * 255).round().astype(np.uint8)" if unit else "a.round().clip(0, 255).astype(np.uint8)"
         raise DataError(f"got {got}; wanted uint8, 0 to 255; pass {cure}, without any normalization")
     raise DataError(f"got {got}; wanted uint8 RGB (h, w, 3), or a batch (n, h, w, 3)")

@@ -256,6 +256,8 @@ def teach(
     seconds = round(time.monotonic() - began, 2)
     record = {"seed": seed, "max_samples": max_samples, "images": len(picked), "split": split, "seconds": seconds,
               "exhaustive": exhaustive}  # fmt: skip
+    if out.exists() and not overwrite:
+        raise DataError(f"{out} was made by somebody else meanwhile, and is left as it is; choose another --out")
     meta = detector.save(out, data=record)
     return {
         "schema_version": 1, "model": str(out), "classes": list(detector.classes), "samples": detector.nemo.counts,

@@ -286,8 +286,13 @@ def teach(
             cache=cache,
         )
     model.learn_samples(samples)
-    before = model.about.get("data_sha256", [])
-    meta = model.save(out, data={"data_sha256": [*before, format_folder.digest(samples)]})
+    before, these = model.about.get("data_sha256", []), format_folder.digest(samples)
+    if these in before:
+        warnings = [*warnings, f"{out} was taught these very images before; they are counted twice now"]
+        warn(warnings[-1])
+    if out.exists() and not add and not overwrite:
+        raise DataError(f"{out} was made by somebody else meanwhile, and is left as it is; choose another --out")
+    meta = model.save(out, data={"data_sha256": [*before, these]})
     return {
         "schema_version": 1,
         "model": str(out),

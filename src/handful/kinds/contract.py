@@ -54,6 +54,11 @@ class Model(ABC, Generic[R]):
     folder: Path | None = None
     runtime: str = "torch"
 
+    def __repr__(self) -> str:
+        """Kind, classes, and where it lies: <taught_classifier of 3 classes (mug, lamp, cup), torch, model>."""
+        names = ", ".join(self.classes[:5]) + (", ..." if len(self.classes) > 5 else "")
+        return f"<{self.kind} of {len(self.classes)} classes ({names}), {self.runtime}, {self.folder or 'in memory'}>"
+
     @property
     @abstractmethod
     def classes(self) -> tuple[str, ...]:
