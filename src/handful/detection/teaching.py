@@ -22,7 +22,7 @@ from handful.detection.irene import MAX_PROPOSALS, Irene
 from handful.detection.multiscale import Scales, fit_scales
 from handful.detection.scoring import VIGILANCE
 from handful.errors import DataError
-from handful.models.folder import META
+from handful.models.folder import may_teach_into
 from handful.pick import unknown
 from handful.progress import note, track, warn
 from handful.training.source import checked, image_of, split_of
@@ -100,10 +100,7 @@ def _may_write(out: Path, add: bool, overwrite: bool, settings: dict[str, Any]) 
                 f"{out} keeps the {', '.join(given)} that it was made with; teach it more without naming one"
             )
         return
-    if out.exists() and not overwrite:
-        raise DataError(f"{out} exists; use --add to teach it more, --overwrite to replace it, or another --out")
-    if out.exists() and not (out / META).exists():
-        raise DataError(f"{out} exists and is not a model folder, so it is not overwritten; choose another --out")
+    may_teach_into(out, overwrite=overwrite)
 
 
 def _taught_more(
@@ -256,8 +253,7 @@ def teach(
     seconds = round(time.monotonic() - began, 2)
     record = {"seed": seed, "max_samples": max_samples, "images": len(picked), "split": split, "seconds": seconds,
               "exhaustive": exhaustive}  # fmt: skip
-    if out.exists() and not overwrite:
-        raise DataError(f"{out} was made by somebody else meanwhile, and is left as it is; choose another --out")
+    may_teach_into(out, overwrite=overwrite, begun=True)
     meta = detector.save(out, data=record)
     return {
         "schema_version": 1, "model": str(out), "classes": list(detector.classes), "samples": detector.nemo.counts,

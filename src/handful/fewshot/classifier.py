@@ -258,10 +258,8 @@ def teach(
     out = Path(out)
     if add and overwrite:
         raise DataError("--add and --overwrite exclude each other: add to the model, or replace it?")
-    if out.exists() and not add and not overwrite:
-        raise DataError(f"{out} exists; use --add to teach it more, --overwrite to replace it, or another --out")
-    if overwrite and out.exists() and not (out / folders.META).exists():
-        raise DataError(f"{out} exists and is not a model folder, so it is not overwritten; choose another --out")
+    if not add:
+        folders.may_teach_into(out, overwrite=overwrite)
     if vigilance is not None:
         check_vigilance(vigilance)
     keep = cache is not None
@@ -290,8 +288,8 @@ def teach(
     if these in before:
         warnings = [*warnings, f"{out} was taught these very images before; they are counted twice now"]
         warn(warnings[-1])
-    if out.exists() and not add and not overwrite:
-        raise DataError(f"{out} was made by somebody else meanwhile, and is left as it is; choose another --out")
+    if not add:
+        folders.may_teach_into(out, overwrite=overwrite, begun=True)
     meta = model.save(out, data={"data_sha256": [*before, these]})
     return {
         "schema_version": 1,

@@ -119,6 +119,18 @@ def read_meta(folder: Path, *, whole: bool = True) -> dict[str, Any]:
     return {key: today(value) if key in ABOUT_WEIGHTS else value for key, value in meta.items()}
 
 
+def may_teach_into(out: Path, *, overwrite: bool, begun: bool = False) -> None:
+    """Raises DataError where a new model must not be written. begun: nothing was there when the work began."""
+    if not out.exists():
+        return
+    if not overwrite:
+        if begun:
+            raise DataError(f"{out} was made by somebody else meanwhile, and is left as it is; choose another --out")
+        raise DataError(f"{out} exists; use --add to teach it more, --overwrite to replace it, or another --out")
+    if not (out / META).exists():
+        raise DataError(f"{out} exists and is not a model folder, so it is not overwritten; choose another --out")
+
+
 def today(about: Any) -> Any:
     """What is known of weights, with today's keys, whichever version wrote it."""
     return {OLD_KEYS.get(key, key): value for key, value in about.items()} if isinstance(about, dict) else about
