@@ -121,6 +121,7 @@ def test_an_older_detector_stays_unless_asked(data: Path, model: Path, tmp_path:
         teach(data, model, proposer="blobs", crop=BARE, classes=["pear"], overwrite=True)
     assert Irene.load(model).nemo.counts["apple"] == 4
     (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").touch()
     with pytest.raises(DataError, match="is not a model folder, so it is not overwritten"):
         teach(data, tmp_path / "mine", proposer="blobs", crop=BARE, overwrite=True)
     teach(data, model, proposer="blobs", crop=BARE, max_samples=1, overwrite=True)

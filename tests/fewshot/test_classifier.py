@@ -16,7 +16,7 @@ from handful.data.sample_images import sample_photo
 from handful.errors import DataError
 from handful.fewshot.classifier import FewShotClassifier, teach
 from handful.fewshot.evaluate import auroc, measure
-from handful.models.folder import from_folder
+from handful.models.folder import from_folder, may_teach_into
 from tests.bounds import bound
 from tests.conftest import save
 
@@ -295,17 +295,33 @@ def test_the_same_images_twice_are_told(photo_folder: Callable[..., Path], tmp_p
     assert any("was taught these very images before; they are counted twice now" in text for text in again["warnings"])
 
 
-def test_a_model_that_was_made_meanwhile_is_left_alone(
-    photo_folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("file", "why"), [("handful.json", "made by another command"), ("own", "not a model folder")])
+def test_what_was_made_meanwhile_is_left_alone(
+    photo_folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, why: str
 ) -> None:
     out, learn = tmp_path / "m", FewShotClassifier.learn_samples
 
     def slowly(self: FewShotClassifier, samples: Any) -> None:
         learn(self, samples)
         out.mkdir()
-        (out / "own").touch()
+        (out / file).touch()
 
     monkeypatch.setattr(FewShotClassifier, "learn_samples", slowly)
-    with pytest.raises(DataError, match="made by somebody else meanwhile"):
+    with pytest.raises(DataError, match=why):
         teach(photo_folder(("cat", "flower"), 1, name="one"), out, backbone="lite0", frame_hw=(64, 64))
-    assert [path.name for path in out.iterdir()] == ["own"]
+    assert [path.name for path in out.iterdir()] == [file]
+
+
+def test_a_model_may_go_into_an_empty_folder_and_over_a_model_only(tmp_path: Path) -> None:
+    place = tmp_path / "m"
+    may_teach_into(place, overwrite=False)
+    place.mkdir()
+    may_teach_into(place, overwrite=False)
+    (place / "notes.txt").touch()
+    for overwrite in (False, True):
+        with pytest.raises(DataError, match="is not a model folder, so it is not overwritten; choose another place"):
+            may_teach_into(place, overwrite=overwrite)
+    (place / "handful.json").touch()
+    may_teach_into(place, overwrite=True)
+    with pytest.raises(DataError, match="use --add to teach it more"):
+        may_teach_into(place, overwrite=False)

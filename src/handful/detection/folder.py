@@ -7,17 +7,19 @@ model.safetensors holds their networks, nemo.* what was learned, examples.safete
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 import handful.detection
 from handful.detection.background import BackgroundBank
+from handful.detection.contract import Proposer
 from handful.detection.embedder import BoxEmbedder, CropSettings
+from handful.detection.examples import Examples
 from handful.detection.fusion import Fusion
-from handful.detection.masking import load_saved
+from handful.detection.masking import Masker, load_saved
 from handful.detection.multiscale import MultiScaleProposer, Scales
 from handful.detection.scoring import DEFAULT_SCORE_THRESHOLD
 from handful.errors import DataError
@@ -25,9 +27,6 @@ from handful.fewshot.nemo import Nemo
 from handful.files import read_tensors, write_tensors
 from handful.models import folder as folders
 from handful.pick import pick
-
-if TYPE_CHECKING:
-    from handful.detection.irene import Irene
 
 KIND = "irene"
 EXAMPLES = "examples.safetensors"
@@ -44,6 +43,23 @@ OLD_KEYS = {
 }  # fmt: skip
 OLD_METHODS = {"strongest": "matrix", "merged": "wbf", "merged_vote": "wbf_vote"}
 OLD_PARTS = {"eye": "proposer"}
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What a folder keeps of a detector. masks, masker: name of the mask method and the method; None, where the first
+    detectors had none of their own."""
+
+    proposer: Proposer
+    embedder: BoxEmbedder
+    nemo: Nemo
+    fusion: Fusion
+    examples: Examples
+    bank: BackgroundBank
+    about: dict[str, Any]
+    score_threshold: float
+    masks: str | None = None
+    masker: Masker | None = None
 
 
 def translate(meta: Mapping[str, Any]) -> dict[str, Any]:
@@ -65,42 +81,40 @@ def _renamed(held: Mapping[str, Any], words: Mapping[str, str]) -> dict[str, Any
     return {words.get(key, key): value for key, value in held.items()}
 
 
-def save(irene: Irene, folder: Path, data: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def save(saved: Saved, folder: Path, data: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Write a detector's folder, whole or not at all; it needs nothing else. data: what it was taught from."""
     from torch import nn
 
     parts = nn.ModuleDict()
-    masker = irene.masker()
-    networks = (irene.proposer.network, irene.embedder.backbone, masker.network)
+    masker, nemo = saved.masker, saved.nemo
+    networks = (saved.proposer.network, saved.embedder.backbone, None if masker is None else masker.network)
     for name, module in zip(PARTS, networks, strict=True):
         if module is not None:
             parts[name] = module
-    background, images = irene.bank.state(irene.nemo.dim)
-    examples = irene.examples
+    background, images = saved.bank.state(nemo.dim)
+    examples = saved.examples
 
     def beside(place: Path) -> None:
-        irene.nemo.save(place)
-        held = np.stack(examples.vectors) if examples.vectors else np.zeros((0, irene.nemo.dim), np.float16)
+        nemo.save(place)
+        held = np.stack(examples.vectors) if examples.vectors else np.zeros((0, nemo.dim), np.float16)
         boxes = np.array(examples.boxes, np.float64).reshape(-1, 4)
         write_tensors(place / EXAMPLES, {"vectors": held, "boxes": boxes, **background})
 
     about = {
-        "rule": RULE, "proposer": irene.proposer.about, "crop": asdict(irene.embedder.settings),
-        "fusion": asdict(irene.fusion), "masks": {**masker.about, "name": irene.masks},
-        "scales": asdict(getattr(irene.proposer, "scales", Scales())),
+        "rule": RULE, "proposer": saved.proposer.about, "crop": asdict(saved.embedder.settings),
+        "fusion": asdict(saved.fusion), **({} if masker is None else {"masks": {**masker.about, "name": saved.masks}}),
+        "scales": asdict(getattr(saved.proposer, "scales", Scales())),
         "examples": {"labels": examples.labels, "images": examples.images, "background": images},
-        "about": {**irene.about, "vigilance": irene.nemo.vigilance, "score_threshold": irene.score_threshold,
-                  "samples": irene.nemo.counts, **(data or {})},
+        "about": {**saved.about, "vigilance": nemo.vigilance, "score_threshold": saved.score_threshold,
+                  "samples": nemo.counts, **(data or {})},
     }  # fmt: skip
     frame = {"before_the_graph": "see rule, proposer and crop", "color_order": "RGB", "dtype": "uint8"}
-    return folders.save_folder(folder, parts, kind=KIND, args={}, classes=list(irene.classes), preprocessing=frame,
+    return folders.save_folder(folder, parts, kind=KIND, args={}, classes=list(nemo.classes), preprocessing=frame,
                                about=about, beside=beside)  # fmt: skip
 
 
-def load(folder: Path, scale_mode: str | None = None, *, whole: bool = True) -> Irene:
+def load(folder: Path, scale_mode: str | None = None, *, whole: bool = True) -> Saved:
     """See Irene.load."""
-    from handful.detection.irene import Examples, Irene
-
     folder = Path(folder)
     meta = folders.read_meta(folder, whole=whole)
     if meta["network"].get("kind") != KIND:
@@ -118,19 +132,19 @@ def load(folder: Path, scale_mode: str | None = None, *, whole: bool = True) -> 
     except (RuntimeError, TypeError, KeyError) as error:
         raise DataError(f"{folder / folders.WEIGHTS} does not fit what {folders.META} says of it ({error}); "
                         "restore it or teach the detector again") from error  # fmt: skip
-    irene = Irene(proposer, embedder, Nemo.load(folder, features=embedder.name, whole=whole), fusion)
+    nemo = Nemo.load(folder, features=embedder.name, whole=whole)
+    masks, masker = None, None
     if "masks" in meta:  # the first detectors have no masks of their own
-        irene.masks = str(meta["masks"].get("name"))
-        irene.maskers[irene.masks] = load_saved(parts["masks"], meta["masks"], folder / folders.WEIGHTS)
+        masks = str(meta["masks"].get("name"))
+        masker = load_saved(parts["masks"], meta["masks"], folder / folders.WEIGHTS)
     held = read_tensors(folder / EXAMPLES)
     labels, images = meta["examples"]["labels"], meta["examples"]["images"]
     if not len(labels) == len(images) == len(held["vectors"]) == len(held["boxes"]):
         raise DataError(f"{folder / EXAMPLES} and {folders.META} name different examples; teach the detector again")
-    irene.examples = Examples(list(held["vectors"]), labels, images, held["boxes"].tolist())
-    irene.bank = BackgroundBank.from_state(held, meta["examples"].get("background", []))
-    irene.about = meta["about"]
-    irene.score_threshold = float(meta["about"].get("score_threshold", DEFAULT_SCORE_THRESHOLD))
-    return irene
+    examples = Examples(list(held["vectors"]), labels, images, held["boxes"].tolist())
+    bank = BackgroundBank.from_state(held, meta["examples"].get("background", []))
+    threshold = float(meta["about"].get("score_threshold", DEFAULT_SCORE_THRESHOLD))
+    return Saved(proposer, embedder, nemo, fusion, examples, bank, meta["about"], threshold, masks, masker)
 
 
 def _parts(weights: Path) -> dict[str, dict[str, Any]]:

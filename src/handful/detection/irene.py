@@ -12,7 +12,7 @@ own (background.py).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from handful.detection import folder as folders
 from handful.detection.background import Background, BackgroundBank, background_boxes
 from handful.detection.contract import Proposals, Proposer, encode
 from handful.detection.embedder import BoxEmbedder, CropSettings
+from handful.detection.examples import Examples
 from handful.detection.fusion import Fusion, iou
 from handful.detection.masking import Masker, best_method
 from handful.detection.multiscale import MultiScaleProposer, Scales
@@ -38,35 +39,6 @@ from handful.results import Detections
 RIDGE = 2.0  # of 0.25, 1, 2 and 3 on COCO boxes: 0.25 is worse, the others are level
 MAX_PROPOSALS = 100  # boxes of an image that are embedded and scored
 SAME_BOX_IOU = 0.99  # above it two taught boxes are one
-
-
-@dataclass
-class Examples:
-    """What was taught, to explain detections by: vectors (n, dim) float16, labels, names of images, boxes (n, 4) px."""
-
-    vectors: list[np.ndarray] = field(default_factory=list)
-    labels: list[str] = field(default_factory=list)
-    images: list[str] = field(default_factory=list)
-    boxes: list[list[float]] = field(default_factory=list)
-
-    def add(self, vectors: np.ndarray, labels: Sequence[str], image: str, boxes: np.ndarray) -> None:
-        """Of one image."""
-        self.vectors += list(vectors.astype(np.float16))
-        self.labels += list(labels)
-        self.images += [image] * len(labels)
-        self.boxes += np.asarray(boxes, np.float64).tolist()
-
-    def drop(self, index: int) -> None:
-        """Leave one out."""
-        for held in (self.vectors, self.labels, self.images, self.boxes):
-            del held[index]  # type: ignore[attr-defined]
-
-    def by_image(self) -> dict[str, list[list[float]]]:
-        """{image: its taught boxes}."""
-        found: dict[str, list[list[float]]] = {}
-        for image, box in zip(self.images, self.boxes, strict=True):
-            found.setdefault(image, []).append(box)
-        return found
 
 
 class Irene:
@@ -110,12 +82,22 @@ class Irene:
 
         Raises DataError, naming the file, if anything in it is missing or not as saved; UnknownName for another mode.
         """
-        return folders.load(folder, scale_mode, whole=whole)
+        saved = folders.load(folder, scale_mode, whole=whole)
+        irene = cls(saved.proposer, saved.embedder, saved.nemo, saved.fusion, saved.masks)
+        irene.examples, irene.bank, irene.about = saved.examples, saved.bank, saved.about
+        irene.score_threshold = saved.score_threshold
+        if saved.masker is not None and saved.masks is not None:
+            irene.maskers[saved.masks] = saved.masker
+        return irene
 
     def save(self, folder: Path, data: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Write the detector's folder, whole or not at all; it needs nothing else. data: what it was taught from.
         Returns what handful.json holds."""
-        return folders.save(self, folder, data)
+        saved = folders.Saved(
+            self.proposer, self.embedder, self.nemo, self.fusion, self.examples, self.bank, self.about,
+            self.score_threshold, self.masks, self.masker(),
+        )  # fmt: skip
+        return folders.save(saved, folder, data)
 
     @property
     def classes(self) -> tuple[str, ...]:

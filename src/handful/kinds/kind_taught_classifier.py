@@ -16,6 +16,7 @@ from handful.evaluation import Evaluation
 from handful.image import Image
 from handful.kinds import shared
 from handful.kinds.contract import Classifier, Export, Verbs
+from handful.kinds.taught import Taught
 from handful.results import Classification, Origin
 from handful.threads import over
 
@@ -30,7 +31,7 @@ def owns(meta: Mapping[str, Any]) -> bool:
     return bool(meta["network"].get("kind") == "taught")
 
 
-class TaughtClassifier(Classifier):
+class TaughtClassifier(Taught, Classifier):
     """As Classifier; it learns and unlearns images, and says None, "none of these", as its vigilance asks."""
 
     kind, task = "taught_classifier", "classify"
@@ -39,21 +40,8 @@ class TaughtClassifier(Classifier):
         """inner: a handful.fewshot.classifier.FewShotClassifier."""
         self.inner, self.folder = inner, folder
 
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Taught classes in order of name."""
-        classes: tuple[str, ...] = self.inner.classes
-        return classes
-
-    @property
-    def vigilance(self) -> float:
-        """How careful it is unless a call says otherwise; 1.2 to 4.1, higher says "none of these" more often."""
-        return float(self.inner.nemo.vigilance)
-
-    @property
-    def samples(self) -> dict[str, int]:
-        """How many images of each class it has learned."""
-        return dict(self.inner.nemo.counts)
+    def _changed(self) -> None:
+        self.inner.changed()
 
     @property
     def card(self) -> JSONObject:
@@ -128,15 +116,6 @@ class TaughtClassifier(Classifier):
         self.inner.changed()
         return len(done)
 
-    def forget(self, label: str) -> None:
-        """Take a whole class back, without its images at hand; what stays of it is said in Nemo.forget."""
-        self.inner.forget(label)
-
-    def set_vigilance(self, vigilance: float) -> None:
-        """The model's own vigilance from now on; `save` keeps it. Raises DataError, telling the range."""
-        self.inner.nemo.vigilance = shared.check(vigilance)
-        self.inner.changed()
-
     def evaluate(
         self, data: StrPath, *, split: str | None = None, report: StrPath | None = None, format: str | None = None,
         vigilance: float | None = None, flat: bool = False,
@@ -154,16 +133,6 @@ class TaughtClassifier(Classifier):
             report=None if report is None else Path(report), loaded=self.inner,
         )  # fmt: skip
         return shared.evaluation("classify", result, ("accuracy", "open_f1", "unknown_auroc"))
-
-    def compile(self, runtime: str, precision: str = "fp32") -> Bundle:
-        """As Model.compile."""
-        return shared.compiled(self.folder, runtime, precision)
-
-    def save(self, folder: StrPath) -> Path:
-        """As Model.save."""
-        self.inner.save(shared.free(Path(folder)))
-        self.folder = Path(folder)
-        return self.folder
 
 
 def load(folder: Path) -> TaughtClassifier:

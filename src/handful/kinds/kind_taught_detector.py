@@ -16,6 +16,7 @@ from handful.evaluation import Evaluation
 from handful.image import Image
 from handful.kinds import shared
 from handful.kinds.contract import Detector, Export, Verbs
+from handful.kinds.taught import Taught
 from handful.results import Detections, Patch
 
 DESCRIPTION = "a taught detector"
@@ -31,7 +32,7 @@ def owns(meta: Mapping[str, Any]) -> bool:
     return bool(meta["network"].get("kind") == "irene")
 
 
-class TaughtDetector(Detector):
+class TaughtDetector(Taught, Detector):
     """As Detector; it learns and unlearns boxes, and can tell of things that are none of its classes."""
 
     kind, task = "taught_detector", "detect"
@@ -40,6 +41,9 @@ class TaughtDetector(Detector):
         """inner: a handful.detection.irene.Irene."""
         self.inner, self.folder = inner, folder
         self._modes: dict[str, Any] = {}
+
+    def _changed(self) -> None:
+        self._modes.clear()
 
     def _at(self, scale_mode: str | None) -> Any:
         """The detector, looking at images in another way than it was taught."""
@@ -53,25 +57,9 @@ class TaughtDetector(Detector):
         return other
 
     @property
-    def classes(self) -> tuple[str, ...]:
-        """Taught classes in order of name."""
-        classes: tuple[str, ...] = self.inner.classes
-        return classes
-
-    @property
-    def vigilance(self) -> float:
-        """How careful it is unless a call says otherwise; higher says "none of these" more often."""
-        return float(self.inner.nemo.vigilance)
-
-    @property
     def score_threshold(self) -> float:
         """Score below which a box is left out unless a call says otherwise; calibrated on the taught images."""
         return float(self.inner.score_threshold)
-
-    @property
-    def samples(self) -> dict[str, int]:
-        """How many boxes of each class it has learned."""
-        return dict(self.inner.nemo.counts)
 
     @property
     def card(self) -> JSONObject:
@@ -150,15 +138,6 @@ class TaughtDetector(Detector):
         found: JSONObject = unlearn(self.inner, Path(data), classes=classes, split=split, format=format, **options)
         return found
 
-    def forget(self, label: str) -> None:
-        """Take a whole class back, without its images at hand; what stays of it is said in Nemo.forget."""
-        self._modes.clear()
-        self.inner.forget(label)
-
-    def set_vigilance(self, vigilance: float) -> None:
-        """The model's own vigilance from now on; `save` keeps it. Raises DataError, telling the range."""
-        self.inner.nemo.vigilance = shared.check(vigilance)
-
     def set_score_threshold(self, score_threshold: float) -> None:
         """The model's own score threshold from now on; `save` keeps it. Raises DataError, telling the range."""
         self.inner.score_threshold = shared.check_score(score_threshold, 0.0)
@@ -184,16 +163,6 @@ class TaughtDetector(Detector):
             report=None if report is None else Path(report), **options,
         )  # fmt: skip
         return shared.evaluation("detect", result, (*shared.COCO, "f1", "accuracy"))
-
-    def compile(self, runtime: str, precision: str = "fp32") -> Bundle:
-        """As Model.compile."""
-        return shared.compiled(self.folder, runtime, precision)
-
-    def save(self, folder: StrPath) -> Path:
-        """As Model.save."""
-        self.inner.save(shared.free(Path(folder)))
-        self.folder = Path(folder)
-        return self.folder
 
 
 def load(folder: Path) -> TaughtDetector:

@@ -10,7 +10,6 @@ from handful.bundle import Bundle
 from handful.errors import DataError, UsageError
 from handful.evaluation import Evaluation
 from handful.fewshot.nemo import check_vigilance
-from handful.models.folder import META
 
 _TAUGHT = "a trained model is not taught image by image; train it on more data: handful train TASK DATA --from MODEL"
 TRAINED_LACKS = {"learn": _TAUGHT, "unlearn": _TAUGHT, "set": "vigilance belongs to taught models; it has none to set"}
@@ -36,13 +35,6 @@ def on_disk(folder: Path | None, verb: str) -> Path:
     """The folder. Raises UsageError for a model in memory only."""
     if folder is None:
         raise UsageError(f"the model is in memory only; save it before you {verb} it: model.save(FOLDER)")
-    return folder
-
-
-def free(folder: Path) -> Path:
-    """A folder that a model may be written to. Raises DataError where something else lies there, which stays."""
-    if folder.exists() and not (folder / META).exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise DataError(f"{folder} exists and is not a model folder, so it is not overwritten; choose another place")
     return folder
 
 

@@ -10,6 +10,7 @@ from handful.arrays import JSONObject, StrPath
 from handful.bundle import Bundle
 from handful.files import replacing_folder
 from handful.kinds import shared
+from handful.models.folder import check_replaceable
 
 
 class Trained:
@@ -50,7 +51,8 @@ class Trained:
 
     def save(self, folder: StrPath) -> Path:
         """A copy of the model folder, without what was compiled. Raises DataError where something else lies there."""
-        own, to = self.on_disk("copy"), shared.free(Path(folder))
+        own, to = self.on_disk("copy"), Path(folder)
+        check_replaceable(to)
         if to.resolve() != own.resolve():
             with replacing_folder(to) as part:
                 shutil.copytree(own, part, dirs_exist_ok=True, ignore=shutil.ignore_patterns("compiled"))

@@ -119,16 +119,19 @@ def read_meta(folder: Path, *, whole: bool = True) -> dict[str, Any]:
     return {key: today(value) if key in ABOUT_WEIGHTS else value for key, value in meta.items()}
 
 
+def check_replaceable(out: Path) -> None:
+    """Raises DataError unless a model folder may be written to `out`: nothing is there, an empty folder, or a model."""
+    if out.exists() and not (out / META).exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise DataError(f"{out} exists and is not a model folder, so it is not overwritten; choose another place")
+
+
 def may_teach_into(out: Path, *, overwrite: bool, begun: bool = False) -> None:
     """Raises DataError where a new model must not be written. begun: nothing was there when the work began."""
-    if not out.exists():
-        return
-    if not overwrite:
+    check_replaceable(out)
+    if not overwrite and (out / META).exists():
         if begun:
-            raise DataError(f"{out} was made by somebody else meanwhile, and is left as it is; choose another --out")
+            raise DataError(f"{out} was made by another command meanwhile and is left as it is; choose another --out")
         raise DataError(f"{out} exists; use --add to teach it more, --overwrite to replace it, or another --out")
-    if not (out / META).exists():
-        raise DataError(f"{out} exists and is not a model folder, so it is not overwritten; choose another --out")
 
 
 def today(about: Any) -> Any:
