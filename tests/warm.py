@@ -1,7 +1,7 @@
 """Jobs' child processes, forked from one that has PyTorch in it.
 
-Importing PyTorch and timm takes four seconds of processor time, and the suite does some hundred jobs. What a job does
-is the same; how its process ends, and that a fresh one is enough, is tested without this (tests/device/test_job.py and
+Importing PyTorch and timm takes four seconds of processor time, a phone runtime's converter up to five more, and the
+suite does some hundred jobs. What a job does is the same; how its process ends, and that a fresh one is enough, is tested without this (tests/device/test_job.py and
 the tests of the command). Linux only.
 """
 
@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
+import importlib
 import json
 import os
 import runpy
@@ -24,6 +26,12 @@ from typing import Any
 
 from handful.device.targets import job
 
+# what a compile imports and does not use before: before the first that needs it, in the process that forks them all
+CONVERTERS = {
+    "onnxruntime": ("onnx", "onnxscript", "networkx", "torch._dynamo", "torch.onnx._internal.exporter._core"),
+    "executorch": ("executorch.backends.xnnpack.partition.xnnpack_partitioner", "executorch.devtools.backend_debug"),
+    "litert": ("litert_torch",),
+}
 CHILD = Path(__file__).parent / "device" / "child.py"  # with the tests' own runtimes and networks
 COLD = job._spawn
 
@@ -120,6 +128,14 @@ def _do(request: dict[str, Any]) -> int:
         return 1
 
 
+def _prepare(folder: Path) -> None:
+    """Import what the job in a folder is going to import; what is wrong with it is for the job to say."""
+    with contextlib.suppress(Exception):
+        told = json.loads((folder / job.JOB).read_text())
+        for name in CONVERTERS.get(told["runtime"], ()) if told["do"] == "compile" else ():
+            importlib.import_module(name)
+
+
 def _serve() -> None:
     import timm  # noqa: F401
     import torch.export  # noqa: F401
@@ -127,9 +143,12 @@ def _serve() -> None:
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     for line in sys.stdin.buffer:
+        request = json.loads(line)
+        _prepare(Path(request["folder"]))
+        gc.freeze()  # else the first collection of every job reads, and so copies, all that is shared
         pid = os.fork()
         if pid == 0:
-            code = _do(json.loads(line))
+            code = _do(request)
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(code)
