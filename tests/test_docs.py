@@ -237,6 +237,7 @@ def run_page(text: str, name: str, world: World, folder: Path) -> int:
             except SystemExit as stop:
                 if stop.code:
                     pytest.fail(f"{name}: {command}: exit {stop.code}")
+            world.after_command(words, folder)
             done += 1
     return done
 
