@@ -1,8 +1,8 @@
 """Jobs' child processes, forked from one that has PyTorch in it.
 
 Importing PyTorch and timm takes four seconds of processor time, a phone runtime's converter up to five more, and the
-suite does some hundred jobs. What a job does is the same; how its process ends, and that a fresh one is enough, is tested without this (tests/device/test_job.py and
-the tests of the command). Linux only.
+suite does some hundred jobs. What a job does is the same; how its process ends, and that a fresh one is enough, is
+tested without this (tests/device/test_job.py and the tests of the command). Linux only.
 """
 
 from __future__ import annotations

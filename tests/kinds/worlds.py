@@ -19,7 +19,6 @@ from tests.detection.test_evaluate import data_set
 from tests.detection.test_irene import BARE, PROPOSERS
 from tests.training import made, test_classify, test_detect
 
-
 SMALL = "timm:test_efficientnet"
 
 
