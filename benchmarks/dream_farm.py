@@ -136,9 +136,9 @@ def main() -> None:
     wanted = len(refs) * args.frames
     other = sum(ours.get(key) != value for key, value in theirs.items())
     rows = [("three nodes, one killed", ray), ("one process", alone)]
-    print(f"{'':26s}{'frames':>8s}{'refused':>9s}{'shards':>8s}{'seconds':>9s}{'frames/s':>10s}")
+    print(f"{'':26s}{'frames':>8s}{'failed':>9s}{'shards':>8s}{'seconds':>9s}{'frames/s':>10s}")
     for name, r in rows:
-        print(f"{name:26s}{r['frames']:8d}{len(r['refused']):9d}{r['shards']:8d}{r['seconds']:9.0f}"
+        print(f"{name:26s}{r['frames']:8d}{len(r['failed']):9d}{r['shards']:8d}{r['seconds']:9.0f}"
               f"{r['frames_per_second']:10.1f}")  # fmt: skip
     ok = bool(killed) and len(ours) == wanted and not twice and not other and ray["sha256"] == alone["sha256"]
     print(f"{len(ours)} frames of {wanted}, {twice} twice, {other} with another SHA-256 than in one process; "

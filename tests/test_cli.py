@@ -75,9 +75,9 @@ def test_teach_recognise_evaluate(
     code, out, _ = handful(capsys, "evaluate", model, asked, "--json")
     assert code == 0
     numbers = json.loads(out)
-    wanted = {"schema_version", "accuracy", "per_class", "unknown_auroc", "open_f1", "vigilance", "n", "rule"}
+    wanted = {"schema_version", "accuracy", "per_class", "unknown_auroc", "open_f1", "vigilance", "rule"}
     assert wanted <= numbers.keys() and "seed" not in numbers  # nothing is drawn
-    assert numbers["n"] == 2 and numbers["n_unknown"] == 2
+    assert numbers["known_images"] == 2 and numbers["unknown_images"] == 2
     code, out, _ = handful(capsys, "evaluate", model, asked, "--vigilance", "5.5")
     assert code == 0 and "at vigilance 5.5" in out
 

@@ -30,13 +30,13 @@ def test_the_demo_proves_the_road(done: tuple[dict, Path]) -> None:  # type: ign
     assert row["psnr_db"] >= 110 and row["top1_agreement"] == 1.0 and row["layers"]
     kept = json.loads((out / "report.json").read_text())
     assert kept["runtimes"].keys() == result["runtimes"].keys()
-    assert kept["asked"] == len(kept["answers"])
+    assert kept["images"] == len(kept["answers"])
 
 
 @pytest.mark.slow
 def test_the_page_is_whole_and_needs_nothing_else(done: tuple[dict, Path]) -> None:  # type: ignore[type-arg]
     page = (done[1] / "report.html").read_text()
-    assert page.count("<figure") == done[0]["asked"]
+    assert page.count("<figure") == done[0]["images"]
     assert "<svg" in page
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert 'src="http' not in page and "<script" not in page
@@ -79,7 +79,7 @@ def test_own_photos_are_split_without_overlap(tmp_path: Path) -> None:
 
 def test_the_report_never_lands_among_other_things(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
-    with pytest.raises(DataError, match="holds other things"):
+    with pytest.raises(DataError, match="holds no earlier report"):
         run(out=tmp_path)
     assert (tmp_path / "thesis.txt").exists()
     with pytest.raises(DataError, match="is a file"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shlex
@@ -18,6 +19,7 @@ from handful.cli import HOME, cli, loaded
 from handful.cli.options import MEANINGS
 from handful.cli.places import model_folders
 from handful.cli.shared import Alias, Verb, modern
+from tests.conftest import ROOT
 from tests.test_cli import handful, walked
 
 Capture = pytest.CaptureFixture[str]
@@ -239,3 +241,25 @@ def test_version(capsys: Capture) -> None:
     code, out, _ = handful(capsys, "--version")
     assert code == 0 and out.strip() == f"handful, version {__version__}"
     assert cli.get_command(click.Context(cli), "predict") is not None
+
+
+# -- messages ---------------------------------------------------------------------------------------------------------
+
+NOT_OURS = {"--help", "--version", "--json", "--ignore-scripts", "--pack-destination", "--silent", "--upgrade",
+            "--force-reinstall"}  # fmt: skip
+
+
+def advised(source: str) -> set[str]:
+    """The options that the texts of a file name; a string that is nothing but an option is a table's, not a text."""
+    texts = [node.value for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Constant)]
+    words = [text for text in texts if isinstance(text, str) and not re.fullmatch(r"!?--[\w-]+", text)]
+    return {flag for text in words for flag in re.findall(r"(?<![\w-])--[a-z][a-z-]*[a-z]", text)}
+
+
+def test_a_message_advises_only_options_that_there_are() -> None:
+    texts = {str(p.relative_to(ROOT)): p.read_text() for p in (ROOT / "src").rglob("*.py")}
+    known = MEANINGS.keys() | NOT_OURS
+    assert {name: left for name, text in texts.items() if (left := advised(text) - known)} == {}
+    assert sum(bool(advised(text)) for text in texts.values()) > 40
+    assert advised('raise E(f"give {x} with --from FILE")\nrenamed = {"--size": "--frame"}') == {"--from"}
+    assert advised('"use --device cpu"') - known == {"--device"}

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from handful.fewshot.vigilance import SAID, WORKING
 from handful.models import folder as folders
-from tests.conftest import save
+from tests.conftest import ROOT, save
 from tests.kinds.worlds import rgb
 from tests.test_cli import handful
 
@@ -63,7 +65,7 @@ def light(*words: str, cwd: Path) -> tuple[int, str, list[str]]:
         ("train segment photos --out m --net unett", "did you mean 'unet'"),
         ("device compile nowhere --runtime litert", "nowhere does not exist; wanted a model folder"),
         ("device compile bundle --runtime litert", "bundle is a bundle"),
-        ("device compare old --runtime litert", "old is a model compiled by an older handful"),
+        ("device compare old --runtime litert", "old is a model compiled by an older version of handful"),
         ("data check nowhere", "nowhere does not exist; wanted images there"),
         ("data stats model", "model is a trained segmentation model, not images"),
         ("select nowhere --out s", "nowhere does not exist; wanted images there"),
@@ -110,4 +112,21 @@ def test_a_heavy_verb_would_be_noticed(tmp_path: Path) -> None:
 def test_a_vigilance_that_no_model_can_use(verb: str, value: str, taught_model: Path, capsys: Capture) -> None:
     code, out, err = handful(capsys, verb, taught_model, taught_model.parent / "photos", "--vigilance", value)
     assert code == 2 and out == "" and len(err.splitlines()) == 1
-    assert "wanted a number from 0 to 10 (the working range is 1.2 to 4.1" in err
+    assert f"wanted a number from {SAID}" in err
+
+
+def told_otherwise(text: str) -> list[str]:
+    """Where a text says the range of vigilance in other words than handful does."""
+    range_, flat = f"{WORKING[0]:g} to {WORKING[1]:g}", " ".join(text.split())
+    found = [flat[max(0, m.start() - 30) : m.end()] for m in re.finditer(re.escape(range_), flat)]
+    return [words for words in found if not words.endswith(SAID)]
+
+
+def test_the_range_of_vigilance_is_told_in_one_way(capsys: Capture) -> None:
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "src").rglob("*.py")]
+    texts = {str(path): path.read_text() for path in pages}
+    assert {name: said for name, text in texts.items() if (said := told_otherwise(text))} == {}
+    assert sum(SAID in " ".join(text.split()) for text in texts.values()) >= 5
+    for verb in ("predict", "teach", "set", "evaluate", "demo", "select"):
+        assert SAID in " ".join(handful(capsys, verb, "--help")[1].split())
+    assert told_otherwise("1.2 to 4.1 is the working range") and told_otherwise("about 1.2\nto 4.1")

@@ -78,10 +78,10 @@ def teach(
     """Teach a model from a handful of images, and keep it in the folder `out`: in seconds, without gradients.
 
     data: a folder of images for each class makes a classifier; images with boxes (COCO, VOC, YOLO) a detector.
-    backbone: lite0, lite1, lite2 or timm:NAME. vigilance: how careful, 1.2 to 4.1; higher says "none of these" more
-    often.
-    classes: only these. add: teach the model in `out` more; overwrite: replace it. allow: go on although the check of
-    the data finds errors of these codes. cache: keep what was computed for the next time.
+    backbone: lite0, lite1, lite2 or timm:NAME. vigilance: how careful, 0 to 10, in practice 1.2 to 4.1; higher
+    says "none of these" more often. classes: only these. add: teach the model in `out` more; overwrite:
+    replace it. allow: go on although the check of the data finds errors of these codes. cache: keep what was computed
+    for the next time.
 
     Of a classifier: frame_hw, the frame the phone will give, (height, width) px; flat, images lie in the folder itself;
     backbone_weights, for timm:NAME, a safetensors file with timm's key names.
@@ -202,15 +202,14 @@ def evaluate(
 class Dreams:
     """What was dreamed.
 
-    out: the folder of shards, which every data verb reads. frames, seeds: how many. refused: the seeds that could not
-    be
-    used, and why. details: the whole JSON object of `handful dream`.
+    out: the folder of shards, which every data verb reads. frames: how many were made. images: of how many. failed:
+    the images that could not be used, and why. details: the whole JSON object of `handful dream`.
     """
 
     out: Path
     frames: int
-    seeds: int
-    refused: tuple[tuple[str, str], ...]
+    images: int
+    failed: tuple[tuple[str, str], ...]
     details: JSONObject = field(repr=False)
 
     def to_json(self) -> JSONObject:
@@ -244,8 +243,8 @@ def dream(
     made = dream_folder(
         str(seeds), Path(out), how, workers=workers, ray=ray, resume=resume, limit=limit, format=format
     )  # fmt: skip
-    refused = tuple((str(row["seed"]), str(row["why"])) for row in made["refused"])
-    return Dreams(Path(made["out"]), made["frames"], made["seeds"], refused, made)
+    failed = tuple((str(row["source"]), str(row["error"])) for row in made["failed"])
+    return Dreams(Path(made["out"]), made["frames"], made["images"], failed, made)
 
 
 def _model(model: AnyModel | StrPath) -> AnyModel:

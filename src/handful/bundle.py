@@ -10,7 +10,7 @@ NumPy reads it, without torch and without the model folder it was compiled from.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,11 +20,24 @@ import numpy as np
 from handful.arrays import JSONObject
 from handful.errors import DataError, UnknownName
 from handful.files import read_json, sha256
+from handful.words import is_a_line
 
 SCHEMA_VERSION = 2
 MANIFEST, LABELS, README = "bundle.json", "labels.txt", "README.md"
 OLD = "artefact.json"  # what handful 0.3 wrote instead of bundle.json
 KEYS = ("kind", "task", "runtime", "precision", "classes", "graphs", "files")
+
+
+def label_lines(names: Sequence[str]) -> str:
+    """labels.txt: names exactly as they are, each with the line feed that ends its line. Raises DataError, with a cure,
+    for a name that is no line."""
+    for name in names:
+        if not is_a_line(name):
+            raise DataError(
+                f"a class is named {name!r}; apps read the names of a bundle line by line, so wanted one line that is "
+                "not empty; rename the class in the data, and teach or train again"
+            )
+    return "".join(f"{name}\n" for name in names)
 
 
 @dataclass(frozen=True)

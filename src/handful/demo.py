@@ -22,6 +22,7 @@ from handful.image import data_uri, fit, read_image
 from handful.pick import names, need, pick
 from handful.progress import note, warn
 from handful.types import Image
+from handful.words import counted
 
 TAUGHT = ("building", "cat", "coffee", "flower", "rocket")
 TEACH_AT_MOST = 5
@@ -48,12 +49,17 @@ def run(
     if out.exists() and not out.is_dir():
         raise DataError(f"{out} is a file; wanted a folder for the report (--out)")
     if out.exists() and any(out.iterdir()) and not (out / "report.json").exists():
-        raise DataError(f"{out} holds other things; wanted a new or empty folder, or that of an older report (--out)")
+        raise DataError(
+            f"{out} is not empty and holds no earlier report; wanted a new or empty folder, or that of an older "
+            "report (--out)"
+        )
     chosen = _runtimes(runtimes)
     rng = np.random.default_rng(seed)
     teach_set, ask_set, how = own_photos(photos, rng) if photos is not None else sample_views(rng)
 
-    note(f"teaching {len({label for _, label in teach_set})} classes from {len(teach_set)} pictures")
+    note(
+        f"teaching {counted(len({label for _, label in teach_set}), 'class')} from {counted(len(teach_set), 'picture')}"
+    )
     model = FewShotClassifier.new(backbone, vigilance=VIGILANCE if vigilance is None else vigilance)
     vectors = [model.embedder.teach_vector(image) for image, _ in teach_set]
     labels = [label for _, label in teach_set]
@@ -68,7 +74,7 @@ def run(
     place = out / "model"
     model.save(place, data={"taught_by": "handful demo", "seed": seed})
 
-    note(f"asking about {len(ask_set)} other pictures")
+    note(f"asking about {counted(len(ask_set), 'other picture')}")
     scores = np.stack([model.scores(image) for image, _ in ask_set])
     numbers = evaluate.measure(scores, [label for _, label in ask_set], model.classes)
     answers = []
@@ -90,7 +96,7 @@ def run(
 
     pictures = [image for image, _ in [*teach_set, *ask_set]]
     wanted = [(runtime, precision) for runtime in chosen for precision in precisions]
-    note(f"compiling for {len(wanted)} of runtime and precision, two at a time")
+    note(f"compiling {counted(len(wanted), 'bundle')}, two at a time")
     _compile_all(place, wanted)
     kept: dict[str, dict[str, np.ndarray]] = {}
     rows = {
@@ -106,7 +112,7 @@ def run(
         "open_f1": numbers["open_f1"],
         "unknown_auroc": numbers["unknown_auroc"],
         "right": sum(bool(a["right"]) for a in answers),
-        "asked": len(answers),
+        "images": len(answers),
         "vigilance": model.nemo.vigilance,
         "backbone": backbone,
         "classes": list(model.classes),
@@ -168,7 +174,7 @@ def _prove(
     module = pick(handful.device.runtimes, "runtime", runtime)
     if precision not in module.PRECISIONS:
         return {"verdict": "not installed", "reasons": [f"{runtime} has no {precision}"], "layers": []}
-    note(f"{runtime} {precision}: comparing on {len(pictures)} pictures, timing")
+    note(f"{runtime} {precision}: comparing on {counted(len(pictures), 'picture')}, timing")
     try:
         row = compare_model(model, runtime, precision, pictures, layers=precision == "fp32", known=kept)
         timing = measure_model(model, runtime, precision, runs=30, images=pictures)
@@ -179,7 +185,10 @@ def _prove(
 
 
 def _summary(r: dict[str, Any]) -> str:
-    lines = [f"{r['right']} of {r['asked']} pictures answered right; learned in {r['learn_ms']:.0f} ms once embedded"]
+    lines = [
+        f"{r['right']} of {counted(r['images'], 'picture')} answered right; learned in {r['learn_ms']:.0f} ms "
+        f"once embedded"
+    ]
     for name, row in r["runtimes"].items():
         if row["verdict"] == "not installed":
             lines.append(f"  {name:18s} {row['reasons'][0]}")

@@ -9,6 +9,7 @@ import numpy as np
 
 from handful.arrays import JSON, U8, JSONObject
 from handful.pick import need
+from handful.words import counted
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +47,7 @@ class Evaluation:
         axes.set_xlim(0, 100)
         axes.set_xlabel(f"{first}, %")
         told = ", ".join(f"{k} {100 * v:.1f} %" for k, v in list(self.metrics.items())[:3] if v is not None)
-        axes.set_title(f"{self.images} images: {told}", fontsize=10)
+        axes.set_title(f"{counted(self.images, 'image')}: {told}", fontsize=10)
         axes.spines[["top", "right"]].set_visible(False)
         figure.tight_layout()
         canvas.draw()

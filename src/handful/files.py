@@ -22,7 +22,7 @@ from handful.pick import need
 def check_page(path: Path) -> None:
     """Raises DataError for a name that is no page's, so that no other file is replaced by one."""
     if path.suffix.lower() not in (".html", ".htm"):
-        raise DataError(f"a page is written to a file that ends in .html; got {path}")
+        raise DataError(f"got {path} for the page; wanted a file name that ends in .html")
 
 
 @contextlib.contextmanager

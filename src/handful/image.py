@@ -15,6 +15,7 @@ import numpy as np
 from handful.arrays import U8
 from handful.errors import DataError
 from handful.pick import need
+from handful.words import counted
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -132,7 +133,7 @@ def decode(path: Path, *, data: bytes | None = None, small_px: int | None = None
                 # MPO is what many phones write for a JPEG with a depth map or preview: the first picture is the image
                 if frames > 1 and opened.format != "MPO":
                     raise DataError(
-                        f"{path} is animated ({frames} frames); wanted a still image; save one frame as PNG"
+                        f"{path} is animated ({counted(frames, 'frame')}); wanted a still image; save one frame as PNG"
                     )
                 if small_px is not None and kind == "JPEG":
                     opened.draft("RGB" if mode != "L" else "L", (small_px, small_px))

@@ -245,7 +245,7 @@ class _Cluster:
             if self._size:
                 self._seen = now
             elif now - self._seen > NOBODY_S:
-                raise HandfulError(f"no node of the Ray cluster has been there for {NOBODY_S:.0f} s; {self.hint}")
+                raise HandfulError(f"no node of the Ray cluster has answered for {NOBODY_S:.0f} s; {self.hint}")
         return max(1, self._size)
 
 

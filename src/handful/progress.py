@@ -131,7 +131,7 @@ def cancellable(token: Token) -> Iterator[None]:
 def check_cancelled(what: str = "the work") -> None:
     """Raises Cancelled once somebody has set a token; for long work that `track` does not see."""
     if any(token.is_set() for token in _tokens.get()):
-        raise Cancelled(f"{what} was cancelled; nothing half-written is left")
+        raise Cancelled(f"{what} was cancelled; no partial files are left")
 
 
 def track(items: Iterable[T], what: str, total: int | None = None, *, clock: Clock = clocks.monotonic) -> Iterator[T]:

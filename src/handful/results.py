@@ -20,6 +20,7 @@ from handful.arrays import F32, F64, I64, U8, Bool, JSONObject
 from handful.errors import DataError
 from handful.image import Image, described, read_image
 from handful.pick import need
+from handful.words import counted
 
 if TYPE_CHECKING:
     import supervision
@@ -53,8 +54,8 @@ class Origin:
         return read_image(self.path).rgb_u8
 
     def to_json(self) -> JSONObject:
-        """image, size_wh, and of a frame its number and time."""
-        told: JSONObject = {"image": self.name, "size_wh": list(self.size_wh)}
+        """source (the image or video), size_wh, and of a frame its number and time."""
+        told: JSONObject = {"source": self.name, "size_wh": list(self.size_wh)}
         if self.frame is not None:
             told |= {"frame": self.frame, "time_s": self.time_s}
         return {**told, "notes": list(self.notes)} if self.notes else told
@@ -94,7 +95,9 @@ class Classification:
 
     def __post_init__(self) -> None:
         if self.scores.shape not in ((len(self.classes),), (len(self.classes) + 1,)):
-            raise DataError(f"wanted a score for each of {len(self.classes)} classes, got {described(self.scores)}")
+            raise DataError(
+                f"wanted a score for each of {counted(len(self.classes), 'class')}, got {described(self.scores)}"
+            )
 
     @classmethod
     def of(cls, scores: F32, classes: tuple[str, ...], origin: Origin) -> Classification:
@@ -126,7 +129,7 @@ class Classification:
         return plotting.captioned(_on(self.origin, image), lines)
 
     def to_json(self, *, top: int | None = None) -> JSONObject:
-        """label, nearest, probability, margin, and scores: the probability of each class, or of the `top` likeliest."""
+        """label, nearest, probability, margin, and probabilities: of each class, or of the `top` likeliest."""
         n = len(self.scores) if top is None else top
         return {
             **self.origin.to_json(),
@@ -134,7 +137,7 @@ class Classification:
             "nearest": self.nearest,
             "probability": round(self.probability, 6),
             "margin": None if self.margin is None else round(self.margin, 4),
-            "scores": {name: round(p, 6) for name, p in self.top(n)},
+            "probabilities": {name: round(p, 6) for name, p in self.top(n)},
         }
 
 
@@ -263,7 +266,7 @@ class Detections:
         """(h, w, 3) uint8 RGB: the image with each box, its class and score, and its mask. image: instead of reading it
         again. Raises DataError where no image is known."""
         if self.origin is None and image is None:
-            raise DataError("these detections do not know their image; give it: plot(image)")
+            raise DataError("these detections have no image of their own; give one: plot(image)")
         if self.origin is not None:
             rgb = _on(self.origin, image)
         else:
@@ -324,7 +327,9 @@ class Detections:
             raise DataError("these supervision.Detections have no class_id; wanted one a box")
         ids = np.zeros(0, np.int64) if found.class_id is None else np.asarray(found.class_id, np.int64)
         if n and (ids.min() < 0 or ids.max() > len(classes)):
-            raise DataError(f"class_id {int(ids.max())} is none of {len(classes)} classes; give the names of all")
+            raise DataError(
+                f"class_id {int(ids.max())} is none of {counted(len(classes), 'class')}; give the names of all"
+            )
         unknown = ids == len(classes)
         nearest = np.asarray(found.data.get("nearest", np.where(unknown, 0, ids)), np.int64)
         margin = np.asarray(found.data.get("margin", np.where(unknown, -1.0, 1.0)), np.float64)
@@ -379,8 +384,8 @@ class Segmentation:
         return plotting.label_map(_on(self.origin, image), self.ids, self.classes, self.background)
 
     def to_json(self) -> JSONObject:
-        """The image, and `classes`: the share of its pixels of each class that is there."""
-        return {**self.origin.to_json(), "classes": {name: round(v, 6) for name, v in self.shares.items()}}
+        """The image, and `shares`: the share of its pixels of each class that is there."""
+        return {**self.origin.to_json(), "shares": {name: round(v, 6) for name, v in self.shares.items()}}
 
 
 Result = Classification | Detections | Segmentation

@@ -53,8 +53,8 @@ def test_a_sound_set_is_sound(sound: Path) -> None:
     assert report["ok"] is True
     assert [(part["format"], part["images"], part["labeled"]) for part in report["sets"]] == [
         ("coco", 54, 54), ("masks masks", 54, 54)]  # fmt: skip
-    assert report["sets"][0]["classes"]["cat"]["objects"] == 36
-    assert report["sets"][1]["classes"]["cup"]["pixels"] == 18 * 50 * 70
+    assert report["sets"][0]["per_class"]["cat"]["objects"] == 36
+    assert report["sets"][1]["per_class"]["cup"]["pixels"] == 18 * 50 * 70
 
 
 @pytest.mark.parametrize("code", FAULTS)
@@ -190,7 +190,7 @@ def test_masks_without_names(tmp_path: Path, sound: Path) -> None:
     shutil.copytree(sound / "masks", tmp_path / "set" / "masks")
     report = check(tmp_path / "set")
     assert [row["code"] for row in report["findings"]] == ["no_label_map"]
-    assert list(report["sets"][0]["classes"]) == ["0", "1", "2", "3"]
+    assert list(report["sets"][0]["per_class"]) == ["0", "1", "2", "3"]
 
 
 def test_label_files_that_cannot_be_read(sound: Path, tmp_path: Path) -> None:

@@ -155,7 +155,7 @@ def test_a_loss_needs_leave_and_nothing_is_written_without_it(
     assert not list(tmp_path.glob(".out*"))
     main([*command, "--allow-loss", "--json"])
     result = json.loads(capsys.readouterr().out)
-    keys = {"schema_version", "source", "from", "to", "folder", "images", "differences", "lossless", "written"}
+    keys = {"schema_version", "data", "from", "to", "out", "images", "differences", "lossless", "written"}
     assert keys <= set(result)
     assert not result["lossless"] and result["written"]
     lost = {row["what"]: row["count"] for row in result["differences"] if row["how"] == "lost"}

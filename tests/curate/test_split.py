@@ -152,7 +152,7 @@ def test_deviation_by_hand() -> None:
     got = Split({"a": 0.5, "b": 0.5}, {}, {}, (), {"a": 6, "b": 4}, {"cat": {"a": 3, "b": 1}, "dog": {"a": 0, "b": 0},
                 "fox": {"a": 5, "b": 5}}, 0).deviation  # fmt: skip
     assert got["images"] == {"a": pytest.approx(0.1), "b": pytest.approx(-0.1)}
-    assert got["classes"] == {"cat": {"a": 0.25, "b": -0.25}, "fox": {"a": 0.0, "b": 0.0}}
+    assert got["per_class"] == {"cat": {"a": 0.25, "b": -0.25}, "fox": {"a": 0.0, "b": 0.0}}
     assert got["largest"] == 0.25 and got["mean"] == pytest.approx(0.25 * 4 / 14)
 
 
@@ -281,7 +281,7 @@ def test_curated_test_never_takes_more_than_half_of_a_class(whole: Dataset, per_
         (lambda d: split(d, parts={}, near=False), "shares sum to 0"),
         (lambda d: split(d, by="sorce", near=False), "did you mean 'source'"),
         (lambda d: split(d, by="clip", near=False), "no sample of made has a clip"),
-        (lambda d: split(d, by="source", near=False), "falls into 1 groups"),
+        (lambda d: split(d, by="source", near=False), "falls into 1 group "),
         (lambda d: split(dataset([]), near=False), "has no images to divide"),
         (lambda d: split(d), "0 does not exist|0 cannot be read"),
         (lambda d: curated_test(d, 0, near=False), "per_class is 0"),

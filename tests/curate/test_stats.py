@@ -127,7 +127,7 @@ def test_figures_by_hand(small: Dataset) -> None:
     assert got["image_sizes"]["width_px"] == {"least": 100, "median": 100.0, "most": 100}
     assert got["cooccurrence"] == [[0, 1, 1], [0, 2, 1], [0, 3, 1], [2, 3, 1]]
     assert got["licenses"] == {"CC BY": 3, "none given": 1}
-    assert set(got["rule"]) >= {"images", "objects", "pixels", "size", "hash"}
+    assert set(got["rule"]) >= {"images", "objects", "pixels", "size", "sha256"}
     json.dumps(got, allow_nan=False)
 
 
@@ -153,10 +153,10 @@ def test_masks_and_whole_photo_labels() -> None:
 
 def test_the_hash_knows_labels_and_not_order(small: Dataset) -> None:
     samples = list(small)
-    first = stats(small)["hash"]
+    first = stats(small)["sha256"]
 
     def of(held: list[Sample]) -> str:
-        value: str = stats(replace(small, samples=lambda: iter(held), count=len(held)))["hash"]
+        value: str = stats(replace(small, samples=lambda: iter(held), count=len(held)))["sha256"]
         return value
 
     assert of(samples[::-1]) == first

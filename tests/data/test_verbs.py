@@ -53,7 +53,7 @@ def test_check_says_yes_and_no(sound: Path, faulty: Path, capsys: Capture) -> No
 def test_fix_leaves_the_original_and_makes_a_sound_copy(faulty: Path, tmp_path: Path, capsys: Capture) -> None:
     result = run_json(capsys, "data", "check", faulty, "--fix", tmp_path / "copy")
     assert result["ok"]
-    assert {"folder", "copy", "repairs", "differences", "findings", "ok"} <= result.keys()
+    assert {"data", "out", "repairs", "differences", "findings", "ok"} <= result.keys()
     assert len(result["repairs"]) == 4  # a tiny object is kept
     assert handful(capsys, "data", "check", faulty)[0] == 1
     assert handful(capsys, "data", "check", tmp_path / "copy" / "coco")[0] == 0
@@ -75,7 +75,7 @@ def test_balance_split_stats(sound: Path, tmp_path: Path, capsys: Capture) -> No
     got = run_json(capsys, "data", "balance", sound, "--format", "coco", "--out", tmp_path / "b", "--count", "12")
     assert got["written"] and got["lossless"] and got["images"] == 12 == len(got["names"])
     assert got["uneven_after"] <= got["uneven_before"] + 0.2
-    assert {"cat", "cup", "rocket"} == got["weights"].keys() == got["after"].keys()
+    assert {"cat", "cup", "rocket"} == got["class_weights"].keys() == got["after"].keys()
     assert run_json(capsys, "data", "check", tmp_path / "b")["sets"][0]["images"] == 12
 
     parts = ["--part", "train=0.5", "--part", "val=0.25", "--part", "test=0.25"]

@@ -87,10 +87,8 @@ def test_untaught_classes_are_unknowns(data: Path, tmp_path: Path, capsys: pytes
     said = teach(data, tmp_path / "d", proposer="blobs", crop=BARE, classes=["apple", "leaf"])
     assert said["classes"] == ["apple", "leaf"]
     found = evaluate(tmp_path / "d", data, split="val")
-    assert (
-        "1 classes" in capsys.readouterr().err and found["unknown"]["known"] == 6 and found["unknown"]["unknown"] == 3
-    )
-    assert found["unknown"]["auroc"] == 1.0 and found["unknown"]["fpr95"] == 0.0 and found["objects"] == 6
+    assert "1 class of" in capsys.readouterr().err and found["known_objects"] == 6 and found["unknown_objects"] == 3
+    assert found["unknown_auroc"] == 1.0 and found["unknown_fpr95"] == 0.0 and found["objects"] == 6
 
 
 def test_the_draw_hangs_on_the_class_and_the_seed_alone(data: Path) -> None:

@@ -21,6 +21,7 @@ from handful.device import manual
 from handful.device.network import InTorch, graph_of
 from handful.device.sessions import sessions_of
 from handful.errors import CompileError, DataError, UsageError
+from handful.fewshot.nemo import Nemo
 from handful.files import to_json
 from handful.kinds import exports, loading
 from handful.kinds.bundled import BundledClassifier, BundledSegmenter, largest
@@ -122,7 +123,7 @@ def test_it_answers_without_torch(
     assert told["kind"] == "BundledClassifier" and len({one.label for one in want}) > 3  # none of these among them
     assert [one["label"] for one in told["found"]] == [one.label for one in want]
     for got, one in zip(told["found"], want, strict=True):
-        assert got["margin"] == pytest.approx(one.margin, abs=1e-2) and got["image"] == one.origin.name
+        assert got["margin"] == pytest.approx(one.margin, abs=1e-2) and got["source"] == one.origin.name
 
 
 def test_the_hook_refuses() -> None:
@@ -165,9 +166,42 @@ def test_the_readme_is_of_this_model(runtime: str, compiled: Compiled) -> None:
     assert text == manual.manual(bundle)
 
 
-def test_labels_are_lines() -> None:
-    graph = Graph("g", (Port("image", (1, 9, 9, 3), "uint8"),), (Port("s", (1, 2), labels=("a\nb", " c ")),))
-    assert manual.labels_text((graph,), {}) == "a b\nc\n"
+ODD = (" mug", "cup ", "two  spaces", "\ttab", "\u00a0")  # names as they are in a folder or a COCO file
+
+
+def graph_of_names(*names: str) -> Graph:
+    return Graph("g", (Port("image", (1, 9, 9, 3), "uint8"),), (Port("s", (1, len(names)), labels=names),))
+
+
+def test_labels_are_lines_and_nothing_of_a_name_is_lost() -> None:
+    assert manual.labels_text((graph_of_names(*ODD),), {}).split("\n")[:-1] == list(ODD)
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\n", "\r", "a\u2028b", "", "a\x0bb"])
+def test_a_name_that_is_no_line_is_refused_with_a_cure(name: str) -> None:
+    with pytest.raises(DataError, match="rename the class in the data"):
+        manual.labels_text((graph_of_names("a", name),), {})
+    with pytest.raises(DataError, match="rename the class" if name else "must be a name"):
+        Nemo(3).learn(np.ones(3) / 2, name)
+
+
+def test_odd_names_are_the_same_everywhere(tmp_path: Path) -> None:
+    """The model, its bundle loaded by handful, labels.txt, and what the README's code makes of it."""
+    rng = np.random.default_rng(0)
+    for name in ODD:
+        save(rng.integers(0, 255, (40, 40, 3)).astype(np.uint8), tmp_path / "photos" / name / "a.png")
+    taught: Any = handful.teach(tmp_path / "photos", tmp_path / "model", backbone="lite0", frame_hw=(64, 64))
+    assert sorted(ODD) == list(taught.classes)
+    bundle = taught.compile("torch")
+    assert handful.load(bundle.folder).classes == taught.classes == handful.load(tmp_path / "model").classes
+    held = (bundle.folder / "labels.txt").read_text(encoding="utf-8")
+    assert held.splitlines() == [*taught.classes, "none of these"]
+
+
+def test_the_code_of_a_readme_trims_nothing() -> None:
+    for page in manual.HOME.glob("*.md"):
+        lines = [line for line in page.read_text().splitlines() if "labels" in line and "=" in line]
+        assert [line for line in lines if re.search(r"trim|strip\(", line)] == []
 
 
 def test_vigilance_is_asked_for_a_call_only(compiled: Compiled, model: Path) -> None:
@@ -247,7 +281,7 @@ def test_a_segmenters_bundle_alone(segmenter: Path, files: list[Path], tmp_path:
     told = asked(folder, files, "onnxruntime")
     want = handful.load(segmenter).predict(list(map(str, files)))
     for got, one in zip(told["found"], want, strict=True):
-        assert got["classes"] == pytest.approx(one.to_json()["classes"], abs=1e-3)
+        assert got["shares"] == pytest.approx(one.to_json()["shares"], abs=1e-3)
     (folder / "run.py").write_text(python_of(folder), encoding="utf-8")
     photo = save(sample_photo("motorcycle"), tmp_path / "wide.png")
     out = lean.run(f"import os; os.chdir({str(tmp_path)!r}); import runpy; runpy.run_path({str(folder / 'run.py')!r})",

@@ -139,7 +139,7 @@ def test_refused(change: Any, says: str, copied: Bundle, capsys: pytest.CaptureF
 def test_what_an_older_handful_compiled_is_compiled_again(copied: Bundle, capsys: pytest.CaptureFixture[str]) -> None:
     old(copied)
     made = compile_model(of(copied), "torch")
-    assert "was compiled by an older handful; it is compiled again" in capsys.readouterr().err
+    assert "was compiled by an older version of handful, so it is compiled again" in capsys.readouterr().err
     assert read_bundle(copied.folder).meta == made.meta and not (copied.folder / "artefact.json").exists()
 
 
@@ -225,7 +225,7 @@ def test_what_is_shipped_is_enough(copied: Bundle, tmp_path: Path, capsys: pytes
     main(["device", "compile", str(of(copied)), "--runtime", "torch", "--out", str(tmp_path), "--json"])
     told = json.loads(capsys.readouterr().out)
     to = tmp_path / "torch-fp32"
-    assert Path(told["folder"]) == to and told["files"] == copied.meta["files"] and told["bytes"] == copied.bytes
+    assert Path(told["bundle"]) == to and told["files"] == copied.meta["files"] and told["bytes"] == copied.bytes
     assert sorted(p.name for p in to.iterdir()) == sorted(p.name for p in copied.folder.iterdir())
     assert shipped(copied, tmp_path).folder == to and read_bundle(to).meta == copied.meta
     with pytest.raises(DataError, match="is the compiled model itself"):
@@ -272,5 +272,5 @@ def test_a_timing_is_of_the_runs_that_count() -> None:
     made = timing(Trace({}, times, 7.0, 90.0, 3.0, {"cpus": 2}), threads=1, versions={"torch": "9"})
     assert (made.n, made.warmup, made.first_ms, made.load_ms, made.median_ms) == (20, 6, 100.0, 7.0, 10.5)
     assert made.machine == {"cpus": 2} and made.versions == {"torch": "9"} and made.peak_rss_mb == 90.0
-    with pytest.raises(DataError, match="19 runs make no timing"):
+    with pytest.raises(DataError, match="19 runs are too few for a timing"):
         timing(Trace({}, times[:-1], 7.0, None, 3.0, {}), threads=1, versions={})

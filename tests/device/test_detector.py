@@ -474,7 +474,9 @@ def test_a_bundle_without_its_runtime_or_model(
     with pytest.raises(MissingPackage, match=r"pip install 'handful\[litert\]'"):
         handful.load(copy)
     (copy / MANIFEST).write_text(json.dumps({**told, "kind": "tracker"}))
-    with pytest.raises(DataError, match="is a bundle of the kind 'tracker', which this handful does not know"):
+    with pytest.raises(
+        DataError, match="is a bundle of the kind 'tracker', which this version of handful does not know"
+    ):
         handful.load(copy)
 
 

@@ -130,9 +130,9 @@ def test_the_numbers_of_a_worked_case() -> None:
     got = measure(SCORES, TRUTH, ["a", "b"])
     assert got["accuracy"] == 0.75
     assert got["open_f1"] == pytest.approx(2 * 2 / (2 * 2 + 2 + 2))
-    assert got["per_class"]["a"] == {"n": 2, "accuracy": 1.0, "accepted": 0.5}
+    assert got["per_class"]["a"] == {"images": 2, "accuracy": 1.0, "accepted": 0.5}
     assert got["unknown_auroc"] == pytest.approx((1 + 1 + 1 + 0.25) / 4)
-    assert (got["n"], got["n_unknown"]) == (4, 2)
+    assert (got["known_images"], got["unknown_images"]) == (4, 2)
 
 
 def test_auroc_against_all_pairs() -> None:
@@ -147,7 +147,7 @@ def test_auroc_against_all_pairs() -> None:
     [
         (np.zeros((0, 3)), [], "an image at least"),
         (np.full((1, 3), np.nan), ["a"], "NaN"),
-        (np.zeros((1, 3)), ["z"], "none of the 1 images"),
+        (np.zeros((1, 3)), ["z"], "no image of 1 is"),
         (np.zeros((2, 3)), ["a"], "shape"),
     ],
 )
@@ -295,7 +295,9 @@ def test_the_same_images_twice_are_told(photo_folder: Callable[..., Path], tmp_p
     assert any("was taught these very images before; they are counted twice now" in text for text in again["warnings"])
 
 
-@pytest.mark.parametrize(("file", "why"), [("handful.json", "made by another command"), ("own", "not a model folder")])
+@pytest.mark.parametrize(
+    ("file", "why"), [("handful.json", "appeared while this was running"), ("own", "not a model folder")]
+)
 def test_what_was_made_meanwhile_is_left_alone(
     photo_folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, why: str
 ) -> None:

@@ -86,7 +86,7 @@ def test_train_and_dream(tmp_path: Path) -> None:
         PIL_Image.fromarray(array).save(tmp_path / "seeds" / place / "a.png")
     (tmp_path / "seeds" / "labels.json").write_text('{"labels": {"0": "background", "1": "box"}, "ignore": 255}')
     dreams = handful.dream(tmp_path / "seeds", tmp_path / "dreams", frames=2, workers=1)
-    assert (dreams.frames, dreams.seeds, dreams.refused) == (2, 1, ()) and dreams.out.is_dir()
+    assert (dreams.frames, dreams.images, dreams.failed) == (2, 1, ()) and dreams.out.is_dir()
 
 
 def test_what_a_folder_is_instead(world: World, tmp_path: Path) -> None:

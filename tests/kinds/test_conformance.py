@@ -62,7 +62,7 @@ def test_predict_takes_whatever_is_an_image(world: World) -> None:
         for way in ways:
             (one,) = model.predict(way)
             assert same(one, of_folder[i]), f"{type(way)} is answered otherwise than its file"
-    assert [r.to_json()["image"] for r in of_folder] == [str(f) for f in files]
+    assert [r.to_json()["source"] for r in of_folder] == [str(f) for f in files]
     mixed = model.predict([files[0], PIL_Image.open(files[1])])
     assert all(same(a, b) for a, b in zip(mixed, of_folder[:2], strict=True))
 
@@ -165,7 +165,7 @@ def test_a_damaged_folder_names_the_file(world: World, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="pip install --upgrade handful"):
         handful.load(copy)
     (copy / "handful.json").write_text(json.dumps({**meta, "task": "dance", "network": {"kind": "shoes"}}))
-    with pytest.raises(DataError, match="of no kind"):
+    with pytest.raises(DataError, match="does not know"):
         handful.load(copy)
 
 

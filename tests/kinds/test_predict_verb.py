@@ -42,7 +42,7 @@ def test_every_kind_is_asked_drawn_and_told(world: World, tmp_path: Path, capsys
     assert code == 0 and told == json.loads((out / "results.json").read_text())
     model = handful.load(world.model)
     want = model.predict(world.images)
-    assert told["kind"] == world.kind and told["classes"] == list(model.classes) and told["ended"] == "whole"
+    assert told["kind"] == world.kind and told["classes"] == list(model.classes) and told["status"] == "complete"
     assert told["failed"] == [] and told["videos"] == [] and len(told["results"]) == len(want) > 1
     for row, result in zip(told["results"], want, strict=True):
         picture = seen(Path(row.pop("picture")))
@@ -78,7 +78,7 @@ def test_one_name_from_two_folders_is_two_pictures(world: World, tmp_path: Path,
     rows = json.loads(said)["results"]
     names = [Path(row["picture"]).name for row in rows]
     assert code == 0 and names == ["x.jpg", "x-2.jpg", "X-3.jpg"] and len({n.lower() for n in names}) == 3
-    assert [row["image"] for row in rows] == [str(p) for place in places for p in place.iterdir()]
+    assert [row["source"] for row in rows] == [str(p) for place in places for p in place.iterdir()]
     assert all((tmp_path / "out" / name).stat().st_size for name in names)
 
 
@@ -88,8 +88,8 @@ def test_what_cannot_be_read_silences_nobody(world: World, tmp_path: Path, capsy
     out, gone = tmp_path / "out", tmp_path / "gone.png"
     code, said, err = typed(capsys, "predict", world.model, tmp_path / "bad.jpg", good, gone, "--out", out, "--json")
     told = json.loads(said)
-    assert code == 2 and [row["image"] for row in told["results"]] == [str(good)]
-    assert {Path(row["image"]).name for row in told["failed"]} == {"bad.jpg", "gone.png"}
+    assert code == 2 and [row["source"] for row in told["results"]] == [str(good)]
+    assert {Path(row["source"]).name for row in told["failed"]} == {"bad.jpg", "gone.png"}
     assert all(row["error"] in err for row in told["failed"]) and len(err.splitlines()) == 2
     assert sorted(p.name for p in out.glob("*.*")) == [f"{good.stem}.jpg", "results.json"]
 
@@ -138,7 +138,7 @@ def test_an_option_is_for_the_kinds_that_have_it(
         if name in ("vigilance", "score_threshold"):
             assert json.loads(out)["options"][name] == float(value[0])
     else:
-        assert code == 2 and out == "" and len(err.splitlines()) == 1
+        assert code == 2 and json.loads(out)["error"] in err and len(err.splitlines()) == 1
         assert f"is {registry.kind(world.kind).DESCRIPTION}; {flag.removesuffix('-by')}" in err
         if flag != "--top":
             assert all(registry.kind(kind).DESCRIPTION in err for kind in kinds)
@@ -148,9 +148,28 @@ def test_top_and_all_scores(world_of: Worlds, capsys: Capture) -> None:
     world = world_of("taught_classifier")
     for more, count in (([], 4), (["--top", "2"], 2)):
         rows = json.loads(typed(capsys, "predict", world.model, world.images, "--json", *more)[1])["results"]
-        assert {len(row["scores"]) for row in rows} == {count}
-        assert count == 2 or all(sum(row["scores"].values()) == pytest.approx(1, abs=1e-4) for row in rows)
-        assert all(next(iter(row["scores"])) == row["nearest"] or row["label"] is None for row in rows)
+        assert {len(row["probabilities"]) for row in rows} == {count}
+        assert count == 2 or all(sum(row["probabilities"].values()) == pytest.approx(1, abs=1e-4) for row in rows)
+        assert all(next(iter(row["probabilities"])) == row["nearest"] or row["label"] is None for row in rows)
+
+
+@pytest.mark.parametrize(("top", "count"), [(1, 1), (2, 2), (3, 3), (99, 4)])  # three classes, and none of these
+def test_top_is_for_people_too(world_of: Worlds, capsys: Capture, top: int, count: int) -> None:
+    world = world_of("taught_classifier")
+    rows = json.loads(typed(capsys, "predict", world.model, world.images, "--json")[1])["results"]
+    plain = typed(capsys, "predict", world.model, world.images)[1].splitlines()
+    lines = typed(capsys, "predict", world.model, world.images, "--top", top)[1].splitlines()
+    assert len(lines) == len(rows) > 1 and all(line.count(" %") == count for line in lines)
+    for row, line, own in zip(rows, lines, plain, strict=True):
+        others = [f"; {name} {100 * p:.0f} %" for name, p in list(row["probabilities"].items())[1:top]]
+        assert line == own + "".join(others)
+
+
+def test_top_of_a_bundle_that_is_no_classifier(world_of: Worlds, tmp_path: Path, capsys: Capture) -> None:
+    model = shutil.copytree(world_of("segmenter").model, tmp_path / "model")
+    bundle = handful.load(model).compile("torch").folder
+    code, out, err = typed(capsys, "predict", bundle, world_of("segmenter").images, "--top", "2")
+    assert code == 2 and out == "" and "--top is for classifiers" in err
 
 
 def test_explain_names_what_was_taught(world_of: Worlds, capsys: Capture) -> None:
@@ -191,8 +210,8 @@ def test_every_kind_watches_a_video(world: World, clip: Path, tmp_path: Path, ca
     assert code == 0 and [row["frame"] for row in told["results"]] == list(range(COUNT))
     assert told["results"][3]["time_s"] == pytest.approx(3 * 1001 / 30000, abs=0.01)
     (one,) = told["videos"]
-    assert one == {"video": str(clip), "frames": COUNT, "fps": pytest.approx(29.97, abs=0.01), "ended": "whole",
-                   "why": None, "picture": str(out / "clip.mp4")}  # fmt: skip
+    assert one == {"source": str(clip), "frames": COUNT, "fps": pytest.approx(29.97, abs=0.01),
+                   "status": "complete", "error": None, "video": str(out / "clip.mp4")}  # fmt: skip
     drawn = Video(out / "clip.mp4")
     assert drawn.count == COUNT and drawn.fps == Fraction(30000, 1001)
     masks = sorted((out / "masks" / "clip").glob("*.png"))
@@ -219,9 +238,9 @@ def test_a_video_that_breaks_off_gives_the_frames_before(
     code, said, err = typed(capsys, "predict", model, cut(clip, 0.6), image, "--out", tmp_path / "out", "--json")
     told = json.loads(said)
     rows = [row for row in told["results"] if "frame" in row]
-    assert code == 2 and 2 <= len(rows) < COUNT and told["videos"][0]["ended"] == "broken" and "short.mp4" in err
-    assert told["failed"][0]["error"] == told["videos"][0]["why"] in err and told["ended"] == "whole"
-    assert told["results"][-1]["image"] == str(image)  # what comes after it is asked all the same
+    assert code == 2 and 2 <= len(rows) < COUNT and told["videos"][0]["status"] == "failed" and "short.mp4" in err
+    assert told["failed"][0]["error"] == told["videos"][0]["error"] in err and told["status"] == "complete"
+    assert told["results"][-1]["source"] == str(image)  # what comes after it is asked all the same
     whole = json.loads(typed(capsys, "predict", model, clip, "--json")[1])["results"]
     assert [r["found"] for r in rows] == [r["found"] for r in whole[: len(rows)]]  # not one of them is made up
     assert Video(tmp_path / "out" / "short.mp4").count == len(rows)
@@ -322,11 +341,14 @@ def test_ctrl_c_keeps_what_was_done(
         signal.signal(signal.SIGINT, before)
     told = json.loads(said)
     assert (
-        code == 130 and told["ended"] == "stopped" and len(told["results"]) == 4 and "4 answers, which are kept" in err
+        code == 130
+        and told["status"] == "stopped"
+        and len(told["results"]) == 4
+        and "4 answers; what was answered is kept" in err
     )
     assert json.loads((tmp_path / "out" / "results.json").read_text()) == told
     if what == "video":
-        assert told["videos"][0]["ended"] == "stopped" and Video(tmp_path / "out" / "clip.mp4").count == 4
+        assert told["videos"][0]["status"] == "stopped" and Video(tmp_path / "out" / "clip.mp4").count == 4
     else:
         assert len(list((tmp_path / "out").glob("*.jpg"))) == 4
 

@@ -42,7 +42,7 @@ def test_classification_of_scores() -> None:
     closed = Classification.of(np.array([1.0, 2.0], np.float32), ("a", "b"), ORIGIN)
     assert closed.label == "b" and closed.margin is None and [n for n, _ in closed.top(9)] == ["b", "a"]
     told = known.to_json(top=2)
-    assert list(told["scores"]) == ["b", NONE_OF_THESE]  # type: ignore[arg-type]
+    assert list(told["probabilities"]) == ["b", NONE_OF_THESE]  # type: ignore[arg-type]
     assert abs(sum(p for _, p in known.top(3)) - 1) < 1e-9
     with pytest.raises(DataError, match="a score for each of 2 classes"):
         Classification("a", "a", 1.0, ("a", "b"), np.zeros(5, np.float32), ORIGIN)
@@ -53,7 +53,7 @@ def test_detections_as_rows_and_picture() -> None:
     assert found.names == ("leaf", "apple", NONE_OF_THESE) and len(found) == 3
     told = json.loads(json.dumps(found.to_json()))
     assert [row["class"] for row in told["found"]] == ["leaf", "apple", "leaf"]
-    assert [row["unknown"] for row in told["found"]] == [False, False, True] and told["image"] == "made"
+    assert [row["unknown"] for row in told["found"]] == [False, False, True] and told["source"] == "made"
     assert told["found"][0]["mask"]["size"] == [40, 50]
     plain, drawn = rgb(0), found.plot()
     assert drawn.shape == plain.shape and (drawn != plain).any(axis=2).mean() > 0.2

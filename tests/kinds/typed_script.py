@@ -11,7 +11,7 @@ def main() -> None:
     model = handful.load("model", "classifier")
     for result in model.predict(Path("new")):
         print(result.label or "none of these", result.probability, result.top(3))
-        print(result.plot().shape, result.to_json()["scores"])
+        print(result.plot().shape, result.to_json()["probabilities"])
     measured = model.evaluate("test-photos", report="report.html")
     print(measured.metrics["accuracy"], measured.plot().shape)
     bundle = model.compile("onnxruntime", "fp16")
@@ -27,7 +27,7 @@ def main() -> None:
     try:
         handful.load("nowhere")
     except handful.DataError as error:
-        print(error, dreamed.seeds, handful.evaluate("model", "photos").images)
+        print(error, dreamed.images, handful.evaluate("model", "photos").images)
 
 
 main()

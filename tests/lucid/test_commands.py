@@ -87,7 +87,7 @@ def test_preview_says_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixtur
     command = f"handful dream preview {path} --mask {tmp_path / 'm.png'} --out {tmp_path / 'x'} --frames 6 --json"
     assert run(command) == 0
     said = json.loads(capsys.readouterr().out)
-    assert said["ok"] and said["frames"] == 6 and Path(said["video"]).exists()
+    assert said["gates"]["ok"] and said["frames"] == 6 and Path(said["video"]).exists()
     assert not (tmp_path / "y").exists()
     assert run(f"handful dream preview {path} --box 0,0,240,160 --out {tmp_path / 'y'}") == 2
     assert not (tmp_path / "y").exists()
@@ -112,9 +112,9 @@ def test_seeds_from_a_labelling_store(tmp_path: Path, capsys: pytest.CaptureFixt
         out = tmp_path / f"dreams{len(found)}"
         assert run(f"handful dream {place} --out {out} --frames 2 --fill telea --workers 1 --json") == 0
         found.append(json.loads(capsys.readouterr().out))
-    assert {r["sha256"] for r in found} == {found[0]["sha256"]} and found[0]["seeds"] == 3
+    assert {r["sha256"] for r in found} == {found[0]["sha256"]} and found[0]["images"] == 3
     assert run(f"handful dream {tmp_path / 'none.sqlite'} --out {tmp_path / 'x'}") == 2
-    assert "is not there" in capsys.readouterr().err and not (tmp_path / "none.sqlite").exists()
+    assert "does not exist" in capsys.readouterr().err and not (tmp_path / "none.sqlite").exists()
     assert run(f"handful dream {tmp_path / 'store'} --format coco --out {tmp_path / 'x'}") == 2
 
 

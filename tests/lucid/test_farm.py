@@ -79,7 +79,7 @@ def leftovers(out: Path) -> list[str]:
 def test_two_processes_make_the_same_bytes(seeds: Path, alone: Path, tmp_path: Path) -> None:
     result = farm(refs(seeds), tmp_path / "out", SETTINGS, workers=2, shard_seeds=3)
     assert hashes(tmp_path / "out") == hashes(alone) and len(hashes(alone)) == 8
-    assert (result["frames"], result["seeds"], result["shards"], result["refused"]) == (40, 10, 4, [])
+    assert (result["frames"], result["images"], result["shards"], result["failed"]) == (40, 10, 4, [])
     held = json.loads((alone / "manifest.json").read_text())
     assert result["sha256"] == held["sha256"] and held["gates"]["measured_frames"] == 2
     assert len(set(frames(alone))) == len(frames(alone)) == 40
@@ -267,7 +267,7 @@ def test_ctrl_c_says_what_is_done(tmp_path: Path) -> None:
     os.killpg(run.pid, signal.SIGINT)  # as a terminal does: to the workers, too
     said = run.communicate(timeout=60)[1].decode()
     assert run.returncode == 130, said
-    assert "of 8 shards are done" in said and "go on with --resume" in said and "Traceback" not in said
+    assert "of 8 shards done" in said and "go on with --resume" in said and "Traceback" not in said
     assert leftovers(out) == []
 
 
@@ -278,7 +278,7 @@ def test_only_one_run_writes_into_a_folder(seeds: Path, tmp_path: Path) -> None:
         return refs(seeds)[0].load()
 
     chosen = [SeedRef(refs(seeds)[0].id, late)]
-    assert farm(chosen, tmp_path / "out", SETTINGS, workers=1)["refused"] == []
+    assert farm(chosen, tmp_path / "out", SETTINGS, workers=1)["failed"] == []
 
 
 # --- what can go wrong -----------------------------------------------------------------------------------------------
@@ -289,13 +289,13 @@ def test_bad_seeds_are_listed_and_stop_nothing(tmp_path: Path, workers: int) -> 
     bad = {"b": "photo", "c": "empty", "d": "full", "e": "size"}
     source = clips(tmp_path / "s", ["a", "b", "c", "d", "e", "f"], bad=bad)
     result = dream_folder(source, tmp_path / "out", SETTINGS, workers=workers)
-    assert (result["seeds"], result["frames"]) == (2, 8)
-    why = {row["seed"]: row["why"] for row in result["refused"]}
+    assert (result["images"], result["frames"]) == (2, 8)
+    why = {row["source"]: row["error"] for row in result["failed"]}
     assert sorted(why) == [f"{name}/00000.jpg" for name in "bcde"]
     for name, word in (("b", "truncated"), ("c", "empty"), ("d", "covers the whole image"), ("e", "128x91")):
         assert word in why[f"{name}/00000.jpg"], why
     again = dream_folder(source, tmp_path / "out", SETTINGS, workers=1, resume=True)
-    assert again["refused"] == result["refused"]
+    assert again["failed"] == result["failed"]
     assert len(list(formats.read(tmp_path / "out"))) == 8
 
 
@@ -305,12 +305,12 @@ def test_a_fault_nobody_foresaw_is_one_seeds_fault(seeds: Path, tmp_path: Path, 
 
     chosen = [*refs(seeds)[:2], SeedRef("odd", load)]
     result = farm(chosen, tmp_path / "out", SETTINGS, workers=1)
-    assert result["seeds"] == 2 and result["refused"] == [{"seed": "odd", "why": "KeyError: 'masks'"}]
+    assert result["images"] == 2 and result["failed"] == [{"source": "odd", "error": "KeyError: 'masks'"}]
 
     real, calls = shards.jpeg, iter(range(99))
     monkeypatch.setattr(shards, "jpeg", lambda rgb, quality: real(rgb, quality) if next(calls) != 5 else 1 / 0)
     result = farm(refs(seeds)[:3], tmp_path / "b", SETTINGS, workers=1, shard_seeds=3)
-    assert result["frames"] == 8 and "ZeroDivisionError" in result["refused"][0]["why"]
+    assert result["frames"] == 8 and "ZeroDivisionError" in result["failed"][0]["error"]
 
 
 def test_seeds_whose_ids_are_classes_keep_their_names(tmp_path: Path) -> None:
@@ -320,7 +320,7 @@ def test_seeds_whose_ids_are_classes_keep_their_names(tmp_path: Path) -> None:
     (source / "Annotations/480p").rename(photos / "masks")
     write_labels(Writer(photos), (Category(0, "other"), Category(1, "cat"), Category(2, "dog")), ignore=255)
     result = dream_folder(photos, tmp_path / "out", SETTINGS, workers=1)
-    assert result["seeds"] == 2
+    assert result["images"] == 2
     assert [c.name for c in formats.read(tmp_path / "out").categories] == ["other", "cat", "dog"]
 
 
@@ -352,7 +352,7 @@ def test_a_full_disk_keeps_what_is_finished(
     assert stopped.value.code == 2
     done = len(list(out.glob("shard-*.json")))
     assert 0 < done < 10 and leftovers(out) == []
-    assert f"{done} of 10 shards are done" in line and "MB more are needed" in line and "--resume" in line
+    assert f"{done} of 10 shards done" in line and "MB more are needed" in line and "--resume" in line
     monkeypatch.undo()
     assert farm(refs(seeds), out, SETTINGS, workers=1, resume=True)["frames"] == 40
 
@@ -453,7 +453,7 @@ def test_a_node_that_is_killed_costs_no_frame(tmp_path: Path) -> None:
         killer.join(60)
         cluster.shutdown()
     assert killed and killed[0] < 20
-    assert result["refused"] == [] and result["sha256"] == whole["sha256"]
+    assert result["failed"] == [] and result["sha256"] == whole["sha256"]
     assert hashes(out) == hashes(tmp_path / "whole")
     assert len(frames(out)) == len(set(frames(out))) == 2400
 
@@ -468,8 +468,8 @@ def test_the_command(seeds: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     result = json.loads(capsys.readouterr().out)
     assert set(result) >= {
         "frames",
-        "seeds",
-        "refused",
+        "images",
+        "failed",
         "shards",
         "seconds",
         "frames_per_second",
@@ -477,7 +477,7 @@ def test_the_command(seeds: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
         "out",
         "gates",
     }
-    assert (result["frames"], result["seeds"], result["out"]) == (12, 4, str(out))
+    assert (result["frames"], result["images"], result["out"]) == (12, 4, str(out))
     main(["dream", "--out", str(tmp_path / "two"), *options, str(seeds)])  # options first
     main(["dream", "run", str(seeds), "--out", str(tmp_path / "three"), *options, "--previous"])
     capsys.readouterr()

@@ -310,4 +310,4 @@ def test_a_preview_shows_sheet_and_film(tmp_path: Path) -> None:
         frames = [f.to_ndarray(format="rgb24") for f in film.decode(video=0)]
     assert len(frames) == 7 and frames[0].shape == (160, 240, 3)
     assert np.abs(frames[0].astype(int) - Dream(seed(), Settings(frames=7, fill="telea")).frame(0).rgb_u8).mean() < 8
-    assert result["measured_frames"] == 6
+    assert result["gates"]["measured_frames"] == 6

@@ -138,9 +138,9 @@ def test_comes_back_from_its_folder(name: str, tmp_path: Path) -> None:
 
 
 def test_the_list_and_what_phones_do_not_take() -> None:
-    rows = {row["network"]: row for row in listing()}
+    rows = {row["net"]: row for row in listing()}
     for name in NETS:
-        assert rows[name]["parameters"] > 1e6 and rows[name]["macs"] > 1e8 and rows[name]["classes"] == 80
+        assert rows[name]["params"] > 1e6 and rows[name]["macs"] > 1e8 and rows[name]["class_count"] == 80
         assert "nms" in {row["operation"] for row in describe(name, 3, TINY)["unsupported"]}
         assert "frame may have" in card_of(name).what
 

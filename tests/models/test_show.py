@@ -22,11 +22,11 @@ def test_show_as_json_and_as_text(capsys: pytest.CaptureFixture[str]) -> None:
     assert code == 0 and told["schema_version"] == 1 and told["args"]["width"] == 0.25
     assert told["output_shape"] == [1, 4, 49, 66] and told["padded_px"] == [31, 29] and told["unsupported"] == []
     assert sum(layer["macs"] for layer in told["layers"]) == told["macs"]
-    assert told["parameters"] - told["training_only_parameters"] == sum(row["parameters"] for row in told["layers"])
+    assert told["params"] - told["training_only_params"] == sum(row["params"] for row in told["layers"])
     assert told["rules"].startswith("Parameters:") and told["card"]["paper"]
     code, out, _ = handful(capsys, *args)
     assert code == 0 and "padded inside by 31 rows below and 29 columns" in out
-    assert "core.decoder.stages.0.1.3" in out and "none known" in out and f"{told['parameters']:,} parameters" in out
+    assert "core.decoder.stages.0.1.3" in out and "none known" in out and f"{told['params']:,} parameters" in out
 
 
 def test_show_says_what_a_runtime_does_not_take(capsys: pytest.CaptureFixture[str]) -> None:
@@ -53,9 +53,9 @@ def test_bad_usage(args: list[str], words: str, capsys: pytest.CaptureFixture[st
 def test_list(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = handful(capsys, "models", "list", "--json")
     assert code == 0
-    rows = {row["network"]: row for row in json.loads(out)["networks"]}
-    assert rows["exeggutor"]["parameters"] == describe("exeggutor", 11)["parameters"]
-    assert rows["taught"]["parameters"] is None and "people" in rows["exeggutor"]["presets"]
+    rows = {row["net"]: row for row in json.loads(out)["nets"]}
+    assert rows["exeggutor"]["params"] == describe("exeggutor", 11)["params"]
+    assert rows["taught"]["params"] is None and "people" in rows["exeggutor"]["presets"]
 
 
 class Op(nn.Module):

@@ -148,7 +148,7 @@ def test_another_configuration_or_other_data(capsys: pytest.CaptureFixture[str])
         checkpoint.same_config(began, {**began.config, "lr": 0.5, "size_hw": [32, 32]}, "abc", began.made_with)
     with pytest.raises(DataError, match="crop is 3, was None"):
         checkpoint.same_config(began, {**began.config, "crop": 3}, "abc", began.made_with)
-    with pytest.raises(DataError, match="not those that the training was begun with"):
+    with pytest.raises(DataError, match="the data have changed since the run was started"):
         checkpoint.same_config(began, began.config, "abd", began.made_with)
     checkpoint.same_config(began, began.config, "abc", {"torch": "1", "threads": 8})
     assert "threads is 8, was 1" in capsys.readouterr().err

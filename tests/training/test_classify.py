@@ -123,7 +123,7 @@ def test_stopped_and_resumed_it_is_the_same_to_the_bit(
         run(data, tmp_path / "m", **plan)
     monkeypatch.undo()
     assert not (tmp_path / "m").exists()
-    with pytest.raises(DataError, match=r"augment is .*cutout.*; resume it as it was begun"):
+    with pytest.raises(DataError, match=r"augment is .*cutout.*; give the same settings"):
         run(data, tmp_path / "m", **{**plan, "augment": Augment(cutout=0.2)}, resume=True)
     assert run(data, tmp_path / "m", **plan, resume=True)["model_sha256"] == whole["model_sha256"]
 

@@ -168,7 +168,7 @@ def test_evaluate_finds_what_the_recipe_found(
     part = evaluate(out, other)
     assert part["not_counted"] == ["ball"] and part["per_class"]["disc"] == {"AP": None, "mask_AP": None, "objects": 0}
     assert "not counted: ball" in capsys.readouterr().err
-    with pytest.raises(DataError, match="none is the same"):
+    with pytest.raises(DataError, match="is one of the model's"):
         evaluate(out, small(tmp_path / "alien", names=("a", "b")))
     with pytest.raises(DataError, match=r"marked by outlines"):
         evaluate(out, small(tmp_path / "boxes", masks=False))
@@ -358,7 +358,7 @@ def test_what_cannot_be_learned_is_left_out_and_said(tmp_path: Path, capsys: pyt
     edit(root, "train", change)
     photos = gather(formats.read(root), "train", NAMES, FRAME_HW, masks=True)
     told = capsys.readouterr().err
-    assert "1 objects are not learned, they are crowds" in told and "smaller than a pixel" in told
+    assert "1 object is not learned" in told and "smaller than a pixel" in told
     assert "1 of 8 images left out, nobody marked what is in them (3.png)" in " ".join(told.split())
     assert [len(one) for one in photos.boxes] == [1, 1, 2, 2, 2, 2, 0]  # nothing in the last one, which is kept
     assert photos.truth[0][0]["iscrowd"] == 1 and len(photos.truth[1]) == 2

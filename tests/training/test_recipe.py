@@ -116,7 +116,7 @@ def test_evaluate_measures_at_the_size_of_the_labels(
     part = evaluate(out, other)
     assert part["not_counted"] == ["car"] and "not counted: car" in capsys.readouterr().err
     assert part["per_class"]["box"]["pixels"] == 0
-    with pytest.raises(DataError, match="none is the same"):
+    with pytest.raises(DataError, match="is one of the model's"):
         evaluate(out, small(tmp_path / "alien", names={0: "a", 1: "b", 2: "c"}))
 
 
@@ -187,7 +187,7 @@ def test_resume_goes_on_or_says_why_not(data: Path, tmp_path: Path, monkeypatch:
     assert not (tmp_path / "m").exists()
     with pytest.raises(DataError, match=r"m\.run exists; use --resume"):
         run(data, tmp_path / "m", **FAST)
-    with pytest.raises(DataError, match=r"lr is 0\.5, was 0\.02; resume it as it was begun"):
+    with pytest.raises(DataError, match=r"lr is 0\.5, was 0\.02; give the same settings"):
         run(data, tmp_path / "m", **{**FAST, "lr": 0.5}, resume=True)
     with pytest.raises(DataError, match="the data are not those"):
         run(small(tmp_path / "d", {"train": 9, "val": 3}), tmp_path / "m", **FAST, resume=True)
@@ -198,7 +198,7 @@ def test_resume_goes_on_or_says_why_not(data: Path, tmp_path: Path, monkeypatch:
     assert not list((tmp_path / "m.run").glob(".*"))
     again = run(data, tmp_path / "m", **FAST, resume=True)  # there is nothing left to do, and it is done
     assert again["model_sha256"] == whole["model_sha256"]
-    with pytest.raises(DataError, match="exists; use --resume to go on, --overwrite"):
+    with pytest.raises(DataError, match="exists; use --resume to continue, --overwrite"):
         run(data, tmp_path / "m", **FAST)
     with pytest.raises(DataError, match="exclude each other"):
         run(data, tmp_path / "m", **FAST, resume=True, overwrite=True)

@@ -72,7 +72,7 @@ def test_train_then_evaluate(data: Path, tmp_path: Path, capsys: pytest.CaptureF
         (("--arg", "widht=3"), "did you mean 'width'"),
         (("--loss", "dise=1"), "did you mean 'dice'"),
         (("--augment", "flipp=1"), "did you mean 'flip'"),
-        (("--augment", "scale=2"), "no settings of augment"),
+        (("--augment", "scale=2"), "not settings of augment"),
         (("--lr-of", "head=fast"), "wanted a number"),
         (("--frame", "32"), "wanted HEIGHTxWIDTH"),
         (("--precision", "bf61"), "did you mean 'bf16'"),
@@ -93,7 +93,7 @@ def test_a_gpu_that_is_not_there(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)  # nor here, where there is one
     code, _, err = typed(capsys, *train(data, tmp_path / "m", "--device", "cuda"))
-    assert code == 2 and "cuda was asked for, but torch sees no GPU here; use --device cpu" in err
+    assert code == 2 and "cuda was asked for, but torch sees no GPU here; use --torch-device cpu" in err
 
 
 def test_options_of_the_other_kind_of_model(

@@ -6,15 +6,18 @@ import importlib
 import sys
 from collections.abc import Sequence
 from functools import partial
+from typing import NoReturn
 
 import click
 
 from handful import __version__
-from handful.cli.shared import SETTINGS, Alias, Verbs
+from handful.cli.shared import SETTINGS, Alias, Verbs, say
 from handful.errors import HandfulError
 from handful.threads import settle_process
 
 __all__ = ["cli", "main"]
+
+STOPPED = "stopped; no partial files are left"
 
 # verb -> the file that holds it, its name there, and its first line of help; tests hold these to the verbs themselves
 HOME = {
@@ -91,18 +94,28 @@ for old, new, options in (
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """The `handful` command: every handful error is one line on stderr and exit code 2."""
+    """The `handful` command: every handful error is one line on stderr and exit code 2; with --json also an object on
+    stdout, so that a program reads what went wrong where it reads everything else."""
     settle_process()
+    typed = list(sys.argv[1:] if args is None else args)
     try:
-        cli.main(args=list(args) if args is not None else None, prog_name="handful", standalone_mode=False)
+        cli.main(args=typed, prog_name="handful", standalone_mode=False)
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)
     except click.ClickException as error:
         error.show()
-        sys.exit(2)
+        _end(typed, error.format_message(), 2)
     except HandfulError as error:
         click.echo(f"handful: {error}", err=True)
-        sys.exit(2)
+        _end(typed, str(error), 2)
     except (KeyboardInterrupt, click.Abort):
-        click.echo("handful: stopped; nothing half-written is left", err=True)
-        sys.exit(130)
+        click.echo(f"handful: {STOPPED}", err=True)
+        _end(typed, STOPPED, 130)
+
+
+def _end(typed: Sequence[str], text: str, code: int) -> NoReturn:
+    """Leave with an exit code; where --json was typed, as an object on stdout, whether or not the verb took it."""
+    options = typed[: typed.index("--")] if "--" in typed else typed
+    if "--json" in options:
+        say({"schema_version": 1, "error": text, "exit_code": code}, True, str)
+    sys.exit(code)

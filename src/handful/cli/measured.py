@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from handful.words import counted
+
 
 def measured(r: dict[str, Any]) -> str:
     """The figures of any kind of model, by what its JSON object holds."""
@@ -17,15 +19,17 @@ def measured(r: dict[str, Any]) -> str:
 def taught(r: dict[str, Any]) -> str:
     """Of a taught classifier."""
     lines = [
-        f"accuracy      {r['accuracy']:.3f}   ({r['n']} images of taught classes, 'none of these' left out)",
-        f"open-set F1   {r['open_f1']:.3f}   (at vigilance {r['vigilance']:g}; {r['n_unknown']} images of others)",
+        f"accuracy      {r['accuracy']:.3f}   ({counted(r['known_images'], 'image')} of taught classes, "
+        "'none of these' left out)",
+        f"open-set F1   {r['open_f1']:.3f}   (at vigilance {r['vigilance']:g}; "
+        f"{counted(r['unknown_images'], 'image')} of others)",
     ]
     if r["unknown_auroc"] is not None:
         lines.append(f"unknown AUROC {r['unknown_auroc']:.3f}")
-    missed = round(sum(row["n"] * (1 - row["accepted"]) for row in r["per_class"].values()))
+    missed = round(sum(row["images"] * (1 - row["accepted"]) for row in r["per_class"].values()))
     if missed:
-        cure = "; if that is too often, a lower --vigilance" if missed > r["n"] / 5 else ""
-        lines.append(f"{missed} of the {r['n']} were answered 'none of these'{cure}")
+        cure = "; if that is too often, a lower --vigilance" if missed > r["known_images"] / 5 else ""
+        lines.append(f"{missed} of the {r['known_images']} were answered 'none of these'{cure}")
     worst = sorted(r["per_class"].items(), key=lambda item: (item[1]["accuracy"], item[0]))[:5]
     lines.append("worst classes " + ", ".join(f"{name} {v['accuracy']:.2f}" for name, v in worst))
     return "\n".join(lines)
@@ -38,7 +42,10 @@ def found(r: dict[str, Any]) -> str:
         return "  -  " if value is None else f"{100 * value:5.1f}"
 
     subset = ", a small set: not to be held against figures on COCO's 5,000" if r["subset"] else ""
-    lines = [f"{r['images']} images, {r['objects']} objects of {len(r['per_class'])} taught classes{subset}"]
+    lines = [
+        f"{counted(r['images'], 'image')}, {counted(r['objects'], 'object')} of "
+        f"{counted(len(r['per_class']), 'taught class')}{subset}"
+    ]
     lines.append("AP    AP50  AP75  small medium large | AR1   AR10  AR100 small medium large")
     lines.append(" ".join(told(r[k]) for k in ("AP", "AP50", "AP75", "APs", "APm", "APl")) + " | "
                  + " ".join(told(r[k]) for k in ("AR1", "AR10", "AR100", "ARs", "ARm", "ARl")))  # fmt: skip
@@ -51,9 +58,9 @@ def found(r: dict[str, Any]) -> str:
         from handful.detection.evaluate_masks import text_of
 
         lines.append(text_of(r))
-    if r["unknown"]["auroc"] is not None:
-        lines.append(f"{r['unknown']['unknown']} objects of untaught classes: AUROC {r['unknown']['auroc']:.3f}, "
-                     f"FPR95 {r['unknown']['fpr95']:.3f}")  # fmt: skip
+    if r["unknown_auroc"] is not None:
+        lines.append(f"{counted(r['unknown_objects'], 'object')} of untaught classes: AUROC {r['unknown_auroc']:.3f}, "
+                     f"FPR95 {r['unknown_fpr95']:.3f}")  # fmt: skip
     return "\n".join(lines)
 
 
@@ -67,7 +74,7 @@ def detected(r: dict[str, Any]) -> str:
     kinds = {"boxes": "", **({"masks": "mask_"} if "mask_AP" in r else {})}
     lines = [f"{'%':<14}" + "".join(f"{kind:>9}" for kind in kinds)]
     lines += [f"{name:<14}" + "".join(f"   {percent(r[before + name])}" for before in kinds.values()) for name in STATS]
-    return "\n".join([*lines, f"{r['rule']['AP']}; {r['images']} images, {r['objects']} objects"])
+    return "\n".join([*lines, f"{r['rule']['AP']}; {counted(r['images'], 'image')}, {counted(r['objects'], 'object')}"])
 
 
 def classified(r: dict[str, Any]) -> str:
@@ -81,7 +88,7 @@ def classified(r: dict[str, Any]) -> str:
     there = {name: v["accuracy"] for name, v in r["per_class"].items() if v["accuracy"] is not None}
     worst = sorted(there.items(), key=lambda item: (item[1], item[0]))[:5]
     lines.append("worst classes      " + ", ".join(f"{name} {100 * value:.1f} %" for name, value in worst))
-    return "\n".join([*lines, f"rule {r['rule']['name']}: {r['rule']['accuracy']}; {r['images']} images"])
+    return "\n".join([*lines, f"rule {r['rule']['name']}: {r['rule']['accuracy']}; {counted(r['images'], 'image')}"])
 
 
 def segmented(r: dict[str, Any]) -> str:
@@ -103,5 +110,5 @@ def segmented(r: dict[str, Any]) -> str:
         lines.append(f"{name[:23]:<24}{percent(v['iou'])}  {percent(v['accuracy']):>8}  "
                      f"{percent(v.get('boundary_f')):>10}  {v['images']:>6}")  # fmt: skip
     behind = f"background: {r['background']}" if r["background"] else "no class is the background"
-    lines.append(f"rule {r['rule']['name']}: {r['rule']['miou']}; {behind}; {r['images']} images")
+    lines.append(f"rule {r['rule']['name']}: {r['rule']['miou']}; {behind}; {counted(r['images'], 'image')}")
     return "\n".join(lines)

@@ -15,6 +15,7 @@ from click.shell_completion import CompletionItem
 
 from handful.cli.places import PATH, ModelFolder, model_folders
 from handful.cli.shared import decorated
+from handful.fewshot.vigilance import MEANING, check_vigilance
 
 
 class Frame(click.ParamType):  # type: ignore[type-arg]
@@ -42,14 +43,10 @@ class Vigilance(click.types.FloatParamType):
         try:
             return float(value)
         except ValueError:
-            from handful.fewshot.nemo import check_vigilance
-
             return check_vigilance(value)
 
     def check(self, value: float) -> None:
         """Raises DataError, telling the range."""
-        from handful.fewshot.nemo import check_vigilance
-
         check_vigilance(value)
 
 
@@ -167,7 +164,7 @@ MEANINGS: dict[str, Meaning] = {
                        many=True),
     "--photos": Meaning("Your own photos, instead of those that come along.", PATH),
     # of a model
-    "--vigilance": Meaning('How careful, 1.2 to 4.1; higher says "none of these" more often.', Vigilance()),
+    "--vigilance": Meaning(f"How careful, {MEANING}.", Vigilance()),
     "--score-threshold": Meaning("Leave out boxes with a lower score, 0 to 1.", SHARE),
     "--unknown": Meaning("Also boxes that are none of the taught classes."),
     "--explain": Meaning("With each box, the taught boxes it is most like."),
@@ -175,7 +172,7 @@ MEANINGS: dict[str, Meaning] = {
     "--masks-by": Meaning("The same, by head, grabcut or none.", MASKS),
     "--scale-mode": Meaning("How an image is looked at: whole (one scale), pyramid (all of every scale) or focus "
                             "(finer where something is small).", click.Choice(["whole", "pyramid", "focus"])),
-    "--top": Meaning("Tell the scores of so many classes only.", COUNT),
+    "--top": Meaning("Tell the probabilities of so many answers, the likeliest first.", COUNT),
     "--runtime": Meaning("Phone runtime: onnxruntime, litert, executorch or ncnn; or torch.", RUNTIME),
     "--precision": Meaning("Numbers it computes with.", PRECISION),
     "--rule": Meaning("What absent classes count for: mmseg, detectron2, ultralytics, paddle or gluon.", str),

@@ -58,7 +58,7 @@ def modern(args: Sequence[str], renamed: Renamed) -> list[str]:
             continue
         flag = new.removeprefix("!")
         told = f"is {flag} now" if new else "is not needed any more"
-        click.echo(f"handful: {name} {told}; the old name goes with the next version", err=True)
+        click.echo(f"handful: {name} {told}; the old name will be removed in the next version", err=True)
         if flag != new:
             found.append(flag)
             None if equals else next(rest, None)
@@ -110,8 +110,8 @@ class Alias(click.Command):
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
     ) -> click.Context:
         """That of the new verb."""
-        click.echo(f"handful: `handful {self.name}` is `handful {self.called}` now; the old name goes with the next "
-                   "version", err=True)  # fmt: skip
+        click.echo(f"handful: `handful {self.name}` is `handful {self.called}` now; the old name will be removed in "
+                   "the next version", err=True)  # fmt: skip
         return self.load().make_context(self.called, modern(args, self.renamed), parent, **extra)
 
 

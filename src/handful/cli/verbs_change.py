@@ -10,6 +10,7 @@ import click
 from handful.cli.options import common, option, options
 from handful.cli.places import Data, ModelFolder
 from handful.cli.shared import refuse, say, typed, verb
+from handful.words import counted
 
 
 @verb("set", examples=("handful set model --vigilance 2", "handful set detector --score-threshold 0.5 --vigilance 2.4"))
@@ -34,13 +35,13 @@ def set_(model: Path, as_json: bool, **given: Any) -> None:
 def _set(r: dict[str, Any]) -> str:
     own = [f"{name.replace('_', ' ')} {r[name]:g}" for name in ("vigilance", "score_threshold") if name in r]
     lines = [f"{r['model']}: {', '.join(own)}"]
-    if r["kept"]:
-        lines.append(f"compiled models have it too: {', '.join(r['kept'])}")
+    if r["bundles_kept"]:
+        lines.append(f"compiled models have it too: {', '.join(r['bundles_kept'])}")
     return "\n".join([*lines, *_dropped(r)])
 
 
 def _dropped(r: dict[str, Any]) -> list[str]:
-    return [f"must be compiled again: {', '.join(r['dropped'])}"] if r["dropped"] else []
+    return [f"must be compiled again: {', '.join(r['bundles_dropped'])}"] if r["bundles_dropped"] else []
 
 
 @verb(examples=("handful unlearn model photos/mug/1.jpg --class mug", "handful unlearn model --class mug"))
@@ -73,8 +74,8 @@ def unlearn(model: Path, data: Path | None, classes: tuple[str, ...], as_json: b
 
 
 def _unlearned(r: dict[str, Any]) -> str:
-    more = f", {r['never_learned']} boxes were never learned" if r.get("never_learned") else ""
-    lines = [f"{r['model']}: {r['unlearned']} unlearned{more}; it knows {len(r['classes'])} classes"]
-    if r["gone"]:
-        lines.append(f"gone: {', '.join(r['gone'])}")
+    more = f", {counted(r['never_learned'], 'box was', 'boxes were')} never learned" if r.get("never_learned") else ""
+    lines = [f"{r['model']}: {r['unlearned']} unlearned{more}; it knows {counted(len(r['classes']), 'class')}"]
+    if r["classes_forgotten"]:
+        lines.append(f"forgotten: {', '.join(r['classes_forgotten'])}")
     return "\n".join([*lines, *_dropped(r)])

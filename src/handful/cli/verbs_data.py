@@ -12,6 +12,7 @@ import click
 from handful.cli.options import common, option, options
 from handful.cli.places import PATH, Data
 from handful.cli.shared import Verbs, decorated, leave, say
+from handful.words import counted
 
 MASKS = {"--masks": "--masks-in"}
 
@@ -71,19 +72,19 @@ def _checked(r: dict[str, Any]) -> str:
     lines = []
     for part in r["sets"]:
         splits = ", ".join(f"{name or 'no split'} {n}" for name, n in part["splits"].items())
-        objects = sum(c["objects"] for c in part["classes"].values())
+        objects = sum(c["objects"] for c in part["per_class"].values())
         lines.append(
-            f"{part['format']:<16} {part['folder']}: {part['images']} images ({splits}), {part['labeled']} labeled, "
-            f"{part['empty']} empty, {part['unlabeled']} unlabeled; {len(part['classes'])} classes"
-            + (f", {objects} objects" if objects else "")
+            f"{part['format']:<16} {part['folder']}: {counted(part['images'], 'image')} ({splits}), "
+            f"{part['labeled']} labeled, {part['empty']} empty, {part['unlabeled']} unlabeled; "
+            f"{counted(len(part['per_class']), 'class')}" + (f", {counted(objects, 'object')}" if objects else "")
         )
     lines += ["", *_table(r["findings"])]
     errors, warnings = (sum(f["severity"] == severity for f in r["findings"]) for severity in ("error", "warning"))
     if errors:
-        lines.append(f"not fit to train on: {errors} errors, {warnings} warnings; "
-                     f"repair a copy: handful data check {r['folder']} --fix COPY")  # fmt: skip
+        lines.append(f"not fit to train on: {counted(errors, 'error')}, {counted(warnings, 'warning')}; "
+                     f"repair a copy: handful data check {r['data']} --fix COPY")  # fmt: skip
     else:
-        lines.append(f"fit to train on: no errors, {warnings} warnings")
+        lines.append(f"fit to train on: no errors, {counted(warnings, 'warning')}")
     return "\n".join(lines)
 
 
@@ -106,15 +107,18 @@ def _table(findings: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _mended(r: dict[str, Any]) -> str:
-    lines = [f"{r['copy']} written from {r['folder']}; {len(r['repairs'])} repairs, listed in {r['copy']}.repairs.json"]
+    lines = [
+        f"{r['out']} written from {r['data']}; {counted(len(r['repairs']), 'repair')}, listed in "
+        f"{r['out']}.repairs.json"
+    ]
     kinds: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in r["repairs"]:
         kinds[row["code"]].append(row)
     lines += [f"  {len(rows):>5} {code}: {rows[0]['done']}" for code, rows in kinds.items()]
     for name, rows in r["differences"].items():
-        lines += [f"  {name}: {d['how']} {d['count']} {d['what']} (first: {d['example']})" for d in rows]
+        lines += [f"  {name}: {d['how']} {d['count']} × {d['what']} (first: {d['example']})" for d in rows]
     if not r["ok"]:
-        lines += ["the copy still has errors that only a person can mend:", *_table(r["findings"])]
+        lines += ["the copy still has errors that only a person can fix:", *_table(r["findings"])]
     return "\n".join(lines)
 
 
@@ -161,12 +165,15 @@ def convert_(
 
 
 def _converted(r: dict[str, Any]) -> str:
-    lines = [f"{r['images']} images, {r['from']} to {r['to']}: " + ("nothing lost" if r["lossless"] else "with losses")]
+    lines = [
+        f"{counted(r['images'], 'image')}, {r['from']} to {r['to']}: "
+        + ("nothing lost" if r["lossless"] else "with losses")
+    ]
     for d in r["differences"]:
         largest = f", at most {d['largest']:g}" if "largest" in d else ""
-        lines.append(f"  {d['how']:<8} {d['count']:>7} {d['what']}{largest}   (first: {d['example']})")
+        lines.append(f"  {d['how']:<8} {d['count']:>7} × {d['what']}{largest}   (first: {d['example']})")
     lines.append(
-        f"written to {r['folder']}" if r["written"] else "not written; to keep the copy all the same: --allow-loss"
+        f"written to {r['out']}" if r["written"] else "not written; to keep the copy all the same: --allow-loss"
     )
     return "\n".join(lines)
 
@@ -176,8 +183,8 @@ def _kept(r: dict[str, Any]) -> list[str]:
     if "written" not in r:
         return []
     if r["written"]:
-        return [f"written to {r['folder']}"]
-    losses = [f"  {d['how']} {d['count']} {d['what']} (first: {d['example']})" for d in r["differences"]]
+        return [f"written to {r['out']}"]
+    losses = [f"  {d['how']} {d['count']} × {d['what']} (first: {d['example']})" for d in r["differences"]]
     return ["not written, since the format would lose something; --allow-loss keeps the copy:", *losses]
 
 
@@ -212,8 +219,8 @@ def balance_(
     dataset = found.read()
     chosen = balancing.balance(dataset, per=per, size=count, seed=seed, classes=list(classes) or None)  # type: ignore[arg-type]
     picked = balancing.select(dataset, chosen.names)
-    result = {**chosen.as_json(), "images": len(chosen.names), "rule": balance}
-    result |= {"weights": balancing.weights(balancing.counts(dataset), rule=balance)}
+    result = {**chosen.as_json(), "data": str(source), "images": len(chosen.names), "balance": balance}
+    result |= {"class_weights": balancing.weights(balancing.counts(dataset), rule=balance)}
     if out is not None:
         result |= put(picked, out, found.format, allow_loss=allow_loss)
     say(result, as_json, _balanced)
@@ -223,11 +230,10 @@ def balance_(
 
 def _balanced(r: dict[str, Any]) -> str:
     width = max(map(len, r["before"]), default=5)
-    lines = [
-        f"{r['images']} images chosen; {r['per']} per class, before and after, and the weight by the rule {r['rule']}"
-    ]
+    lines = [f"{counted(r['images'], 'image')} chosen; {r['per']} per class, before and after, and the weight by the "
+             f"rule {r['balance']}"]  # fmt: skip
     lines += [
-        f"  {name:<{width}} {before:>10} {r['after'].get(name, 0):>10}   {r['weights'].get(name, 0):8.3f}"
+        f"  {name:<{width}} {before:>10} {r['after'].get(name, 0):>10}   {r['class_weights'].get(name, 0):8.3f}"
         for name, before in sorted(r["before"].items(), key=lambda item: -item[1])
     ]
     lines.append(f"uneven (deviation over mean): {r['uneven_before']:.2f} before, {r['uneven_after']:.2f} after")
@@ -283,7 +289,7 @@ def split_(
         made = splits.curated_test(dataset, test_per_class, **more)
     else:
         made = splits.split(dataset, parts=parts or splits.SHARES, **more)
-    result = made.as_json()
+    result = {**made.as_json(), "data": str(source)}
     if out is not None:
         result |= put(splits.apply(dataset, made), out, found.format, allow_loss=allow_loss)
     say(result, as_json, _divided)
@@ -294,7 +300,7 @@ def split_(
 def _divided(r: dict[str, Any]) -> str:
     whole = sum(r["images"].values())
     lines = [", ".join(f"{part} {n} ({100 * n / whole:.1f} %)" for part, n in r["images"].items())]
-    lines.append(f"{len(r['groups'])} groups of photos that belong together were kept together")
+    lines.append(f"kept together: {counted(len(r['groups']), 'group')} of images that belong together")
     off = r["deviation"]
     lines.append(
         f"share of a class off by {100 * off['mean']:.1f} points on average, at most {100 * off['largest']:.1f}"
@@ -317,8 +323,12 @@ def stats_(
     from handful.data import formats
 
     dataset = formats.one(source, format=format, **options_of(masks_in, flat)).read()
-    result = run(dataset, out)
-    say(result, as_json, lambda r: f"{r['images']} images, {len(r['classes'])} classes: {out / 'stats.html'}")
+    result = {**run(dataset, out), "data": str(source), "out": str(out)}
+    say(
+        result,
+        as_json,
+        lambda r: f"{counted(r['images'], 'image')}, {counted(len(r['classes']), 'class')}: {out / 'stats.html'}",
+    )
 
 
 @data.command(
@@ -348,9 +358,9 @@ def chips_(
     from handful.detection.chip_set import chip_set
 
     result = chip_set(source, out, side_px=side, max_scales=max_scales, format=format, **given)
-    say(result, as_json, lambda r: f"{r['chips']} chips of {r['images']} images at {len(r['by_scale'])} scales "
-        f"({', '.join(map(str, r['by_scale']))}), {r['negative']} of them negative; {r['objects']} objects to learn "
-        f"from {r['objects_in_images']}: {r['folder']}")  # fmt: skip
+    say(result, as_json, lambda r: f"{counted(r['chips'], 'chip')} of {counted(r['images'], 'image')} at "
+        f"{counted(len(r['by_scale']), 'scale')} ({', '.join(map(str, r['by_scale']))}), {r['negative']} of them "
+        f"negative; {counted(r['objects'], 'object')} to learn from {r['objects_in_images']}: {r['out']}")  # fmt: skip
 
 
 @data.command(
@@ -369,5 +379,5 @@ def samples_(kind: str, out: Path, seed: int, as_json: bool) -> None:
     """
     from handful import sample_data
 
-    result = sample_data.write(kind, out, seed=seed)
-    say(result, as_json, lambda r: f"{r['images']} images written to {r['out']}")
+    result = {"schema_version": 1} | sample_data.write(kind, out, seed=seed)
+    say(result, as_json, lambda r: f"{counted(r['images'], 'image')} written to {r['out']}")

@@ -10,6 +10,7 @@ import click
 from handful.cli.options import common, option, options
 from handful.cli.places import ModelFolder
 from handful.cli.shared import Verbs, leave, say
+from handful.words import counted
 
 
 @click.group(cls=Verbs)
@@ -42,9 +43,9 @@ def compile_(model: Path, runtime: str, precision: str, out: Path | None, force:
     if out is not None:
         made = shipped(made, out)
     say(
-        {**made.meta, "folder": str(made.folder), "bytes": made.bytes},
+        {**made.meta, "model": str(model), "bundle": str(made.folder), "bytes": made.bytes},
         as_json,
-        lambda r: f"{r['folder']}: {r['bytes'] / 1e6:.2f} MB, {r['compile_seconds']:.1f} s; how to use it: README.md",
+        lambda r: f"{r['bundle']}: {r['bytes'] / 1e6:.2f} MB, {r['compile_seconds']:.1f} s; how to use it: README.md",
     )
 
 
@@ -80,13 +81,13 @@ def compare(
         if "matched_of_want" in r:
             return _detector_text(r)
         lines = [
-            f"{r['runtime']} {r['precision']}: {r['verdict']}, on {r['images']} photos",
+            f"{r['runtime']} {r['precision']}: {r['verdict']}, on {counted(r['images'], 'photo')}",
             f"  PSNR {r['psnr_db']:.1f} dB, relative RMSE {r['rel_rmse']:.2g}, largest difference {r['max_abs']:.2g}, "
             f"same answer {100 * r['top1_agreement']:.1f} %",
         ]
         if r["layers"]:
             worst = min(r["layers"], key=lambda layer: layer["psnr_db"])
-            lines.append(f"  {len(r['layers'])} layers; worst {worst['name']} at {worst['psnr_db']:.1f} dB")
+            lines.append(f"  {counted(len(r['layers']), 'layer')}; worst {worst['name']} at {worst['psnr_db']:.1f} dB")
         if r["first_bad_layer"]:
             lines.append(f"  first bad layer: {r['first_bad_layer']}")
         return "\n".join([*lines, *(f"  {reason}" for reason in r["reasons"])])
@@ -98,9 +99,10 @@ def compare(
 
 def _detector_text(r: dict[str, Any]) -> str:
     lines = [
-        f"{r['runtime']} {r['precision']}: {r['verdict']}, on {r['photos']} photos",
-        f"  of {r['boxes_want']} boxes {r['matched_of_want']:.2%} are found again, of the runtime's {r['boxes_got']} "
-        f"{r['matched_of_got']:.2%} are the detector's; scores differ by {r['largest_score_difference']:.2g} at most",
+        f"{r['runtime']} {r['precision']}: {r['verdict']}, on {counted(r['images'], 'photo')}",
+        f"  of {counted(r['boxes_want'], 'box')} {r['matched_of_want']:.2%} are found again, of the runtime's "
+        f"{r['boxes_got']} {r['matched_of_got']:.2%} are the detector's; scores differ by "
+        f"{r['largest_score_difference']:.2g} at most",
         *(f"  {row['name']}: {row['psnr_db']:.1f} dB" for row in r["graphs"]),
     ]
     return "\n".join([*lines, *(f"  {reason}" for reason in r["reasons"])])

@@ -12,6 +12,7 @@ from handful.cli.options import common, option, options
 from handful.cli.places import ImageFile
 from handful.cli.shared import Verbs, decorated, leave, say
 from handful.cli.verbs_data import MASKS, options_of, reading
+from handful.words import counted
 
 RUN = "run"
 
@@ -94,18 +95,21 @@ def run(
         from handful.kinds import registry
 
         registry.no_model(Path(seeds))
-    result = dream_folder(
+    result = {"schema_version": 1, "data": seeds} | dream_folder(
         seeds, out, _settings(**settings), workers=workers, ray=ray, resume=resume, limit=limit, all_frames=all_frames,
         format=format, **options_of(masks_in, flat),
     )  # fmt: skip
     result |= preview_run(out)
     say(result, as_json, _dreamed)
-    if not result["seeds"]:
+    if not result["images"]:
         leave()
 
 
 def _dreamed(r: dict[str, Any]) -> str:
-    lines = [f"{r['out']}: {r['frames']} frames of {r['seeds']} seeds in {r['shards']} shards"]
+    lines = [
+        f"{r['out']}: {counted(r['frames'], 'frame')} of {counted(r['images'], 'seed')} in "
+        f"{counted(r['shards'], 'shard')}"
+    ]
     if r["frames_per_second"]:
         lines[0] += f", {r['seconds']:.0f} s, {r['frames_per_second']:.1f} frames a second"
     if "sheet" in r:
@@ -113,11 +117,11 @@ def _dreamed(r: dict[str, Any]) -> str:
     for gate in r["gates"].get("gates", ()):
         if not gate["ok"]:
             lines.append(f"  {gate['gate']}: {gate['value']:.3g}, {gate['rule']} ({gate['limit']})")
-    if r["refused"]:
-        lines.append(f"{len(r['refused'])} seeds could not be used:")
-        lines += [f"  {row['seed']}: {row['why'].removeprefix(row['seed'] + ': ')}" for row in r["refused"][:20]]
-        if len(r["refused"]) > 20:
-            lines.append(f"  and {len(r['refused']) - 20} more, all in {r['out']}/manifest.json")
+    if r["failed"]:
+        lines.append(f"{counted(len(r['failed']), 'seed')} could not be used:")
+        lines += [f"  {row['source']}: {row['error'].removeprefix(row['source'] + ': ')}" for row in r["failed"][:20]]
+        if len(r["failed"]) > 20:
+            lines.append(f"  and {len(r['failed']) - 20} more, all in {r['out']}/manifest.json")
     return "\n".join(lines)
 
 
@@ -148,9 +152,9 @@ def preview(
     if (mask is None) == (box is None):
         raise click.UsageError("say what moves: either --mask PNG or --box LEFT,TOP,RIGHT,BOTTOM")
     numbers = None if box is None else _numbers(box)
-    result = run(Dream(seed_of(photo, mask, numbers), _settings(**settings)), out)
+    result = {"schema_version": 1} | run(Dream(seed_of(photo, mask, numbers), _settings(**settings)), out)
     say(result, as_json, _previewed)
-    if not result["ok"]:
+    if not result["gates"]["ok"]:
         leave()
 
 
@@ -165,8 +169,11 @@ def _numbers(box: str) -> tuple[float, float, float, float]:
 
 
 def _previewed(r: dict[str, Any]) -> str:
-    lines = [f"{r['frames']} frames of {r['seed']}: look at " + " and ".join(filter(None, (r["sheet"], r["video"])))]
-    for gate in r["gates"]:
+    lines = [
+        f"{counted(r['frames'], 'frame')} of {r['source']}: look at "
+        + " and ".join(filter(None, (r["sheet"], r["video"])))
+    ]
+    for gate in r["gates"]["gates"]:
         value = "nothing to measure" if gate["value"] is None else f"{gate['value']:.3g} ({gate['limit']})"
         lines.append(f"  {'ok ' if gate['ok'] else 'BAD'} {gate['gate']:<16} {value}")
     return "\n".join(lines)

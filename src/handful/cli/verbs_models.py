@@ -11,6 +11,7 @@ import click
 from handful.cli.options import NET, NET_OR_MODEL, WEIGHTS, common, option
 from handful.cli.places import ImageFile
 from handful.cli.shared import Verbs, say
+from handful.words import counted
 
 
 @click.group(cls=Verbs)
@@ -24,7 +25,7 @@ def list_(as_json: bool) -> None:
     """Every network: what it is, and what it costs with its default arguments."""
     from handful.models.show import listing
 
-    say({"schema_version": 1, "networks": listing()}, as_json, _list_text)
+    say({"schema_version": 1, "nets": listing()}, as_json, _list_text)
 
 
 @models.command(
@@ -133,10 +134,10 @@ def _list_text(result: dict[str, Any]) -> str:
     columns = {"network": "left", "task": "left", "M parameters": "right", "MB fp32": "right", "M MACs": "right",
                "peak MB": "right", "frame": "right", "presets": "fold", "what it is": "fold"}  # fmt: skip
     rows = [
-        [row["network"], row["task"], _million(row["parameters"]), _million(row["fp32_bytes"]),
+        [row["net"], row["task"], _million(row["params"]), _million(row["fp32_bytes"]),
          _million(row["macs"], 0), _million(row["peak_activation_bytes"], 1), "x".join(map(str, row["frame_hw"])),
          ", ".join(row["presets"]), row["what"]]
-        for row in result["networks"]
+        for row in result["nets"]
     ]  # fmt: skip
     return _table(columns, rows)
 
@@ -145,7 +146,7 @@ def _show_text(told: dict[str, Any]) -> str:
     columns = {"layer": "left", "type": "left", "output": "left", "parameters": "right", "MACs": "right",
                "activation KB": "right"}  # fmt: skip
     rows = [
-        [layer["name"], layer["type"], "x".join(map(str, layer["shape"])), f"{layer['parameters']:,}",
+        [layer["name"], layer["type"], "x".join(map(str, layer["shape"])), f"{layer['params']:,}",
          f"{layer['macs']:,}", f"{layer['activation_bytes'] / 1e3:,.1f}"]
         for layer in told["layers"]
     ]  # fmt: skip
@@ -153,10 +154,10 @@ def _show_text(told: dict[str, Any]) -> str:
     lines = [
         _table(columns, rows),
         "",
-        f"{told['network']}, {told['classes']} classes, frame {height}x{width} uint8 RGB -> "
+        f"{told['net']}, {counted(told['class_count'], 'class')}, frame {height}x{width} uint8 RGB -> "
         f"{'x'.join(map(str, told['output_shape']))}; {told['card']['what']}",
-        f"  {told['parameters']:,} parameters, {told['fp32_bytes'] / 1e6:.2f} MB fp32, "
-        f"{told['fp16_bytes'] / 1e6:.2f} MB fp16; {told['training_only_parameters']:,} of them for training only",
+        f"  {told['params']:,} parameters, {told['fp32_bytes'] / 1e6:.2f} MB fp32, "
+        f"{told['fp16_bytes'] / 1e6:.2f} MB fp16; {told['training_only_params']:,} of them for training only",
         f"  {told['macs'] / 1e6:,.1f} M MACs; activations need {told['peak_activation_bytes'] / 1e6:.2f} MB at once",
     ]
     if any(told["padded_px"]):
@@ -184,8 +185,8 @@ def _flow_text(told: dict[str, Any]) -> str:
          str(edge["channels"])]
         for edge in sorted(told["edges"], key=lambda edge: -edge["importance"])
     ]  # fmt: skip
-    random = told["weights"] == "random"
-    weights = "RANDOM weights, untrained: the paths say nothing of a task yet" if random else "trained weights"
+    random = "RANDOM weights, untrained: the paths say nothing of a task yet"
+    weights = "trained weights" if told["trained"] else random
     return "\n".join(
         [_table(columns, rows), "", f"{told['model']}, {weights}", f"  measured: {told['measure']}",
          f"  picture: {told['picture']}"]

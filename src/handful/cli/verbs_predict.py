@@ -12,6 +12,7 @@ import click
 from handful.cli.options import common, option, options
 from handful.cli.places import PATH, ModelFolder
 from handful.cli.shared import leave, refuse, say, typed, verb
+from handful.words import counted
 
 
 @verb(
@@ -22,7 +23,7 @@ from handful.cli.shared import leave, refuse, say, typed, verb
 @click.argument("images", type=PATH, nargs=-1, required=True)
 @option("--out", "A folder for the pictures with the answers drawn in, label masks, videos and results.json.",
         told="nothing is written")  # fmt: skip
-@option("--top", told="all classes")
+@option("--top", "Of a classifier.", told="the answer alone; with --json all of them")
 @option("--vigilance", told="the model's own")
 @option("--score-threshold", told="the model's own; of a trained detector 0.5")
 @options("--unknown", "--explain", "--masks")
@@ -35,7 +36,7 @@ def predict(model: Path, images: Sequence[Path], out: Path | None, as_json: bool
     """Say what MODEL sees in each of IMAGES: files, folders or videos.
 
     A classifier says what an image shows, a detector which things are where, a segmenter what each pixel is. MODEL is a
-    model folder of any kind, or a compiled bundle. With --json the scores of all classes are printed.
+    model folder of any kind, or a compiled bundle. With --json the probabilities of all classes are printed.
 
     An image that cannot be read is told on stderr; the others are answered all the same, and the exit code is 2. So it
     is with a video that breaks off: all frames before are answered. Ctrl-C ends early and keeps what was done.
@@ -60,11 +61,14 @@ def predict(model: Path, images: Sequence[Path], out: Path | None, as_json: bool
 
     paths = predictions.sources(images, out, absent)
     if not paths:  # nothing heavy was loaded for it
+        if as_json:
+            error = "; ".join(row["error"] for row in lost)
+            say({"schema_version": 1, "error": error, "exit_code": 2, "failed": lost}, True, str)
         leave(2)
     if out is not None:
         predictions.inside(out, paths)
-    loaded, explainer = _loaded(model, asked, runtime, precision or "fp32", explain)
-    lines = Lines()
+    loaded, explainer = _loaded(model, asked, runtime, precision or "fp32", explain, top)
+    lines = Lines(top)
     result = predictions.predict_to(
         loaded, paths, out, failed=lost, options=asked, top=top, on_failed=not_read,
         explainer=explainer if explain else None, on_row=(lambda row: None) if as_json else lines.row,
@@ -73,7 +77,7 @@ def predict(model: Path, images: Sequence[Path], out: Path | None, as_json: bool
         say(result, True, str)
     else:
         lines.videos(result)
-    if result["ended"] == "stopped":
+    if result["status"] == "stopped":
         leave(130)
     if result["failed"]:
         leave(2)
@@ -105,11 +109,14 @@ def _check(model: Path, asked: dict[str, Any], top: int | None, explain: Any, ru
         raise UsageError(f"{model} is {module.DESCRIPTION}; it has no --runtime: {reason}")
 
 
-def _loaded(model: Path, asked: dict[str, Any], runtime: str | None, precision: str, explain: Any) -> tuple[Any, Any]:
+def _loaded(
+    model: Path, asked: dict[str, Any], runtime: str | None, precision: str, explain: Any, top: int | None
+) -> tuple[Any, Any]:  # fmt: skip
     """The model that is asked, compiled first where it has to be, and the one that explains, if any."""
     from handful import bundle
     from handful.errors import UsageError
     from handful.kinds import loading
+    from handful.kinds.contract import Classifier
 
     place = model
     if runtime is not None:
@@ -119,6 +126,8 @@ def _loaded(model: Path, asked: dict[str, Any], runtime: str | None, precision: 
     loaded = loading.load(place)
     if (place / bundle.MANIFEST).exists():
         refuse(place, "a bundle, compiled from a model", type(loaded), "stream", asked)
+        if top is not None and not isinstance(loaded, Classifier):
+            raise UsageError(f"{place} is a bundle to {loaded.task}; --top is for classifiers")
     explainer = loading.load(model) if explain and place != model else loaded
     if explain and not hasattr(explainer, "explain"):
         raise UsageError(f"{model} is a bundle; --explain is for the model it was compiled from")
@@ -126,23 +135,24 @@ def _loaded(model: Path, asked: dict[str, Any], runtime: str | None, precision: 
 
 
 class Lines:
-    """Answers for people, a line each as they come; of a video only what was seen in how many frames."""
+    """Answers for people, a line each as they come; of a video only what was seen in how many frames. top: as --top."""
 
-    def __init__(self) -> None:
+    def __init__(self, top: int | None = None) -> None:
+        self.top = top
         self.seen: dict[str, Counter[str]] = {}
 
     def row(self, row: dict[str, Any]) -> None:
         """One answer."""
         if "frame" in row:
-            self.seen.setdefault(row["image"], Counter()).update(set(names_in(row)))
+            self.seen.setdefault(row["source"], Counter()).update(set(names_in(row)))
         else:
-            click.echo(text_of(row))
+            click.echo(text_of(row, self.top))
 
     def videos(self, result: dict[str, Any]) -> None:
         """What the videos were, and where everything lies."""
         for one in result["videos"]:
-            click.echo(f"{one['video']}: {one['frames']} frames")
-            for name, count in self.seen.get(one["video"], Counter()).most_common():
+            click.echo(f"{one['source']}: {counted(one['frames'], 'frame')}")
+            for name, count in self.seen.get(one["source"], Counter()).most_common():
                 click.echo(f"  {name} in {count}")
 
 
@@ -150,20 +160,22 @@ def names_in(row: dict[str, Any]) -> list[str]:
     """The classes that an answer names."""
     if "found" in row:
         return [one["class"] for one in row["found"] if not one["unknown"]]
-    return list(row["classes"]) if "classes" in row else [row["label"] or "none of these"]
+    return list(row["shares"]) if "shares" in row else [row["label"] or "none of these"]
 
 
-def text_of(row: dict[str, Any]) -> str:
-    """One answer for people."""
+def text_of(row: dict[str, Any], top: int | None = None) -> str:
+    """One answer for people; of a classifier also the next likeliest of `top`."""
     notes = f"  [{'; '.join(row['notes'])}]" if row.get("notes") else ""
     if "label" in row:
         label = row["label"] or f"none of these (nearest: {row['nearest']})"
-        return f"{row['image']}: {label}, {100 * row['probability']:.0f} %{notes}"
-    if "classes" in row:
-        shares = [f"{name} {100 * v:.1f} %" for name, v in list(row["classes"].items())[:6]]
-        more = f" and {len(row['classes']) - 6} more" if len(row["classes"]) > 6 else ""
-        return f"{row['image']}: {', '.join(shares)}{more}{notes}"
-    lines = [f"{row['image']}: {len(row['found'])} found{notes}"]
+        rest = list(row["probabilities"].items())[1:top] if top is not None else []
+        more = "".join(f"; {name} {100 * p:.0f} %" for name, p in rest)
+        return f"{row['source']}: {label}, {100 * row['probability']:.0f} %{more}{notes}"
+    if "shares" in row:
+        shares = [f"{name} {100 * v:.1f} %" for name, v in list(row["shares"].items())[:6]]
+        more = f" and {len(row['shares']) - 6} more" if len(row["shares"]) > 6 else ""
+        return f"{row['source']}: {', '.join(shares)}{more}{notes}"
+    lines = [f"{row['source']}: {len(row['found'])} found{notes}"]
     for one in row["found"]:
         name = f"unknown (nearest: {one['class']})" if one["unknown"] else one["class"]
         box = ", ".join(f"{v:.0f}" for v in one["box_px"])

@@ -11,6 +11,7 @@ import click
 from handful.cli.options import common, option, options
 from handful.cli.places import Data
 from handful.cli.shared import decorated, say, verb
+from handful.words import counted
 
 
 def _pool(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -62,7 +63,7 @@ def heatmap(out: Path, no_classes: bool, as_json: bool, **given: Any) -> None:
 
     options = {**_asked(given), **({"classes": ()} if no_classes else {})}
     result = maps.run(given.pop("pool"), out, **options)
-    say(result, as_json, lambda r: _map_text(r, out))
+    say({**result, "out": str(out)}, as_json, lambda r: _map_text(r, out))
 
 
 def _map_text(r: dict[str, Any], out: Path) -> str:
@@ -70,8 +71,8 @@ def _map_text(r: dict[str, Any], out: Path) -> str:
     level = sum(map(sum, r["tune"]["plateau"]))
     cells = len(r["vigilances"]) * len(r["samples"])
     low, high = (100 * v for v in best["interval"])
-    lines = [f"{images['teach']} images to teach from, {images['tune']} to tune by, {images['report']} to report on; "
-             f"{len(r['seeds'])} seeds",
+    lines = [f"{counted(images['teach'], 'image')} to teach from, {images['tune']} to tune by, {images['report']} to "
+             f"report on; {counted(len(r['seeds']), 'seed')}",
              f"best on tune: F1 {100 * best['f1']:.1f} % ({low:.1f} to {high:.1f}) at vigilance {best['vigilance']:g}, "
              f"{best['samples']} a class; {level} of {cells} cells are as good"]  # fmt: skip
     for row in r["report"]:
@@ -81,7 +82,7 @@ def _map_text(r: dict[str, Any], out: Path) -> str:
                      f"{row['vigilance']:g}, {name} a class")  # fmt: skip
     for k, told in r.get("study", {}).get("by_classes", {}).items():
         low, high = (100 * v for v in told["interval"])
-        lines.append(f"{k} classes at a time: F1 {100 * told['f1']:.1f} % ({low:.1f} to {high:.1f})")
+        lines.append(f"{counted(k, 'class')} at a time: F1 {100 * told['f1']:.1f} % ({low:.1f} to {high:.1f})")
     return "\n".join([*lines, f"written to {out}"])
 
 
@@ -101,7 +102,7 @@ def select(out: Path, vigilance: float | None, as_json: bool, **given: Any) -> N
     from handful.select import regimen as rules
 
     result = rules.run(given.pop("pool"), out, vigilance=vigilance, **_asked(given))
-    say(result, as_json, lambda r: _regimen_text(r, out))
+    say({**result, "out": str(out)}, as_json, lambda r: _regimen_text(r, out))
 
 
 def _regimen_text(r: dict[str, Any], out: Path) -> str:

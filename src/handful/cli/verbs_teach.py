@@ -12,6 +12,7 @@ import click
 from handful.cli.options import common, option, options
 from handful.cli.places import Data
 from handful.cli.shared import leave, say, typed, verb
+from handful.words import counted
 
 OF_BOXES = ("max_samples", "proposer", "scales", "seed", "images", "partial")
 OF_CLASSES = ("backbone_weights", "frame_hw", "no_cache")
@@ -101,8 +102,9 @@ def _classes(data: Path, out: Path, classes: list[str] | None, as_json: bool, as
     asked = {"weights" if name == "backbone_weights" else name: value for name, value in asked.items()}
     say(
         classifier.teach(data, out, classes=classes, cache=cache, **asked), as_json,
-        lambda r: f"learned {r['learned']} images; {r['model']} knows {len(r['classes'])} classes from "
-        f"{sum(r['samples'].values())} images, {r['bytes'] / 1e6:.1f} MB, {r['seconds']:.1f} s",
+        lambda r: f"learned {counted(r['learned'], 'image')}; {r['model']} knows "
+        f"{counted(len(r['classes']), 'class')} from {counted(sum(r['samples'].values()), 'image')}, "
+        f"{r['bytes'] / 1e6:.1f} MB, {r['seconds']:.1f} s",
     )  # fmt: skip
 
 
@@ -116,7 +118,7 @@ def _boxes(data: Path, out: Path, classes: list[str] | None, as_json: bool, aske
     asked |= {"images": str(asked["images"])} if "images" in asked else {}
     say(
         teaching.teach(data, out, classes=classes, exhaustive=not asked.pop("partial", False), **asked), as_json,
-        lambda r: f"learned {sum(r['samples'].values())} boxes in {r['images']} images; "
-        f"{r['model']} knows {len(r['classes'])} classes, finds things with {r['proposer']}, tells of them from a "
-        f"score of {r['score_threshold']:.2f} on; {r['seconds']:.1f} s",
+        lambda r: f"learned {counted(sum(r['samples'].values()), 'box')} in {counted(r['images'], 'image')}; "
+        f"{r['model']} knows {counted(len(r['classes']), 'class')}, finds things with {r['proposer']} and "
+        f"keeps those with a score of {r['score_threshold']:.2f} or more; {r['seconds']:.1f} s",
     )  # fmt: skip

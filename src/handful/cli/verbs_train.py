@@ -13,6 +13,7 @@ from handful.cli.measured import measured
 from handful.cli.options import common, option
 from handful.cli.places import Data
 from handful.cli.shared import Verbs, decorated, say
+from handful.words import counted
 
 OWN = "as tuned for the network"
 NONE = ("none",)  # typed for an option that may be repeated
@@ -178,7 +179,7 @@ def trained(r: dict[str, Any]) -> str:
         return ""
     best = f"; best after epoch {r['best']['epoch']}" if r["best"] else ""
     lines = [f"{r['model']}: {r['net']}, {r['params'] / 1e6:.2f} M parameters, {r['macs'] / 1e6:.0f} M MACs, "
-             f"{r['epochs']} epochs in {r['minutes']:.1f} min{best}"]  # fmt: skip
+             f"{counted(r['epochs'], 'epoch')} in {r['minutes']:.1f} min{best}"]  # fmt: skip
     if r["report"]:
         lines.append(f"page with the worst images: {r['report']}")
     return "\n".join([*lines, *([measured(r)] if "rule" in r else [])])

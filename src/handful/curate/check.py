@@ -22,8 +22,9 @@ from handful.data.shapes import box_of
 from handful.errors import DataError
 from handful.progress import track
 from handful.types import Dataset, Object, Sample
+from handful.words import counted
 
-VERSION = 2  # of the rules: a report kept by another version is not used
+VERSION = 3  # of the rules and of the report: one that another version kept is not used
 TINY_PX = 4.0
 SUFFIX_OF = {"JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"), "MPO": (".jpg", ".jpeg"), "PNG": (".png",), "BMP": (".bmp",),
              "WEBP": (".webp",), "GIF": (".gif",), "TIFF": (".tif", ".tiff"), "PPM": (".ppm", ".pgm"),
@@ -52,7 +53,7 @@ class Part:
             "empty": self.empty,
             "unlabeled": self.unlabeled,
             "splits": dict(self.splits),
-            "classes": {
+            "per_class": {
                 name: dict(zip(("images", "objects", "pixels"), counts, strict=True))
                 for name, counts in self.classes.items()
             },
@@ -72,7 +73,7 @@ def check(
 
     format: as what to read it, instead of finding out. cache: a folder to keep image metadata and reports in, by
     content hash; None keeps nothing. near: also find near-duplicates. options: for the reader (masks, flat).
-    Returns the JSON object of `handful data check --json`: schema_version, folder, sha256, sets, findings, ok. Raises
+    Returns the JSON object of `handful data check --json`: schema_version, data, sha256, sets, findings, ok. Raises
     DataError when the folder holds nothing that is known.
     """  # fmt: skip
     named, place = place, located(place)
@@ -84,11 +85,11 @@ def check(
         old = kept.report(key)
         if old is not None:
             report: dict[str, Any] = json.loads(old)
-            return {**report, "folder": str(named)}
+            return {**report, "data": str(named)}
         findings, parts = inspect(place, found, kept, near=near, threads=threads)
         report = {
             "schema_version": 1,
-            "folder": str(named),
+            "data": str(named),
             "sha256": digest,
             "sets": [part.as_json(place) for part in parts],
             "findings": findings.rows(),
@@ -258,12 +259,15 @@ def _classes(dataset: Dataset, part: Part, on_finding: OnFinding) -> None:
     without = [name for name, counts in part.classes.items() if not counts[0]]
     if without:
         few = ", ".join(without[:8]) + (", ..." if len(without) > 8 else "")
-        on_finding(Finding("class_without_samples", ".", without, len(without), f"{len(without)} classes of "
-                     f"{len(part.classes)} have no sample ({few})"))  # fmt: skip
+        detail = f"{counted(len(without), 'class has', 'classes have')} no sample ({few}), of {len(part.classes)}"
+        on_finding(Finding("class_without_samples", ".", without, len(without), detail))
     single = [name for name, counts in part.classes.items() if counts == [1, 0, 0]]
     if single and len(single) < len(part.classes):
         few = ", ".join(single[:5]) + (", ..." if len(single) > 5 else "")
-        detail = f"{len(single)} of {len(part.classes)} classes have one image only ({few}); three or more are better"
+        detail = (
+            f"{counted(len(single), 'class has', 'classes have')} one image only ({few}), of {len(part.classes)}; "
+            "three or more are better"
+        )
         on_finding(Finding("one_image", ".", single, len(single), detail))
 
 

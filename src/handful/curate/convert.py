@@ -43,7 +43,7 @@ def convert(
     formats.module(to)
     found = formats.one(source, format=format, **options)
     dataset = found.read()
-    result: dict[str, Any] = {"schema_version": 1, "source": str(source), "from": found.title, "to": to}
+    result: dict[str, Any] = {"schema_version": 1, "data": str(source), "from": found.title, "to": to}
     result["images"] = len(dataset)
     if labels is not None:
         table = labelmaps.label_map(Path(labels) if labels.endswith(".csv") else labels)
@@ -55,12 +55,12 @@ def convert(
 def put(dataset: Dataset, out: Path, to: str, *, allow_loss: bool = False, link: bool = False) -> dict[str, Any]:
     """Write a data set into a new folder, read it back, and keep it if nothing was lost, or if that is allowed.
 
-    Returns {"folder", "differences", "lossless", "written"}. Raises DataError when `out` exists.
+    Returns {"out", "differences", "lossless", "written"}. Raises DataError when `out` exists.
     """
     out = Path(out)
     if out.exists():
         raise DataError(f"{out} exists; choose another place, or remove it")
-    result: dict[str, Any] = {"folder": str(out)}
+    result: dict[str, Any] = {"out": str(out)}
     try:
         with replacing_folder(out) as part:
             formats.write(dataset, part, to, link=link)

@@ -23,6 +23,7 @@ from handful.data.writing import image_of
 from handful.files import sha256
 from handful.progress import track
 from handful.types import Dataset, Mask, Object, Rle, Sample
+from handful.words import counted
 
 SAME_PX = 1e-6  # coordinates closer than a millionth of a pixel are the same: what dividing by a width leaves over
 LOST, CHANGED, ADDED = "lost", "changed", "added"
@@ -185,7 +186,7 @@ def _against(db: sqlite3.Connection, sample: Sample, before: Dataset, tally: _Ta
 def _objects(sample: Sample, a: Any, b: Any, where: str, tally: _Tally) -> None:
     if a is None or b is None:
         if a is None and b is not None:
-            tally.add("nobody looked", CHANGED, f"{where}: now {len(b)} objects")
+            tally.add("nobody looked", CHANGED, f"{where}: now {counted(len(b), 'object')}")
         elif b is None and a is not None:
             tally.add("objects" if a else "looked at and empty", LOST, where, count=max(1, len(a)))
         return

@@ -58,8 +58,8 @@ def repair(
     after = check(out, cache=None, format=found[0].format if len(found) == 1 else None)
     result = {
         "schema_version": 1,
-        "folder": str(named),
-        "copy": str(out),
+        "data": str(named),
+        "out": str(out),
         "repairs": repairs,
         "differences": rows,
         "findings": after["findings"],

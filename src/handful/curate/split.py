@@ -22,6 +22,7 @@ from handful.errors import DataError
 from handful.pick import unknown
 from handful.progress import track
 from handful.types import Dataset, Sample
+from handful.words import counted
 
 SHARES = {"train": 0.8, "val": 0.2}
 PHOTOS = 10.0  # what the share of all images counts for, where the share of one class counts for 1
@@ -58,11 +59,13 @@ class Split:
         }
         off = [(max(map(abs, row.values())), sum(self.classes[name].values())) for name, row in classes.items()]
         mean = sum(a * n for a, n in off) / sum(n for _, n in off) if off else 0.0
-        return {"images": images, "classes": classes, "largest": max((a for a, _ in off), default=0.0), "mean": mean}
+        return {"images": images, "per_class": classes, "largest": max((a for a, _ in off), default=0.0), "mean": mean}
 
     def as_json(self) -> dict[str, Any]:
         """For a report or a file beside the data."""
-        return {"schema_version": 1, **asdict(self), "deviation": self.deviation}
+        told = asdict(self)
+        per_class = told.pop("classes")
+        return {"schema_version": 1, **told, "per_class": per_class, "deviation": self.deviation}
 
 
 def split(
@@ -86,8 +89,8 @@ def split(
     rows, about, groups = _grouped(dataset, by, near, cache)
     if len(groups) < len(parts):
         raise DataError(
-            f"{dataset.root} falls into {len(groups)} groups that must stay together; wanted {len(parts)} or more, one "
-            "a part; ask for fewer parts, or leave out what holds them together (by, near)"
+            f"{dataset.root} falls into {counted(len(groups), 'group')} that must stay together; wanted {len(parts)} "
+            "or more, one a part; ask for fewer parts, or leave out what holds them together (by, near)"
         )
     rng = np.random.default_rng(seed)
     whole = _groups_table(rows, groups, states=True)
@@ -199,8 +202,7 @@ def _marked(dataset: Dataset, cache: Path | None) -> Iterator[tuple[Sample, near
             if mark is None:
                 raise DataError(
                     f"{sample.path} {meta.error_text}; repair a copy with `handful data check --fix`, or leave "
-                    f"near "
-                    "duplicates apart"
+                    f"near duplicates apart"
                 )
             yield sample, mark
 

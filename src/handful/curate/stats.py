@@ -44,7 +44,7 @@ RULES = {
     "relative_size": "square root of the share of the image's pixels that an object has",
     "aspect_ratio": "width over height",
     "cooccurrence": "images that hold both classes, pairs of numbers in the list of classes and how many",
-    "hash": "SHA-256 over names, splits, labels and the sizes of the images' files, whatever their order",
+    "sha256": "SHA-256 over names, splits, labels and the sizes of the images' files, whatever their order",
 }
 
 
@@ -193,7 +193,7 @@ class Tally:
             },
             "cooccurrence": [[a, b, n] for (a, b), n in sorted(self.together.items())],
             "licenses": {name or "none given": n for name, n in self.licenses.most_common()},
-            "hash": hashlib.sha256(b"".join(sorted(self.digests))).hexdigest(),
+            "sha256": hashlib.sha256(b"".join(sorted(self.digests))).hexdigest(),
             "rule": RULES,
         }
 

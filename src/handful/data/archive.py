@@ -26,6 +26,7 @@ from handful.data.paths import safe_name
 from handful.errors import DataError
 from handful.files import cache_home, replacing_folder, sha256
 from handful.progress import track, warn
+from handful.words import counted
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2")
 OTHERS = (".tar.zst", ".tzst", ".zst", ".7z", ".rar", ".gz", ".xz", ".bz2")
@@ -76,7 +77,7 @@ class _Limits:
         if PurePosixPath(name).parts[0] == "__MACOSX":
             return None
         if len(self.names) >= self.most_files:
-            raise self.bad(member, f"is more than the {self.most_files} files that are unpacked at most")
+            raise self.bad(member, f"is more than the {counted(self.most_files, 'file')} that are unpacked at most")
         if folder:
             return name
         if name in self.files:
@@ -106,7 +107,9 @@ def opened(place: Path, *, cache: Path | None, limit_bytes: int = LIMIT_BYTES, l
         raise DataError(f"{place} does not exist; wanted a folder or an archive")
     if place.is_dir() or not is_archive(place):
         if place.is_file() and place.name.lower().endswith(OTHERS):
-            raise DataError(f"{place} is an archive that is not read here; unpack it yourself and give the folder")
+            raise DataError(
+                f"{place} is a kind of archive that is not supported; unpack it yourself and give the folder"
+            )
         return place
     home = cache if cache is not None else cache_home()
     if home is None:
@@ -204,7 +207,9 @@ def _few_enough(place: Path, limits: _Limits) -> None:
         if 0 <= wide <= len(tail) - 48:
             length = max(length if length != 0xFFFFFFFF else 0, struct.unpack("<Q", tail[wide + 40 : wide + 48])[0])
     if min(length, size) > 46 * limits.most_files + 256 * BLOCK:
-        raise DataError(f"{place}: its list of members has {length} bytes, more than {limits.most_files} files need")
+        raise DataError(
+            f"{place}: its list of members has {length} bytes, more than {counted(limits.most_files, 'file')} need"
+        )
 
 
 def _apart(infos: list[zipfile.ZipInfo], limits: _Limits) -> None:

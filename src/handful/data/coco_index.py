@@ -16,6 +16,7 @@ from handful.data.finding import Finding, OnFinding
 from handful.data.paths import relative
 from handful.pick import need
 from handful.types import Category
+from handful.words import counted
 
 MAP_FROM_BYTES = 1 << 26  # above this the file is mapped, so that the system can take its memory back
 LENIENT_BYTES = 1 << 28  # above this a file with NaN in it is not read a second, slower way
@@ -177,7 +178,9 @@ def index(file: Path, root: Path, split: str | None, on_finding: OnFinding) -> I
         seen.add(key)
         found.images.append(row)
     for key, times in found.doubled.items():
-        on_finding(Finding("duplicate_image_id", name, key, times, detail=f"lists {times} images with the id {key}"))
+        on_finding(
+            Finding("duplicate_image_id", name, key, times, detail=f"lists {counted(times, 'image')} with the id {key}")
+        )
     taken: set[int | str] = set()
     twice = 0
     orphans: dict[int | str | None, int] = defaultdict(int)
@@ -196,8 +199,7 @@ def index(file: Path, root: Path, split: str | None, on_finding: OnFinding) -> I
     if twice > 20:
         on_finding(Finding("duplicate_label_id", name, count=twice - 20, detail=f"lists {twice - 20} more ids twice"))
     for image, count in orphans.items():
-        on_finding(Finding("orphan_label", name, image, count, detail=f"has {count} labels of the image {image}, which "
-                                                                      f"is "
-                     "not listed"))  # fmt: skip
+        on_finding(Finding("orphan_label", name, image, count, detail=f"has {counted(count, 'label')} of the image "
+                     f"{image}, which is not listed"))  # fmt: skip
     found.rest = {k: plain(v) for k, v in top.items() if k not in ("images", "annotations", "categories")}
     return found

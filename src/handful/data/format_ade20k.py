@@ -38,6 +38,7 @@ from handful.data.writing import Writer, image_of
 from handful.errors import DataError
 from handful.pick import need
 from handful.types import Category, Dataset, Object, Sample
+from handful.words import counted
 
 PRECEDENCE = 55
 BELOW = "ADEChallengeData2016"
@@ -160,7 +161,7 @@ def write(dataset: Dataset, writer: Writer) -> None:
     kept = all(1 <= c.id <= 254 for c in dataset.categories)
     number = {c.id: c.id if kept else i for i, c in enumerate(dataset.categories, 1)}
     if max(number.values(), default=0) > 254:
-        raise DataError(f"{dataset.root} has {len(number)} classes; ADE20K's masks hold 254 at most")
+        raise DataError(f"{dataset.root} has {counted(len(number), 'class')}; ADE20K's masks hold 254 at most")
     bad = [c.name for c in dataset.categories if c.name != c.name.strip() or "\t" in c.name or "\n" in c.name]
     if bad:
         raise DataError(f"{NAMES} cannot hold the name {bad[0]!r}; rename the class")

@@ -39,6 +39,7 @@ from handful.data.reading import Few, label_text
 from handful.data.writing import Writer
 from handful.errors import DataError
 from handful.types import Category, Dataset, Sample
+from handful.words import counted
 
 PRECEDENCE = 60
 VOID = 11
@@ -207,7 +208,10 @@ def _moved(rows: list[tuple[_Part, dict[str, str], str | None, str, str]], root:
         if usual is not None and split in ("train", "val", "test") and split != usual:
             moved[clip or "", split, usual] += 1
     for (clip, split, usual), count in moved.items():
-        detail = f"has {count} frames of {clip} that are in {usual} of the split that results are published on"
+        detail = (
+            f"has {counted(count, f'frame of {clip} that is', f'frames of {clip} that are')} in {usual} of the split "
+            "that results are published on"
+        )
         on_finding(Finding("other_split", split, [clip, usual], count, detail))
 
 

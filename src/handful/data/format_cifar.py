@@ -27,6 +27,7 @@ from handful.data.reading import label_text
 from handful.data.writing import Writer, image_of
 from handful.errors import DataError
 from handful.types import Category, Dataset, Image, Sample
+from handful.words import counted
 
 PRECEDENCE = 70
 SIDE = 32
@@ -183,11 +184,11 @@ def _parents(files: list[_File], groups: list[str], root: Path, on_finding: OnFi
             for (label, group), count in zip(pairs.T.tolist(), counts.tolist(), strict=True):
                 seen[label][group] += count
     found = {}
-    for label, counted in seen.items():
-        (group, most), *rest = counted.most_common()
+    for label, groups_of in seen.items():
+        (group, most), *rest = groups_of.most_common()
         if rest:
-            detail = f"has images of class {label} in {len(rest) + 1} groups; {group} has most"
-            on_finding(Finding("broken_label", relative(files[0].path, root), label, counted.total() - most, detail))
+            detail = f"has images of class {label} in {counted(len(rest) + 1, 'group')}; {group} has most"
+            on_finding(Finding("broken_label", relative(files[0].path, root), label, groups_of.total() - most, detail))
         if group < len(groups):
             found[label] = groups[group]
     return found
@@ -198,12 +199,12 @@ def _outside(file: _File, classes: dict[int, str], groups: list[str], root: Path
     name = relative(file.path, root)
     for value, count in zip(*map(np.ndarray.tolist, np.unique(file.label, return_counts=True)), strict=True):
         if value not in classes:
-            detail = f"has {count} images of class {value}; there are {len(classes)} names"
+            detail = f"has {counted(count, 'image')} of class {value}; there are {len(classes)} names"
             on_finding(Finding("unknown_category", name, value, count, detail))
     if file.group is not None and groups:
         for value, count in zip(*map(np.ndarray.tolist, np.unique(file.group, return_counts=True)), strict=True):
             if value >= len(groups):
-                detail = f"has {count} images of group {value}; there are {len(groups)} names"
+                detail = f"has {counted(count, 'image')} of group {value}; there are {len(groups)} names"
                 on_finding(Finding("unknown_category", name, value, count, detail))
 
 
@@ -228,7 +229,7 @@ def write(dataset: Dataset, writer: Writer) -> None:
     """
     classes = sorted(dataset.categories, key=lambda c: c.id)
     if len(classes) not in (10, 100):
-        raise DataError(f"{dataset.root} has {len(classes)} classes; CIFAR has 10 or 100")
+        raise DataError(f"{dataset.root} has {counted(len(classes), 'class')}; CIFAR has 10 or 100")
     ten = len(classes) == 10
     number = {c.name: i for i, c in enumerate(classes)}
     group = {} if ten else _groups(dataset, classes)
@@ -266,7 +267,7 @@ def _groups(dataset: Dataset, classes: list[Category]) -> dict[Any, int]:
     said = {s.attributes.get("coarse") for s in dataset if isinstance(s.attributes.get("coarse"), str)}
     names = sorted({str(name) for name in said | {c.parent for c in classes}})
     if len(names) > 256:
-        raise DataError(f"{dataset.root} has {len(names)} groups; CIFAR-100 holds 256 at most")
+        raise DataError(f"{dataset.root} has {counted(len(names), 'group')}; CIFAR-100 holds 256 at most")
     return {name: i for i, name in enumerate(names)}
 
 

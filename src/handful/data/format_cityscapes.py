@@ -25,6 +25,7 @@ from handful.data.writing import Writer, image_of, stems_are_unique
 from handful.errors import DataError
 from handful.pick import need
 from handful.types import Category, Dataset, Object, Sample
+from handful.words import counted
 
 PRECEDENCE = 45
 IMAGES, IMAGE_TAIL = "leftImg8bit", "_leftImg8bit"
@@ -76,7 +77,7 @@ def read(folder: Path, *, on_finding: OnFinding = stop) -> Dataset:
     others = sorted(images.images - set(named))
     if others:
         few = ", ".join(others[:5]) + (", ..." if len(others) > 5 else "")
-        detail = f"{len(others)} images are not called *{IMAGE_TAIL}.png and were passed over ({few})"
+        detail = f"{counted(len(others), 'image')} not called *{IMAGE_TAIL}.png passed over ({few})"
         on_finding(Finding("not_an_image", IMAGES, others[:20], len(others), detail))
     parts = {at.partition("/")[0] for at in named}
     masks: dict[str, tuple[Shelf, str]] = {}
@@ -133,7 +134,7 @@ def _dummies(
         if values is None or not set(np.unique(values).tolist()) <= DUMMY:
             return frozenset()
     if tests:
-        detail = f"has {len(tests)} images whose masks hold no class; they are taken as unlabeled"
+        detail = f"has {counted(len(tests), 'image')} whose masks hold no class; they are taken as unlabeled"
         on_finding(Finding("unlabeled_image", f"{IMAGES}/test", len(tests), len(tests), detail))
     return frozenset(tests)
 
@@ -170,7 +171,7 @@ def write(dataset: Dataset, writer: Writer) -> None:
     absent = [c.name for c in dataset.categories if c.name not in ids]
     if absent:
         few = ", ".join(map(repr, absent[:5])) + (", ..." if len(absent) > 5 else "")
-        raise DataError(f"{dataset.root} has {len(absent)} classes that Cityscapes does not have ({few})")
+        raise DataError(f"{dataset.root} has {counted(len(absent), 'class')} that Cityscapes does not have ({few})")
     if not stems_are_unique(dataset):
         raise DataError(
             f"{dataset.root} has images that differ in their suffix only; Cityscapes names masks by the rest"

@@ -34,6 +34,7 @@ from handful.data.writing import Writer
 from handful.errors import DataError
 from handful.pick import need
 from handful.types import Category, Dataset, Sample
+from handful.words import counted
 
 PRECEDENCE = 40
 IMAGES, MASKS, LISTS = "JPEGImages", "Annotations", "ImageSets"
@@ -124,7 +125,7 @@ def _gaps(
         if bare and mask_of:
             file = relative(images.folder / clip, images.root)
             files = tuple(images.folder / at for at in bare)
-            detail = f"has {len(bare)} frames of {len(frames)} without a mask"
+            detail = f"has {counted(len(bare), 'frame')} of {len(frames)} without a mask"
             on_finding(Finding("missing_mask", file, len(bare), len(bare), detail, files))
         numbers = np.array([number for number, _ in frames if number >= 0])
         steps = np.diff(numbers)
@@ -178,7 +179,10 @@ def _splits(folder: Path, clips: dict[str, list[tuple[int, str]]], size: str, on
             if twice:
                 names = [relative(folder / IMAGES / size / at, folder) for at in twice]
                 other = mine[twice[0]]
-                detail = f"{len(twice)} frames are in {file.stem} and in {other}, as {names[0]}; {other} keeps them"
+                detail = (
+                    f"{counted(len(twice), 'frame is', 'frames are')} in {file.stem} and in {other}, as "
+                    f"{names[0]}; those of {other} are kept"
+                )
                 on_finding(Finding("duplicate_image", relative(file, folder), names[:20], len(twice), detail))
         found = {**mine, **found}
     return found

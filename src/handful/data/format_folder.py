@@ -19,6 +19,7 @@ from handful.files import sha256
 from handful.image import list_images
 from handful.pick import unknown
 from handful.types import Category, Dataset, Sample
+from handful.words import counted
 
 PRECEDENCE = 90
 SPLITS = frozenset(("train", "val", "valid", "validation", "test", "training", "testing"))
@@ -87,7 +88,9 @@ def _of(
         raise DataError(f"{place} has no images in or below it; wanted CLASS/PHOTO.jpg")
     if not found and not holder and not any("/" in name for name in shelf.images):
         do = "move them into a folder for each class, or use --flat where each file's name is its class"
-        raise DataError(f"{place} has no class folders in it ({len(rows)} loose images); wanted CLASS/PHOTO.jpg; {do}")
+        raise DataError(
+            f"{place} has no class folders in it ({counted(len(rows), 'loose image')}); wanted CLASS/PHOTO.jpg; {do}"
+        )
     _twins(place, root, found, on_finding)
     _empty(place, parts if splits else None, found, on_finding)
     if shelf.others:
@@ -97,7 +100,7 @@ def _of(
         others = sorted(n for n in set(shelf.others) - set(broken) if not ABOUT.match(PurePosixPath(n).name))
         if others:
             few = ", ".join(others[:5]) + (", ..." if len(others) > 5 else "")
-            detail = f"{len(others)} files are no images and were passed over ({few})"
+            detail = f"{counted(len(others), 'file')} passed over, since not an image ({few})"
             files = tuple(place / name for name in others)
             on_finding(Finding("not_an_image", ".", others[:20], len(others), detail, files))
     if classes is not None:
@@ -122,7 +125,7 @@ def _twins(place: Path, root: Path, found: Sequence[str], on_finding: OnFinding)
         twins[" ".join(name.split()).casefold()].append(name)
     for group in twins.values():
         if len(group) > 1:
-            detail = f"has {len(group)} classes of the same name in different case: {', '.join(group)}"
+            detail = f"has {counted(len(group), 'class')} of the same name in different case: {', '.join(group)}"
             on_finding(Finding("category_twins", str(place), group, len(group), detail))
 
 

@@ -34,6 +34,7 @@ from handful.files import to_json
 from handful.image import TooManyPixels, decode
 from handful.pick import need
 from handful.types import Category, Dataset, Image, Mask, Sample
+from handful.words import counted
 
 PRECEDENCE = 10
 PLAN, WHOLE = "dream.json", "manifest.json"  # what was begun; what is finished
@@ -144,7 +145,10 @@ def _samples(
         yield sample
     lost = [] if hashes is None else [key for key in hashes if key not in got]
     if lost:
-        detail = f"lacks {len(lost)} samples of the {len(hashes or ())} in {path.stem}.json, such as {lost[0][:100]}"
+        detail = (
+            f"lacks {counted(len(lost), 'sample')} of the {len(hashes or ())} in {path.stem}.json, such as "
+            f"{lost[0][:100]}"
+        )
         few(Finding("missing_image", path.name, lost[:20], len(lost), detail))
     few.close()
 

@@ -28,6 +28,7 @@ from handful.data.voc_rows import annotation, objects_of, xml_of
 from handful.data.writing import Writer, image_of
 from handful.errors import DataError
 from handful.types import Category, Dataset, Mask, Object, Sample
+from handful.words import counted
 
 _MAP_BYTES = 1 << 20
 PRECEDENCE = 30  # its masks would be taken for a folder of masks otherwise
@@ -59,7 +60,10 @@ def read(folder: Path, *, on_finding: OnFinding = stop) -> Dataset:
     unseen = [relative(p.images.folder / image, folder) for p in parts for image, xml, _ in p.rows
               if xml is None and not any(p.map_path(kind, image) for kind in (CLASS_MAPS, OBJECT_MAPS))]  # fmt: skip
     if unseen:
-        detail = f"{len(unseen)} images have neither an XML file nor a mask, so nobody looked ({unseen[0]}, ...)"
+        detail = (
+            f"{counted(len(unseen), 'image has', 'images have')} neither an XML file nor a mask, so they count as "
+            f"unlabeled ({unseen[0]}, ...)"
+        )
         on_finding(Finding("unlabeled_image", unseen[0] if len(unseen) == 1 else ".", unseen[:5], len(unseen), detail))
 
     def samples() -> Iterator[Sample]:

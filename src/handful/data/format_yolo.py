@@ -23,6 +23,7 @@ from handful.data.yolo_rows import lines_of, objects_of
 from handful.errors import DataError
 from handful.pick import need
 from handful.types import Category, Dataset, Sample
+from handful.words import counted
 
 PRECEDENCE = 50
 _MOST_ID = 65535
@@ -48,7 +49,10 @@ def read(folder: Path, *, on_finding: OnFinding = stop) -> Dataset:
     categories = _categories(found, root, on_finding)
     unseen = [image for image, _, _ in found.rows if label_of(image) not in found.labels]
     if unseen:
-        detail = f"{len(unseen)} images have no label file, so nobody looked ({unseen[0]}, ...)"
+        detail = (
+            f"{counted(len(unseen), 'image has', 'images have')} no label file, so they count as unlabeled "
+            f"({unseen[0]}, ...)"
+        )
         on_finding(Finding("unlabeled_image", unseen[0] if len(unseen) == 1 else ".", unseen[:5], len(unseen), detail))
 
     def samples() -> Iterator[Sample]:

@@ -14,6 +14,7 @@ from handful.data.writing import Writer
 from handful.errors import DataError
 from handful.pick import names, pick
 from handful.types import Dataset
+from handful.words import counted
 
 BOXES = ("coco", "voc", "yolo")
 FLAGS = {"masks": "masks-in"}  # what the commands call an option of a reader
@@ -110,7 +111,7 @@ def one(place: Path, *, format: str | None = None, **options: Any) -> Source:
             else " ".join(f"--{FLAGS.get(k, k)} {v}" for k, v in s.options.items()) or f"--format {s.format}"
             for s in found
         )
-        raise DataError(f"{place} holds {len(found)} sets of labels; name one: {said}")
+        raise DataError(f"{place} holds {counted(len(found), 'set')} of labels; name one: {said}")
     return found[0]
 
 

@@ -15,6 +15,7 @@ from handful.data.paths import relative
 from handful.errors import DataError
 from handful.pick import need
 from handful.types import Category, Mask
+from handful.words import counted
 
 MAX_PIXELS = 89_478_485  # Pillow's own limit for an image
 MANY = 64  # values or colors of no class: beyond this they are told as one
@@ -133,7 +134,10 @@ def from_colors(
     ids = [table.get(int(c)) for c in found]
     unknown = [(c, n) for c, n, known in zip(found.tolist(), counts.tolist(), ids, strict=True) if known is None]
     if len(unknown) > MANY or (unknown and len(unknown) == len(ids)):
-        detail = f"holds {len(unknown)} colors that name no class, so it is no mask of these classes"
+        detail = (
+            f"holds {counted(len(unknown), 'color that names', 'colors that name')} no class, so it is no mask of "
+            "these classes"
+        )
         on_finding(Finding("mask_not_ids", file, len(unknown), sum(n for _, n in unknown), detail=detail))
         return None
     for color, count in unknown:

@@ -8,6 +8,7 @@ from typing import Any
 
 from handful.data.finding import Finding, OnFinding, stop
 from handful.data.reading import label_text
+from handful.words import counted
 
 MOST_BYTES = 1 << 29
 
@@ -30,9 +31,9 @@ def absent(plan: Path, there: int, on_finding: OnFinding) -> None:
     if not plan.is_file():
         return
     planned = json_object(plan, plan.parent, on_finding).get("shards")
-    missing = planned - there if isinstance(planned, int) else 0
-    if missing > 0:
-        detail = f"plans {planned} shards, {there} are there; go on with `handful dream --resume`"
+    if isinstance(planned, int) and planned > there:
+        missing = planned - there
+        detail = f"lacks {missing} of {counted(planned, 'shard')}; go on with `handful dream --resume`"
         on_finding(Finding("missing_image", plan.name, missing, missing, detail[:300]))
 
 

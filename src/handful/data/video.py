@@ -17,9 +17,11 @@ from handful.arrays import U8
 from handful.errors import DataError
 from handful.files import replacing
 from handful.pick import need
+from handful.words import counted
 
 SUFFIXES = frozenset((".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".3gp", ".wmv", ".ts", ".mts"))
 FPS = Fraction(25)  # of a video that does not say
+BEFORE = "what came before is answered"
 SLACK_S = 1.0  # sound may go on for a moment after the last frame
 
 
@@ -55,7 +57,10 @@ class Video:
             with av.open(str(self.path)) as held:
                 for frame in held.decode(video=0):
                     if frame.is_corrupt:  # a decoder makes up what is missing, which is nobody's image
-                        self.why = f"{self.path} is damaged in frame {number}; the {number} frames before are answered"
+                        self.why = (
+                            f"{self.path} is damaged in frame {number}; the "
+                            f"{counted(number, 'frame before is', 'frames before are')} answered"
+                        )
                         return
                     turns = round(getattr(frame, "rotation", 0) / 90) % 4
                     rgb = np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), turns))
@@ -63,15 +68,15 @@ class Video:
                     yield last_s, rgb
                     number += 1
         except av.error.FFmpegError as error:
-            self.why = f"{self.path} breaks off after {number} frames ({error.strerror}); these are answered"
+            self.why = f"{self.path} breaks off after {counted(number, 'frame')} ({error.strerror}); {BEFORE}"
             return
         if not number:
             self.why = self.why or f"{self.path} has no frame; wanted a video"
         elif number < self.count:
-            self.why = f"{self.path} breaks off after {number} of its {self.count} frames; these are answered"
+            self.why = f"{self.path} breaks off after {number} of its {counted(self.count, 'frame')}; {BEFORE}"
         elif not self.count and last_s + SLACK_S < self.duration_s:  # Matroska and WebM do not count frames
             lengths = f"{last_s:.1f} of its {self.duration_s:.1f} s"
-            self.why = f"{self.path} breaks off after {lengths}; its first {number} frames are answered"
+            self.why = f"{self.path} breaks off after {lengths}, {counted(number, 'frame')}; {BEFORE}"
 
 
 def write_video(frames: Iterable[U8], path: Path, fps: Fraction | int = FPS) -> None:

@@ -18,6 +18,7 @@ from handful.data.masks import checked_ids, from_colors, open_values, same_size,
 from handful.data.paths import relative
 from handful.data.shapes import bounds, painted
 from handful.types import Category, Mask, Object, Rle
+from handful.words import counted
 
 TOLERANCE_PX = 2.0  # how far an object's pixels may leave its box
 MOST_RUNS = 5_000_000  # a map of more pieces is noise, and would fill the memory
@@ -52,7 +53,9 @@ def class_map(path: Path, root: Path, categories: Sequence[Category], on_finding
     if values.ndim == 2 and not _painted_grey(values, categories, colors):
         return checked_ids(values, categories, on_finding, file=file, ignore=255 if values.dtype == np.uint8 else None)
     if max(colors.values()) > 255:
-        on_finding(Finding("mask_not_ids", file, len(colors), detail=f"is painted, with {len(colors)} classes"))
+        on_finding(
+            Finding("mask_not_ids", file, len(colors), detail=f"is painted, with {counted(len(colors), 'class')}")
+        )
         return None
     values = values if values.ndim == 3 else np.repeat(values[..., None], 3, axis=2)
     return from_colors(values, colors, on_finding, file=file)

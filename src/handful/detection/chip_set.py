@@ -28,6 +28,7 @@ from handful.pick import pick
 from handful.progress import track
 from handful.training.source import checked, image_of, split_of
 from handful.types import Category, Dataset, Image, Object, Sample
+from handful.words import counted
 
 SIDE_PX = 320
 VISIBLE = 0.5
@@ -52,8 +53,8 @@ def chip_set(
     if out.exists():
         raise DataError(f"{out} exists; choose another place, or remove it")
     if side_px < 32 or draws < 1 or max_scales < 1:
-        raise DataError(f"chips of {side_px} px, drawn {draws} times, at most {max_scales} scales; wanted 32 px or "
-                        "more, and 1 or more of the others")  # fmt: skip
+        raise DataError(f"chips of {side_px} px, drawn {draws} times, at most {counted(max_scales, 'scale')}; wanted "
+                        "32 px or more, and 1 or more of the others")  # fmt: skip
     source = pick(handful.detection, "proposer", proposer).load() if proposer != NOTHING else None
     dataset, warnings = checked(data, format=format or formats.with_boxes(data), allow=allow, main=True, **options)
     if one is not None:
@@ -77,8 +78,9 @@ def chip_set(
     by_scale = [sum(s.attributes["scale"] == i for s in found) for i in range(len(levels))]
     things = sum(not thing.crowd for s in found for thing in s.objects or ())
     return {
-        "schema_version": 1, "folder": str(out), "images": len(photos), "chips": len(found), "negative": negative,
-        "by_scale": by_scale, "objects": things, "objects_in_images": len(sizes), "side_px": side_px, "seed": seed,
+        "schema_version": 1, "data": str(data), "out": str(out), "images": len(photos), "chips": len(found),
+        "negative": negative, "by_scale": by_scale, "objects": things, "objects_in_images": len(sizes),
+        "side_px": side_px, "seed": seed,
         "sizes_px": [[low, None if high == float("inf") else high] for low, high in (s.train_range for s in levels)],
         "copied": len(others), "warnings": warnings,
     }  # fmt: skip

@@ -16,6 +16,7 @@ import numpy as np
 
 from handful.detection.fusion import area, inside
 from handful.errors import DataError
+from handful.words import counted
 
 COMFORT = (0.06, 0.75)  # sizes that a chip is good at, as shares of its side
 OVERLAP = 0.3  # of neighboring windows in inference: what is as large as that is whole in one of them
@@ -50,7 +51,9 @@ def pyramid(
     """
     sizes_px, long_px = np.asarray(sizes_px, np.float64), np.asarray(long_px, np.float64)
     if not sizes_px.size or sizes_px.shape != long_px.shape:
-        raise DataError(f"scales are chosen by the sizes of objects; got {sizes_px.size} sizes, {long_px.size} images")
+        raise DataError(
+            f"scales are chosen by the sizes of objects; got {sizes_px.size} sizes, {counted(long_px.size, 'image')}"
+        )
     if not ((sizes_px > 0).all() and (long_px > 0).all() and np.isfinite(sizes_px).all()):
         raise DataError("an object or an image has a size of 0 px or less, or NaN")
     fit = side_px / float(np.median(long_px))

@@ -19,6 +19,7 @@ from handful.detection.scored import ScoredProposals, select_detections
 from handful.errors import DataError
 from handful.fewshot.nemo import GAIN, Solution, none_below
 from handful.results import Detections
+from handful.words import counted
 
 SCHEMA_VERSION = 3  # of the plan
 
@@ -181,7 +182,7 @@ class CompiledDetector:
 def padded(rows: np.ndarray, count: int, dtype: Any = np.float32) -> np.ndarray:
     """Rows (n, ...) filled up with zeros to (count, ...). Raises DataError for more rows than that."""
     if len(rows) > count:
-        raise DataError(f"{len(rows)} boxes at once; this compiled detector takes {count}")
+        raise DataError(f"{counted(len(rows), 'box')} at once; this compiled detector takes {count}")
     out = np.zeros((count, *rows.shape[1:]), dtype)
     out[: len(rows)] = rows
     return out

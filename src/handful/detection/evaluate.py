@@ -28,6 +28,7 @@ from handful.training.coco_table import IOUS, area_px, coco_table, predicted_row
 from handful.training.report_page import Worst, write
 from handful.training.source import image_of, split_of, split_to_measure
 from handful.types import Sample
+from handful.words import counted
 
 PROPOSAL_COUNTS = (10, 30, 100, 300)
 MATCH_IOU = 0.5
@@ -40,9 +41,9 @@ RULE = {
     "neither way",
     "f1_macro": "the same for each class with an object or a detection, and then the mean",
     "accuracy": "share of objects whose true box is given their class, 'none of these' left out",
-    "unknown": "out-of-distribution: objects of untaught classes against those of taught ones, by the margin of the "
-    "best class over none of these: probability that a taught one has the larger margin (auroc), share of untaught "
-    "ones above the margin that 95 % of the taught ones have (fpr95)",
+    "unknown_auroc": "out-of-distribution: objects of untaught classes against those of taught ones, by the margin of "
+    "the best class over none of these: probability that a taught one has the larger margin",
+    "unknown_fpr95": "share of objects of untaught classes above the margin that 95 % of the taught ones have",
     "worst": "the images with the lowest F1 of their detections, see f1",
 }
 
@@ -162,7 +163,7 @@ class DetectionCounts:
 
 
 def unknowns(known: np.ndarray, other: np.ndarray) -> dict[str, Any]:
-    """See RULE["unknown"]. known, other: margins of objects of taught and of untaught classes."""
+    """See RULE["unknown_auroc"]. known, other: margins of objects of taught and of untaught classes."""
     if not len(known) or not len(other):
         return {"auroc": None, "fpr95": None, "known": len(known), "unknown": len(other)}
     limit = np.quantile(known, 0.05)
@@ -225,13 +226,17 @@ def evaluate_images(
     of_masks = pixels.result() if pixels is not None else {}
     for name, value in of_masks.pop("mask_per_class", {}).items():
         per_class[name]["mask_AP"] = value
+    unknown = unknowns(np.concatenate(margins[True]), np.concatenate(margins[False]))
     return {
         **stats,
         **of_masks,
         "ar_agnostic": recall.summary(),
         **counts.summary(),
         "accuracy": float(np.mean(right)),
-        "unknown": unknowns(np.concatenate(margins[True]), np.concatenate(margins[False])),
+        "unknown_auroc": unknown["auroc"],
+        "unknown_fpr95": unknown["fpr95"],
+        "known_objects": unknown["known"],
+        "unknown_objects": unknown["unknown"],
         "per_class": per_class,
         "images": len(samples),
         "objects": sum(objects[name] for name in classes),
@@ -282,7 +287,7 @@ def evaluate(
         raise DataError(f"{data} has no image with labeled boxes; wanted COCO, VOC or YOLO")
     other = sorted({c.name for c in dataset.categories} - set(detector.classes))
     if other:
-        warn(f"{len(other)} classes of {data} were not taught, and count as unknown: {', '.join(other[:8])}")
+        warn(f"{counted(len(other), 'class')} of {data} counted as unknown, since not taught: {', '.join(other[:8])}")
     worst = Worst(shown=report is not None)
     given = proposer == "boxes"
     found = evaluate_images(detector, samples, true_boxes=given, vigilance=vigilance, masks=masks, worst=worst)
@@ -294,7 +299,7 @@ def evaluate(
         "score_threshold": detector.score_threshold, "seed": about.get("seed"),
         "samples": detector.nemo.counts, "split": split, "subset": len(samples) < 5000,
         "rule": {**rule_of(bool(masks)), **RULE, **({"masks": evaluate_masks.RULE} if masks else {})},
-        "data": str(data), "worst": worst.rows(),
+        "data": str(data), "report": None if report is None else str(report), "worst": worst.rows(),
     }  # fmt: skip
     if report is not None:
         write(Path(report), result, worst)

@@ -12,6 +12,7 @@ from handful.detection.irene import Irene
 from handful.results import Detections
 from handful.training.coco_table import STATS, Row, coco_table, mask_of, predicted_row, truth_row
 from handful.types import Sample
+from handful.words import counted
 
 RULE = "mask_AP and the like are of those images alone, every object of which has an outline or pixels"
 
@@ -88,4 +89,4 @@ def text_of(result: dict[str, Any]) -> str:
     figures = ", ".join(f"{name} -" if v is None else f"{name} {100 * v:.1f}" for name, v in values.items())
     out = f"; {masks['left_out']} left out, whose objects have no masks" if masks["left_out"] else ""
     ms = "" if masks["seconds_per_mask"] is None else f", {1000 * masks['seconds_per_mask']:.0f} ms a mask"
-    return f"masks by {masks['method']}: {figures} on {masks['images']} images{out}{ms}"
+    return f"masks by {masks['method']}: {figures} on {counted(masks['images'], 'image')}{out}{ms}"

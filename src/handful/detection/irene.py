@@ -35,6 +35,7 @@ from handful.fewshot.nemo import Nemo, Solution
 from handful.pick import names, pick
 from handful.progress import warn
 from handful.results import Detections
+from handful.words import counted
 
 RIDGE = 2.0  # of 0.25, 1, 2 and 3 on COCO boxes: 0.25 is worse, the others are level
 MAX_PROPOSALS = 100  # boxes of an image that are embedded and scored
@@ -117,7 +118,8 @@ class Irene:
         """
         boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
         if len(boxes) != len(labels):
-            raise DataError(f"{len(boxes)} boxes and {len(labels)} labels{' of ' + image if image else ''}; wanted one "
+            raise DataError(f"{counted(len(boxes), 'box')} and "
+                            f"{counted(len(labels), 'label')}{' of ' + image if image else ''}; wanted one "
                             "label a box")  # fmt: skip
         if not len(boxes):
             return
@@ -298,5 +300,5 @@ def best_proposer() -> str:
         name for name in names(handful.detection, "proposer") if pick(handful.detection, "proposer", name).available()
     ]
     if not there:
-        raise DataError("no proposer is on this machine; run: handful weights get nanodet")
+        raise DataError("no proposer is installed; run: handful weights get nanodet")
     return "nanodet" if "nanodet" in there else there[0]

@@ -32,6 +32,7 @@ from handful.detection.fusion import area, inside, nms
 from handful.errors import DataError
 from handful.image import fit
 from handful.pick import unknown
+from handful.words import counted
 
 MODES = ("whole", "pyramid", "focus")
 SIDE_PX = 416  # of a canvas, for a proposer that does not say how large its input is
@@ -62,7 +63,7 @@ class Scales:
         if self.mode not in MODES:
             raise unknown("scale mode", self.mode, MODES)
         if not 1 <= self.count <= 4:
-            raise DataError(f"{self.count} scales; wanted 1 to 4, for each costs four times the one before")
+            raise DataError(f"{counted(self.count, 'scale')}; wanted 1 to 4, for each costs four times the one before")
         if not 0 <= self.focus_threshold <= 1 or self.min_cells < 1:
             raise DataError(f"focus_threshold is {self.focus_threshold} and min_cells {self.min_cells}; wanted 0 to 1, "
                             "and 1 or more")  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,6 +27,7 @@ from handful.pick import unknown
 from handful.progress import note, track, warn
 from handful.training.source import checked, image_of, split_of
 from handful.types import Dataset, Sample
+from handful.words import counted
 
 MAX_SAMPLES = 20  # a class
 MIN_SIDE_PX = 4.0  # a box with a shorter side shows nothing that could be learned
@@ -96,22 +97,23 @@ def _may_write(out: Path, add: bool, overwrite: bool, settings: dict[str, Any]) 
     if add:
         given = [name for name, value in settings.items() if value is not None]
         if given:
-            raise DataError(
-                f"{out} keeps the {', '.join(given)} that it was made with; teach it more without naming one"
-            )
+            raise DataError(f"{out} keeps the {', '.join(given)} that it was made with; leave that out with --add")
         return
     may_teach_into(out, overwrite=overwrite)
 
 
 def _taught_more(
     out: Path, picked: list[TaughtImage], dataset: Dataset, exhaustive: bool, vigilance: float | None,
-    warnings: list[str], began: float,
+    told: Mapping[str, Any], began: float,
 ) -> dict[str, Any]:  # fmt: skip
     detector = Irene.load(out)
     unmarked = sorted(set(detector.classes) - {category.name for category in dataset.categories})
     if unmarked and exhaustive:
         exhaustive = False
-        note(f"{dataset.root} does not mark {', '.join(unmarked[:8])}, so the rest of its images teaches no background")
+        note(
+            f"{dataset.root} does not label {', '.join(unmarked[:8])}, so what is unlabeled in its images is not "
+            "learned as background"
+        )
     held = detector.examples
     before = set(zip(held.images, held.labels, map(tuple, held.boxes), strict=True))
     learned = known = 0
@@ -127,16 +129,20 @@ def _taught_more(
                            exhaustive=exhaustive)  # fmt: skip
             learned += len(labels)
     if not learned:
-        raise DataError(f"all {known} boxes of {dataset.root} that would be learned are known to {out} already")
+        raise DataError(
+            f"{dataset.root} holds nothing new: {out} has learned its {counted(known, 'box')} already; give "
+            "other images"
+        )
     if vigilance is not None:
         detector.nemo.vigilance = vigilance
     meta = detector.save(out)
     return {
-        "schema_version": 1, "model": str(out), "classes": list(detector.classes), "samples": detector.nemo.counts,
-        "learned": learned, "known_already": known, "images": len(picked), "vigilance": detector.nemo.vigilance,
+        "schema_version": 1, "model": str(out), **told, "classes": list(detector.classes),
+        "samples": detector.nemo.counts, "images": len(picked), "learned": learned, "already_learned": known,
+        "vigilance": detector.nemo.vigilance,
         "score_threshold": detector.score_threshold, "proposer": detector.proposer.about.get("name"),
         "proposer_card": detector.proposer.about, "crop": meta["crop"], "scales": meta["scales"],
-        "seconds": round(time.monotonic() - began, 2), "warnings": warnings,
+        "seconds": round(time.monotonic() - began, 2),
     }  # fmt: skip
 
 
@@ -167,8 +173,8 @@ def unlearn(
         found["unlearned"] += len(learned)
         found["never_learned"] += len(which) - len(learned)
     if not found["unlearned"]:
-        raise DataError(f"none of the {found['never_learned']} boxes of {data} was learned by this detector, under the "
-                        "names of these images")  # fmt: skip
+        raise DataError(f"{data} has {counted(found['never_learned'], 'box')}, and this detector has learned none; "
+                        "boxes are found by the name of their image, their class and their place")  # fmt: skip
     return found
 
 
@@ -215,7 +221,8 @@ def teach(
     picked = sample_boxes(rows, max_samples=max_samples, seed=seed, classes=classes)
     wanted = {name for one in picked for name in one.labels}
     if add:
-        return _taught_more(out, picked, dataset, exhaustive, vigilance, warnings, began)
+        return _taught_more(out, picked, dataset, exhaustive, vigilance,
+                            {"data": str(data), "split": split, "seed": seed, "warnings": warnings}, began)  # fmt: skip
     vigilance = VIGILANCE if vigilance is None else vigilance
     if scales is None:
         scales = fit_scales([(one.sample.size_wh or image_of(one.sample).size_wh, one.boxes) for one in picked])
@@ -246,7 +253,8 @@ def teach(
     few = [name for name, n in detector.nemo.counts.items() if n < 2]
     if few:
         message = (
-            f"{len(few)} classes were learned from one box, which says little of how they vary: {', '.join(few[:8])}"
+            f"{counted(len(few), 'class was', 'classes were')} learned from one box, which says little of how a class "
+            f"varies: {', '.join(few[:8])}"
         )
         warnings = [*warnings, message]
         warn(message)
@@ -256,10 +264,10 @@ def teach(
     may_teach_into(out, overwrite=overwrite, begun=True)
     meta = detector.save(out, data=record)
     return {
-        "schema_version": 1, "model": str(out), "classes": list(detector.classes), "samples": detector.nemo.counts,
-        "images": len(picked), "split": split, "seed": seed, "vigilance": vigilance,
-        "score_threshold": detector.score_threshold, "proposer": detector.proposer.about.get("name"), "proposer_card":
-        detector.proposer.about,
-        "crop": meta["crop"], "scales": meta["scales"],
+        "schema_version": 1, "model": str(out), "data": str(data), "classes": list(detector.classes),
+        "samples": detector.nemo.counts, "images": len(picked), "learned": sum(len(one.labels) for one in picked),
+        "already_learned": 0, "split": split, "seed": seed, "vigilance": vigilance,
+        "score_threshold": detector.score_threshold, "proposer": detector.proposer.about.get("name"),
+        "proposer_card": detector.proposer.about, "crop": meta["crop"], "scales": meta["scales"],
         "seconds": seconds, "warnings": warnings,
     }  # fmt: skip

@@ -25,6 +25,7 @@ from handful.training.metrics import IGNORE
 from handful.training.schedule import factor
 from handful.training.source import image_of
 from handful.types import Sample
+from handful.words import counted
 
 MIN_PX = 6  # an object with a shorter side shows nothing that could be learned
 STATE = "state.safetensors"
@@ -123,7 +124,9 @@ def train(things: Sequence[MaskSample], run: Path, *, plan: Plan | None = None, 
     plan = plan or Plan()
     learned = [thing for thing in things if (thing.box[2:] - thing.box[:2]).min() >= MIN_PX]
     if not learned:
-        raise DataError(f"none of {len(things)} objects has a mask and a box with sides of {MIN_PX} px or more")
+        raise DataError(
+            f"none of {counted(len(things), 'object')} has a mask and a box with sides of {MIN_PX} px or more"
+        )
     torch.manual_seed(seed)
     network = MaskNet(pretrained=True).to(memory_format=torch.channels_last)
     network.train()

@@ -76,7 +76,7 @@ def compile_bundle(
     if not force and (old := _reusable(source, folder, versions, taps)) is not None:
         return old
     if (folder / OLD).exists() and not (folder / MANIFEST).exists():
-        note(f"{folder} was compiled by an older handful; it is compiled again")
+        note(f"{folder} was compiled by an older version of handful, so it is compiled again")
     note(f"compiling {source.folder.name} for {runtime} {precision}, which can take a minute")
     with ExitStack() as stack:
         part = stack.enter_context(replacing_folder(folder))

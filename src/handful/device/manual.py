@@ -14,8 +14,9 @@ from typing import Any
 
 import handful.device.runtimes
 from handful.arrays import JSONObject
-from handful.bundle import LABELS, MANIFEST, README, Bundle, Graph, Port
+from handful.bundle import LABELS, MANIFEST, README, Bundle, Graph, Port, label_lines
 from handful.pick import pick
+from handful.words import counted
 
 HOME = Path(__file__).parent / "manuals"
 WHAT = {"classify": "says what an image shows", "segment": "says of each pixel of an image what it shows",
@@ -29,8 +30,8 @@ TRIED = (
 
 
 def labels_text(graphs: Sequence[Graph], meta: JSONObject) -> str:
-    """The name of each score of a bundle, one a line, in order; a line break in a name is a space."""
-    return "".join(" ".join(name.split()) + "\n" for name in _labels(graphs))
+    """The name of each score of a bundle, one a line, in order, exactly as it is. Raises DataError as label_lines."""
+    return label_lines(_labels(graphs))
 
 
 def _labels(graphs: Sequence[Graph]) -> list[str]:
@@ -105,7 +106,9 @@ def _ports(bundle: Bundle) -> str:
 
 def _kind(port: Port) -> str:
     shape = f"{port.dtype} ({', '.join(map(str, port.shape))})"
-    return shape + (", RGB" if port.dtype == "uint8" else f", {len(port.labels)} labels" if port.labels else "")
+    return shape + (
+        ", RGB" if port.dtype == "uint8" else f", {counted(len(port.labels), 'label')}" if port.labels else ""
+    )
 
 
 def _steps(title: str, said: dict[str, Any]) -> str:

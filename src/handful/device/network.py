@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from handful.bundle import Graph, Port
+from handful.bundle import Graph, Port, label_lines
 from handful.errors import DataError
+from handful.words import counted
 
 
 def blank(network: Any) -> torch.Tensor:
@@ -43,8 +44,9 @@ def graph_of(
     for n, one in zip(network.output_names, outputs, strict=True):
         own = tuple((labels or {}).get(n, ()))
         if own and (one.ndim < 2 or one.shape[1] != len(own)):
-            raise DataError(f"{n} is {tuple(one.shape)} and has {len(own)} labels; wanted one for each along the "
-                            "second axis")  # fmt: skip
+            raise DataError(f"{n} is {tuple(one.shape)} and has {counted(len(own), 'label')}; wanted one for each "
+                            "along the second axis")  # fmt: skip
+        label_lines(own)  # known before minutes of compiling
         outs.append(_port(n, one, own))
     return Graph(name, ins, tuple(outs), folder)
 

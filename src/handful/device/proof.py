@@ -112,7 +112,7 @@ def measure_graph(
     images: cycled through; None: the sample photographs. Raises as `compile_bundle`, and DeviceError.
     """
     if runs < LEAST_RUNS:
-        raise DataError(f"{runs} runs make no timing; wanted {LEAST_RUNS} or more")
+        raise DataError(f"{runs} runs are too few for a timing; wanted {LEAST_RUNS} or more")
     bundle = compile_bundle(source, runtime, precision)
     feeds = frames_of(bundle, photos_of(images))
     how: dict[str, Any] = {"threads": threads, "timeout_s": timeout_s, "exporter": source.exporter}
@@ -147,5 +147,6 @@ def _verdict(reasons: list[str], gates: dict[str, float]) -> dict[str, Any]:
 
 def _head(bundle: Bundle, threads: int) -> dict[str, Any]:
     told = {key: bundle.meta[key] for key in ("weights_bytes", "compile_seconds", "facts", "versions")}
-    return {"schema_version": SCHEMA_VERSION, "runtime": bundle.runtime, "precision": bundle.precision,
-            "bytes": bundle.bytes, **told, "machine": machine(), "threads": threads}  # fmt: skip
+    return {"schema_version": SCHEMA_VERSION, "model": str(bundle.model or ""), "bundle": str(bundle.folder),
+            "runtime": bundle.runtime, "precision": bundle.precision, "bytes": bundle.bytes, **told,
+            "machine": machine(), "threads": threads}  # fmt: skip

@@ -15,7 +15,8 @@ from handful.data import format_folder
 from handful.data.finding import Finding, known_codes, stop
 from handful.errors import DataError
 from handful.fewshot.embeddings import Embedder, FrontEnd, default_cache, standard_front_end
-from handful.fewshot.nemo import GAIN, VIGILANCE, Nemo, Solution, check_vigilance, labels_of, none_below
+from handful.fewshot.nemo import GAIN, VIGILANCE, Nemo, Solution, labels_of, none_below
+from handful.fewshot.vigilance import check_vigilance
 from handful.files import cache_home, sha256
 from handful.image import fit, read_image
 from handful.models import folder as folders
@@ -294,9 +295,12 @@ def teach(
     return {
         "schema_version": 1,
         "model": str(out),
+        "data": str(data),
         "classes": list(model.classes),
         "samples": model.nemo.counts,
+        "images": len(samples),
         "learned": len(samples),
+        "split": split,
         "vigilance": model.nemo.vigilance,
         "backbone": meta["card"]["name"],
         "bytes": (out / folders.WEIGHTS).stat().st_size,

@@ -22,7 +22,7 @@ from handful.types import Sample
 
 RULE = {
     "accuracy": "share of images of taught classes whose best class, 'none of these' left out, is right",
-    "per_class": "the same for each taught class; n: its images; accepted: share not called none of these",
+    "per_class": "the same for each taught class; images: how many of it; accepted: share not called none of these",
     "open_f1": "2 TP / (2 TP + FP + FN) over all images: TP, an image of a taught class given that class; FP, an image "
     "given a class that is wrong, untaught images included; FN, an image of a taught class not given it",
     "unknown_auroc": "chance that an image of a taught class has a larger best score minus none-score than an image of "
@@ -41,7 +41,7 @@ def measure(scores: np.ndarray, labels: Sequence[str], classes: Sequence[str]) -
     truth = np.array(labels)
     known = np.isin(truth, list(classes))
     if not known.any():
-        raise DataError(f"none of the {len(truth)} images is of a taught class; taught are: {', '.join(classes[:8])}")
+        raise DataError(f"no image of {len(truth)} is of a taught class; taught are: {', '.join(classes[:8])}")
     best = np.array(list(classes))[np.argmax(scores[:, :-1], axis=1)]
     predicted = np.array(labels_of(scores, classes, none=""))
     right = predicted == truth
@@ -49,7 +49,7 @@ def measure(scores: np.ndarray, labels: Sequence[str], classes: Sequence[str]) -
     margin = scores[:, :-1].max(axis=1) - scores[:, -1]
     per_class = {
         name: {
-            "n": int((truth == name).sum()),
+            "images": int((truth == name).sum()),
             "accuracy": float((best[truth == name] == name).mean()),
             "accepted": float((predicted[truth == name] != "").mean()),
         }
@@ -61,8 +61,8 @@ def measure(scores: np.ndarray, labels: Sequence[str], classes: Sequence[str]) -
         "per_class": per_class,
         "unknown_auroc": auroc(margin[known], margin[~known]) if not known.all() else None,
         "open_f1": 2 * tp / (2 * tp + fp + fn),
-        "n": int(known.sum()),
-        "n_unknown": int((~known).sum()),
+        "known_images": int(known.sum()),
+        "unknown_images": int((~known).sum()),
     }
 
 
@@ -114,11 +114,11 @@ def evaluate(
             {"image": str(s.path), "truth": s.label, "predicted": answer}
             for s, answer in zip(samples, predicted, strict=True)
         ],
+        "report": None if report is None else str(report),
         "seconds": round(time.monotonic() - began, 2),
     }
     if report is not None:
         _page(Path(report), result, scores, samples, taught.classes)
-        result["report"] = str(report)
     return result
 
 

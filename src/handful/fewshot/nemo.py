@@ -33,14 +33,14 @@ from typing import Any
 import numpy as np
 
 from handful.errors import DataError
+from handful.fewshot.vigilance import MEANING
 from handful.files import read_json, read_tensors, sha256, write_json, write_tensors
 from handful.pick import need, unknown
 from handful.results import NONE_OF_THESE
+from handful.words import is_a_line
 
 SCHEMA_VERSION = 1
 VIGILANCE = 3.0
-VIGILANCE_RANGE = (1.2, 4.1)
-VIGILANCE_LIMITS = (0.0, 10.0)  # beyond, every answer is the same
 RIDGE = 0.25
 GAIN = 20.0  # logits (calibrated in nats) per unit of cosine; the predicted class does not depend on it
 EXPECTED_OF_ONE = 0.6  # the expected score while no class has two samples to compare
@@ -91,15 +91,13 @@ class Nemo:
 
     @property
     def vigilance(self) -> float:
-        """How careful NEMO is; see the module's text for the unit. Working range 1.2 to 4.1."""
+        """How careful NEMO is: 0 to 10, in practice 1.2 to 4.1; see the module's text for the unit."""
         return self._vigilance
 
     @vigilance.setter
     def vigilance(self, value: float) -> None:
         if not np.isfinite(value):
-            raise DataError(
-                f"vigilance must be a number, about {VIGILANCE_RANGE[0]} to {VIGILANCE_RANGE[1]}, got {value}"
-            )
+            raise DataError(f"vigilance is {value!r}; wanted a number from {MEANING}")
         self._vigilance = float(value)
 
     @property
@@ -125,10 +123,12 @@ class Nemo:
         if not len(q):
             return
         for label in labels:
+            if not is_a_line(label):
+                raise DataError(f"a class is named {label!r}; wanted one line that is not empty; rename the class")
             if label.strip().casefold() == NONE_OF_THESE:
                 raise DataError(
-                    f"no class can be called {label!r}: it is the answer for what is none of the classes; leave these "
-                    "samples out, they need not be taught, or give the class another name"
+                    f"no class can be called {label!r}: that is the answer for images of no class; rename the class, "
+                    "or leave these samples out, since unknown things need not be taught"
                 )
         if len(self) + len(q) > MAX_SAMPLES:
             raise DataError(f"NEMO holds at most {MAX_SAMPLES} samples; it has {len(self)} and was given {len(q)}")
@@ -296,7 +296,7 @@ class Nemo:
         about = read_json(folder / ABOUT)
         if about.get("schema_version") != SCHEMA_VERSION:
             raise DataError(
-                f"{folder / ABOUT} has schema_version {about.get('schema_version')!r}; this handful reads "
+                f"{folder / ABOUT} has schema_version {about.get('schema_version')!r}; this version reads "
                 f"{SCHEMA_VERSION}; run: pip install --upgrade handful"
             )
         if features is not None and about["features"] != features:
@@ -324,18 +324,6 @@ class Nemo:
         pairs = zip(tensors["seen"], known.tolist(), strict=True)
         nemo._class_of = {bytes(key): names[i] for key, i in pairs if 0 <= i < len(names)}
         return nemo
-
-
-def check_vigilance(value: float) -> float:
-    """A vigilance that somebody gave. Raises DataError, telling the range, for one that no model can use."""
-    low, high = VIGILANCE_LIMITS
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:  # NaN is in no range
-        working = f"{VIGILANCE_RANGE[0]:g} to {VIGILANCE_RANGE[1]:g}"
-        raise DataError(
-            f"vigilance is {value!r}; wanted a number from {low:g} to {high:g} (the working range is {working}; higher "
-            "says 'none of these' more often)"
-        )
-    return float(value)
 
 
 def none_below(expected: float, vigilance: float) -> float:

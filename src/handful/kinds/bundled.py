@@ -104,7 +104,9 @@ class BundledClassifier(OfOneGraph, Classifier):
         none."""
         shared.check(vigilance)
         if vigilance is not None and self.vigilance is None:
-            raise UsageError(f"{self.folder} is of a trained model, which has no vigilance; ask it without")
+            raise UsageError(
+                f"{self.folder} was compiled from a trained model, which has no vigilance; leave that option out"
+            )
 
         def answer(one: tuple[Image, Origin]) -> Classification:
             row = self.scores(one[0].rgb_u8)[0]
@@ -166,12 +168,12 @@ class BundledDetector(Bundled, Detector):
         super().__init__(bundle, sessions)
         plan = bundle.meta.get("plan")
         if not isinstance(plan, dict):
-            raise DataError(f"{bundle.folder} has no plan of how its graphs go together; compile the detector again")
+            raise DataError(f"{bundle.folder} has no plan for its graphs; compile the detector again")
         self.inner = CompiledDetector(plan, self.sessions)
 
     @property
     def vigilance(self) -> float:
-        """How careful it is unless a call says otherwise; higher says "none of these" more often."""
+        """How careful it is unless a call says otherwise: 0 to 10, in practice 1.2 to 4.1."""
         return float(self.inner.vigilance)
 
     @property

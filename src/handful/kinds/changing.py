@@ -27,8 +27,9 @@ NOT_IN_GRAPHS = (META, "nemo.json")  # files of a detector that hold nothing a g
 def set_own(folder: Path, values: Mapping[str, float]) -> JSONObject:
     """Set a taught model's own vigilance, or a detector's score threshold, in its folder.
 
-    values: by name, "vigilance", "score_threshold". Returns what the model has now, and which of its bundles are
-    "kept", which "dropped". Raises DataError, telling the range, or UsageError for a kind that has none to set.
+    values: by name, "vigilance", "score_threshold". Returns what the model has now, and the names of its bundles:
+    "bundles_kept" and "bundles_dropped". Raises DataError, telling the range, or UsageError for a kind that has none to
+    set.
     """
     _may(folder, "set", [f"set_{name}" for name in values])
     model: Any = loading.load(folder)
@@ -36,7 +37,8 @@ def set_own(folder: Path, values: Mapping[str, float]) -> JSONObject:
         getattr(model, f"set_{name}")(value)
     kept, dropped = _saved(model, folder, values)
     own: JSONObject = {name: getattr(model, name) for name in ("vigilance", "score_threshold") if hasattr(model, name)}
-    return {"schema_version": 1, "model": str(folder), **own, "kept": kept, "dropped": dropped}
+    return {"schema_version": 1, "model": str(folder), **own, "bundles_kept": kept,
+            "bundles_dropped": dropped}  # fmt: skip
 
 
 def unlearn(folder: Path, data: Path | None, classes: list[str], options: Mapping[str, Any]) -> JSONObject:
@@ -56,11 +58,11 @@ def unlearn(folder: Path, data: Path | None, classes: list[str], options: Mappin
     else:
         told = model.unlearn_data(data, classes=classes or None, **options)
     if not model.classes:
-        raise DataError(f"{folder} would know nothing any more; teach it something else first, or remove the folder")
+        raise DataError(f"{folder} would have no class left; teach it something else first, or delete the folder")
     _, dropped = _saved(model, folder, None)
-    gone = sorted(set(before) - set(model.classes))
+    forgotten = sorted(set(before) - set(model.classes))
     return {"schema_version": 1, "model": str(folder), **told, "classes": list(model.classes),
-            "samples": dict(model.samples), "gone": gone, "dropped": dropped}  # fmt: skip
+            "samples": dict(model.samples), "classes_forgotten": forgotten, "bundles_dropped": dropped}  # fmt: skip
 
 
 def _may(folder: Path, verb: str, methods: list[str]) -> None:

@@ -20,6 +20,7 @@ from handful.data.sources import Source
 from handful.errors import HandfulError, UsageError
 from handful.evaluation import Evaluation
 from handful.results import Classification, Detections, Result, Segmentation
+from handful.words import counted
 
 if TYPE_CHECKING:
     from torch import nn
@@ -57,7 +58,10 @@ class Model(ABC, Generic[R]):
     def __repr__(self) -> str:
         """Kind, classes, and where it lies: <taught_classifier of 3 classes (mug, lamp, cup), torch, model>."""
         names = ", ".join(self.classes[:5]) + (", ..." if len(self.classes) > 5 else "")
-        return f"<{self.kind} of {len(self.classes)} classes ({names}), {self.runtime}, {self.folder or 'in memory'}>"
+        return (
+            f"<{self.kind} of {counted(len(self.classes), 'class')} ({names}), {self.runtime}, "
+            f"{self.folder or 'in memory'}>"
+        )
 
     @property
     @abstractmethod

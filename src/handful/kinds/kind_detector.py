@@ -109,4 +109,6 @@ def export(folder: Path) -> Export:
 
 def from_bundle(bundle: Bundle, sessions: Mapping[str, Session]) -> Detector:
     """See handful.kinds.contract.Kind. Raises UsageError: there are no such bundles."""
-    raise UsageError(f"{bundle.folder} is of {DESCRIPTION}, of which there are no bundles: {NOT_COMPILED}")
+    raise UsageError(
+        f"{bundle.folder} says that it was compiled from {DESCRIPTION}, and those cannot be compiled: {NOT_COMPILED}"
+    )

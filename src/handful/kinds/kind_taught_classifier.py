@@ -93,7 +93,7 @@ class TaughtClassifier(Taught, Classifier):
         place = Path(data)
         if not flat and not format_folder.detect(place):
             if not classes or len(classes) != 1:
-                raise DataError(f"{place} does not say of which class it is; name one: --class NAME")
+                raise DataError(f"{place} has no class folders, so its class is not known; name it: --class NAME")
             return {"unlearned": self._take_back([(place, classes[0])])}
         samples = format_folder.read(place, classes=classes, flat=flat)
         return {"unlearned": self._take_back([(s.path, str(s.label)) for s in samples])}

@@ -38,8 +38,8 @@ def load_bundle(folder: StrPath, *, threads: int = 1) -> Model[Any]:
 
     bundle = read_bundle(Path(folder))
     if bundle.kind not in registry.kinds():
-        raise DataError(f"{folder} is a bundle of the kind {bundle.kind!r}, which this handful does not know; run: pip "
-                        "install --upgrade handful")  # fmt: skip
+        raise DataError(f"{folder} is a bundle of the kind {bundle.kind!r}, which this version of handful does not "
+                        "know; run: pip install --upgrade handful")  # fmt: skip
     home, source = bundle.model, bundle.meta.get("source")
     if home is not None and isinstance(source, dict) and sha256(home / "handful.json") != source.get("handful.json"):
         warn(f"{folder} was compiled before {home} last changed; to compile it again: handful device compile {home} "

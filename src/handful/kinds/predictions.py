@@ -25,6 +25,7 @@ from handful.kinds.contract import Model
 from handful.pick import need
 from handful.progress import note, track
 from handful.results import Classification, Detections, Result, Segmentation
+from handful.words import counted
 
 KNOWN = SUFFIXES | HEIC_SUFFIXES | VIDEOS
 RESULTS, MASKS = "results.json", "masks"
@@ -50,7 +51,7 @@ def sources(paths: Sequence[Path], out: Path | None, on_failed: OnFailed) -> lis
             why = "does not exist; wanted an image, a video or a folder there"
         found += below
         if not below:
-            on_failed({"image": str(path), "error": f"{path} {why}"})
+            on_failed({"source": str(path), "error": f"{path} {why}"})
     return found
 
 
@@ -76,7 +77,7 @@ def others(out: Path) -> list[Path]:
     try:
         told = read_json(out / RESULTS)
         rows = [*told["results"], *told["videos"]]
-        ours = {Path(row["picture"]).name for row in rows if "picture" in row}
+        ours = {Path(row[key]).name for row in rows for key in ("picture", "video") if key in row}
     except (HandfulError, KeyError, TypeError):
         ours = set()
     return [path for path in out.iterdir() if path.name not in {*ours, RESULTS, MASKS}] if out.is_dir() else []
@@ -94,9 +95,10 @@ def predict_to(
     taught boxes it is most like. on_row, on_failed: called with each answer, and each image that cannot be read, as
     they come.
 
-    Returns the object that results.json holds: "results", a row an image or frame; "videos", a row each; "failed";
-    "ended", "whole" or "stopped" (by Ctrl-C, which ends a video early and keeps what was done). Raises DataError where
-    `out` is the folder of an image that is asked about, or cannot be written.
+    Returns the object that results.json holds: "results", a row an image or frame; "videos", a row each; "failed", a
+    row for each that could not be read, or not to its end; "status", "complete" or "stopped" (by Ctrl-C, which ends a
+    video early and keeps what was done). Raises DataError where `out` is the folder of an image that is asked about, or
+    cannot be written.
     """
     options = dict(options or {})
     if out is not None:
@@ -110,13 +112,13 @@ def predict_to(
             else:
                 run.image(path)
             if asked.is_set():
-                note(f"stopped after {len(run.rows)} answers, which are kept")
+                note(f"stopped after {counted(len(run.rows), 'answer')}; what was answered is kept")
                 break
     result: Row = {
         "schema_version": 1, "model": str(model.folder or ""), "kind": model.kind, "task": model.task,
         "runtime": model.runtime, "classes": list(model.classes), "options": effective(model, options),
         "results": run.rows, "videos": run.videos, "failed": run.failed,
-        "ended": "stopped" if asked.is_set() else "whole",
+        "status": "stopped" if asked.is_set() else "complete",
     }  # fmt: skip
     if out is not None:
         write_json(out / RESULTS, result)
@@ -178,13 +180,13 @@ class _Run:
                 pass
         if len(self.failed) > before:
             broken = str(self.failed[-1]["error"])
-        count = sum(row["image"] == str(path) for row in self.rows)
+        count = sum(row["source"] == str(path) for row in self.rows)
         told: Row = {
-            "video": str(path), "frames": count, "fps": float(opened.fps),
-            "ended": "broken" if broken else "stopped" if asked.is_set() else "whole", "why": broken or None,
+            "source": str(path), "frames": count, "fps": float(opened.fps),
+            "status": "failed" if broken else "stopped" if asked.is_set() else "complete", "error": broken or None,
         }  # fmt: skip
         if self.out is not None and first is not None:
-            told["picture"] = str(self.out / f"{name}.mp4")
+            told["video"] = str(self.out / f"{name}.mp4")
         self.videos.append(told)
 
     def _frames(self, path: Path, name: str, asked: Event, count: int | None, alone: bool) -> Iterator[U8]:
@@ -214,7 +216,7 @@ class _Run:
         self.on_row(row)
 
     def _error(self, name: str, error: HandfulError) -> None:
-        self.failed.append({"image": name, "error": str(error)})
+        self.failed.append({"source": name, "error": str(error)})
         self.on_failed(self.failed[-1])
 
 

@@ -35,8 +35,8 @@ def kind_name(meta: dict[str, Any], folder: Path) -> str:
     if len(found) != 1:
         what = meta.get("network", {}).get("kind"), meta.get("task")
         raise DataError(
-            f"{folder / META} is of no kind this handful knows (network {what[0]!r}, task {what[1]!r}); run: "
-            "pip install --upgrade handful"
+            f"{folder / META} is of a kind that this version of handful does not know (network {what[0]!r}, task "
+            f"{what[1]!r}); run: pip install --upgrade handful"
         )
     return found[0]
 
@@ -51,7 +51,7 @@ def describe(path: StrPath) -> str:
     if (place / bundles.MANIFEST).exists():
         return "a bundle, which was compiled from a model"
     if (place / bundles.OLD).exists():
-        return "a model compiled by an older handful"
+        return "a model compiled by an older version of handful"
     if (place / META).exists():
         try:
             return kind(kind_name(read_json(place / META), place)).DESCRIPTION

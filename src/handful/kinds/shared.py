@@ -9,7 +9,7 @@ from typing import Any
 from handful.bundle import Bundle
 from handful.errors import DataError, UsageError
 from handful.evaluation import Evaluation
-from handful.fewshot.nemo import check_vigilance
+from handful.fewshot.vigilance import check_vigilance
 
 _TAUGHT = "a trained model is not taught image by image; train it on more data: handful train TASK DATA --from MODEL"
 TRAINED_LACKS = {"learn": _TAUGHT, "unlearn": _TAUGHT, "set": "vigilance belongs to taught models; it has none to set"}

@@ -324,7 +324,7 @@ def frame_of(recipe: Mapping[str, Any], seed: Seed, *, motion: bool = False, inp
     """
     if recipe.get("dream") != SCHEMA:
         raise DataError(
-            f"recipe of seed {recipe.get('seed')}: version {recipe.get('dream')}, this handful has {SCHEMA}"
+            f"recipe of seed {recipe.get('seed')}: version {recipe.get('dream')}, this version of handful has {SCHEMA}"
         )
     if recipe["seed"] != seed.id or recipe["sha256"] != _digest(seed):
         raise DataError(

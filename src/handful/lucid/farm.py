@@ -37,6 +37,7 @@ from handful.parallel import RESUME as GO_ON
 from handful.parallel import each, unwanted
 from handful.progress import note, track, warn
 from handful.types import Category
+from handful.words import counted
 
 PLAN, WHOLE = "dream.json", "manifest.json"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -59,7 +60,7 @@ class _Run:
     start: float = field(default_factory=time.perf_counter)
 
     def state(self) -> str:
-        return f"{len(self.finished)} of {len(self.shards)} shards are done in {self.out}"
+        return f"{len(self.finished)} of {counted(len(self.shards), 'shard')} done in {self.out}"
 
     def more_bytes(self) -> int | None:
         """What the clips still to be made will take, going by those that were; None when none was."""
@@ -113,8 +114,8 @@ def farm(
     record. lost: what was told when they were listed, of images that became no seed; what is added to it while a seed
     is loaded is about that. categories: what the ids of seeds are when they are classes (Seed.whole is False).
 
-    Returns {"frames", "seeds", "refused": [{"seed", "why"}], "shards", "seconds", "frames_per_second" (of this run; 0
-    when nothing was left to do), "sha256" (of all frames and masks in their order), "out", "gates"}. Raises DataError
+    Returns {"frames", "images", "failed": [{"source", "error"}], "shards", "seconds", "frames_per_second" (of this run;
+    0 when nothing was left to do), "sha256" (of all frames and masks in their order), "out", "gates"}. Raises DataError
     when there are no seeds, the folder is another run's or in use, or its disk is full; what is finished stays.
     """
     settings, out = settings or Settings(), Path(out)
@@ -196,12 +197,13 @@ def _begun(out: Path, now: dict[str, Any], resume: bool) -> None:
         write_json(out / PLAN, now)
         return
     if not resume:
-        raise DataError(f"{out} holds a dream that was begun; {GO_ON}, choose another folder or remove this one")
+        raise DataError(f"{out} holds an earlier run; {GO_ON}, choose another folder or remove this one")
     begun = read_json(out / PLAN)
     differs = list(_differences({**begun, "source": None}, {**now, "source": None}))
     if differs:
         raise DataError(
-            f"{out} was begun otherwise: {'; '.join(differs)}; give the same again, or choose another folder"
+            f"the run in {out} has other settings: {'; '.join(differs)}; give the same settings, or choose another "
+            "folder"
         )
 
 
@@ -328,7 +330,7 @@ def _whole(run: _Run, lost: Sequence[Finding], categories: Sequence[Category]) -
     """Write manifest.json over all shards; the result of farm()."""
     digest = hashlib.sha256()
     frames = seeds = whole = 0
-    refused: list[dict[str, str]] = []
+    failed: list[dict[str, str]] = []
     measured: list[dict[str, float | None]] = []
     for shard in run.shards:
         held = read_json(shard.list(run.out))
@@ -337,22 +339,22 @@ def _whole(run: _Run, lost: Sequence[Finding], categories: Sequence[Category]) -
         frames += len(held["frames"])
         for row in held["seeds"]:
             if "refused" in row:
-                refused.append({"seed": row["seed"], "why": row["refused"]})
+                failed.append({"source": row["seed"], "error": row["refused"]})
             else:
                 seeds, whole = seeds + 1, whole + row["whole"]
                 measured += row["gates"]
-    known = {row["seed"] for row in refused}
-    refused += [{"seed": f.file, "why": f.text} for f in _lost(lost) if f.file not in known]
+    known = {row["source"] for row in failed}
+    failed += [{"source": f.file, "error": f.text} for f in _lost(lost) if f.file not in known]
     if not whole and seeds and categories:  # every id is a class of the data set the seeds are from
         _name(run.out, categories)
     elif 0 < whole < seeds and categories:
-        warn(f"ids are objects in the clips of {whole} seeds and classes in those of {seeds - whole}; "
+        warn(f"ids are objects in the clips of {counted(whole, 'seed')} and classes in those of {seeds - whole}; "
              "they are named as objects, by number")  # fmt: skip
     seconds = time.perf_counter() - run.start
     result = {
         "frames": frames,
-        "seeds": seeds,
-        "refused": refused,
+        "images": seeds,
+        "failed": failed,
         "shards": len(run.shards),
         "sha256": digest.hexdigest(),
         "gates": gates.summary(measured) if measured else {},

@@ -92,8 +92,8 @@ def preview(dream: Dream, folder: Path) -> dict[str, Any]:
     moving = _write_video((f.rgb_u8 for f in frames), folder)
     result = summary([measured(dream, t, frames[t]) for t in shown])
     write_json(folder / "gates.json", {"schema_version": 1, "recipe": dream.recipe(0), **result})
-    return {"seed": dream.seed.id, "frames": count, "sheet": str(folder / "sheet.jpg"),
-            "video": moving, **result}  # fmt: skip
+    return {"source": dream.seed.id, "frames": count, "sheet": str(folder / "sheet.jpg"),
+            "video": moving, "gates": result}  # fmt: skip
 
 
 def seed_of(photo: Path, mask: Path | None, box_px: tuple[float, float, float, float] | None = None) -> Seed:

@@ -158,7 +158,9 @@ class Settings:
         if isinstance(ranges, Mapping):
             strange |= set(ranges) - {f.name for f in dataclasses.fields(Ranges)}
         if strange:
-            raise DataError(f"dream settings hold {', '.join(sorted(strange))}, which this handful does not know")
+            raise DataError(
+                f"dream settings hold {', '.join(sorted(strange))}, which this version of handful does not know"
+            )
         if isinstance(ranges, Mapping):
             ranges = Ranges(**ranges)
         return cls(**{**values, "ranges": ranges})

@@ -41,7 +41,7 @@ def opened(
     if "://" not in str(place):
         path = Path(place)
         if not (path.is_file() or (path / STORE_FILE).is_file()):
-            raise DataError(f"{path} is not there; wanted a labeling store or a folder of images with labels")
+            raise DataError(f"{path} does not exist; wanted a labeling store or a folder of images with labels")
     from handful.store import Store
 
     with Store.open(place) as store:

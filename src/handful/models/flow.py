@@ -97,13 +97,12 @@ class Flow:
         nodes = [{key: value for key, value in node.items() if key != "heat"} for node in nodes]
         edges = [asdict(edge) for edge in self.edges]
         edges = [{"from": edge.pop("source"), "to": edge.pop("target"), **edge} for edge in edges]
-        weights, frame_hw = "trained" if self.trained else "random", list(self.rgb_u8.shape[:2])
-        about = {"schema_version": SCHEMA_VERSION, "model": self.name, "task": self.task, "weights": weights}
-        return {**about, "measure": MEASURE, "frame_hw": frame_hw, "nodes": nodes, "edges": edges}
+        about = {"schema_version": SCHEMA_VERSION, "model": self.name, "task": self.task, "trained": self.trained}
+        return {**about, "measure": MEASURE, "frame_hw": list(self.rgb_u8.shape[:2]), "nodes": nodes, "edges": edges}
 
 
 def flow(model: Path | Model | nn.Module, rgb_u8: np.ndarray, *, name: str | None = None) -> dict[str, Any]:
-    """`trace` as JSON: {schema_version, model, task, weights, measure, frame_hw, nodes, edges}; errors as there.
+    """`trace` as JSON: {schema_version, model, task, trained, measure, frame_hw, nodes, edges}; errors as there.
 
     nodes: as Node; edges: as Edge, its ends as "from" and "to"."""
     return trace(model, rgb_u8, name=name).as_json()

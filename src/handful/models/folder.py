@@ -130,7 +130,7 @@ def may_teach_into(out: Path, *, overwrite: bool, begun: bool = False) -> None:
     check_replaceable(out)
     if not overwrite and (out / META).exists():
         if begun:
-            raise DataError(f"{out} was made by another command meanwhile and is left as it is; choose another --out")
+            raise DataError(f"{out} appeared while this was running, so it was not overwritten; choose another --out")
         raise DataError(f"{out} exists; use --add to teach it more, --overwrite to replace it, or another --out")
 
 

@@ -12,7 +12,7 @@ import torch
 
 import handful.models
 from handful.errors import DataError
-from handful.models.count import Counts, Operation, count
+from handful.models.count import Counts, Layer, Operation, count
 from handful.models.preprocessing import NetCard
 from handful.pick import names, pick, unknown
 
@@ -193,25 +193,30 @@ def describe(
     counts = counts_of(network)
     return {
         "schema_version": SCHEMA_VERSION,
-        "network": network.kind,
+        "net": network.kind,
         "args": network.args,
         "task": card.task,
-        "classes": number,
+        "class_count": number,
         "input": {"shape": [1, *network.frame_hw, 3], "dtype": "uint8", "color_order": "RGB"},
         "padded_px": list(getattr(network, "padded_px", (0, 0))),
-        "parameters": counts.parameters,
-        "training_only_parameters": counts.training_only,
+        "params": counts.parameters,
+        "training_only_params": counts.training_only,
         "fp32_bytes": counts.weight_bytes,
         "fp16_bytes": counts.weight_bytes // 2,
         "macs": counts.macs,
         "peak_activation_bytes": counts.peak_activation_bytes,
         "output_shape": list(counts.output_shapes[0]),
         "unsupported": [*unsupported(counts.operations), *getattr(network, "unsupported", ())],
-        "layers": [{**asdict(layer), "shape": list(layer.shape)} for layer in counts.layers],
+        "layers": [_row(layer) for layer in counts.layers],
         "training": card.trained_with(name, {**network.args, **given}),
         "card": {key: value for key, value in card.to_json().items() if key not in ("presets", "training")},
         "rules": (importlib.import_module("handful.models.count").__doc__ or "").partition("The rules. ")[2].strip(),
     }
+
+
+def _row(layer: Layer) -> dict[str, Any]:
+    row = asdict(layer)
+    return {**row, "shape": list(layer.shape), "params": row.pop("parameters")}
 
 
 def _untaught(name: str, pretrained: bool) -> dict[str, Any]:
@@ -224,11 +229,11 @@ def listing() -> list[dict[str, Any]]:
     rows = []
     for kind in names(handful.models, "net"):
         card = card_of(kind)
-        row: dict[str, Any] = {"network": kind, **card.to_json()}
-        costs = dict.fromkeys(("parameters", "fp32_bytes", "macs", "peak_activation_bytes"))
+        row: dict[str, Any] = {"net": kind, **card.to_json()}
+        costs = dict.fromkeys(("params", "fp32_bytes", "macs", "peak_activation_bytes"))
         try:
             told = describe(kind)
         except DataError:
             told = {}
-        rows.append({**row, **{key: told.get(key) for key in costs}, "classes": classes_of(card)})
+        rows.append({**row, **{key: told.get(key) for key in costs}, "class_count": classes_of(card)})
     return rows

@@ -22,6 +22,7 @@ from handful.progress import warn
 from handful.select.feature_cache import CachedImage, cached_images
 from handful.training.source import SPLITS, checked
 from handful.types import Sample
+from handful.words import counted
 
 TEACH, TUNE = 0.6, 0.2  # of all images, where the data has no split; with a val split TEACH of train, the rest to tune
 MIN_IMAGES = 2  # of each set
@@ -168,5 +169,5 @@ def warn_few_boxes(there: Mapping[str, Sequence[BoxRef]], most: int) -> None:
     """Warn of classes that have fewer boxes than are to be taught."""
     few = [name for name, rows in there.items() if len(rows) < most]
     if few:
-        warn(f"{len(few)} of {len(there)} classes have fewer than {most} boxes in the teach pool, so they stop growing "
-             f"before: {', '.join(few[:8])}")  # fmt: skip
+        warn(f"{counted(len(few), 'class has', 'classes have')} fewer than {counted(most, 'box')} in the teach pool, "
+             f"and no more are taught: {', '.join(few[:8])}")  # fmt: skip

@@ -10,6 +10,7 @@ import numpy as np
 
 from handful.files import replacing
 from handful.pick import need
+from handful.words import counted
 
 
 def draw(path: Path, result: Mapping[str, Any]) -> None:
@@ -41,7 +42,8 @@ def _map(figure: Any, axes: Any, result: Mapping[str, Any]) -> None:
     axes.set_ylabel("samples a class")
     low, high = best["interval"]
     axes.set_title(
-        f"F1 on {result['images']['tune']} images to tune by, mean of {len(result['seeds'])} seeds\n"
+        f"F1 on {counted(result['images']['tune'], 'image')} to tune by, mean of "
+        f"{counted(len(result['seeds']), 'seed')}\n"
         f"★ best: {100 * best['f1']:.1f} % ({100 * low:.1f} to {100 * high:.1f}) at vigilance {best['vigilance']:g}, "
         f"{best['samples']} a class; white line: as good, by the 95 % interval",
         fontsize=9, loc="left",

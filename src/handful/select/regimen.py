@@ -26,6 +26,7 @@ from handful.select.data_pool import BoxRef, LearnedModel, learn_boxes, learnabl
 from handful.select.feature_cache import CachedImage
 from handful.select.grid_evaluation import FN, TP, GridEvaluation, f1
 from handful.select.heatmap import summary
+from handful.words import counted
 
 SAMPLES = tuple(range(START, 21))
 DRAWS = 2000
@@ -157,7 +158,7 @@ def run(
     seeds, samples = tuple(seeds), tuple(samples)
     if not seeds or not samples or list(samples) != sorted(set(samples)) or samples[0] < 1:
         raise DataError(f"sizes must grow from 1 or more, and there must be a seed; got sizes {list(samples)}, "
-                        f"{len(seeds)} seeds")  # fmt: skip
+                        f"{counted(len(seeds), 'seed')}")  # fmt: skip
     pool, _ = read_pool(data, proposer=proposer, crop=crop, seed=split_seed, format=format, allow=allow, cache=cache,
                    **options)  # fmt: skip
     there = learnable_boxes(pool.teach)

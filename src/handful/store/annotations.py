@@ -143,7 +143,7 @@ class Annotation:
         if self.kind not in KINDS:
             raise DataError(f"there is no label of kind {self.kind!r}; wanted one of {', '.join(KINDS)}")
         if (self.label is None) != (self.kind in CLASSLESS):
-            raise DataError(f"{what} {'without a class' if self.label is None else 'cannot have one'}; mend the label")
+            raise DataError(f"{what} {'without a class' if self.label is None else 'cannot have one'}; fix the label")
         must = KINDS[self.kind]
         for name in _SHAPES:
             value = getattr(self, name)

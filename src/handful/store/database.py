@@ -111,8 +111,8 @@ class Database:
         full = [table.name for table in ours if db.scalar(select(func.count()).select_from(table))]
         if full:
             raise DataError(
-                f"{self.place} says of no version of its tables, and {', '.join(full)} have rows; wanted a labeling "
-                "store or an empty database: bring back the database from a copy"
+                f"{self.place} does not tell the version of its tables, and {', '.join(full)} have rows; wanted a "
+                "labeling store or an empty database: bring back the database from a copy"
             )
         Base.metadata.drop_all(db, tables=ours)
 
@@ -123,7 +123,7 @@ class Database:
         found = db.scalar(text(f"SELECT version_num FROM {VERSION_TABLE}"))
         if found is not None and str(found) > HEAD:
             raise DataError(
-                f"{self.place} was written by a newer handful (tables of version {found}, this handful knows up to "
+                f"{self.place} was written by a newer handful (tables of version {found}, this version knows up to "
                 f"{HEAD}); run: pip install --upgrade handful"
             )
         return None if found is None else str(found)

@@ -111,7 +111,7 @@ def _keep(begin: Callable[[], AbstractContextManager[Revision]], ready: Sequence
 def _bad(text: str, skip: bool, refused: list[str]) -> None:
     if not skip:
         raise DataError(
-            f"{text}; mend it, or import with skip_bad; what came in before it stays, and is skipped next time"
+            f"{text}; fix it, or import with skip_bad; what came in before it stays, and is skipped next time"
         )
     refused.append(text)
 

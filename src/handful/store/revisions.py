@@ -17,6 +17,7 @@ from handful.store.annotations import OBJECTS, Annotation, Label, checked_text
 from handful.store.backend import of
 from handful.store.tables import HistoryRow, LabelRow, RevisionRow
 from handful.types import Object
+from handful.words import counted
 
 
 class Revision:
@@ -99,7 +100,7 @@ class Revision:
         row = read.image_row(self.db, image, self.place)
         objects = self._rows(image, list(OBJECTS))
         if objects:
-            raise DataError(f"{row.name} has {len(objects)} objects and cannot be empty; clear it first")
+            raise DataError(f"{row.name} has {counted(len(objects), 'object')} and cannot be empty; clear it first")
         if not self._rows(image, ["empty"]):
             self._new("empty", image, None, Annotation("empty"))
 

@@ -235,7 +235,7 @@ def _read(folder: Path) -> Checkpoint:
     record = read_json(folder / STATE)
     if record.get("schema_version") != SCHEMA_VERSION:
         raise DataError(f"{folder / STATE} has schema_version {record.get('schema_version')!r}; wanted "
-                        f"{SCHEMA_VERSION}; go on with the version of handful that wrote it")  # fmt: skip
+                        f"{SCHEMA_VERSION}; resume with the version of handful that wrote it")  # fmt: skip
     try:
         state = State(**{name: record[name] for name in State.__dataclass_fields__})
         files, plain, chances = record["files"], record["optimizer"], record["random"]
@@ -243,7 +243,7 @@ def _read(folder: Path) -> Checkpoint:
     except (KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{folder / STATE} lacks {error}") from error
     if not whole:
-        raise DataError(f"{folder / STATE} is not as it was written")
+        raise DataError(f"{folder / STATE} is damaged, or was changed")
     for name, wanted in files.items():
         file = folder / Path(name).name
         if not file.exists() or sha256(file) != wanted:
@@ -265,10 +265,12 @@ def same_config(state: State, config: Mapping[str, Any], data_sha256: str, made_
     keys = [k for k in {**before, **config} if to_json(before.get(k)) != to_json(config.get(k))]
     if keys:
         what = "; ".join(f"{k} is {config.get(k)!r}, was {before.get(k)!r}" for k in keys)
-        raise DataError(f"the training was begun otherwise: {what}; resume it as it was begun, or choose another --out")
+        raise DataError(
+            f"the run to resume has other settings: {what}; give the same settings, or choose another --out"
+        )
     if state.data_sha256 != data_sha256:
-        raise DataError(f"the data are not those that the training was begun with (sha256 {data_sha256[:12]}..., was "
-                        f"{state.data_sha256[:12]}...); bring them back, or choose another --out")  # fmt: skip
+        raise DataError(f"the data have changed since the run was started (sha256 {data_sha256[:12]}..., was "
+                        f"{state.data_sha256[:12]}...); restore them, or choose another --out")  # fmt: skip
     for key, was in state.made_with.items():
         if made_with.get(key) != was:
             warn(f"{key} is {made_with.get(key)}, was {was}: the last bits of the result may differ")

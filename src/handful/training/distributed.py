@@ -31,10 +31,10 @@ def device_of(name: str) -> torch.device:
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if int(number or 0) >= count:
             there = f"there are {count} GPUs" if count else "torch sees no GPU here"
-            raise DataError(f"{name} was asked for, but {there}; use --device cpu, or repair the driver or the torch "
-                            f"that is installed ({torch.__version__})")  # fmt: skip
+            raise DataError(f"{name} was asked for, but {there}; use --torch-device cpu, or repair the driver or the "
+                            f"torch that is installed ({torch.__version__})")  # fmt: skip
     if kind == "mps" and not torch.backends.mps.is_available():
-        raise DataError(f"{name} was asked for, but torch sees no Apple GPU here; use --device cpu")
+        raise DataError(f"{name} was asked for, but torch sees no Apple GPU here; use --torch-device cpu")
     return torch.device(name)
 
 

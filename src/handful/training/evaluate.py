@@ -41,7 +41,8 @@ class Subject:
             "schema_version": 1, "task": self.about["task"], **measures,
             **{key: self.about.get(key) for key in ("params", "macs", "seed", "minutes")},
             "model": str(self.model), "data": str(self.data), "split": self.split or None,
-            "not_counted": self.not_counted, "seconds": round(time.monotonic() - self.began, 2),
+            "not_counted": self.not_counted, "report": None if report is None else str(report),
+            "seconds": round(time.monotonic() - self.began, 2),
         }  # fmt: skip
         if report is not None:
             write(Path(report), found, worst)

@@ -22,6 +22,7 @@ from handful.training.metrics import RULES, Confusion, Contours, background_of, 
 from handful.training.report_page import Worst, painted
 from handful.training.source import image_of, split_of
 from handful.types import Sample
+from handful.words import counted
 
 SIZE_RULE = (
     "each image is squashed to the model's frame, the scores are enlarged to the size of its labels (bilinear) and the "
@@ -96,10 +97,10 @@ def measured(
         if (about := _of_image(alone, classes, sample.name or str(sample.path))) is not None:
             worst.add(about["miou"], about, functools.partial(_pictures, rgb_u8, truth, predicted, colors))
     if not counts.counts.sum():
-        raise DataError(f"no pixel of {images + unlabeled} images is labeled with a class of the model "
+        raise DataError(f"no pixel of {counted(images + unlabeled, 'image')} is labeled with a class of the model "
                         f"({', '.join(classes[:8])}); check that these are its masks")  # fmt: skip
     if unlabeled:
-        warn(f"{unlabeled} images that nobody labeled do not count")
+        warn(f"not counted: {counted(unlabeled, 'image')} that nobody labeled")
     found = counts.scores(classes, rule=rule, background=background)
     for name, f, shown in zip(classes, contours.per_class, contours.found, strict=True):
         found["per_class"][name] |= {"boundary_f": f, "images": len(shown)}

@@ -15,6 +15,7 @@ from handful.training.curves import draw_curves
 from handful.training.loader import Images
 from handful.training.report_page import Worst, write
 from handful.training.start import Begun, Start
+from handful.words import counted
 
 CURVES, FLOW, RECORD, REPORT = "curves.png", "transfer.png", "train.json", "report.html"
 
@@ -22,19 +23,23 @@ CURVES, FLOW, RECORD, REPORT = "curves.png", "transfer.png", "train.json", "repo
 def finished(
     start: Start, out: Path, folder: Path, begun: Begun, ended: checkpoint.State, *, outputs: Mapping[str, str],
     images: Images, val: Images | None, measures: Mapping[str, Any], worst: Worst, warnings: Sequence[str],
-    more: Mapping[str, Any] | None = None,
+    data: Path, more: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Write the model folder `out` of a run in `folder` that ended at `ended`; returns what the recipe returns.
 
-    outputs: what each of the network's outputs means. images, val: what was trained and measured on. measures: with
-    their "rule", on val, empty when nothing was measured. worst: images for the page of what was measured, which stays
-    in `folder`, since it shows them. more: for the record of the training.
+    outputs: what each of the network's outputs means. data: what was read. images, val: what was trained and measured
+    on. measures: with their "rule", on val, empty when nothing was measured. worst: images for the page of what was
+    measured, which stays in `folder`, since it shows them. more: for the record of the training.
     """
     if not start.distributed.main:
         return {"schema_version": 1, "model": str(out), "rank": start.distributed.rank}
     network, rows, counts, source = begun.network, begun.rows, begun.counts, start.given.get("from_")
     config, classes = ended.config, list(ended.config["classes"])
-    draw_curves(folder / CURVES, ended.history, title=f"{config['net']}, {len(images)} images, {len(classes)} classes")
+    draw_curves(
+        folder / CURVES,
+        ended.history,
+        title=f"{config['net']}, {counted(len(images), 'image')}, {counted(len(classes), 'class')}",
+    )
     if rows and source is not None:
         # names alone: the picture goes into the model folder, and with it to others
         transfer.draw(rows, folder / FLOW, old=Path(source).resolve().name, new=out.name)
@@ -63,8 +68,9 @@ def finished(
     save_folder(out, network, kind=start.name, args=args, classes=classes, about=about, beside=beside,
                 preprocessing=network.preprocessing())  # fmt: skip
     result = {
-        "schema_version": 1, "model": str(out), "run": str(folder), "report": None, "task": config["task"],
-        "net": config["net"], "classes": classes, "epochs": ended.epochs, "steps": ended.step, "best": ended.best,
+        "schema_version": 1, "model": str(out), "data": str(data), "run": str(folder), "report": None,
+        "task": config["task"], "net": config["net"], "classes": classes, "epochs": ended.epochs, "steps": ended.step,
+        "best": ended.best,
         **measures, **cost, "seed": config["seed"], "minutes": minutes, "warnings": list(warnings),
         "resumed": start.given.get("resume", False), "transfer": transfer.counts(list(rows)) if rows else None,
         "model_sha256": sha256(out / WEIGHTS),

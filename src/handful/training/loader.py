@@ -23,6 +23,7 @@ from handful.errors import DataError
 from handful.pick import need, unknown
 from handful.progress import note, track, warn
 from handful.types import Dataset, Sample
+from handful.words import counted
 
 RAM_BYTES = 2 << 30
 T = TypeVar("T")
@@ -93,13 +94,13 @@ def decoded(
             yield sample, name, found
     for why, names in skipped.items():
         few = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-        warn(f"{split}: {len(names)} of {len(samples)} images left out, {why} ({few})")
+        warn(f"{split}: {len(names)} of {counted(len(samples), 'image')} left out, {why} ({few})")
 
 
 def warn_of_missing(images: Images, split: str) -> None:
     """Say which classes no image of a split shows."""
     if images.missing:
-        warn(f"{split} shows nothing of {len(images.missing)} classes: {', '.join(images.missing)}")
+        warn(f"{split} shows nothing of {counted(len(images.missing), 'class')}: {', '.join(images.missing)}")
 
 
 def named(name: str) -> bytes:
@@ -123,7 +124,10 @@ def room(
             shutil.rmtree(folder, ignore_errors=True)
             note(f"{split}: {wanted / 1e9:.1f} GB of pixels kept in a file beside the run")
             return list(maps)
-    note(f"{split}: {wanted / 1e9:.1f} GB of pixels fit nowhere, so each image is decoded whenever it is used")
+    note(
+        f"{split}: {wanted / 1e9:.1f} GB of pixels fit neither in memory nor on the disk, so images are decoded each "
+        "time"
+    )
     return None
 
 

@@ -16,6 +16,7 @@ from handful.training.augment_classify import augmented
 from handful.training.loader import RAM_BYTES, chosen_classes, decoded, named, room, warn_of_missing
 from handful.training.source import image_of, split_of
 from handful.types import Dataset, Sample
+from handful.words import counted
 
 Batch = tuple[np.ndarray, np.ndarray, np.ndarray]  # see Loader
 
@@ -37,7 +38,7 @@ def classes_of(dataset: Dataset, wanted: Sequence[str] | None = None) -> tuple[s
     """The names of the classes in order: those wanted, or all. Raises UnknownName or DataError (fewer than two)."""
     chosen = chosen_classes(dataset, wanted)
     if len(chosen) < 2:
-        raise DataError(f"{dataset.root} has {len(chosen)} classes to tell apart; wanted two or more")
+        raise DataError(f"{dataset.root} has {counted(len(chosen), 'class')} to tell apart; wanted two or more")
     return tuple(chosen)
 
 

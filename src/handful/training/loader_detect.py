@@ -22,6 +22,7 @@ from handful.training.coco_table import mask_of, run_lengths, truth_row
 from handful.training.loader import RAM_BYTES, chosen_classes, decoded, named, nearest, room, warn_of_missing
 from handful.training.source import image_of, split_of
 from handful.types import Boxes, Dataset, Sample
+from handful.words import counted
 
 Target = dict[str, torch.Tensor]
 Batch = tuple[np.ndarray, list[Target], np.ndarray]  # see Loader
@@ -115,7 +116,7 @@ def gather(
         found.append(objects)
     dropped = {why: n for why in _DROPPED if (n := sum(one.dropped[why] for one in found))}
     for why, n in dropped.items():
-        note(f"{split}: {n} objects are not learned, {why}")
+        note(f"{split}: {counted(n, 'object is', 'objects are')} not learned: {why}")
     counts = [np.bincount(one.labels[one.labels != IGNORED], minlength=len(classes)) for one in found]
     table = np.stack([np.zeros(len(classes), int), *counts])
     if not table.sum():
@@ -132,7 +133,7 @@ def gather(
     return images
 
 
-_DROPPED = ("they are crowds", "they are smaller than a pixel of the frame")
+_DROPPED = ("a crowd", "smaller than a pixel of the frame")
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,6 +18,7 @@ from handful.training.loader import RAM_BYTES, chosen_classes, decoded, named, n
 from handful.training.metrics import IGNORE
 from handful.training.source import image_of, split_of
 from handful.types import Dataset, Mask, Sample
+from handful.words import counted
 
 Batch = tuple[np.ndarray, np.ndarray, np.ndarray]  # see Loader
 
@@ -47,7 +48,7 @@ def classes_of(dataset: Dataset, wanted: Sequence[str] | None = None) -> tuple[s
     if not _has_masks(dataset):  # outlines say what is there, and so that all else is not
         chosen = list(dict.fromkeys(["background", *chosen]))
     if not 2 <= len(chosen) <= IGNORE:
-        raise DataError(f"{dataset.root} has {len(chosen)} classes to train; wanted 2 to {IGNORE}")
+        raise DataError(f"{dataset.root} has {counted(len(chosen), 'class')} to train; wanted 2 to {IGNORE}")
     return tuple(chosen)
 
 

@@ -26,6 +26,7 @@ from handful.training.curves import write_csv
 from handful.training.distributed import Distributed, dtype_of, made_with
 from handful.training.loader import Images, Loader
 from handful.training.schedule import Ema, factor
+from handful.words import counted
 
 CSV, LOCK, EVENTS = "metrics.csv", "lock", "events"
 Measures = dict[str, float | None]
@@ -57,14 +58,16 @@ def reserved(out: Path, *, resume: bool, overwrite: bool, distributed: Distribut
     """
     place = out.with_name(f"{out.name}.run")
     if resume and overwrite:
-        raise DataError("--resume and --overwrite exclude each other: go on, or begin anew?")
+        raise DataError("--resume and --overwrite exclude each other: resume, or start over?")
     if out.exists() and not (out / META).exists():
-        raise DataError(f"{out} exists and is not a model folder, so it is not written over; choose another --out")
+        raise DataError(f"{out} exists and is not a model folder, so it is not overwritten; choose another --out")
     if not resume and not overwrite and (out.exists() or checkpoint.checkpoints(place)):
         there = out if out.exists() else place
-        raise DataError(f"{there} exists; use --resume to go on, --overwrite to begin anew, or another --out")
+        raise DataError(f"{there} exists; use --resume to continue, --overwrite to start over, or another --out")
     if resume and not checkpoint.checkpoints(place) and out.exists():
-        raise DataError(f"{out} is finished and {place} has no checkpoint to go on from; use --overwrite to begin anew")
+        raise DataError(
+            f"{out} is finished and {place} has no checkpoint to resume from; use --overwrite to start over"
+        )
     if not distributed.main:
         distributed.barrier()
         yield place
@@ -210,7 +213,10 @@ def _epochs_in(task: Task, network: Any, plan: Plan, distributed: Distributed, c
     minutes = plan.minutes or 0.0
     fit = minutes * 60 / max(1e-9, batch_s * len(task.loader) + measuring)
     epochs = max(1, int(distributed.total(fit) / distributed.world_size))
-    note(f"{epochs} epochs fit into about {minutes:g} minutes ({batch_s:.2f} s a batch of {task.loader.batch})")
+    note(
+        f"{counted(epochs, 'epoch fits', 'epochs fit')} into about {minutes:g} minutes ({batch_s:.2f} s a batch of "
+        f"{task.loader.batch})"
+    )
     return epochs
 
 

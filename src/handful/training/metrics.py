@@ -13,6 +13,7 @@ import numpy as np
 
 from handful.errors import DataError
 from handful.pick import need, unknown
+from handful.words import counted
 
 IGNORE = 255
 TOLERANCE = 0.008  # how far apart two contours may lie, as a share of the picture's diagonal (DAVIS)
@@ -45,7 +46,7 @@ class Confusion:
 
     def __init__(self, classes: int, *, ignore: int = IGNORE) -> None:
         if classes < 1:
-            raise DataError(f"got {classes} classes; wanted at least one")
+            raise DataError(f"got {counted(classes, 'class')}; wanted at least one")
         self.ignore = ignore
         self.counts = np.zeros((classes, classes), dtype=np.int64)
 
@@ -108,7 +109,7 @@ class Confusion:
         a class out.
         """
         if len(classes) != len(self.counts):
-            raise DataError(f"got {len(classes)} names for {len(self.counts)} classes; wanted one each")
+            raise DataError(f"got {len(classes)} names for {counted(len(self.counts), 'class')}; wanted one each")
         iou, accuracy = self.iou(rule, background), self.accuracy
         pixels = self.counts.sum(axis=1).tolist()
         rows = zip(classes, iou, accuracy, pixels, strict=True)

@@ -92,5 +92,5 @@ def run(
             measures = {**scores(val.labels, predicted, classes), "images": len(val), "worst": worst.rows()}
         return finished(
             start, out, folder, begun, ended, outputs=OUTPUTS, images=images, val=val, measures=measures, worst=worst,
-            warnings=warnings, more={"class_weights": per_class},
+            warnings=warnings, data=data, more={"class_weights": per_class},
         )  # fmt: skip

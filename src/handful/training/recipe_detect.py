@@ -81,5 +81,5 @@ def run(
             measures = {**measured(begun.network, val, worst=worst), "images": len(val), "objects": sum(val.objects)}
         return finished(
             start, out, folder, begun, ended, outputs={key: OUTPUTS[key] for key in begun.network.output_names},
-            images=images, val=val, measures=measures, worst=worst, warnings=warnings,
+            images=images, val=val, measures=measures, worst=worst, warnings=warnings, data=data,
         )  # fmt: skip

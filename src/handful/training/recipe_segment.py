@@ -98,5 +98,5 @@ def run(
             measures = measured(begun.network, val.samples, read, classes, rule=rule, background=behind, worst=worst)
         return finished(
             start, out, folder, begun, ended, outputs=OUTPUTS, images=images, val=val, measures=measures, worst=worst,
-            warnings=warnings, more={"class_weights": per_class},
+            warnings=warnings, data=data, more={"class_weights": per_class},
         )  # fmt: skip

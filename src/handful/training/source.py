@@ -18,6 +18,7 @@ from handful.files import cache_home
 from handful.image import read_image
 from handful.progress import warn
 from handful.types import Dataset, Image, Sample
+from handful.words import counted
 
 QUIET = ("one_image", "no_label_map")  # warnings that do not matter to training
 SPLITS = {"training": "train", "valid": "val", "validation": "val", "testing": "test"}
@@ -85,8 +86,9 @@ def not_counted(dataset: Dataset, data: Path, classes: Sequence[str]) -> list[st
     known = {c.name for c in dataset.categories}
     other = sorted(known - set(classes))
     if not known & set(classes):
-        raise DataError(f"{data} has the classes {', '.join(sorted(known)[:8])}; the model knows "
-                        f"{', '.join(classes[:8])}: none is the same")  # fmt: skip
+        raise DataError(f"no class of {data} ({', '.join(sorted(known)[:8])}) is one of the model's "
+                        f"({', '.join(classes[:8])}); rename them with `handful data convert --labels`, or give "
+                        "other data")  # fmt: skip
     if other:
-        warn(f"{len(other)} classes of {data} that the model does not know are not counted: {', '.join(other[:8])}")
+        warn(f"{counted(len(other), 'class')} of {data} not known to the model, so not counted: {', '.join(other[:8])}")
     return other

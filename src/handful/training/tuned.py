@@ -38,7 +38,7 @@ def made(kind: type[T], own: Mapping[str, Any] | None, given: T | Mapping[str, A
     try:
         return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in changed.items()})
     except (TypeError, ValueError) as error:
-        raise DataError(f"{changed} are no settings of {kind.__name__.lower()} ({error})") from error
+        raise DataError(f"{changed} are not settings of {kind.__name__.lower()} ({error})") from error
 
 
 def parts(

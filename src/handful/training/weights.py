@@ -166,7 +166,7 @@ def teacher_of(
     """
     model = from_folder(folder)
     if model.meta.get("task") != task:
-        raise DataError(f"the teacher {folder} is no model to {task}; choose one that `handful train {task}` made")
+        raise DataError(f"the teacher {folder} is not a model to {task}; choose one that `handful train {task}` made")
     lacking = [name for name in classes if name not in model.classes]
     if lacking:
         raise DataError(f"the teacher {folder} does not know {', '.join(lacking[:8])}; it knows "

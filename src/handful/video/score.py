@@ -19,6 +19,7 @@ import numpy as np
 
 from handful.errors import DataError
 from handful.pick import need
+from handful.words import counted
 
 TOLERANCE = 0.008  # how far apart two contours may lie, as a share of the frame's diagonal
 
@@ -170,9 +171,11 @@ def score_clip(
     all that count), when pred has an id that is no object of truth, or when there are too few frames.
     """
     if len(pred) != len(truth):
-        raise DataError(f"{name} has {len(truth)} frames and {len(pred)} of them were predicted; wanted one for each")
+        raise DataError(
+            f"{name} has {counted(len(truth), 'frame')} and {len(pred)} of them were predicted; wanted one for each"
+        )
     if len(truth) < (1 if ends else 3):
-        raise DataError(f"{name} has {len(truth)} frames; wanted at least {1 if ends else 3}"
+        raise DataError(f"{name} has {counted(len(truth), 'frame')}; wanted at least {1 if ends else 3}"
                         + ("" if ends else ", for the first and the last do not count"))  # fmt: skip
     first = _ids(truth[0], f"frame 0 of the truth of {name}")
     objects = _objects(first, merge, ignore, name)

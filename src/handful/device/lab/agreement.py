@@ -10,6 +10,7 @@ import numpy as np
 from handful.boxes import iou
 from handful.errors import DataError
 from handful.results import Detections
+from handful.words import counted
 
 OVERLAP = 0.9
 
@@ -21,7 +22,9 @@ def agreement(got: Sequence[Detections], want: Sequence[Detections]) -> dict[str
     Raises DataError for other numbers of photos, other classes, or nothing found on the side of `want`.
     """
     if len(got) != len(want) or any(g.classes != w.classes for g, w in zip(got, want, strict=True)):
-        raise DataError(f"{len(got)} and {len(want)} photos, or other classes; wanted the same detector and photos")
+        raise DataError(
+            f"{len(got)} and {counted(len(want), 'photo')}, or other classes; wanted the same detector and photos"
+        )
     pairs, gaps = 0, [0.0]
     for one, other in zip(got, want, strict=True):
         over = iou(other.xyxy_px, one.xyxy_px)
@@ -35,10 +38,10 @@ def agreement(got: Sequence[Detections], want: Sequence[Detections]) -> dict[str
                 gaps.append(abs(float(one.score[j] - other.score[i])))
     counts = sum(map(len, got)), sum(map(len, want))
     if not counts[1]:
-        raise DataError(f"the detector found nothing in {len(want)} photos, so there is nothing to compare; give "
-                        "photos with things in them (--images)")  # fmt: skip
+        raise DataError(f"the detector found nothing in {counted(len(want), 'photo')}, so there is nothing to "
+                        "compare; give photos with things in them: --photos")  # fmt: skip
     return {
-        "photos": len(want), "boxes_want": counts[1], "boxes_got": counts[0], "matched": pairs,
+        "images": len(want), "boxes_want": counts[1], "boxes_got": counts[0], "matched": pairs,
         "matched_of_want": pairs / counts[1], "matched_of_got": pairs / counts[0] if counts[0] else 0.0,
         "largest_score_difference": max(gaps), "mean_score_difference": sum(gaps) / max(1, pairs),
     }  # fmt: skip

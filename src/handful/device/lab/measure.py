@@ -36,7 +36,7 @@ class Timing:
 
     def __post_init__(self) -> None:
         if self.n < LEAST_RUNS:
-            raise DataError(f"{self.n} runs make no timing; wanted {LEAST_RUNS} or more after warm-up")
+            raise DataError(f"{self.n} runs are too few for a timing; wanted {LEAST_RUNS} or more after warm-up")
         if self.threads < 1 or self.warmup < 0:
             raise DataError(f"threads must be 1 or more and warmup 0 or more; got {self.threads} and {self.warmup}")
         times = (self.median_ms, self.p90_ms, self.min_ms, self.load_ms, self.first_ms)
@@ -52,7 +52,7 @@ def timing(trace: Trace, *, threads: int, versions: dict[str, str], warmup: int 
     """Of a trace, whose first run and `warmup` runs after it do not count."""
     times = np.asarray(trace.times_ms[1 + warmup :])
     if len(times) < LEAST_RUNS:
-        raise DataError(f"{len(times)} runs make no timing; wanted {LEAST_RUNS} or more after {1 + warmup}")
+        raise DataError(f"{len(times)} runs are too few for a timing; wanted {LEAST_RUNS} or more after {1 + warmup}")
     return Timing(
         median_ms=float(np.median(times)),
         p90_ms=float(np.quantile(times, 0.9)),

@@ -48,7 +48,7 @@ def compile(network: Any, to: Path, precision: str, base: Path | None = None) ->
         for name in (PARAM, BIN):
             made = Path(work) / name
             if not made.exists():
-                raise CompileError(f"pnnx wrote no {name}; its own words are in the log")
+                raise CompileError(f"pnnx wrote no {name}; its output is in the log")
             (to / name).write_bytes(made.read_bytes())
     lines = (to / PARAM).read_text(encoding="utf-8").splitlines()
     own = {"in0": network.input_names[0], **{f"out{i}": name for i, name in enumerate(network.output_names)}}

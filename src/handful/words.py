@@ -1,0 +1,21 @@
+"""Words: a count with its noun for messages; what may be the name of a class."""
+
+from __future__ import annotations
+
+
+def counted(n: int, one: str, many: str = "") -> str:
+    """counted(1, "class") -> "1 class", counted(3, "class") -> "3 classes". many: what `one` is for another number,
+    where it is no plain plural: counted(n, "class was", "classes were")."""
+    return f"{n} {one if n == 1 else many or plural(one)}"
+
+
+def plural(noun: str) -> str:
+    """box -> boxes, class -> classes, category -> categories, image -> images."""
+    if noun.endswith("y") and noun[-2:-1] not in "aeiou":
+        return noun[:-1] + "ies"
+    return noun + ("es" if noun.endswith(("s", "x", "ch", "sh")) else "s")
+
+
+def is_a_line(name: str) -> bool:
+    """Whether a class's name is one line that is not empty, as whoever reads names line by line needs it."""
+    return name.splitlines() == [name]
