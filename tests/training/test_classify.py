@@ -160,7 +160,7 @@ def bad_photo(root: Path) -> None:
     [
         ({"net": "exeggutor"}, "exeggutor is for segment, not to classify"),
         ({"classes": ["redd", "blue"]}, "did you mean 'red'"),
-        ({"classes": ["red"]}, "has 1 classes to tell apart"),
+        ({"classes": ["red"]}, "has 1 class to tell apart"),
         ({"val_split": "vla"}, "no split 'vla'"),
         ({"optimizer": "sdg"}, "did you mean 'sgd'"),
         ({"balance": "invers"}, "did you mean 'inverse'"),

@@ -205,7 +205,7 @@ def test_resume_and_any_number_of_workers_give_the_same_bytes(tmp_path: Path, mo
         recipe_detect.run(data, tmp_path / "m", **plan, overwrite=True)
     monkeypatch.undo()
     edit(data, "train", lambda held: held["annotations"][0].update(bbox=[1, 1, 20, 20]))
-    with pytest.raises(DataError, match="the data are not those"):
+    with pytest.raises(DataError, match="the data have changed"):
         recipe_detect.run(data, tmp_path / "m", **plan, resume=True)
 
 

@@ -39,7 +39,7 @@ def test_classes_in_another_order_and_fewer(tmp_path: Path) -> None:
     assert (labels[ids == 2] == 0).all() and (labels[ids == 1] == 1).all() and (labels[ids == 0] == 255).all()
     with pytest.raises(UnknownName, match="did you mean 'sky'"):
         gathered(tmp_path, "val", ["skye"])
-    with pytest.raises(DataError, match="1 classes to train; wanted 2 to 255"):
+    with pytest.raises(DataError, match="1 class to train; wanted 2 to 255"):
         gathered(tmp_path, "val", ["sky"])
 
 
@@ -95,7 +95,7 @@ def test_what_is_left_out_and_missing_is_said(tmp_path: Path, capsys: pytest.Cap
     assert photos.skipped == {"no pixel of a class to train": ["4.png"], "nobody labeled its pixels": ["5.png"]}
     said = capsys.readouterr().err
     assert "1 of 10 images left out, no pixel of a class to train (4.png)" in said
-    assert "shows nothing of 1 classes: cloud" in said
+    assert "shows nothing of 1 class: cloud" in said
     assert not any("4.png" in n or "5.png" in n for n in photos.names)
     with pytest.raises(DataError, match="no image of train has labels of cloud, box2"):
         loader_segment.gather(formats.read(tmp_path), "train", ("cloud", "box2"), SIZE_HW)

@@ -189,7 +189,7 @@ def test_resume_goes_on_or_says_why_not(data: Path, tmp_path: Path, monkeypatch:
         run(data, tmp_path / "m", **FAST)
     with pytest.raises(DataError, match=r"lr is 0\.5, was 0\.02; give the same settings"):
         run(data, tmp_path / "m", **{**FAST, "lr": 0.5}, resume=True)
-    with pytest.raises(DataError, match="the data are not those"):
+    with pytest.raises(DataError, match="the data have changed"):
         run(small(tmp_path / "d", {"train": 9, "val": 3}), tmp_path / "m", **FAST, resume=True)
     (tmp_path / "m.run" / ".step-00000006.abc.part").mkdir()
     (tmp_path / "m.run" / ".metrics.csv.abc.part").write_text("half")
@@ -208,7 +208,7 @@ def test_resume_goes_on_or_says_why_not(data: Path, tmp_path: Path, monkeypatch:
     with pytest.raises(DataError, match=r"is finished and .* has no checkpoint"):
         run(data, tmp_path / "m", **FAST, resume=True)
     (tmp_path / "mine").mkdir()
-    with pytest.raises(DataError, match="is not a model folder, so it is not written over"):
+    with pytest.raises(DataError, match="is not a model folder, so it is not overwritten"):
         run(data, tmp_path / "mine", **FAST, overwrite=True)
 
 
@@ -217,7 +217,7 @@ def test_a_run_that_an_older_version_began_goes_on(data: Path, tmp_path: Path) -
     config = {"views": {"flip": 0.5}, "world": 1, "lr": 0.1}
     state = checkpoint.State(config, "data", {}, 3)
     checkpoint.same_config(state, {"augment": {"flip": 0.5}, "world_size": 1, "lr": 0.1}, "data", {})
-    with pytest.raises(DataError, match=r"augment is \{'flip': 0.4\}, was \{'flip': 0.5\}; resume it"):
+    with pytest.raises(DataError, match=r"augment is \{'flip': 0.4\}, was \{'flip': 0.5\}; give the same"):
         checkpoint.same_config(state, {"augment": {"flip": 0.4}, "world_size": 1, "lr": 0.1}, "data", {})
 
 
@@ -276,7 +276,7 @@ def test_nan_stops_keeps_the_batch_and_names_the_photos(data: Path, tmp_path: Pa
 
 def test_a_device_that_is_not_there() -> None:
     if not torch.cuda.is_available():
-        with pytest.raises(DataError, match="cuda was asked for, but torch sees no GPU here; use --device cpu"):
+        with pytest.raises(DataError, match="cuda was asked for, but torch sees no GPU here; use --torch-device cpu"):
             device_of("cuda")
         with pytest.raises(DataError, match="cuda:3 was asked for"):
             device_of("cuda:3")
