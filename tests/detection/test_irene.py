@@ -201,7 +201,7 @@ def test_bad_input_changes_nothing() -> None:
     rgb, boxes = scene(["apple"], 1)
     with pytest.raises(DataError, match="lies outside the image"):
         irene.learn(rgb, np.concatenate([boxes, [[500, 5, 600, 50]]]), ["apple", "leaf"], "x.jpg")
-    with pytest.raises(DataError, match=r"1 boxes and 2 labels of x\.jpg"):
+    with pytest.raises(DataError, match=r"1 box and 2 labels of x\.jpg"):
         irene.learn(rgb, boxes, ["apple", "leaf"], "x.jpg")
     with pytest.raises(DataError, match="a label must be a name"):
         irene.learn(rgb, boxes, [""], "x.jpg")

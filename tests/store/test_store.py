@@ -93,7 +93,7 @@ def test_an_image_with_objects_is_not_empty(store: Store, image: int) -> None:
     assert only(store).objects == () and only(store).label == "cat"
     store.add(image, BOX, author="bob")
     assert [label.annotation.kind for label in store.labels(image)] == ["tag", "box"]
-    with pytest.raises(DataError, match=r"1\.jpg has 1 objects and cannot be empty; clear it first"):
+    with pytest.raises(DataError, match=r"1\.jpg has 1 object and cannot be empty; clear it first"):
         store.mark_empty(image, author="ann")
     store.undo()
     assert [label.annotation.kind for label in store.labels(image)] == ["tag", "empty"]
