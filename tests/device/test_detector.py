@@ -284,7 +284,7 @@ def test_what_agreement_means() -> None:
     assert told["matched_of_want"] == 1 and told["matched_of_got"] == 0.5
     told = agreement([one], [twice])
     assert told["matched_of_want"] == 0.5 and told["matched_of_got"] == 1
-    with pytest.raises(DataError, match="found nothing in 1 photos"):
+    with pytest.raises(DataError, match="found nothing in 1 photo"):
         agreement([one], [found([], [], [])])
     with pytest.raises(DataError, match="1 and 2 photos"):
         agreement([one], [one, one])
