@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import Any
 
 import handful.data
+from handful.data import sniff
 from handful.data.archive import opened
 from handful.data.finding import OnFinding, stop
 from handful.data.writing import Writer
@@ -80,6 +81,11 @@ def sources(place: Path, *, format: str | None = None, **options: Any) -> list[S
 
 
 def _sources(place: Path, depth: int, options: dict[str, Any]) -> list[Source]:
+    with sniff.remembering():
+        return _sources_in(place, depth, options)
+
+
+def _sources_in(place: Path, depth: int, options: dict[str, Any]) -> list[Source]:
     for name in known():
         if not module(name).detect(place):
             continue
@@ -92,7 +98,7 @@ def _sources(place: Path, depth: int, options: dict[str, Any]) -> list[Source]:
         return [Source(name, place)]
     if depth and place.is_dir():
         below = sorted(p for p in place.iterdir() if p.is_dir() and not p.is_symlink() and not p.name.startswith("."))
-        return [source for p in below for source in _sources(p, depth - 1, options)]
+        return [source for p in below for source in _sources_in(p, depth - 1, options)]
     return []
 
 

@@ -14,21 +14,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
-from xml.etree.ElementTree import Element, SubElement, TreeBuilder, indent, tostring
+from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from handful.data.finding import Finding, OnFinding
 from handful.data.masks import MAX_PIXELS
 from handful.data.reading import Few
 from handful.data.shapes import box_of, checked_box
 from handful.data.voc_classes import ILLEGAL, class_name
-from handful.pick import need
+from handful.data.xml_tree import xml_tree
 from handful.types import Object, Sample
 
 FLAGS = ("truncated", "occluded", "difficult")
 UNSAID = ("", "Unspecified")  # what VOC writes for a pose nobody noted
 FROM_OBJECTS = "handful:mask"  # an attribute: the class map was painted from the objects, nobody drew it
 
-_MOST_ELEMENTS, _MOST_DEPTH, _MOST_TEXT = 1_000_000, 50, 100_000
+_MOST_TEXT = 100_000
 _NUMBER = re.compile(r"[+-]?(\d{1,40}(\.\d{0,400})?|\.\d{1,400})([eE][+-]?\d{1,3})?", re.ASCII)
 _NOT_FINITE = re.compile(r"[+-]?(nan|inf|infinity)", re.IGNORECASE)
 _TAG = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -45,43 +45,10 @@ class Annotation:
     painted: bool = False
 
 
-class _Bounded(TreeBuilder):
-    """Refuses trees that no annotation needs, before they fill the memory."""
-
-    depth = count = 0
-
-    def start(self, tag: Any, attrs: Any, /) -> Element:
-        self.depth, self.count = self.depth + 1, self.count + 1
-        if self.depth > _MOST_DEPTH or self.count > _MOST_ELEMENTS:
-            raise ValueError(f"more than {_MOST_ELEMENTS} elements, or {_MOST_DEPTH} inside one another")
-        return super().start(tag, attrs)
-
-    def end(self, tag: str, /) -> Element:
-        self.depth -= 1
-        return super().end(tag)
-
-
 def annotation(data: bytes, on_finding: OnFinding, *, file: str) -> Annotation | None:
     """One XML file's bytes, parsed; None after telling why they cannot be used."""
-    safe = need("defusedxml.ElementTree", "data")
-    forbidden = need("defusedxml.common", "data").DefusedXmlException
-    parser = safe.DefusedXMLParser(target=_Bounded(), forbid_dtd=True, forbid_entities=True, forbid_external=True)
-    try:
-        parser.feed(data)
-        root = parser.close()
-    except forbidden as error:
-        on_finding(
-            Finding("unsafe_xml", file, type(error).__name__, detail=f"has a document type or entities ({error})")
-        )
-        return None
-    except Exception as error:  # expat raises SyntaxError, ValueError, LookupError, UnicodeError and more
-        on_finding(
-            Finding("unreadable_labels", file, str(error)[:200], detail=f"is not readable XML ({str(error)[:200]})")
-        )
-        return None
-    if not isinstance(root, Element) or root.tag != "annotation":
-        tag = str(getattr(root, "tag", None))[:60]
-        on_finding(Finding("unreadable_labels", file, tag, detail=f"holds <{tag}>; wanted <annotation>"))
+    root = xml_tree(data, "annotation", on_finding, file=file)
+    if root is None:
         return None
     found = Annotation(filename=_text(root, "filename"), objects=root.findall("object"))
     found.size_wh = _size(root, on_finding, file)

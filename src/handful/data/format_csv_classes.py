@@ -1,0 +1,156 @@
+"""CSV files that name the class of each image: Kaggle's train.csv, Roboflow's _classes.csv, tables of ones and zeros.
+
+One column names images, with or without suffix; one, called label, class, category, ..., or the only other one, their
+class; or there is a column of 0 and 1 for each class. An image of several ones is told (several_classes), one of none
+is unlabeled. A column called split, set or subset says the split. sample_submission.csv is passed over.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+
+from handful.data import sniff
+from handful.data.csv_table import Table, cells, first_rows, plain, table
+from handful.data.finding import Finding, OnFinding, stop
+from handful.data.format_csv_boxes import IMAGES
+from handful.data.format_csv_boxes import detect as has_boxes
+from handful.data.listed import Row, assembled, in_split, root_of
+from handful.data.marks import Said, class_text
+from handful.data.paths import Shelf, is_image_name
+from handful.data.writing import Writer
+from handful.errors import DataError
+from handful.types import Dataset
+
+TITLE = "CSV of classes (Kaggle's train.csv, Roboflow's _classes.csv)"
+TREE = """\
+train.csv   id,label
+            a,mug
+            b,plate
+train/
+  a.jpg
+  b.jpg
+"""
+PRECEDENCE = 36
+FILE = "_classes.csv"
+CLASSES = ("label", "class", "classname", "labelname", "category", "categoryname", "target", "labels", "classes",
+           "breed", "species", "diagnosis", "dx", "classid", "labelid", "categoryid", "y")  # fmt: skip
+IMAGE_COLUMNS = (*IMAGES, "filenames", "filepaths", "images", "imageids", "fname", "filenamejpg")
+SPLIT_COLUMNS = ("split", "dataset", "subset", "set", "partition")
+_ON, _OFF = ("1", "1.0", "true", "True"), ("0", "0.0", "false", "False", "")
+_SEEN = 50  # rows that tell whether a column names images
+
+
+def _names_images(values: Sequence[str], known: set[str]) -> bool:
+    """Whether most of a column's texts are images that are there, by last name or stem."""
+    held = [PurePosixPath(v.replace("\\", "/")).name.casefold() for v in values if v]
+    return len(held) > 0 and sum(name in known for name in held) * 2 > len(held)
+
+
+def _known(images: Sequence[str]) -> set[str]:
+    names = {PurePosixPath(image).name.casefold() for image in images}
+    return names | {PurePosixPath(name).stem for name in names}
+
+
+def _columns(header: Sequence[str], rows: Sequence[Sequence[str]], known: set[str]) -> tuple[int, list[int]] | None:
+    """(the column of images, the column of classes or those of ones and zeros), None when there are none."""
+    order = sorted(range(len(header)), key=lambda i: (header[i] not in IMAGE_COLUMNS, i))
+    seen = rows[:_SEEN]
+    image = next((i for i in order if _names_images([next(cells(row, [i])) for row in seen], known)), None)
+    if image is None:
+        return None
+    rest = [i for i, name in enumerate(header) if i != image and name not in SPLIT_COLUMNS and name]
+    named = next((header.index(name) for name in CLASSES if name in header and header.index(name) != image), None)
+    binary = [i for i in rest if all(v in _ON + _OFF for row in rows for v in cells(row, [i]))]
+    if len(rest) >= 2 and len(binary) == len(rest):
+        return image, rest
+    if named is not None:
+        return image, [named]
+    return (image, rest) if len(rest) == 1 else None
+
+
+def _is_table(data: bytes, known: set[str]) -> bool:
+    rows = first_rows(data, _SEEN)
+    if len(rows) < 2 or is_image_name(rows[0][0].strip()):
+        return False
+    return _columns([plain(cell) for cell in rows[0]], rows[1:], known) is not None
+
+
+def detect(folder: Path) -> bool:
+    """Whether a CSV file below the folder names images that are there, with their classes."""
+    folder = Path(folder)
+    if folder.is_file():
+        return folder.suffix.lower() == ".csv" and _ours(folder.name, folder.parent)
+    if next(sniff.files(folder, ".csv"), None) is None or has_boxes(folder):
+        return False
+    known = _known(list(sniff.images(folder)))
+    return any("submission" not in name.lower() and _is_table(sniff.ends(folder / name), known)
+               for name in sniff.files(folder, ".csv"))  # fmt: skip
+
+
+def _ours(name: str, root: Path) -> bool:
+    return _is_table(sniff.ends(root / name), _known(list(sniff.images(root))))
+
+
+def read(folder: Path, *, on_finding: OnFinding = stop) -> Dataset:
+    """The samples of every such CSV file below a folder. Raises DataError when there is none."""
+    place = Path(folder)
+    root = root_of(place)
+    shelf = Shelf(root, root)
+    known = _known(sorted(shelf.images))
+    names = [place.name] if place.is_file() else [n for n in shelf.others if n.lower().endswith(".csv")]
+    names = [n for n in names if "submission" not in n.lower() and _is_table(sniff.ends(root / n), known)]
+    if not names:
+        raise DataError(f"{folder} has no CSV file in it that names its images and their classes")
+    rows: list[Row] = []
+    for name in names:
+        held = table(root / name, root, on_finding) if shelf.inside(name, on_finding) else None
+        at = None if held is None else _columns(held.header, held.rows, known)
+        if held is not None and at is None:
+            detail = f"has columns in which it is not clear which names the class ({', '.join(held.titles)[:200]})"
+            on_finding(Finding("broken_label", name, held.titles[:20], detail=detail))
+        elif held is not None and at is not None:
+            rows += _rows(held, name, *at)
+    return assembled("csv_classes", shelf, rows, on_finding)
+
+
+def _rows(held: Table, file: str, image: int, classes: Sequence[int]) -> Iterator[Row]:
+    split_at = held.column(*SPLIT_COLUMNS)
+    for i, row in enumerate(held.rows, 2):
+        (name,) = cells(row, [image])
+        split = next(cells(row, [split_at])) if split_at is not None else None
+        yield Row(name, file, lambda tell, row=row, i=i: _said(held, row, i, classes, file, tell), split or None)  # type: ignore[misc]
+
+
+def _said(held: Table, row: Sequence[str], i: int, classes: Sequence[int], file: str, tell: OnFinding) -> Said:
+    if len(classes) == 1:
+        (text,) = cells(row, classes)
+        return Said(label=class_text(text))
+    on = [held.titles[k] for k in classes if next(cells(row, [k])) in _ON]
+    if len(on) > 1:
+        detail = f"row {i} is of the classes {', '.join(on)[:200]}; wanted one"
+        tell(Finding("several_classes", file, on[:20], detail=detail))
+    return Said(label=class_text(on[0]) if len(on) == 1 else None)
+
+
+def write(dataset: Dataset, writer: Writer) -> None:
+    """Write each image into the folder of its split, and _classes.csv beside them: filename,label.
+
+    An image of no class is not listed. Raises DataError for a class name that would not come back.
+    """
+    held: dict[str, list[tuple[str, str]]] = {}
+    for sample in dataset:
+        name = writer.image(sample, in_split(sample))
+        rows = held.setdefault(sample.split or "", [])
+        if sample.label is not None:
+            if class_text(sample.label) != sample.label:
+                raise DataError(f"a CSV file cannot hold the class {sample.label!r}; rename it")
+            rows.append((name.removeprefix(f"{sample.split}/") if sample.split else name, sample.label))
+    for split, rows in (held or {"": []}).items():
+        text = io.StringIO()
+        out = csv.writer(text, lineterminator="\n")
+        out.writerow(("filename", "label"))
+        out.writerows(rows)
+        writer.text(f"{split}/{FILE}" if split else FILE, text.getvalue())

@@ -1,0 +1,98 @@
+"""Which label files lie below a folder and how they begin and end: enough to tell formats apart, nothing more."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cache
+from pathlib import Path
+
+from handful.data.paths import is_image_name
+
+DEPTH = 4  # levels of folders that are looked at
+EACH = 12  # files of one suffix that are opened in one folder
+MOST = 300  # and in all
+HEAD, TAIL = 1 << 14, 1 << 12
+_REMEMBERED: ContextVar[Callable[[str], list[str]] | None] = ContextVar("remembered", default=None)
+
+
+@contextmanager
+def remembering() -> Iterator[None]:
+    """List each folder once, however many formats ask, until the block ends."""
+    token = _REMEMBERED.set(cache(_listed))
+    try:
+        yield
+    finally:
+        _REMEMBERED.reset(token)
+
+
+def files(folder: Path, *suffixes: str) -> Iterator[str]:
+    """The files with one of the suffixes (any case) in and a little below a folder, relative; links are not followed
+    into folders, hidden ones are passed over.
+    """
+    listed = (_REMEMBERED.get() or _listed)(str(folder))
+    return (name for name in listed if name.lower().endswith(suffixes))
+
+
+def _listed(folder: str) -> list[str]:
+    found: list[str] = []
+    below = [""]
+    for _ in range(DEPTH):
+        level, below = below, []
+        for at in level:
+            try:
+                entries = sorted(os.scandir(os.path.join(folder, at)), key=lambda e: e.name)
+            except OSError:
+                continue
+            for entry in entries:
+                name = f"{at}/{entry.name}" if at else entry.name
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    below.append(name)
+                else:
+                    found.append(name)
+    return found
+
+
+def images(folder: Path) -> Iterator[str]:
+    """The images in and a little below a folder, relative."""
+    return (name for name in (_REMEMBERED.get() or _listed)(str(folder)) if is_image_name(name))
+
+
+def has_images(folder: Path) -> bool:
+    """Whether an image lies in or a little below a folder."""
+    return next(images(folder), None) is not None
+
+
+def likely(folder: Path, *suffixes: str, is_it: Callable[[bytes], bool]) -> str | None:
+    """The first file whose beginning and end look right; a few files of each folder are opened."""
+    opened: dict[str, int] = {}
+    for name in files(folder, *suffixes):
+        at = name.rpartition("/")[0]
+        opened[at] = opened.get(at, 0) + 1
+        if opened[at] > EACH or sum(opened.values()) > MOST:
+            continue
+        if is_it(ends(folder / name)):
+            return name
+    return None
+
+
+def ends(path: Path) -> bytes:
+    """The first and last bytes of a file, as one; empty when it is no file or cannot be read. NUL bytes, which UTF-16
+    has beside each letter, are left out.
+    """
+    try:
+        if not path.is_file():
+            return b""
+        with open(path, "rb") as opened:
+            start = opened.read(HEAD)
+            size = os.fstat(opened.fileno()).st_size
+            if size > HEAD:
+                opened.seek(max(HEAD, size - TAIL))
+                start += opened.read(TAIL)
+    except (OSError, ValueError):
+        return b""
+    return start.replace(b"\0", b"")
