@@ -39,6 +39,8 @@ CLASSES = ("label", "class", "classname", "labelname", "category", "categoryname
            "breed", "species", "diagnosis", "dx", "classid", "labelid", "categoryid", "y")  # fmt: skip
 IMAGE_COLUMNS = (*IMAGES, "filenames", "filepaths", "images", "imageids", "fname", "filenamejpg")
 SPLIT_COLUMNS = ("split", "dataset", "subset", "set", "partition")
+NO_CLASSES = ("text", "caption", "description", "date", "time", "timestamp", "url", "width", "height", "size", "hash",
+              "md5", "sha256", "license", "author", "usage", "comment", "index")  # fmt: skip
 _ON, _OFF = ("1", "1.0", "true", "True"), ("0", "0.0", "false", "False", "")
 _SEEN = 50  # rows that tell whether a column names images
 
@@ -68,7 +70,12 @@ def _columns(header: Sequence[str], rows: Sequence[Sequence[str]], known: set[st
         return image, rest
     if named is not None:
         return image, [named]
-    return (image, rest) if len(rest) == 1 else None
+    if len(rest) != 1:
+        return None
+    # a caption or a date of each image is no class: classes come again
+    values = [next(cells(row, rest)) for row in rows]
+    again = len(set(values)) * 2 <= len(values) and header[rest[0]] not in NO_CLASSES
+    return (image, rest) if again or header[rest[0]] == "id" else None
 
 
 def _is_table(data: bytes, known: set[str]) -> bool:
