@@ -384,7 +384,7 @@ def test_roboflows_layout(tmp_path: Path) -> None:
     (tmp_path / "data.yaml").write_text(
         "train: ../train/images\nval: ../valid/images\ntest: ../test/images\nnames: [cat]\n"
     )
-    assert codes(format_yolo, tmp_path) == {"unsafe_path"}  # there is no test
+    assert codes(format_yolo, tmp_path) == {"missing_split"}  # there is no test: a note, for the others are
     (tmp_path / "data.yaml").write_text("train: ../train/images\nval: ../valid/images\nnames: [cat]\n")
     assert rows(tmp_path) == [("train", "a.jpg", 1), ("val", "a.jpg", 1)]
 
@@ -457,8 +457,8 @@ def test_findings_about_files(tmp_path: Path) -> None:
     assert finding.code == "duplicate_image" and "a.jpg" in finding.text and "a.png" in finding.text
     (planted("orphan") / "labels/train/z.txt").write_text(BOX)
     assert codes(format_yolo, tmp_path / "orphan") == {"missing_image"}
-    assert codes(format_yolo, planted("split", None, YAML.replace("images/val", "images/gone"))) == {"missing_image"}
-    assert codes(format_yolo, planted("away", None, YAML.replace("images/val", "/etc/gone"))) == {"unsafe_path"}
+    assert codes(format_yolo, planted("split", None, YAML.replace("images/val", "images/gone"))) == {"missing_split"}
+    assert codes(format_yolo, planted("away", None, YAML.replace("images/val", "/etc/gone"))) == {"missing_split"}
     assert codes(format_yolo, planted("double", None, YAML.replace("dog", "dog, dog"))) == {"duplicate_category"}
     assert codes(format_yolo, planted("twins", None, YAML.replace("dog", "dog, Dog"))) == {"category_twins"}
     assert codes(format_yolo, planted("kind", None, YAML.replace("dog", "[dog]"))) == {"broken_label"}

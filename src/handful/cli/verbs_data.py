@@ -222,7 +222,7 @@ def balance_(
     result = {**chosen.as_json(), "data": str(source), "images": len(chosen.names), "balance": balance}
     result |= {"class_weights": balancing.weights(balancing.counts(dataset), rule=balance)}
     if out is not None:
-        result |= put(picked, out, found.format, allow_loss=allow_loss)
+        result |= put(picked, out, formats.copied_as(dataset), allow_loss=allow_loss)
     say(result, as_json, _balanced)
     if not result.get("written", True):
         leave()
@@ -291,7 +291,7 @@ def split_(
         made = splits.split(dataset, parts=parts or splits.SHARES, **more)
     result = {**made.as_json(), "data": str(source)}
     if out is not None:
-        result |= put(splits.apply(dataset, made), out, found.format, allow_loss=allow_loss)
+        result |= put(splits.apply(dataset, made), out, formats.copied_as(dataset), allow_loss=allow_loss)
     say(result, as_json, _divided)
     if not result.get("written", True):
         leave()

@@ -52,10 +52,11 @@ def repair(
             to = part if len(found) == 1 else part / relative(source.place, place) / name
             to.mkdir(parents=True, exist_ok=True)
             repaired = _repaired(source, place, findings.found)
-            formats.write(repaired, to, source.format)
-            back = formats.module(source.format).read(to, on_finding=lambda finding: None)
+            written = formats.copied_as(repaired)
+            formats.write(repaired, to, written)
+            back = formats.module(written).read(to, on_finding=lambda finding: None)
             rows[name] = [row.as_json() for row in differences(_lenient(source), back)]
-    after = check(out, cache=None, format=found[0].format if len(found) == 1 else None)
+    after = check(out, cache=None, format=written if len(found) == 1 else None)
     result = {
         "schema_version": 1,
         "data": str(named),

@@ -37,6 +37,7 @@ CODES: dict[str, Code] = {
     "unsafe_xml": Code("error", "XML with a document type or entities, which can expand without end", LEFT_OUT),
     "unreadable_labels": Code("error", "a label file that cannot be read", "its images are left out of the copy"),
     "unreadable_mask": Code("error", "a mask that cannot be decoded", "the image is kept as unlabeled"),
+    "missing_split": Code("note", "a split that is named and is not there", KEPT),
     "leftover_file": Code("warning", "what a broken copy or download leaves behind", "it is not copied"),
     "mixed_case_suffix": Code("note", "a suffix in capitals, which some tools pass over", KEPT),
     "wrong_suffix": Code("note", "a file whose suffix names another format than its bytes", KEPT),

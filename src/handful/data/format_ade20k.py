@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from handful.data import sniff
 from handful.data.coco_rows import categories_of
 from handful.data.finding import Finding, OnFinding, stop
 from handful.data.label_tree import (
@@ -63,7 +64,16 @@ def standard() -> tuple[Category, ...]:
 
 def detect(folder: Path) -> bool:
     """Whether images/ and annotations/ hold ADE20K: by objectInfo150.txt, or by the images' names."""
-    return _root(Path(folder)) is not None
+    return _root(Path(folder)) is not None or _whole(Path(folder)) is not None
+
+
+def _whole(folder: Path) -> str | None:
+    """An image of the whole ADE20K (2016 or 2021), whose masks are beside it as a_seg.png."""
+    for name in sniff.files(folder, "_seg.png"):
+        image = name.removesuffix("_seg.png") + ".jpg"
+        if _IMAGE.match(PurePosixPath(image).stem) and (folder / image).is_file():
+            return image
+    return None
 
 
 def _root(folder: Path) -> Path | None:
@@ -86,6 +96,12 @@ def read(folder: Path, *, on_finding: OnFinding = stop) -> Dataset:
     """
     folder = Path(folder)
     root = _root(folder)
+    whole = _whole(folder) if root is None else None
+    if whole is not None:
+        raise DataError(
+            f"{folder / whole} is of the whole ADE20K, whose 3,000 classes are not read; take the same images with 150 "
+            "classes, ADEChallengeData2016 from http://sceneparsing.csail.mit.edu, which are read as they are"
+        )
     if root is None:
         raise DataError(f"{folder} has no {IMAGES}/ and {MASKS}/ of ADE20K in it")
     images, shelf, things = (Shelf(root / name, folder) for name in (IMAGES, MASKS, THINGS))

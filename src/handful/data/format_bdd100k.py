@@ -29,6 +29,7 @@ labels/det_20/det_train.json   [{"name": "a.jpg", "attributes": {"weather": "cle
                                  {"id": "1", "category": "car", "box2d": {"x1": 1, "y1": 1, "x2": 50, "y2": 60}}]}]
 """
 PRECEDENCE = 38
+MARKS = True
 _LABELS = re.compile(rb'"(labels|objects)"\s*:\s*(\[|null)')
 _SHAPES = re.compile(rb'"(box2d|poly2d|manualShape|videoName|timestamp)"\s*:')
 _NAME = re.compile(rb'"name"\s*:\s*"')

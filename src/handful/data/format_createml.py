@@ -33,6 +33,7 @@ train/
                                  "coordinates": {"x": 25.5, "y": 30.5, "width": 49, "height": 59}}]}]
 """
 PRECEDENCE = 35
+MARKS = True
 FILE = "_annotations.createml.json"
 _LIST = re.compile(rb'^\s*(\xef\xbb\xbf)?\s*\[\s*\{\s*"')
 _KEYS = re.compile(rb'"(image|imagefilename|imageFilename)"\s*:\s*"')

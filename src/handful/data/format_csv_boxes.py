@@ -39,6 +39,7 @@ train/
                      a.jpg,160,120,mug,1,1,50,60
 """
 PRECEDENCE = 34
+MARKS = True
 FILE = "_annotations.csv"
 HEADER = ("filename", "width", "height", "class", "xmin", "ymin", "xmax", "ymax")
 IMAGES = ("filename", "filepath", "imagepath", "imagename", "imagefilename", "imagefile", "imageid", "image", "img",

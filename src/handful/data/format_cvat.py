@@ -39,6 +39,7 @@ images/
   a.jpg
 """
 PRECEDENCE = 31
+MARKS = True
 _MOST_BYTES, _MOST_ELEMENTS = 1 << 28, 5_000_000
 _TOP = re.compile(rb"<annotations[\s>]")
 _INSIDE = re.compile(rb"<(image|track|meta|version)[\s>]")

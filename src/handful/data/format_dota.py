@@ -30,6 +30,7 @@ train/
                        2753 2408 2861 2385 2888 2468 2805 2502 plane 0
 """
 PRECEDENCE = 37
+MARKS = True
 _LINE = re.compile(
     rb"^[ \t]*([-+.\deE]{1,30}[ \t]{1,9}){8}[A-Za-z][\w-]{0,60}([ \t]{1,9}[\w-]{1,60}){0,4}[ \t\r]*$", re.MULTILINE
 )

@@ -17,7 +17,7 @@ from typing import Any
 from handful.data import sniff
 from handful.data.coco_rows import categories_of
 from handful.data.finding import Finding, OnFinding, stop
-from handful.data.image_finder import split_word
+from handful.data.image_finder import split_name, split_word
 from handful.data.json_labels import LARGE, json_value, number, size_of, wanted
 from handful.data.listed import Row, assembled, classes_in, root_of, silent
 from handful.data.marks import Mark, Said, class_text, unheld
@@ -32,6 +32,7 @@ data/
 labels.json   {"classes": ["mug"], "labels": {"a": [{"label": 0, "bounding_box": [0.01, 0.01, 0.31, 0.49]}]}}
 """
 PRECEDENCE = 39
+MARKS = True
 _CLASSES = re.compile(rb'"classes"\s*:\s*(null|\[)')
 _LABELS = re.compile(rb'"labels"\s*:\s*\{')
 _SAMPLES = re.compile(rb'"samples"\s*:\s*\[')
@@ -88,7 +89,7 @@ def _beside(name: str) -> tuple[str, str | None]:
     """(the folder of a file's images, the split that its own folder says)."""
     at = posixpath.dirname(name)
     last = posixpath.basename(at)
-    return posixpath.join(at, "data"), last if split_word(last) else None
+    return posixpath.join(at, "data"), split_name(last)
 
 
 def _labels(labels: Mapping[str, Any], called: Sequence[str], file: str) -> Iterator[Row]:

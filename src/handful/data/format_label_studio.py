@@ -36,6 +36,7 @@ images/
   a.jpg
 """
 PRECEDENCE = 33
+MARKS = True
 FILE, CONFIG = "label_studio.json", "label_config.xml"
 _FULL = re.compile(rb'"(annotations|completions)"\s*:\s*\[')
 _RESULT = re.compile(rb'"(result|was_cancelled|completed_by|file_upload|predictions|drafts)"\s*:')

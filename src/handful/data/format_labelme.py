@@ -41,6 +41,7 @@ photos/
   b.json   {"shapes": [], ...}: looked at, nothing there
 """
 PRECEDENCE = 32
+MARKS = True
 _SHAPES = re.compile(rb'"shapes"\s*:\s*\[')
 _PATH = re.compile(rb'"image(Path|Data|Height)"\s*:')
 _MOST = 1 << 27  # imageData holds the whole image

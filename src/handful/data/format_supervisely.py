@@ -17,7 +17,7 @@ from typing import Any
 from handful.data import sniff
 from handful.data.coco_rows import categories_of
 from handful.data.finding import Finding, OnFinding, stop
-from handful.data.image_finder import split_word
+from handful.data.image_finder import split_name
 from handful.data.json_labels import json_value, number, size_of, wanted
 from handful.data.listed import Row, assembled, classes_in, root_of, silent
 from handful.data.marks import Mark, Said, class_text, ordered, unheld
@@ -35,6 +35,7 @@ ds0/
                     "geometryType": "rectangle", "points": {"exterior": [[1, 1], [49, 59]], "interior": []}}]}
 """
 PRECEDENCE = 31
+MARKS = True
 META = "meta.json"
 _SIZE = re.compile(rb'"size"\s*:\s*\{')
 _OBJECTS = re.compile(rb'"objects"\s*:\s*\[')
@@ -103,7 +104,7 @@ def _row(name: str, shelf: Shelf, on_finding: OnFinding) -> Row | None:
 
     base = posixpath.dirname(posixpath.dirname(name))
     image = posixpath.join(base, "img", posixpath.basename(name)[:-5])  # a.jpg.json; older projects have a.json
-    split = posixpath.basename(base) if split_word(posixpath.basename(base)) else None
+    split = split_name(posixpath.basename(base))
     return Row(image, name, said, split=split, names=classes_in(_said(top, name, silent)))
 
 

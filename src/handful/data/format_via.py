@@ -32,6 +32,7 @@ via_region_data.json   {"a.jpg12345": {"filename": "a.jpg", "size": 12345, "file
 a.jpg
 """
 PRECEDENCE = 33
+MARKS = True
 _V12 = re.compile(rb'"(shape_attributes|file_attributes|_via_img_metadata|_via_settings)"\s*:')
 _V3 = re.compile(rb'"(vid|fid_list|anchor_id|pid)"\s*:')
 

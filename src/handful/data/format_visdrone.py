@@ -32,6 +32,7 @@ VisDrone2019-DET-train/
   annotations/0000002_00005_d_0000014.txt   684,8,273,116,1,4,0,0
 """
 PRECEDENCE = 38
+MARKS = True
 NAMES = ("ignored regions", "pedestrian", "people", "bicycle", "car", "van", "truck", "tricycle", "awning-tricycle",
          "bus", "motor", "others")  # fmt: skip
 _IMAGE = re.compile(r"\d{7}_\d{5}_d_\d{7}")

@@ -1,7 +1,8 @@
 """YOLO: a text file an image, fractions of its width and height; data.yaml with classes and splits.
 
 https://docs.ultralytics.com/datasets/detect/. Read are Ultralytics' images/SPLIT beside labels/SPLIT, Roboflow's
-SPLIT/images beside SPLIT/labels, and Darknet's lists with label files beside the images (train.txt, obj.names). A
+SPLIT/images beside SPLIT/labels, and Darknet's lists with label files beside the images (train.txt, obj.names), also
+with nothing but these, in one folder or one for each split (_darknet.labels, classes.txt). An
 image without a label file is one nobody labeled (objects None), with an empty one somebody found it empty.
 
 Not held: crowds, holes, ids, attributes, licenses, boxes beside outlines (the outline's own box is taken), and class
@@ -25,6 +26,16 @@ from handful.pick import need
 from handful.types import Category, Dataset, Sample
 from handful.words import counted
 
+TITLE = "YOLO (Ultralytics, Roboflow, Darknet)"
+TREE = """\
+data.yaml        train: images/train
+                 val: images/val
+                 names: [mug]
+images/train/
+  a.jpg
+labels/train/
+  a.txt          0 0.16 0.25 0.31 0.49
+"""
 PRECEDENCE = 50
 _MOST_ID = 65535
 
@@ -148,6 +159,8 @@ def write(dataset: Dataset, writer: Writer) -> None:
     named = {split: folder for split, folder in splits.items() if split is not None}
     if not named and None in splits:  # both keys must be there
         named = {"train": "images", "val": "images"}
+    if "valid" in named and "val" not in named:  # the key that Ultralytics looks for; valid keeps the split's own name
+        named["val"] = named["valid"]
     order = [key for key in ("train", "val", "test") if key in named or key != "test"]
     places = {key: named.get(key) for key in (*order, *named)}
     about = {**places, "nc": len(ids), "names": {i: name for name, i in ids.items()}}

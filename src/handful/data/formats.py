@@ -122,9 +122,14 @@ def one(place: Path, *, format: str | None = None, **options: Any) -> Source:
 
 
 def with_boxes(place: Path, format: str | None = None) -> str | None:
-    """The format of the boxes in a folder or file: COCO, VOC or YOLO, whatever else lies beside them; None without."""
-    found = [source.format for source in sources(place, format=format) if source.format in BOXES]
-    return found[0] if len(found) == 1 else None
+    """The format of the boxes in a folder or file, whatever else lies beside them; None without."""
+    found = [source for source in sources(place, format=format) if source.format in BOXES or _has_marks(source)]
+    return found[0].format if len(found) == 1 else None
+
+
+def _has_marks(source: Source) -> bool:
+    """Whether any image has boxes, in a format that may hold boxes or the class of each image."""
+    return getattr(module(source.format), "MARKS", False) and any(s.objects for s in source.read(lambda finding: None))
 
 
 def read(place: Path, *, format: str | None = None, on_finding: OnFinding = stop, **options: Any) -> Dataset:
@@ -133,5 +138,23 @@ def read(place: Path, *, format: str | None = None, on_finding: OnFinding = stop
 
 
 def write(dataset: Dataset, folder: Path, format: str, *, link: bool = False) -> None:
-    """Write a data set into an empty folder in a format. What it cannot hold is not written: see differences."""
+    """Write a data set into an empty folder in a format. What it cannot hold is not written: see differences.
+
+    Raises DataError for a format that is read only.
+    """
+    if not hasattr(module(format), "write"):
+        raise DataError(f"{format} is read and not written; wanted one of {', '.join(written())}")
     module(format).write(dataset, Writer(folder, link=link))
+
+
+def written() -> list[str]:
+    """The formats that can be written, in the order of known()."""
+    return [name for name in known() if hasattr(module(name), "write")]
+
+
+def copied_as(dataset: Dataset) -> str:
+    """The format of a copy of a data set: its own, or one that holds what it has where that is not written."""
+    if hasattr(module(dataset.format), "write"):
+        return dataset.format
+    first = next((s for s in dataset if s.objects is not None or s.label is not None), None)
+    return "csv_classes" if first is not None and first.objects is None else "coco"

@@ -14,7 +14,12 @@ from handful.data.paths import Shelf, is_image_name, relative
 SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val",
           "test": "test", "testing": "test"}  # fmt: skip
 HOLDERS = frozenset(("images", "image", "imgs", "img", "data", "photos", "jpegimages", "sequences"))
-_WORD = re.compile(r"([a-z]+)\d{0,4}")
+# train, train2017, VisDrone2019-DET-train, test_images, "Validation Set"
+_WORD = re.compile(
+    r"(?:.*[-_ ])?(train|training|val|valid|validation|dev|test|testing)\d{0,4}"
+    r"(?:[-_ ](?:images?|imgs?|photos|set|data|dev|challenge))?",
+    re.IGNORECASE,
+)
 _TOKEN = re.compile(r"[A-Za-z]+")
 _UPLOAD = re.compile(r"[0-9a-f]{8}-(?=.)")  # what Label Studio puts before the name of an uploaded file
 _DRIVE = re.compile(r"^[A-Za-z]:(?=/)")
@@ -23,8 +28,14 @@ _LONGEST = 4096
 
 def split_word(part: str) -> str | None:
     """What split a folder's name says, in one spelling (val for valid); None when it says none."""
-    match = _WORD.fullmatch(part.lower())
-    return SPLITS.get(match[1]) if match else None
+    said = split_name(part)
+    return None if said is None else SPLITS[said.lower()]
+
+
+def split_name(part: str) -> str | None:
+    """The word in a folder's name that says a split, as it is written there."""
+    match = _WORD.fullmatch(part) if len(part) < 256 else None
+    return match[1] if match else None
 
 
 def split_in(file: str) -> str | None:
@@ -41,7 +52,7 @@ def placed(image: str) -> tuple[str | None, str]:
     split, held = None, False
     while len(parts) > 1:
         if split is None and split_word(parts[0]) is not None:
-            split = parts.pop(0)
+            split = split_name(parts.pop(0))
         elif not held and parts[0].lower() in HOLDERS:
             held = True
             parts.pop(0)

@@ -71,6 +71,20 @@ def walk(folder: Path) -> Iterator[str]:
         stack += reversed(below)
 
 
+def linked_folders(folder: Path) -> list[str]:
+    """The links to folders in and below a folder, relative; walk() does not go into them."""
+    found, stack = [], [""]
+    while stack:
+        at = stack.pop()
+        for entry in os.scandir(os.path.join(folder, at)):
+            name = f"{at}/{entry.name}" if at else entry.name
+            if entry.is_symlink():
+                found += [name] if entry.is_dir() else []
+            elif entry.is_dir() and not entry.name.startswith("."):
+                stack.append(name)
+    return sorted(found)
+
+
 class Shelf:
     """The images of one folder, listed once: is a name there, under which spelling, and is it safe to open?"""
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from handful.data.finding import Finding, OnFinding
-from handful.data.paths import Shelf, is_image_name, relative, walk
+from handful.data.paths import Shelf, is_image_name, linked_folders, relative, walk
 from handful.data.reading import Few, label_text
 from handful.pick import need
 
@@ -23,7 +23,8 @@ OTHER_KEYS = frozenset(("path", "names", "nc", "download", "kpt_shape", "kpt_nam
                         "masks_dir", "train_label_dir", "val_label_dir"))  # fmt: skip
 SPLITS = ("test", "val", "valid", "train")  # an image in two of them stays in the first
 FOLDERS = ("train", "valid", "val", "test")
-NAME_FILES = ("obj.names", "*.names", "classes.txt", "labels/classes.txt")
+NAME_FILES = ("obj.names", "*.names", "classes.txt", "labels/classes.txt", "_darknet.labels", "*/_darknet.labels",
+              "*/classes.txt", "*/labels/classes.txt", "*/*.names")  # fmt: skip
 _SPLIT_FOLDER = re.compile(r"(train|val|valid|test)\d*")
 _CONFIG = re.compile(rb"^['\"]?(names|train|val)['\"]?[ \t]*:", re.MULTILINE)
 _DRIVE = re.compile(r"^[A-Za-z]:(?=/)")
@@ -57,7 +58,9 @@ def detect(folder: Path) -> bool:
         return True
     places = [folder / "labels", *(folder / name / "labels" for name in FOLDERS)]
     places += [folder] if (folder / "classes.txt").is_file() else []
-    return any(_has_labels(place) for place in places if place.is_dir())
+    if any(_has_labels(place) for place in places if place.is_dir()):
+        return True
+    return any(_beside(place) for place in (folder, *(folder / name for name in FOLDERS)) if place.is_dir())
 
 
 def _configs(root: Path) -> list[Path]:
@@ -76,15 +79,29 @@ def _is_config(path: Path) -> bool:
 
 
 def _has_labels(folder: Path) -> bool:
-    for name in itertools.islice(walk(folder), _SNIFF_FILES):
-        if name.lower().endswith(".txt") and (folder / name).is_file():
-            try:
-                with open(folder / name, "rb") as opened:
-                    if _LABEL_LINE.match(opened.read(_SNIFF_BYTES)):
-                        return True
-            except OSError:
-                continue
-    return False
+    names = itertools.islice(walk(folder), _SNIFF_FILES)
+    return any(name.lower().endswith(".txt") and _is_label(folder / name) for name in names)
+
+
+def _beside(folder: Path) -> bool:
+    """Whether label files lie directly beside the images that they are named after."""
+    try:
+        names = sorted(entry.name for entry in os.scandir(folder))
+    except OSError:
+        return False
+    stems = {os.path.splitext(name)[0] for name in names if is_image_name(name)}
+    labels = [name for name in names if name.lower().endswith(".txt") and os.path.splitext(name)[0] in stems]
+    return any(_is_label(folder / name) for name in labels[:_SNIFF_FILES])
+
+
+def _is_label(path: Path) -> bool:
+    try:
+        if not path.is_file():
+            return False
+        with open(path, "rb") as opened:
+            return _LABEL_LINE.match(opened.read(_SNIFF_BYTES)) is not None
+    except OSError:
+        return False
 
 
 def label_of(image: str) -> str:
@@ -180,17 +197,25 @@ def _usual(root: Path) -> dict[str, list[str]]:
     images = root / "images"
     below = [p.name for p in images.iterdir() if p.is_dir()] if images.is_dir() else []
     inside = {name: [f"images/{name}"] for name in sorted(below) if _SPLIT_FOLDER.fullmatch(name)}
-    return inside or {name: [f"{name}/images"] for name in FOLDERS if (root / name / "images").is_dir()}
+    inside = inside or {name: [f"{name}/images"] for name in FOLDERS if (root / name / "images").is_dir()}
+    return inside or {name: [name] for name in FOLDERS if (root / name).is_dir() and _beside(root / name)}
 
 
 def _names_from_file(found: Layout, root: Path, on_finding: OnFinding) -> None:
+    """The names of the first kind of list that is there; lists of two splits that disagree are told."""
     for pattern in NAME_FILES:
         for path in sorted(root.glob(pattern)):
             text = label_text(path, root, on_finding, most=_CONFIG_BYTES) if path.is_file() else None
-            if text is not None:
-                found.names_file = relative(path, root)
-                found.names = list(enumerate(text.rstrip().replace("\r\n", "\n").split("\n"))) if text.strip() else []
-                return
+            if text is None:
+                continue
+            names = list(enumerate(text.rstrip().replace("\r\n", "\n").split("\n"))) if text.strip() else []
+            if found.names is None:
+                found.names_file, found.names = relative(path, root), names
+            elif found.names != names:
+                detail = f"lists other classes than {found.names_file}, which is read"
+                on_finding(Finding("duplicate_category", relative(path, root), found.names_file, detail=detail))
+        if found.names is not None:
+            return
 
 
 def _images(
@@ -199,19 +224,21 @@ def _images(
     """Fill in the rows: images that lists name, images in a split's folder, and the others below images."""
     folders: dict[str, str] = {}
     lists: dict[str, list[str]] = {}
+    absent: list[tuple[str, str]] = []
     for split, places in entries.items():
         for place in places:
             at = _resolved(place, prefix, root)
             if at is None:
                 if split in SPLITS:
-                    absolute = os.path.isabs(place) or ".." in place.split("/")
-                    code = "unsafe_path" if absolute else "missing_image"
-                    on_finding(Finding(code, file, place[:200], detail=f"says that {split} is in {place[:200]!r}, "
-                                 "which is not in the folder"))  # fmt: skip
+                    absent.append((split, place[:200]))
             elif at.endswith(".txt"):
                 lists[split] = [*lists.get(split, []), at]
-            else:
-                folders.setdefault(at, split)
+            elif at not in folders or os.path.basename(at) == split:  # val and valid both name images/valid
+                folders[at] = split
+    for split, place in absent:
+        code = "missing_split" if folders or lists else "missing_image"
+        detail = f"says that {split} is in {place!r}, which is not in the folder"
+        on_finding(Finding(code, file, place, detail=detail))
     together = [at for places in entries.values() for p in places if (at := _resolved(p, prefix, root)) is not None]
     alone = len(together) > 1 and len(set(together)) == 1  # train and val are the same images: there are no splits
     of_image: dict[str, str] = {}
@@ -250,10 +277,28 @@ def _without_clashes(found: Layout, rows: Iterable[tuple[str, str, str | None]],
             detail = f"and {other} would share the label file {label}; only {other} is read"
             few(Finding("duplicate_image", row[0], other, detail=detail))
     used = {label_of(image) for image in found.shelf.images}
-    for label in sorted(found.labels - used):
-        if "/labels/" in f"/{label}" and os.path.basename(label) != "classes.txt":
+    places = {os.path.dirname(label) for label in used & found.labels}
+    root = found.shelf.folder
+    lost = [
+        label for label in sorted(found.labels - used)
+        if os.path.basename(label) != "classes.txt"
+        and ("/labels/" in f"/{label}" or (os.path.dirname(label) in places and _is_label(root / label)))
+    ]  # fmt: skip
+    links = linked_folders(root) if lost else []
+    for link in links:
+        where = os.path.realpath(root / link)
+        detail = f"is a link to the folder {where}, which is not followed; put the images themselves there (cp -rL)"
+        on_finding(Finding("symlink_outside", link, where, detail=detail))
+    for label in lost:
+        if not any(_images_of(label).startswith(f"{link}/") for link in links):
             few(Finding("missing_image", label, detail="is a label file without an image"))
     few.close()
+
+
+def _images_of(label: str) -> str:
+    """Where the image of a label file would lie, without suffix: label_of, backwards."""
+    before, labels, after = os.path.splitext(f"/{label}")[0].rpartition("/labels/")
+    return (f"{before}/images/{after}" if labels else os.path.splitext(f"/{label}")[0])[1:]
 
 
 def _above(image: str) -> Iterator[str]:
@@ -272,7 +317,7 @@ def _resolved(place: str, prefix: Any, root: Path) -> str | None:
     parts, before = _parts(place), _parts(prefix) if isinstance(prefix, str) else []
     tries = ["/".join(before[i:] + parts) for i in range(len(before) + 1)]
     if elsewhere:
-        tries += ["/".join(parts[i:]) for i in range(len(parts) - 1)]
+        tries += ["/".join(parts[i:]) for i in range(len(parts))]
     tries += parts[-1:] if place.endswith(".txt") else []  # CVAT's obj.data says data/train.txt, and has no data/
     for at in tries:
         if os.path.isdir(root / at) or (at.endswith(".txt") and os.path.isfile(root / at)):
