@@ -148,7 +148,7 @@ def _outline(label: Any, what: str, parts: Sequence[Any], more: Mapping[str, Any
         pairs = [p for p in vertices if isinstance(p, list) and len(p) == 2] if isinstance(vertices, list) else []
         numbers = [number(v) for pair in pairs for v in pair]
         held = [v for v in numbers if v is not None]
-        if len(held) != len(numbers) or len(pairs) != len(vertices or ()):
+        if len(held) != len(numbers) or not isinstance(vertices, list) or len(pairs) != len(vertices):
             said = str(vertices)[:60]
             return Mark(label, what, fault=("broken_polygon", said, f"has an outline of {said}"))
         polygons.append(_curved(np.array(held).reshape(-1, 2), str(part.get("types") or "")))

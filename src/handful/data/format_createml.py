@@ -119,7 +119,9 @@ def write(dataset: Dataset, writer: Writer) -> None:
             "image": name.removeprefix(f"{sample.split}/") if sample.split else name,
             "annotations": [{"label": label, "coordinates": _middle(box)} for label, box in boxes],
         })  # fmt: skip
-    for split, rows in (held or {"": []}).items():
+    if not any(held.values()):
+        raise DataError(f"{dataset.root} has no image with boxes, and Create ML's JSON holds nothing else")
+    for split, rows in held.items():
         writer.text(f"{split}/{FILE}" if split else FILE, to_json(rows) + "\n")
 
 

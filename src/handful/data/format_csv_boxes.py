@@ -249,7 +249,9 @@ def write(dataset: Dataset, writer: Writer) -> None:
             rows.append([*about, label, *(repr(float(v)).removesuffix(".0") for v in box)])
         if not boxes:
             rows.append([*about, "", "", "", "", ""])
-    for split, rows in (held or {"": []}).items():
+    if not any(held.values()):
+        raise DataError(f"{dataset.root} has no image with boxes, and a CSV file of boxes holds nothing else")
+    for split, rows in held.items():
         text = io.StringIO()
         out = csv.writer(text, lineterminator="\n")
         out.writerow(HEADER)

@@ -155,7 +155,9 @@ def write(dataset: Dataset, writer: Writer) -> None:
             if class_text(sample.label) != sample.label:
                 raise DataError(f"a CSV file cannot hold the class {sample.label!r}; rename it")
             rows.append((name.removeprefix(f"{sample.split}/") if sample.split else name, sample.label))
-    for split, rows in (held or {"": []}).items():
+    if not any(held.values()):
+        raise DataError(f"{dataset.root} has no image with a class, and a CSV file of classes holds nothing else")
+    for split, rows in held.items():
         text = io.StringIO()
         out = csv.writer(text, lineterminator="\n")
         out.writerow(("filename", "label"))

@@ -172,5 +172,7 @@ def _mark(row: Any, what: str, size: tuple[int, int] | None) -> Mark:
         left, top, *rest = ordered(*flat)
         # the last row and column belong to it
         return Mark(label, what, [left, top, *(v + 1 if isinstance(v, float) else v for v in rest)], **more)
-    inner = [[v for p in hole if isinstance(p, list) for v in p] for hole in holes or () if isinstance(hole, list)]
+    holes = holes if isinstance(holes, list) else [] if holes is None else [[holes]]
+    inner = [[v for p in hole for v in (p if isinstance(p, list) else [p])] if isinstance(hole, list) else [hole]
+             for hole in holes]  # fmt: skip
     return Mark(label, what, polygons=[flat], holes=[hole for hole in inner if hole], **more)

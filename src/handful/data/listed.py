@@ -148,11 +148,11 @@ def _named(found: Sequence[Found], on_finding: OnFinding) -> tuple[Category, ...
 
 
 def classes_in(said: Said | None) -> frozenset[str]:
-    """The classes that the usable marks of an image name."""
+    """The classes that the marks of an image name."""
     if said is None:
         return frozenset()
-    marks = said.scaled((1, 1)) if said.scaled is not None else said.marks or ()
-    held = (class_text(mark.label) for mark in marks if mark.fault is None)
+    marks = said.scaled(said.size_wh or (1, 1)) if said.scaled is not None else said.marks or ()
+    held = (class_text(mark.label) for mark in marks)
     return frozenset(name for name in (*held, said.label) if name)
 
 

@@ -66,7 +66,9 @@ def checked_polygon(flat: Any, on_finding: OnFinding, *, file: str, what: str) -
         detail = f"{what} has an outline of {points.size} numbers; wanted an even count of 6 or more"
         on_finding(Finding("broken_polygon", file, int(points.size), detail=detail))
         return None
-    if not math.isfinite(points.sum()) and not np.isfinite(points).all():  # the sum alone is half the time
+    with np.errstate(over="ignore", invalid="ignore"):
+        finite = math.isfinite(points.sum()) or np.isfinite(points).all()  # the sum alone is half the time
+    if not finite:
         on_finding(Finding("not_finite", file, "NaN or infinity", detail=f"{what} has an outline with NaN or infinity"))
         return None
     points = points.reshape(-1, 2)

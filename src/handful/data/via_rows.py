@@ -65,7 +65,7 @@ def _version_3(top: Mapping[str, Any], tell: OnFinding, file: str) -> Iterator[I
     for key, row in top["file"].items():
         row = _object(row)
         kind = row.get("type")
-        if kind in _FILES:
+        if isinstance(kind, int) and kind in _FILES:
             detail = f"has labels of the {_FILES[kind]} {str(row.get('fname'))[:100]}, which are not read"
             tell(Finding("unheld_mark", file, str(row.get("fname"))[:100], detail=detail))
         else:
