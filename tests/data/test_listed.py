@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import base64
+import json
+import tempfile
+import zlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
 
-from handful.data import formats
-from handful.data.finding import Finding
-from tests.data.listed_sets import SETS, SIZE
+from handful.curate.differences import ADDED, differences
+from handful.data import formats, label_studio_rle
+from handful.data.finding import Finding, stop
+from handful.data.image_finder import Finder, placed, split_in
+from handful.data.paths import Shelf
+from handful.data.shapes import rle_of
+from handful.errors import DataError
+from handful.types import Dataset, Object, Sample
+from tests.data.boxsets import boxed_sets, dataset, through
+from tests.data.boxsets import placed as placed_on_disk
+from tests.data.listed_sets import SETS, SIZE, SUPERVISELY_META, Made, photo, png_text, region, tar
 
 QUIET = frozenset(("unlabeled_image", "turned_box"))
 
@@ -38,3 +53,384 @@ def test_an_export_is_read_rightly(name: str, tmp_path: Path) -> None:
     assert {finding.code for finding in told} - QUIET == made.more, [f.text for f in told]
     used = {label for w in made.wanted.values() for label in ([w] if isinstance(w, str) else [n for n, _ in w or ()])}
     assert used <= {c.name for c in dataset.categories}
+
+
+# --- which image a name means ----------------------------------------------------------------------------------------
+
+
+def finder(root: Path, *images: str) -> Finder:
+    for image in images:
+        (root / image).parent.mkdir(parents=True, exist_ok=True)
+        (root / image).write_bytes(b"")
+    return Finder(Shelf(root, root))
+
+
+@pytest.mark.parametrize(
+    ("said", "found"),
+    [
+        ("a.jpg", "images/a.jpg"), ("images/a.jpg", "images/a.jpg"), ("/home/me/x/a.jpg", "images/a.jpg"),
+        ("C:\\x\\images\\a.jpg", "images/a.jpg"), ("..\\..\\media\\upload\\4\\a.jpg", "images/a.jpg"),
+        ("a", "images/a.jpg"), ("/data/upload/1/0a1b2c3d-a.jpg", "images/a.jpg"),
+        ("/data/local-files/?d=x/a.jpg", "images/a.jpg"), ("https://x.org/a.jpg?token=1", "images/a.jpg"),
+        ("b%20c.jpg", "images/b c.jpg"), ("two/x.jpg", "images/two/x.jpg"), ("far/one/x.jpg", "images/one/x.jpg"),
+    ],
+)  # fmt: skip
+def test_an_image_is_found_by_what_its_name_ends_with(said: str, found: str, tmp_path: Path) -> None:
+    here = finder(tmp_path, "images/a.jpg", "images/b c.jpg", "images/one/x.jpg", "images/two/x.jpg")
+    assert here.find(said, stop, file="labels.json") == found
+
+
+@pytest.mark.parametrize(
+    ("said", "code"),
+    [
+        ("gone.jpg", "missing_image"), ("x.jpg", "missing_image"), ("../../etc/passwd", "missing_image"),
+        ("/etc/passwd", "missing_image"), ("a\0.jpg", "unsafe_path"), ("", "unsafe_path"), (None, "unsafe_path"),
+        (["a.jpg"], "unsafe_path"), ("a" * 5000, "unsafe_path"), ("a.png", "missing_image"), ("..", "missing_image"),
+        ("A.JPG", "wrong_case_name"), ("out.jpg", "symlink_outside"), ("http://[x/a.jpg", "no finding"),
+    ],
+)  # fmt: skip
+def test_a_name_that_means_no_image_is_told(said: object, code: str, tmp_path: Path) -> None:
+    (tmp_path / "secret.jpg").write_bytes(b"")
+    root = tmp_path / "set"
+    (root / "images").mkdir(parents=True)
+    (root / "images/out.jpg").symlink_to(tmp_path / "secret.jpg")
+    here = finder(root, "images/a.jpg", "images/one/x.jpg", "images/two/x.jpg")
+    told: list[Finding] = []
+    found = here.find(said, told.append, file="labels.json")
+    assert [f.code for f in told] == ([] if code == "no finding" else [code])
+    assert (found is not None) == (code in ("wrong_case_name", "no finding"))
+
+
+def test_labels_of_one_split_are_never_read_on_anothers_photos(tmp_path: Path) -> None:
+    here = finder(tmp_path, "train/0.jpg", "train/1.jpg", "val/0.jpg")
+    assert here.find("0.jpg", stop, file="annotations/val.csv", split="val") == "val/0.jpg"
+    assert here.find("x/valid/0.jpg", stop, file="all.csv") == "val/0.jpg"
+    assert here.find("0.jpg", stop, file="train/a.csv") == "train/0.jpg"
+    for said, file, split in (("1.jpg", "val.csv", "val"), ("val/1.jpg", "all.csv", None), ("0.jpg", "all.csv", None)):
+        with pytest.raises(DataError, match=r"which (is not in|may be)"):
+            here.find(said, stop, file=file, split=split)
+
+
+@pytest.mark.parametrize(
+    ("path", "placed_at"),
+    [
+        ("a.jpg", (None, "a.jpg")), ("images/a.jpg", (None, "a.jpg")), ("train/images/x/a.jpg", ("train", "x/a.jpg")),
+        ("images/valid/a.jpg", ("valid", "a.jpg")), ("train2017/a.jpg", ("train", "a.jpg")),
+        ("VisDrone2019-DET-val/images/a.jpg", ("val", "a.jpg")), ("testimony/a.jpg", (None, "testimony/a.jpg")),
+        ("test tubes/a.jpg", (None, "test tubes/a.jpg")), ("mug/train/a.jpg", (None, "mug/train/a.jpg")),
+    ],
+)  # fmt: skip
+def test_the_split_is_what_the_folder_says(path: str, placed_at: tuple[str | None, str]) -> None:
+    assert placed(path) == placed_at
+
+
+@pytest.mark.parametrize(
+    ("file", "split"),
+    [("train.csv", "train"), ("x/instances_valid.json", "valid"), ("train_val.csv", None), ("contest.csv", None)],
+)
+def test_the_split_is_what_the_list_says(file: str, split: str | None) -> None:
+    assert split_in(file) == split
+
+
+# --- what is wrong is told, file and value ---------------------------------------------------------------------------
+
+
+def faulty(root: Path, name: str, file: str, change: Callable[[Any], Any] | bytes | str) -> list[Finding]:
+    """What is told of an export with one file changed. Nothing may be raised, and the strict reading must refuse."""
+    made = SETS[name]
+    held = made.files[file]
+    new = (
+        change(json.loads(json.dumps(held)) if isinstance(held, dict | list) else held) if callable(change) else change
+    )
+    Made(made.format, {**made.files, file: new}, {}).write(root)
+    told: list[Finding] = []
+    dataset = formats.module(made.format).read(root, on_finding=told.append)
+    for sample in dataset:
+        for thing in sample.objects or ():
+            assert thing.box_px is not None and np.isfinite(thing.box_px).all()
+        assert root in sample.path.parents
+    with pytest.raises(DataError, match="there:"):
+        list(formats.module(made.format).read(root))
+    return [f for f in told if f.severity == "error"]
+
+
+def at(*path: Any, to: Any) -> Callable[[Any], Any]:
+    """A change of one value in JSON."""
+
+    def change(value: Any) -> Any:
+        inner = value
+        for key in path[:-1]:
+            inner = inner[key]
+        inner[path[-1]] = to
+        return value
+
+    return change
+
+
+NAN, HUGE = float("nan"), 10**400
+VIA = ("via_region_data.json", "a.jpg123", "regions", 0)
+DOCTYPE = '<!DOCTYPE a [<!ENTITY l "x">]><annotations>'
+LS = ("project-1.json", 0, "annotations", 0, "result", 0)
+FAULTS: list[tuple[str, str, Any, str]] = [
+    ("labelme", "a.json", at("shapes", 0, "points", to=[[NAN, 1], [2, 3]]), "not_finite"),
+    ("labelme", "a.json", at("shapes", 0, "points", to=[[HUGE, 1], [2, 3]]), "not_finite"),
+    ("labelme", "a.json", at("shapes", 0, "points", to=[[1, 1], [1, 9]]), "box_no_area"),
+    ("labelme", "a.json", at("shapes", 0, "points", to=[[1, 1], [90, 9]]), "box_outside"),
+    ("labelme", "a.json", at("shapes", 1, "points", to=[[1, 1], [9, 9]]), "broken_polygon"),
+    ("labelme", "a.json", at("shapes", 1, "points", to=[[1, 1], [9, 9], [NAN, 3]]), "not_finite"),
+    ("labelme", "a.json", at("shapes", 0, "points", to="x"), "broken_label"),
+    ("labelme", "a.json", at("shapes", 0, "label", to=None), "broken_label"),
+    ("labelme", "a.json", at("shapes", 0, "label", to="\ud800"), "broken_label"),
+    ("labelme", "a.json", at("shapes", 0, "shape_type", to="point"), "unheld_mark"),
+    ("labelme", "a.json", at("shapes", 0, "shape_type", to="linestrip"), "unheld_mark"),
+    ("labelme", "a.json", at("shapes", to=[5]), "broken_label"),
+    ("labelme", "a.json", at("imagePath", to="b.jpg"), "duplicate_image"),
+    ("labelme", "a.json", '{"shapes": [], "imagePath": "a.jpg"'.encode("utf-16"), "unreadable_labels"),
+    ("labelme", "a.json", b'{"shapes": [], "imagePath": "a.jpg", "x": "\xff"}', "unreadable_labels"),
+    ("labelme", "a.json", '{"shapes": [' + "[" * 100_000 + '], "imagePath": ""}', "unreadable_labels"),
+    ("labelme", "b.json", at("shapes", 0, "mask", to="AAAA"), "broken_label"),
+    ("labelme", "b.json", at("shapes", 0, "mask", to=png_text(300, 300)), "broken_label"),
+    ("labelme", "b.json", at("shapes", 0, "points", to=[[39, 29], [64, 45]]), "broken_label"),
+    ("via 2", VIA[0], at(*VIA[1:], "shape_attributes", "width", to=-5), "box_negative"),
+    ("via 2", VIA[0], at(*VIA[1:], "shape_attributes", "x", to="wide"), "broken_label"),
+    ("via 2", VIA[0], at(*VIA[1:], "shape_attributes", "name", to="point"), "unheld_mark"),
+    ("via 2", VIA[0], at(*VIA[1:], "region_attributes", to={}), "broken_label"),
+    ("via 2", VIA[0], at(*VIA[1:], "region_attributes", "class", to={"a": True, "b": True}), "several_classes"),
+    ("via 2", VIA[0], at(*VIA[1:], "region_attributes", to={"x": "1", "y": "2"}), "broken_label"),
+    ("via 2", VIA[0], at("a.jpg123", "filename", to="/etc/passwd"), "missing_image"),
+    ("via 3", "p.json", at("metadata", "1_x", "xy", to=[2, 1, 1, NAN, 4]), "not_finite"),
+    ("via 3", "p.json", at("metadata", "1_x", "xy", to=[1, 1, 1]), "unheld_mark"),
+    ("via 3", "p.json", at("file", "1", "type", to=4), "unheld_mark"),
+    ("via csv", "train/via_export_csv.csv", lambda text: text.replace('""x"":4', '""x"":'), "broken_label"),
+    ("label studio", *LS[:1], at(*LS[1:], "value", "x", to=NAN), "not_finite"),
+    ("label studio", *LS[:1], at(*LS[1:], "value", "width", to=500), "box_outside"),
+    ("label studio", *LS[:1], at(*LS[1:], "value", "height", to=-1), "box_negative"),
+    ("label studio", *LS[:1], at(*LS[1:], "value", "x", to=None), "broken_label"),
+    ("label studio", *LS[:1], at(*LS[1:], "value", "rectanglelabels", to=["a", "b"]), "several_classes"),
+    ("label studio", *LS[:1], at(*LS[1:], "type", to="keypointlabels"), "unheld_mark"),
+    ("label studio", *LS[:1], at(*LS[1:], "image_rotation", to=90), "broken_label"),
+    ("label studio", *LS[:1], at(*LS[1:5], to=7), "broken_label"),
+    ("label studio", *LS[:1], at(*LS[1:], to={**region("brushlabels", {"format": "rle", "rle": [0, 0, 0, 9]}, ["m"])}),
+     "broken_rle"),
+    ("label studio", *LS[:1], at(0, "annotations", to=[{"result": []}, {"result": []}]), "several_answers"),
+    ("label studio", *LS[:1], at(0, "data", to={"one": "a.jpg", "two": "b.jpg"}), "broken_label"),
+    ("label studio", *LS[:1], at(0, "data", "image", to="/data/upload/1/z.jpg"), "missing_image"),
+    ("label studio choices", "p.json", at(0, "annotations", 0, "result", 0, "value", "choices", to=["a", "b"]),
+     "several_classes"),
+    ("cvat", "annotations.xml", lambda text: text.replace('xtl="4.00"', 'xtl="nan"'), "not_finite"),
+    ("cvat", "annotations.xml", lambda text: text.replace('xtl="4.00"', 'xtl="31"'), "box_negative"),
+    ("cvat", "annotations.xml", lambda text: text.replace('xtl="4.00"', 'xtl="1e300"'), "broken_label"),
+    ("cvat", "annotations.xml", lambda text: text.replace('xtl="4.00"', ""), "broken_label"),
+    ("cvat", "annotations.xml", lambda text: text.replace('rle="0, 100"', 'rle="0, 99"'), "broken_label"),
+    ("cvat", "annotations.xml", lambda text: text.replace('rle="0, 100"', 'rle="0, -1, 101"'), "broken_label"),
+    ("cvat", "annotations.xml", lambda text: text.replace('left="1" top="2"', 'left="35" top="2"'), "broken_label"),
+    ("cvat", "annotations.xml", lambda text: text.replace("1.0,2.0;", "1.0;"), "broken_label"),
+    ("cvat", "annotations.xml", lambda text: text.replace('rotation="90"', 'rotation="inf"'), "broken_label"),
+    ("cvat", "annotations.xml", lambda text: text.replace("<ellipse ", "<polyline "), "unheld_mark"),
+    ("cvat", "annotations.xml", lambda text: text.replace('name="a.jpg"', 'name="../../a.png"'), "missing_image"),
+    ("cvat", "annotations.xml", lambda text: text.replace("<annotations>", DOCTYPE),
+     "unsafe_xml"),
+    ("cvat", "annotations.xml", lambda text: text[:-30], "unreadable_labels"),
+    ("cvat subsets", "annotations.xml", lambda text: text.replace("<tag ", '<tag label="a"/><tag ', 1),
+     "several_classes"),
+    ("cvat video", "annotations.xml", lambda text: text.replace('frame="2"', 'frame="-1"'), "broken_label"),
+    ("cvat video", "annotations.xml", lambda text: text.replace('frame="2"', 'frame="77"'), "missing_image"),
+    ("csv boxes", "train/_annotations.csv", lambda text: text.replace("mug,4", "mug,nan"), "not_finite"),
+    ("csv boxes", "train/_annotations.csv", lambda text: text.replace("mug,4", "mug,x"), "broken_label"),
+    ("csv boxes", "train/_annotations.csv", lambda text: text.replace("mug,4", "mug,35"), "box_negative"),
+    ("csv boxes", "train/_annotations.csv", lambda text: text.replace("mug,4", "mug,-40"), "box_outside"),
+    ("csv boxes", "train/_annotations.csv", lambda text: text.replace("mug,4,3,30,20", "mug,,,,"), "broken_label"),
+    ("csv boxes", "train/_annotations.csv", lambda text: text.replace("mug", ""), "broken_label"),
+    ("csv boxes", "train/_annotations.csv", lambda text: text.replace("a.jpg", "../../../etc/passwd"), "missing_image"),
+    ("csv boxes", "train/_annotations.csv", lambda text: text.encode("utf-16"), "unreadable_labels"),
+    ("csv boxes", "train/_annotations.csv", lambda text: text + '"' + "x" * 200_000, "unreadable_labels"),
+    ("csv ones", "train/_classes.csv", lambda text: text.replace("0, 1", "1, 1"), "several_classes"),
+    ("csv classes", "train.csv", lambda text: text.replace("b,cup", "b,cup\nzz,cup"), "missing_image"),
+    ("createml", "train/_annotations.createml.json", at(0, "annotations", 0, "coordinates", "x", to=NAN), "not_finite"),
+    ("createml", "train/_annotations.createml.json", at(0, "annotations", 0, "coordinates", to={}), "broken_label"),
+    ("createml", "train/_annotations.createml.json", at(0, "annotations", 0, "coordinates", "width", to=-4),
+     "box_negative"),
+    ("createml", "train/_annotations.createml.json", at(1, to=5), "broken_label"),
+    ("supervisely", "train/ann/a.jpg.json", at("objects", 0, "points", "exterior", 0, to=[NAN, 1]), "not_finite"),
+    ("supervisely", "train/ann/a.jpg.json", at("objects", 0, "classTitle", to="plate"), "unknown_category"),
+    ("supervisely", "train/ann/a.jpg.json", at("objects", 0, "geometryType", to="line"), "unheld_mark"),
+    ("supervisely", "train/ann/a.jpg.json", at("objects", 1, "points", "interior", to=[[[1, 1]]]), "broken_polygon"),
+    ("supervisely", "train/ann/b.jpg.json", at("objects", 0, "bitmap", "data", to=base64.b64encode(
+        zlib.compress(bytes(1 << 27))).decode()), "broken_label"),
+    ("supervisely", "train/ann/b.jpg.json", at("objects", 0, "bitmap", "origin", to=[35, 2]), "broken_label"),
+    ("supervisely", "meta.json", at("classes", to=[*SUPERVISELY_META["classes"], {"title": 1.5}]), "broken_label"),
+    ("dota", "train/labelTxt/P1.txt", lambda text: text.replace("4 3 30", "4 nan 30"), "not_finite"),
+    ("dota", "train/labelTxt/P1.txt", lambda text: text.replace("4 3 30", "4 x 30"), "broken_label"),
+    ("dota", "train/labelTxt/P1.txt", lambda text: text.replace("4 3 30", "-400 3 30"), "box_outside"),
+    ("visdrone own", "annotations/a.txt", "4,3,26,17,1,1,0,1\n4,3,x,17,1,1,0,1\n", "broken_label"),
+    ("visdrone own", "annotations/a.txt", "4,3,26,17,1,1,0,1\n4,3,-2,17,1,1,0,1\n", "box_negative"),
+    ("fiftyone", "labels.json", at("labels", "a", 0, "bounding_box", to=[NAN, 0, 1, 1]), "not_finite"),
+    ("fiftyone", "labels.json", at("labels", "a", 0, "label", to=7), "broken_label"),
+    ("fiftyone", "labels.json", at("labels", "a", 0, "mask", to={"$binary": {}}), "unheld_mark"),
+    ("fiftyone classes", "labels.json", at("labels", "a", to=7), "unknown_category"),
+    ("fiftyone samples", "samples.json", at("samples", 0, "ground_truth", "_cls", to="Keypoints"), "unheld_mark"),
+    ("fiftyone samples", "samples.json", at("samples", 0, "filepath", to="/data/../../x.jpg"), "missing_image"),
+    ("bdd100k", "labels/det_20/det_train.json", at(0, "labels", 0, "box2d", "x1", to=NAN), "not_finite"),
+    ("bdd100k", "labels/det_20/det_train.json", at(0, "labels", 0, "box2d", to=None), "unheld_mark"),
+    ("bdd100k", "labels/det_20/det_val.json", at(0, "labels", 0, "poly2d", 0, "closed", to=False), "unheld_mark"),
+    ("bdd100k", "labels/det_20/det_val.json", at(0, "labels", 0, "poly2d", 0, "vertices", to=[[1, 2], [3]]),
+     "broken_polygon"),
+    ("webdataset", "train-0000.tar", lambda data: data[:-9_500], "unreadable_labels"),
+    ("webdataset", "train-0000.tar", tar({"../../x.jpg": photo(), "a.jpg": photo(), "a.cls": b"1"}), "unsafe_path"),
+    ("webdataset json", "s-0.tar", tar({"a.jpg": photo(), "a.json": b'{"label": [1]}'}), "broken_label"),
+    ("webdataset json", "s-0.tar", tar({"a.jpg": photo(), "a.json": b"[" * 100_000}), "broken_label"),
+    ("webdataset json", "s-0.tar", tar({"a.jpg": photo(), "b.json": b'{"label": "x"}'}), "missing_image"),
+    ("yolo darknet", "valid/_darknet.labels", "mug\ncup\n", "duplicate_category"),
+    ("yolo flat", "a.txt", "0 0.5 0.5 0.1 0.1\n0 0.5 0.5 nan 0.1\n", "not_finite"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "file", "change", "code"), FAULTS)
+def test_a_fault_is_told_with_its_file(name: str, file: str, change: Any, code: str, tmp_path: Path) -> None:
+    found = faulty(tmp_path / "set", name, file, change)
+    assert code in {f.code for f in found}, [f.text for f in found]
+    assert len({f.code for f in found}) == 1, [f.text for f in found]
+    assert all(file.rpartition("/")[2] in f.text or file.rpartition("/")[2] in f.file for f in found)
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_label_files_that_are_links_out_are_not_followed(name: str, tmp_path: Path) -> None:
+    made = SETS[name]
+    root = made.write(tmp_path / "set")
+    labels = [n for n, held in made.files.items() if held is not None and Path(n).suffix in
+              (".json", ".xml", ".csv", ".txt", ".tar")]  # fmt: skip
+    first = next(n for n in labels if Path(n).name not in ("meta.json", "classes.txt", "metadata.json")
+                  and "descriptions" not in n and "submission" not in n)  # fmt: skip
+    outside = tmp_path / "outside"
+    (root / first).rename(outside)
+    (root / first).symlink_to(outside)
+    told: list[Finding] = []
+    for _ in formats.module(made.format).read(root, on_finding=told.append):
+        pass
+    assert "symlink_outside" in {f.code for f in told}, first
+
+
+# --- written, and read again -----------------------------------------------------------------------------------------
+
+WRITTEN = ("labelme", "cvat", "label_studio", "createml", "csv_boxes")
+WITH_SHAPES = ("labelme", "cvat", "label_studio")
+
+
+@pytest.mark.parametrize("format", WRITTEN)
+def test_boxes_come_back(format: str) -> None:
+    module = formats.module(format)
+
+    @given(boxed_sets(attributes=False))
+    @settings(max_examples=25, deadline=None)
+    def check(made: Dataset) -> None:
+        samples = [s for s in made if s.objects is not None and s.split != "mine/own"]
+        if not samples or not any(s.objects for s in samples):
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            held = [placed_on_disk(Path(folder) / "photos", s) for s in samples]
+            source = dataset(held, [c.name for c in made.categories])
+            back = through(module, source, Path(folder) / "set")
+            rows = differences(source, back)
+            lost = [row for row in rows if row.what not in ("classes", "classes' ids") and row.how != ADDED]
+            assert lost == [], [row.as_json() for row in lost]
+
+    check()
+
+
+def shapes() -> Dataset:
+    """Objects of every kind: a box, one part, two parts, pixels with a hole, a crowd; attributes; an empty image."""
+    pixels = np.zeros((30, 40), dtype=bool)
+    pixels[5:20, 6:30] = True
+    pixels[8:12, 10:20] = False
+    one = np.array([[1.5, 2.25], [20, 3], [11, 25]])
+    two = np.array([[30.0, 20], [39, 20], [39, 29.5]])
+    things = (
+        Object("mug", (1.25, 2.5, 30.75, 20.0), attributes={"color": "red", "occluded": 1}),
+        Object("cup", (1.5, 2.25, 20.0, 25.0), (one,)),
+        Object("cup", (1.5, 2.25, 39.0, 29.5), (one, two)),
+        Object("mug", (6.0, 5.0, 30.0, 20.0), rle=rle_of(pixels), crowd=True),
+    )
+    rows = (("a.jpg", "train", things), ("b.jpg", "train", ()), ("c.jpg", "val", None))
+    return dataset([Sample(Path(), name=n, split=s, objects=o, size_wh=(40, 30)) for n, s, o in rows], ["cup", "mug"])
+
+
+@pytest.mark.parametrize("format", WRITTEN)
+def test_what_is_lost_is_what_the_page_says(format: str, tmp_path: Path) -> None:
+    source = shapes()
+    held = [placed_on_disk(tmp_path / "photos", s) for s in source]
+    source = dataset(held, [c.name for c in source.categories])
+    back = through(formats.module(format), source, tmp_path / "set")
+    lost = {row.what: row.count for row in differences(source, back) if row.how != ADDED}
+    wanted: dict[str, int] = {"classes' ids": 0}
+    if format not in WITH_SHAPES:
+        wanted |= {"objects' outlines": 2, "objects' pixels": 1, "crowd": 1,
+                   "object's attribute 'color'": 1, "object's attribute 'occluded'": 1}  # fmt: skip
+    if format == "label_studio":  # a region an outline: the second part becomes an object of its own
+        wanted |= {"outlines": 1, "boxes, px": 1}
+    assert {k: v for k, v in lost.items() if k != "classes' ids"} == {k: v for k, v in wanted.items() if v}
+    again = {(s.split, s.name): s.objects for s in back}
+    assert again["train", "b.jpg"] == () and again["val", "c.jpg"] is None
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, made in SETS.items() if not hasattr(formats.module(made.format), "write")]
+)
+def test_a_format_that_is_only_read_says_what_can_be_written(name: str, tmp_path: Path) -> None:
+    source = formats.one(SETS[name].write(tmp_path / "set"))
+    read_back = source.read(lambda finding: None)
+    with pytest.raises(DataError, match=r"is read and not written; wanted one of .*coco"):
+        formats.write(read_back, tmp_path / "out", source.format)
+    other = formats.copied_as(read_back)
+    (tmp_path / "copy").mkdir()
+    formats.write(read_back, tmp_path / "copy", other)
+    back = formats.module(other).read(tmp_path / "copy", on_finding=lambda finding: None)
+    assert sum(len(s.objects or ()) for s in back) == sum(len(s.objects or ()) for s in read_back)
+    assert [s.label for s in back if s.label] == [s.label for s in read_back if s.label]
+
+
+def test_label_studios_run_lengths_come_back_and_are_bounded() -> None:
+    rng = np.random.default_rng(0)
+    for mask in (rng.random((9, 7)) < 0.5, np.ones((300, 400), dtype=bool), np.zeros((5, 5), dtype=bool)):
+        packed = label_studio_rle.packed(mask)
+        assert (label_studio_rle.unpacked(packed, mask.shape[::-1]) == mask).all()
+        with pytest.raises(ValueError, match="wanted"):
+            label_studio_rle.unpacked(packed, (mask.shape[1] + 1, mask.shape[0]))
+    # a block of values one by one, as Label Studio's own packer writes short runs: 4 values of 8 bits
+    bits = f"{4:032b}" + f"{7:05b}" + "0010" + "0011" + "0111" + "1111" + "0" + "00" + "011" + "".join(
+        f"{v:08b}" for v in (1, 2, 3, 255))  # fmt: skip
+    bits += "0" * (-len(bits) % 8)
+    numbers = list(int(bits, 2).to_bytes(len(bits) // 8, "big"))
+    assert label_studio_rle.unpacked(numbers, (1, 1)).tolist() == [[True]]
+    for bad in (numbers[:-2], [300], "x", None, [1.5]):
+        with pytest.raises(ValueError, match=r"run lengths|bytes"):
+            label_studio_rle.unpacked(bad, (1, 1))
+
+
+def test_the_whole_ade20k_is_refused_by_name(tmp_path: Path) -> None:
+    base = "images/ADE/training/urban/street/ADE_train_00016869"
+    held = {f"{base}.jpg": None, f"{base}_seg.png": photo(".png"), f"{base}_parts_1.png": photo(".png")}
+    root = Made("ade20k", {**held, f"{base}.json": {"annotation": {}}}, {}).write(tmp_path / "set")
+    with pytest.raises(DataError, match=r"ADE_train_00016869\.jpg is of the whole ADE20K.*ADEChallengeData2016"):
+        formats.read(root)
+
+
+def test_a_table_of_pixel_values_or_captions_is_no_table_of_classes(tmp_path: Path) -> None:
+    names = {f"train/{i}.jpg": None for i in range(3)}
+    tables = ("Pixel Value, Class\n0, background\n1, mug\n", "file_name,text\n0.jpg,a mug\n1.jpg,a cup\n",
+              "filename,score\n0.jpg,0.1\n1.jpg,0.2\n2.jpg,0.3\n")  # fmt: skip
+    for i, text in enumerate(tables):
+        root = Made("folder", {**names, "train/_classes.csv": text}, {}).write(tmp_path / str(i))
+        assert not formats.module("csv_classes").detect(root)
+
+
+def test_clips_of_visdrone_are_refused_by_name(tmp_path: Path) -> None:
+    made = {"sequences/uav1/0000001.jpg": None, "annotations/uav1.txt": "1,0,593,43,174,190,0,0,0,0\n"}
+    root = Made("visdrone", made, {}).write(tmp_path / "set")
+    with pytest.raises(DataError, match=r"uav1\.txt has the labels of a clip"):
+        formats.read(root)
+
+
+def test_titles_and_trees_are_there() -> None:
+    for name in {made.format for made in SETS.values()}:
+        module = formats.module(name)
+        assert module.TITLE and 2 <= len(module.TREE.strip().split("\n")) <= 10, name

@@ -39,8 +39,11 @@ def mark_of(node: Element, what: str, size_wh: tuple[int, int] | None, *, label:
         if node.tag == "box":
             return Mark(said, what, **_box(node), **more)
         if node.tag == "polygon":
-            flat = [v for pair in (node.get("points") or "").split(";") for v in pair.split(",")]
-            return Mark(said, what, polygons=[flat], **more)
+            pairs = [pair.split(",") for pair in (node.get("points") or "").split(";")]
+            odd = next((pair for pair in pairs if len(pair) != 2), None)
+            if odd is not None:
+                raise ValueError(f"a polygon with the point {','.join(odd)[:60]!r}")
+            return Mark(said, what, polygons=[[v for pair in pairs for v in pair]], **more)
         if node.tag == "ellipse":
             x, y, rx, ry = _numbers(node, "cx", "cy", "rx", "ry")
             degrees = number(node.get("rotation", "0")) or 0.0

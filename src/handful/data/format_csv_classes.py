@@ -60,7 +60,10 @@ def _columns(header: Sequence[str], rows: Sequence[Sequence[str]], known: set[st
     """(the column of images, the column of classes or those of ones and zeros), None when there are none."""
     order = sorted(range(len(header)), key=lambda i: (header[i] not in IMAGE_COLUMNS, i))
     seen = rows[:_SEEN]
-    image = next((i for i in order if _names_images([next(cells(row, [i])) for row in seen], known)), None)
+    columns = [[next(cells(row, [i])) for row in seen] for i in range(len(header))]
+    # numbers name images only where the column says so: 0,1,2 may be pixels' values, and 0.jpg be there
+    may = [i for i in order if header[i] in IMAGE_COLUMNS or any(map(is_image_name, columns[i]))]
+    image = next((i for i in may if _names_images(columns[i], known)), None)
     if image is None:
         return None
     rest = [i for i, name in enumerate(header) if i != image and name not in SPLIT_COLUMNS and name]

@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from handful.data import sniff
 from handful.data.finding import Finding, OnFinding, stop
@@ -166,7 +167,7 @@ def write(dataset: Dataset, writer: Writer) -> None:
     for i, sample in enumerate(dataset, 1):
         before = f"images/{sample.split}/" if sample.split else "images/"
         name = writer.image(sample, before + sample.name)
-        data = {"image": f"/data/local-files/?d={name}", **({"split": sample.split} if sample.split else {})}
+        data = {"image": f"/data/local-files/?d={quote(name)}", **({"split": sample.split} if sample.split else {})}
         task: dict[str, Any] = {"id": i, "data": data, "annotations": []}
         if sample.objects is not None or sample.label is not None:
             size = size_for_writing(sample)

@@ -63,6 +63,12 @@ def detect(folder: Path) -> bool:
 
 
 def _is_shard(path: Path) -> bool:
+    images, labels, _ = _look(path)
+    return images and labels
+
+
+def _look(path: Path) -> tuple[bool, bool, bool]:
+    """Whether there are images, labels, and damage at a shard's beginning."""
     images = labels = False
     try:
         for i, member in enumerate(members(path)):
@@ -71,8 +77,8 @@ def _is_shard(path: Path) -> bool:
             if (images and labels) or i > _SEEN:
                 break
     except Damaged:
-        pass
-    return images and labels
+        return images, labels, True
+    return images, labels, False
 
 
 def members(path: Path) -> Iterator[Member]:
@@ -98,8 +104,9 @@ def read(folder: Path, *, on_finding: OnFinding = stop) -> Dataset:
     """The samples of every shard, in order; images are decoded when they are asked for. Raises DataError without."""
     folder = Path(folder)
     shelf = Shelf(folder, folder)
-    shards = [name for name in shelf.others if name.lower().endswith(".tar") and _is_shard(folder / name)]
-    if not shards:
+    looks = {name: _look(folder / name) for name in shelf.others if name.lower().endswith(".tar")}
+    shards = [name for name, (images, _, damaged) in looks.items() if images or damaged]
+    if not any(images and labels for images, labels, _ in looks.values()):
         raise DataError(f"{folder} has no tar file in it with images and their classes (KEY.jpg and KEY.cls)")
     few = Few(on_finding)
     samples: list[tuple[_Held, str | None]] = []
