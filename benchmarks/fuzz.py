@@ -554,8 +554,8 @@ class Bench:
 
     def __init__(self, folder: Path, formats: list[str], data: Path | None) -> None:
         self.folder, self.formats = folder, formats
-        self.seeds = {format: [s for s in seeds(folder / "make", formats, data) if s.format == format]
-                      for format in formats}  # fmt: skip
+        made = seeds(folder / "make", formats, data)
+        self.seeds = {format: [seed for seed in made if seed.format == format] for format in formats}
         for format, held in self.seeds.items():
             for i, seed in enumerate(held):
                 for name, data_ in seed.files.items():

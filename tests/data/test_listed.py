@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 
 from handful.curate.differences import ADDED, differences
+from handful.curate.repair import repair
 from handful.data import formats, label_studio_rle
 from handful.data.finding import Finding, stop
 from handful.data.image_finder import Finder, placed, split_in
@@ -434,3 +435,96 @@ def test_titles_and_trees_are_there() -> None:
     for name in {made.format for made in SETS.values()}:
         module = formats.module(name)
         assert module.TITLE and 2 <= len(module.TREE.strip().split("\n")) <= 10, name
+
+
+# --- YOLO as people have it ------------------------------------------------------------------------------------------
+
+LINE = "0 0.5 0.5 0.2 0.3\n"
+
+
+def yolo(root: Path, config: str = "", **files: Any) -> Path:
+    """A YOLO data set; names are files without suffix, by their text: photos have none."""
+    held: dict[str, Any] = {"data.yaml": config} if config else {}
+    for name, text in files.items():
+        held[name.replace("__", "/") + (".jpg" if text is None else ".txt")] = text
+    return Made("yolo", held, {}).write(root)
+
+
+def test_a_split_called_valid_is_written_under_the_key_that_ultralytics_reads(tmp_path: Path) -> None:
+    held = [placed_on_disk(tmp_path / "photos", Sample(Path(), name=f"{s}.jpg", split=s, size_wh=(40, 30), objects=(
+        Object("mug", (4.0, 3.0, 30.0, 20.0)),))) for s in ("train", "valid", "test")]  # fmt: skip
+    source = dataset(held, ["mug"])
+    back = through(formats.module("yolo"), source, tmp_path / "set")
+    config = (tmp_path / "set/data.yaml").read_text()
+    assert "val: images/valid\n" in config and "null" not in config
+    assert sorted((s.split, s.name) for s in back) == sorted((s.split, s.name) for s in source)
+
+
+def test_folders_of_another_machine_are_found_by_their_last_name(tmp_path: Path) -> None:
+    config = "train: /content/ds/train\nval: C:\\ds\\val\ntest: ../test\nnames: [mug]\n"
+    root = yolo(tmp_path / "set", config, train__0=LINE, val__1=LINE)
+    for image in ("train/0.jpg", "val/1.jpg"):
+        (root / image).write_bytes(photo())
+    told: list[Finding] = []
+    found = formats.module("yolo").read(root, on_finding=told.append)
+    assert [(s.split, s.name, len(s.objects or ())) for s in found] == [("train", "0.jpg", 1), ("val", "1.jpg", 1)]
+    (note,) = told
+    assert (note.code, note.severity, note.value) == ("missing_split", "note", "../test")
+    assert len(list(formats.module("yolo").read(root))) == 2  # nothing that stops a training
+
+
+def test_a_data_yaml_none_of_whose_folders_is_there_is_an_error(tmp_path: Path) -> None:
+    root = yolo(tmp_path / "set", "train: a\nval: b\nnames: [mug]\n", x__0=LINE)
+    (root / "x/0.jpg").write_bytes(photo())
+    told: list[Finding] = []
+    list(formats.module("yolo").read(root, on_finding=told.append))
+    assert [f.code for f in told] == ["missing_image", "missing_image"]
+
+
+def test_a_folder_of_images_that_is_a_link_is_named(tmp_path: Path) -> None:
+    root = yolo(tmp_path / "set", "train: images\nval: images\nnames: [mug]\n", labels__0=LINE, labels__1=LINE)
+    for i in range(2):
+        (tmp_path / "photos").mkdir(exist_ok=True)
+        (tmp_path / f"photos/{i}.jpg").write_bytes(photo())
+    (root / "images").symlink_to(tmp_path / "photos")
+    told: list[Finding] = []
+    list(formats.module("yolo").read(root, on_finding=told.append))
+    assert [(f.code, f.file) for f in told] == [("symlink_outside", "images")]
+    (root / "images").unlink()
+    (root / "images").mkdir()
+    told.clear()
+    list(formats.module("yolo").read(root, on_finding=told.append))
+    assert [f.code for f in told] == ["missing_image", "missing_image"]  # without the link it is the labels' own fault
+
+
+def test_a_label_file_beside_photos_that_has_none_is_told(tmp_path: Path) -> None:
+    root = yolo(tmp_path / "set", a=LINE, gone=LINE, README="photos of mugs\n")
+    (root / "a.jpg").write_bytes(photo())
+    told: list[Finding] = []
+    list(formats.module("yolo").read(root, on_finding=told.append))
+    assert [(f.code, f.file) for f in told if f.severity == "error"] == [("missing_image", "gone.txt")]
+
+
+# --- what is made of them --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "boxes"), [("label studio", True), ("label studio choices", False), ("csv boxes", True),
+                        ("csv classes", False), ("labelme flags", False), ("dota", True), ("fiftyone classes", False)],
+)  # fmt: skip
+def test_a_detector_is_taught_where_there_are_boxes(name: str, boxes: bool, tmp_path: Path) -> None:
+    root = SETS[name].write(tmp_path / "set")
+    assert formats.with_boxes(root) == (SETS[name].format if boxes else None)
+
+
+@pytest.mark.parametrize(
+    ("name", "to"), [("via 2", "coco"), ("csv classes", "csv_classes"), ("webdataset", "csv_classes")]
+)
+def test_a_copy_is_repaired_into_what_holds_it(name: str, to: str, tmp_path: Path) -> None:
+    root = SETS[name].write(tmp_path / "set")
+    result = repair(root, tmp_path / "copy")
+    assert result["ok"], result["findings"]
+    assert formats.one(tmp_path / "copy").format == to
+    wanted = sum(len(w) if isinstance(w, list) else w is not None for w in SETS[name].wanted.values())
+    back = formats.read(tmp_path / "copy", on_finding=lambda finding: None)
+    assert sum(len(s.objects or ()) + (s.label is not None) for s in back) == wanted
