@@ -214,7 +214,7 @@ SETS: dict[str, Made] = {
         "labels/a.json": labelme("/home/me/pics/a.jpg", [shape("mug", [[4, 3], [30, 3], [30, 20], [4, 20]],
                                                                "rotation", score=0.9)]),
         "labels/b.json": {"shapes": [{"label": "cup", "points": [[1, 2], [11, 2], [11, 12], [1, 12]]}],
-                          "imagePath": "renamed.jpg", "lineColor": [0, 255, 0, 128], "imageData": "x" * 40_000},
+                          "imagePath": "renamed.jpg", "lineColor": [0, 255, 0, 128], "imageData": "x" * 400},
     }, {(None, "a.jpg"): [MUG], (None, "b.jpg"): [CUP]}),
     "via 2": Made("via", {
         "a.jpg": None, "b.jpg": None, "c.jpg": None,

@@ -25,7 +25,19 @@ from handful.errors import DataError
 from handful.types import Dataset, Object, Sample
 from tests.data.boxsets import boxed_sets, dataset, through
 from tests.data.boxsets import placed as placed_on_disk
-from tests.data.listed_sets import SETS, SIZE, SUPERVISELY_META, Made, photo, png_text, region, tar
+from tests.data.listed_sets import (
+    MUG,
+    SETS,
+    SIZE,
+    SUPERVISELY_META,
+    Made,
+    labelme,
+    photo,
+    png_text,
+    region,
+    supervisely,
+    tar,
+)
 
 QUIET = frozenset(("unlabeled_image", "turned_box"))
 
@@ -528,3 +540,76 @@ def test_a_copy_is_repaired_into_what_holds_it(name: str, to: str, tmp_path: Pat
     wanted = sum(len(w) if isinstance(w, list) else w is not None for w in SETS[name].wanted.values())
     back = formats.read(tmp_path / "copy", on_finding=lambda finding: None)
     assert sum(len(s.objects or ()) + (s.label is not None) for s in back) == wanted
+
+
+# --- what looks alike and is not -------------------------------------------------------------------------------------
+
+
+def test_flags_and_tags_are_classes_only_where_nothing_is_drawn(tmp_path: Path) -> None:
+    made = SETS["labelme"]
+    files = {**made.files, "c.json": labelme("c.jpg", [], flags={"blurry": True})}
+    found = formats.read(Made("labelme", files, {}).write(tmp_path / "labelme"))
+    (flagged,) = (s for s in found if s.name == "c.jpg")
+    assert flagged.objects == () and flagged.label is None and flagged.attributes == {"flags": {"blurry": True}}
+    assert "blurry" not in {c.name for c in found.categories}
+    made = SETS["supervisely"]
+    tagged = supervisely(tags=[{"name": "night"}])
+    files = {**made.files, "ds1/ann/a.jpg.json": tagged}
+    found = formats.read(Made("supervisely", files, {}).write(tmp_path / "both"))
+    assert [(s.label, s.objects) for s in found if "ds1" in s.name] == [(None, ())]
+    alone = {"ds/img/a.jpg": None, "ds/ann/a.jpg.json": tagged, "meta.json": {"classes": []}}
+    (sample,) = formats.read(Made("supervisely", alone, {}).write(tmp_path / "alone"))
+    assert (sample.label, sample.objects) == ("night", None)
+
+
+def test_several_flags_are_several_classes(tmp_path: Path) -> None:
+    files = {"a.jpg": None, "a.json": labelme("a.jpg", [], flags={"mug": True, "cup": True})}
+    root = Made("labelme", files, {}).write(tmp_path)
+    with pytest.raises(DataError, match=r"a\.json: is flagged mug, cup; wanted one class"):
+        list(formats.read(root))
+
+
+def test_a_file_that_ends_in_its_image_is_recognized(tmp_path: Path) -> None:
+    text = json.dumps(
+        {"shapes": [], "imageData": "x" * 100_000, "imagePath": "a.jpg", "imageHeight": 30, "imageWidth": 40}
+    )
+    root = Made("labelme", {"a.jpg": None, "a.json": text}, {}).write(tmp_path)
+    (sample,) = formats.read(root)
+    assert sample.objects == () and sample.size_wh == SIZE
+
+
+@pytest.mark.parametrize("table", ["ImageId,ClassId,EncodedPixels\na.jpg,1,1 2 9 4\n", "image,rle\na.jpg,\nb.jpg,\n"])
+def test_run_lengths_in_a_table_are_not_taken_for_classes(table: str, tmp_path: Path) -> None:
+    root = Made("", {"train/a.jpg": None, "train/b.jpg": None, "train.csv": table}, {}).write(tmp_path)
+    assert not formats.module("csv_classes").detect(root) and not formats.module("csv_boxes").detect(root)
+
+
+def test_the_name_of_a_class_is_taken_before_its_number(tmp_path: Path) -> None:
+    boxes = "filename,class,label,xmin,ymin,width,height\na.jpg,0,mug,4,3,26,17\n"
+    (sample,) = formats.read(Made("", {"a.jpg": None, "l.csv": boxes}, {}).write(tmp_path / "boxes"))
+    assert [(t.label, t.box_px) for t in sample.objects or ()] == [MUG]
+    classes = "id,label,category\na,0,mug\na,0,mug\n"
+    (sample,) = formats.read(Made("", {"a.jpg": None, "l.csv": classes}, {}).write(tmp_path / "classes"))
+    assert sample.label == "mug"
+
+
+def test_an_image_of_two_classes_in_a_table_is_told(tmp_path: Path) -> None:
+    root = Made("", {"a.jpg": None, "b.jpg": None, "l.csv": "id,label\na,mug\na,cup\nb,mug\n"}, {}).write(tmp_path)
+    with pytest.raises(DataError, match=r"l\.csv: says that a is of the classes mug, cup; wanted one"):
+        list(formats.read(root))
+
+
+def test_what_a_model_answered_is_no_label(tmp_path: Path) -> None:
+    made = SETS["csv boxes"]
+    answers = "filename,width,height,class,xmin,ymin,xmax,ymax\nb.jpg,40,30,mug,1,1,9,9\n"
+    root = Made("", {**made.files, "train/predictions.csv": answers}, {}).write(tmp_path)
+    assert {s.name: s.objects for s in formats.read(root)}["b.jpg"] is None
+
+
+def test_captions_in_shards_are_not_classes(tmp_path: Path) -> None:
+    held: dict[str, bytes] = {}
+    for i in range(30):
+        held |= {f"{i:03}.jpg": photo(number=i), f"{i:03}.txt": f"a photo of {i} mugs".encode()}
+    root = Made("", {"0.tar": tar(held)}, {}).write(tmp_path)
+    with pytest.raises(DataError, match="30 different texts for 30 images: captions"):
+        formats.read(root)

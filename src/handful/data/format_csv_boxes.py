@@ -13,7 +13,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,7 +52,8 @@ CORNERS = (("xmin", "ymin", "xmax", "ymax"), ("x1", "y1", "x2", "y2"), ("left", 
            ("startx", "starty", "endx", "endy"))  # fmt: skip
 SIDES = (("x", "y", "w", "h"), ("bboxx", "bboxy", "bboxwidth", "bboxheight"), ("x", "y", "width", "height"),
          ("left", "top", "width", "height"), ("xmin", "ymin", "w", "h"), ("bboxx", "bboxy", "bboxw", "bboxh"),
-         ("bboxleft", "bboxtop", "bboxwidth", "bboxheight"), ("xmin", "ymin", "boxwidth", "boxheight"))  # fmt: skip
+         ("bboxleft", "bboxtop", "bboxwidth", "bboxheight"), ("xmin", "ymin", "boxwidth", "boxheight"),
+         ("xmin", "ymin", "width", "height"))  # fmt: skip
 CENTERS = (("xcenter", "ycenter", "width", "height"), ("xcenter", "ycenter", "w", "h"), ("cx", "cy", "w", "h"),
            ("centerx", "centery", "width", "height"), ("xcenter", "ycenter", "boxwidth", "boxheight"))  # fmt: skip
 TOGETHER = ("bbox", "box", "boundingbox")
@@ -88,6 +89,11 @@ def _image_column(header: Sequence[str], used: Sequence[str]) -> int | None:
     return next((header.index(name) for name in IMAGES if name in header and name not in used), None)
 
 
+def is_answer(name: str) -> bool:
+    """Whether a file is what a model answered, or a form for it: no labels."""
+    return any(word in name.lower() for word in ("submission", "predict"))
+
+
 def detect(folder: Path) -> bool:
     """Whether a CSV file with a box a row lies below the folder, and images do."""
     folder = Path(folder)
@@ -105,7 +111,7 @@ def read(folder: Path, *, on_finding: OnFinding = stop) -> Dataset:
     root = root_of(place)
     shelf = Shelf(root, root)
     names = [place.name] if place.is_file() else [n for n in shelf.others if n.lower().endswith((".csv", ".tsv"))]
-    names = [n for n in names if "submission" not in n.lower() and _is_it(sniff.ends(root / n))]
+    names = [n for n in names if not is_answer(n) and _is_it(sniff.ends(root / n))]
     if not names:
         raise DataError(f"{folder} has no CSV file of boxes in it; wanted a header such as {','.join(HEADER)}")
     called = _descriptions(shelf, on_finding)
@@ -149,12 +155,20 @@ def _columns(held: Table) -> _Columns | None:
     if box is None or image is None:
         return None
     kind, columns = box
-    label = next((i for n in CLASSES if n in held.header and n not in columns and (i := held.header.index(n)) != image),
-                 None)  # fmt: skip
+    label = class_column(held.header, held.rows, CLASSES, {image, *(held.header.index(n) for n in columns)})
     pairs = [pair for pair in SIZES if set(pair) <= set(held.header) and not set(pair) & set(columns)]
     size: list[int | None] = [held.header.index(n) for n in pairs[0]] if pairs else [None, None]
     flags = {name: held.header.index(k) for k, name in _FLAGS.items() if k in held.header}
     return _Columns(kind, image, label, [held.header.index(n) for n in columns], size, held.column("isgroupof"), flags)
+
+
+def class_column(
+    header: Sequence[str], rows: Sequence[Sequence[str]], names: Sequence[str], used: Set[int]
+) -> int | None:
+    """The column of classes: the first by these names that holds more than numbers, else the first of them."""
+    found = [header.index(name) for name in names if name in header and header.index(name) not in used]
+    return next((i for i in found if not all(is_number(v) for row in rows for v in cells(row, [i]) if v)),
+                found[0] if found else None)  # fmt: skip
 
 
 def _rows(held: Table, file: str, called: Mapping[str, str]) -> Iterator[Row]:

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from handful.data import sniff
 from handful.data.csv_table import Table, cells, first_rows, plain, table
 from handful.data.finding import Finding, OnFinding, stop
-from handful.data.format_csv_boxes import IMAGES
+from handful.data.format_csv_boxes import IMAGES, class_column, is_answer
 from handful.data.format_csv_boxes import detect as has_boxes
 from handful.data.listed import Row, assembled, in_split, root_of
 from handful.data.marks import Said, class_text
@@ -41,6 +41,7 @@ IMAGE_COLUMNS = (*IMAGES, "filenames", "filepaths", "images", "imageids", "fname
 SPLIT_COLUMNS = ("split", "dataset", "subset", "set", "partition")
 NO_CLASSES = ("text", "caption", "description", "date", "time", "timestamp", "url", "width", "height", "size", "hash",
               "md5", "sha256", "license", "author", "usage", "comment", "index")  # fmt: skip
+MASK_COLUMNS = frozenset(("encodedpixels", "rle", "rlemask", "maskrle", "segmentation", "polygon", "points", "mask"))
 _ON, _OFF = ("1", "1.0", "true", "True"), ("0", "0.0", "false", "False", "")
 _SEEN = 50  # rows that tell whether a column names images
 
@@ -67,7 +68,9 @@ def _columns(header: Sequence[str], rows: Sequence[Sequence[str]], known: set[st
     if image is None:
         return None
     rest = [i for i, name in enumerate(header) if i != image and name not in SPLIT_COLUMNS and name]
-    named = next((header.index(name) for name in CLASSES if name in header and header.index(name) != image), None)
+    if MASK_COLUMNS & set(header):
+        return None
+    named = class_column(header, rows, CLASSES, {image})
     binary = [i for i in rest if all(v in _ON + _OFF for row in rows for v in cells(row, [i]))]
     if len(rest) >= 2 and len(binary) == len(rest):
         return image, rest
@@ -96,7 +99,7 @@ def detect(folder: Path) -> bool:
     if next(sniff.files(folder, ".csv"), None) is None or has_boxes(folder):
         return False
     known = _known(list(sniff.images(folder)))
-    return any("submission" not in name.lower() and _is_table(sniff.ends(folder / name), known)
+    return any(not is_answer(name) and _is_table(sniff.ends(folder / name), known)
                for name in sniff.files(folder, ".csv"))  # fmt: skip
 
 
@@ -111,7 +114,7 @@ def read(folder: Path, *, on_finding: OnFinding = stop) -> Dataset:
     shelf = Shelf(root, root)
     known = _known(sorted(shelf.images))
     names = [place.name] if place.is_file() else [n for n in shelf.others if n.lower().endswith(".csv")]
-    names = [n for n in names if "submission" not in n.lower() and _is_table(sniff.ends(root / n), known)]
+    names = [n for n in names if not is_answer(n) and _is_table(sniff.ends(root / n), known)]
     if not names:
         raise DataError(f"{folder} has no CSV file in it that names its images and their classes")
     rows: list[Row] = []
@@ -127,20 +130,29 @@ def read(folder: Path, *, on_finding: OnFinding = stop) -> Dataset:
 
 
 def _rows(held: Table, file: str, image: int, classes: Sequence[int]) -> Iterator[Row]:
+    """A row an image: one that is listed again with the same class is listed once."""
     split_at = held.column(*SPLIT_COLUMNS)
-    for i, row in enumerate(held.rows, 2):
-        (name,) = cells(row, [image])
-        split = next(cells(row, [split_at])) if split_at is not None else None
-        yield Row(name, file, lambda tell, row=row, i=i: _said(held, row, i, classes, file, tell), split or None)  # type: ignore[misc]
+    by_image: dict[tuple[str, str], list[Sequence[str]]] = {}
+    for row in held.rows:
+        name, split = cells(row, [image, split_at])
+        by_image.setdefault((name, split), []).append(row)
+    for (name, split), rows in by_image.items():
+
+        def said(tell: OnFinding, name: str = name, rows: Sequence[Sequence[str]] = rows) -> Said:
+            return _said(held, rows, name, classes, file, tell)
+
+        yield Row(name, file, said, split or None)
 
 
-def _said(held: Table, row: Sequence[str], i: int, classes: Sequence[int], file: str, tell: OnFinding) -> Said:
+def _said(
+    held: Table, rows: Sequence[Sequence[str]], name: str, classes: Sequence[int], file: str, tell: OnFinding
+) -> Said:
     if len(classes) == 1:
-        (text,) = cells(row, classes)
-        return Said(label=class_text(text))
-    on = [held.titles[k] for k in classes if next(cells(row, [k])) in _ON]
+        on = list(dict.fromkeys(text for row in rows for text in cells(row, classes) if text))
+    else:
+        on = [held.titles[k] for k in classes if any(next(cells(row, [k])) in _ON for row in rows)]
     if len(on) > 1:
-        detail = f"row {i} is of the classes {', '.join(on)[:200]}; wanted one"
+        detail = f"says that {name[:100]} is of the classes {', '.join(on)[:200]}; wanted one"
         tell(Finding("several_classes", file, on[:20], detail=detail))
     return Said(label=class_text(on[0]) if len(on) == 1 else None)
 

@@ -2,8 +2,8 @@
 
 https://github.com/wkentaro/labelme. Rectangles are boxes; polygons, turned rectangles and circles outlines; masks
 pixels. Polygons and masks of one class and group_id are one object, as LabelMe's own exporters take them. Points and
-lines are told (unheld_mark). An image is found by imagePath, or by the JSON file's own stem. Where there is no shape
-and exactly one of the image's flags is set, that is the image's class.
+lines are told (unheld_mark). An image is found by imagePath, or by the JSON file's own stem. Where no
+image has a shape, the flag that is set is the image's class.
 
 Not held: tracks, classes without a label, parents, licenses.
 """
@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -83,21 +84,35 @@ def read(folder: Path, *, on_finding: OnFinding = stop) -> Dataset:
     names = [name for name in names if _is_it(sniff.ends(root / name))]
     if not names:
         raise DataError(f'{folder} has no JSON file of LabelMe\'s in it; wanted "shapes" and "imagePath"')
-    rows = [_row(name, shelf, on_finding) for name in names]
-    return assembled("labelme", shelf, [row for row in rows if row is not None], on_finding, lists=False)
+    firsts = {name: top for name in names if (top := _first(name, shelf, on_finding)) is not None}
+    flags = not any(first.shapes for first in firsts.values())
+    rows = [_row(name, first, shelf, flags=flags) for name, first in firsts.items()]
+    return assembled("labelme", shelf, rows, on_finding, lists=False)
 
 
-def _row(name: str, shelf: Shelf, on_finding: OnFinding) -> Row | None:
-    """Only the classes are kept of a file until its image is asked for."""
+@dataclass(frozen=True)
+class _First:
+    """What is kept of a file until its image is asked for."""
+
+    image: Any
+    shapes: bool
+    names: frozenset[str]
+
+
+def _first(name: str, shelf: Shelf, on_finding: OnFinding) -> _First | None:
     top = _top(name, shelf, on_finding)
     if top is None:
         return None
+    return _First(top.get("imagePath"), bool(top.get("shapes")), classes_in(_said(top, name, silent, flags=True)))
 
+
+def _row(name: str, first: _First, shelf: Shelf, *, flags: bool) -> Row:
     def said(tell: OnFinding) -> Said | None:
-        again = _top(name, shelf, tell)
-        return None if again is None else _said(again, name, tell)
+        top = _top(name, shelf, tell)
+        return None if top is None else _said(top, name, tell, flags=flags)
 
-    return Row(top.get("imagePath"), name, said, beside=True, names=classes_in(_said(top, name, silent)))
+    names = first.names if first.shapes or flags else frozenset[str]()
+    return Row(first.image, name, said, beside=True, names=names)
 
 
 def _top(name: str, shelf: Shelf, on_finding: OnFinding) -> dict[str, Any] | None:
@@ -111,17 +126,20 @@ def _top(name: str, shelf: Shelf, on_finding: OnFinding) -> dict[str, Any] | Non
     return None
 
 
-def _said(top: Mapping[str, Any], file: str, tell: OnFinding) -> Said:
+def _said(top: Mapping[str, Any], file: str, tell: OnFinding, *, flags: bool) -> Said:
+    """flags: no image of the set has shapes, so that the images' flags are their classes."""
     size = size_of(top.get("imageWidth"), top.get("imageHeight"))
     shapes = wanted(top.get("shapes"), list, "shapes", tell, file=file)
-    flags = top.get("flags")
-    flags = {k: v for k, v in flags.items() if isinstance(k, str)} if isinstance(flags, dict) else {}
-    if not shapes:
-        on = [name for name, value in flags.items() if value is True]
-        if len(on) == 1:
-            return Said(None, size, class_text(on[0]))
+    said = top.get("flags")
+    said = {k: v for k, v in said.items() if isinstance(k, str)} if isinstance(said, dict) else {}
+    on = [name for name, value in said.items() if value is True]
+    if not shapes and flags and on:
+        if len(on) > 1:
+            detail = f"is flagged {', '.join(on)[:200]}; wanted one class"
+            tell(Finding("several_classes", file, on[:20], detail=detail))
+        return Said(None, size, class_text(on[0]) if len(on) == 1 else None)
     marks = [_mark(shape, f"shape {i}", size) for i, shape in enumerate(shapes, 1)]
-    return Said(_grouped(shapes, marks), size, attributes={"flags": flags} if flags else {})
+    return Said(_grouped(shapes, marks), size, attributes={"flags": said} if said else {})
 
 
 def _mark(shape: Any, what: str, size: tuple[int, int] | None) -> Mark:

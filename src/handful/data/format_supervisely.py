@@ -2,8 +2,8 @@
 
 https://docs.supervisely.com/data-organization/00_ann_format_navi. Rectangles are boxes, whose last pixels belong to
 them; polygons outlines, with holes pixels; bitmaps pixels; points, lines and cuboids are told (unheld_mark). A data set
-that is called as splits are is one; where there are several others, their names begin the images'. The tag of an image
-without objects is its class.
+that is called as splits are is one; where there are several others, their names begin the images'. Where no image has
+objects, an image's tag is its class.
 """
 
 from __future__ import annotations
@@ -66,7 +66,10 @@ def read(folder: Path, *, on_finding: OnFinding = stop) -> Dataset:
         raise DataError(f"{folder} is no project of Supervisely's; wanted ann/ and img/ in each data set of it")
     photos = {name for name in shelf.images if posixpath.basename(posixpath.dirname(name)) == "img"}
     shelf.images = photos or shelf.images  # masks_machine/ and masks_human/ hold pictures, too
-    rows = [row for name in names if (row := _row(name, shelf, on_finding)) is not None]
+    held = {name: top for name in names if (top := _top(name, shelf, on_finding)) is not None}
+    tags = not any(top.get("objects") for top in held.values())
+    rows = [_row(name, top, shelf, tags=tags) for name, top in held.items()]
+    held.clear()
     metas = [name for name in shelf.others if posixpath.basename(name) == META]
     listed = [c for name in metas for c in _classes(name, shelf, on_finding)]
     used = frozenset[str]().union(*(row.names or frozenset() for row in rows))
@@ -93,19 +96,15 @@ def _classes(name: str, shelf: Shelf, on_finding: OnFinding) -> Iterator[dict[st
         yield {"name": title, "color": None if color is None else [int(color[1][i : i + 2], 16) for i in (0, 2, 4)]}
 
 
-def _row(name: str, shelf: Shelf, on_finding: OnFinding) -> Row | None:
-    top = _top(name, shelf, on_finding)
-    if top is None:
-        return None
-
+def _row(name: str, top: Mapping[str, Any], shelf: Shelf, *, tags: bool) -> Row:
     def said(tell: OnFinding) -> Said | None:
         again = _top(name, shelf, tell)
-        return None if again is None else _said(again, name, tell)
+        return None if again is None else _said(again, name, tell, tags=tags)
 
     base = posixpath.dirname(posixpath.dirname(name))
     image = posixpath.join(base, "img", posixpath.basename(name)[:-5])  # a.jpg.json; older projects have a.json
     split = split_name(posixpath.basename(base))
-    return Row(image, name, said, split=split, names=classes_in(_said(top, name, silent)))
+    return Row(image, name, said, split=split, names=classes_in(_said(top, name, silent, tags=tags)))
 
 
 def _top(name: str, shelf: Shelf, on_finding: OnFinding) -> dict[str, Any] | None:
@@ -116,16 +115,21 @@ def _top(name: str, shelf: Shelf, on_finding: OnFinding) -> dict[str, Any] | Non
     return None
 
 
-def _said(top: Mapping[str, Any], file: str, tell: OnFinding) -> Said:
+def _said(top: Mapping[str, Any], file: str, tell: OnFinding, *, tags: bool) -> Said:
+    """tags: no image of the project has objects, so that the images' tags are their classes."""
     about = top.get("size")
     size = size_of(about.get("width"), about.get("height")) if isinstance(about, dict) else None
     objects = wanted(top.get("objects"), list, "objects", tell, file=file)
-    tags = _tags(top.get("tags"))
+    tagged = _tags(top.get("tags"))
     attributes = {"description": top["description"]} if top.get("description") else {}
-    if not objects and len(tags) == 1 and next(iter(tags.values())) is None:
-        return Said(None, size, next(iter(tags)), attributes)
+    on = [name for name, value in tagged.items() if value is None and split_name(name) is None]
+    if tags and on:
+        if len(on) > 1:
+            detail = f"is tagged {', '.join(on)[:200]}; wanted one class"
+            tell(Finding("several_classes", file, on[:20], detail=detail))
+        return Said(None, size, class_text(on[0]) if len(on) == 1 else None, attributes)
     marks = [_mark(row, f"object {i}", size) for i, row in enumerate(objects, 1)]
-    return Said(marks, size, attributes=attributes | ({"tags": tags} if tags else {}))
+    return Said(marks, size, attributes=attributes | ({"tags": tagged} if tagged else {}))
 
 
 def _tags(value: Any) -> dict[str, Any]:

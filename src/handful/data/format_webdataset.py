@@ -114,6 +114,11 @@ def read(folder: Path, *, on_finding: OnFinding = stop) -> Dataset:
         if not shelf.inside(name, few):
             continue
         samples += [(held, _label(folder / name, held, few)) for held in _samples(folder / name, name, few)]
+    texts = [label for held, label in samples if label and held.label is not None and held.label.kind.lower() == "txt"]
+    if len(set(texts)) > max(10, len(texts) // 2):
+        detail = f"has {len(set(texts))} different texts for {len(texts)} images: captions, which are no classes"
+        few(Finding("broken_label", shards[0], texts[:5], len(texts), detail))
+        samples = [(held, None) for held, _ in samples]
     few.close()
     listed = _listed(shelf, on_finding)
     used = sorted({label for _, label in samples if label is not None}, key=lambda t: (not t.isdigit(), len(t), t))
