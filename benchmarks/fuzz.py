@@ -58,6 +58,7 @@ from tests.data.listed_sets import SETS, as_bytes
 LIMIT_S = 20.0  # a case that takes longer hangs
 LIMIT_MB = 4000  # of address space
 PAINT_PX = 1 << 22
+MOST_BYTES = 1 << 25  # of a file that lines were added to
 REWRITE_EVERY = 10
 NUMBERS = ["NaN", "Infinity", "-Infinity", "1e999", "-1", "0", "-0.0", "1e-320", "0.5", str(2**31), str(2**63),
            str(2**64), "1" * 400, "1" * 5000, "99999999", "1048575", "0x10", "1_000", "١٢", "true", "null",
@@ -277,7 +278,8 @@ def lines(data: bytes, rng: np.random.Generator, seed: Seed) -> bytes:
     if kind == 0:
         rows = rows[:i] + rows[i + 1 :]
     elif kind == 1:
-        rows = rows[:i] + [rows[i]] * int(rng.choice([2, 3000])) + rows[i:]
+        times = min(int(rng.choice([2, 3000])), 2 + MOST_BYTES // (len(rows[i]) + 1))
+        rows = rows[:i] + [rows[i]] * times + rows[i:]
     elif kind == 2:
         rows = [rows[k] for k in rng.permutation(len(rows)).tolist()]
     else:

@@ -443,6 +443,12 @@ def test_clips_of_visdrone_are_refused_by_name(tmp_path: Path) -> None:
         formats.read(root)
 
 
+def test_an_option_of_another_format_is_refused_by_name(tmp_path: Path) -> None:
+    root = SETS["cvat"].write(tmp_path / "set")
+    with pytest.raises(DataError, match="--masks-in is nothing that cvat has"):
+        formats.one(root, format="cvat", masks="masks").read()
+
+
 def test_titles_and_trees_are_there() -> None:
     for name in {made.format for made in SETS.values()}:
         module = formats.module(name)

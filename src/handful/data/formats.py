@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -36,8 +37,12 @@ class Source:
         return self.format + "".join(f" {value}" for value in self.options.values() if isinstance(value, str))
 
     def read(self, on_finding: OnFinding = stop) -> Dataset:
-        """The samples; see the format's own read()."""
-        dataset: Dataset = module(self.format).read(self.place, on_finding=on_finding, **self.options)
+        """The samples; see the format's own read(). Raises DataError for an option that the format does not have."""
+        reader = module(self.format).read
+        odd = [name for name in self.options if name not in inspect.signature(reader).parameters]
+        if odd:
+            raise DataError(f"--{FLAGS.get(odd[0], odd[0])} is nothing that {self.format} has; leave it out")
+        dataset: Dataset = reader(self.place, on_finding=on_finding, **self.options)
         return dataset
 
 

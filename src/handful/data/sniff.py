@@ -15,7 +15,8 @@ DEPTH = 4  # levels of folders that are looked at
 EACH = 12  # files of one suffix that are opened in one folder
 MOST = 300  # and in all
 HEAD, TAIL = 1 << 14, 1 << 12
-_REMEMBERED: ContextVar[Callable[[str], list[str]] | None] = ContextVar("remembered", default=None)
+Listed = dict[str, list[str]]  # suffix in small letters -> names
+_REMEMBERED: ContextVar[Callable[[str], Listed] | None] = ContextVar("remembered", default=None)
 
 
 @contextmanager
@@ -28,16 +29,35 @@ def remembering() -> Iterator[None]:
         _REMEMBERED.reset(token)
 
 
-def files(folder: Path, *suffixes: str) -> Iterator[str]:
-    """The files with one of the suffixes (any case) in and a little below a folder, relative; links are not followed
-    into folders, hidden ones are passed over.
+def files(folder: Path, *ends_in: str) -> Iterator[str]:
+    """The files whose names end so (any case) in and a little below a folder, relative; links are not followed into
+    folders, hidden ones are passed over.
     """
-    listed = (_REMEMBERED.get() or _listed)(str(folder))
-    return (name for name in listed if name.lower().endswith(suffixes))
+    listed = _list(folder)
+    for end in ends_in:
+        yield from (name for name in listed.get(_suffix(end), ()) if name.lower().endswith(end))
 
 
-def _listed(folder: str) -> list[str]:
-    found: list[str] = []
+def images(folder: Path) -> Iterator[str]:
+    """The images in and a little below a folder, relative."""
+    return (name for suffix, names in _list(folder).items() if is_image_name(f"x{suffix}") for name in names)
+
+
+def has_images(folder: Path) -> bool:
+    """Whether an image lies in or a little below a folder."""
+    return next(images(folder), None) is not None
+
+
+def _list(folder: Path) -> Listed:
+    return (_REMEMBERED.get() or _listed)(str(folder))
+
+
+def _suffix(name: str) -> str:
+    return "." + name.rpartition(".")[2].lower() if "." in name else ""
+
+
+def _listed(folder: str) -> Listed:
+    found: Listed = {}
     below = [""]
     for _ in range(DEPTH):
         level, below = below, []
@@ -53,18 +73,8 @@ def _listed(folder: str) -> list[str]:
                 if entry.is_dir(follow_symlinks=False):
                     below.append(name)
                 else:
-                    found.append(name)
+                    found.setdefault(_suffix(entry.name), []).append(name)
     return found
-
-
-def images(folder: Path) -> Iterator[str]:
-    """The images in and a little below a folder, relative."""
-    return (name for name in (_REMEMBERED.get() or _listed)(str(folder)) if is_image_name(name))
-
-
-def has_images(folder: Path) -> bool:
-    """Whether an image lies in or a little below a folder."""
-    return next(images(folder), None) is not None
 
 
 def likely(folder: Path, *suffixes: str, is_it: Callable[[bytes], bool]) -> str | None:
