@@ -197,6 +197,8 @@ FAULTS: list[tuple[str, str, Any, str]] = [
     ("labelme", "a.json", at("shapes", 0, "shape_type", to="point"), "unheld_mark"),
     ("labelme", "a.json", at("shapes", 0, "shape_type", to="linestrip"), "unheld_mark"),
     ("labelme", "a.json", at("shapes", to=[5]), "broken_label"),
+    ("labelme", "a.json", at("shapes", 0, "attributes", to={"area": float("inf")}), "not_finite"),
+    ("labelme", "a.json", at("shapes", 0, "attributes", to={"deep": [{"x": NAN}]}), "not_finite"),
     ("labelme", "a.json", at("imagePath", to="b.jpg"), "duplicate_image"),
     ("labelme", "a.json", '{"shapes": [], "imagePath": "a.jpg"'.encode("utf-16"), "unreadable_labels"),
     ("labelme", "a.json", b'{"shapes": [], "imagePath": "a.jpg", "x": "\xff"}', "unreadable_labels"),

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from handful.data.coco_rows import attributes_of, categories_of
+from handful.data.coco_rows import categories_of
 from handful.data.finding import Finding, OnFinding, stop
 from handful.data.image_finder import Finder, placed, split_in
-from handful.data.marks import Said, class_text, objects_of
+from handful.data.marks import Said, class_text, kept_attributes, objects_of
 from handful.data.paths import Shelf
 from handful.data.reading import Few, upright_size
 from handful.data.writing import image_of
@@ -177,7 +177,7 @@ def _sample(found: Found, shelf: Shelf, names: set[str], root: Path, on_finding:
         detail = f"says that {found.image} is of class {label[:60]!r}, which is not listed"
         on_finding(Finding("unknown_category", row.file, label[:60], detail=detail))
         label = None
-    about = attributes_of(said.attributes, frozenset(), on_finding, file=row.file, what=f"the image {found.image}")
+    about = kept_attributes(said.attributes, on_finding, file=row.file, what=f"the image {found.image}")
     return Sample(
         path, label=label, objects=objects, name=found.name, split=found.split, size_wh=said.size_wh or size,
         attributes=about,

@@ -127,8 +127,17 @@ def _object(
         if mark.xyxy is None and not mark.polygons and mark.rle is None:
             tell(Finding("broken_label", file, mark.what, detail=f"{what} has neither a box nor a shape"))
         return None
-    attributes = attributes_of(mark.attributes, frozenset(), tell, file=file, what=what)
+    attributes = kept_attributes(mark.attributes, tell, file=file, what=what)
     return Object(label, box, tuple(polygons), rle, mark.crowd, mark.track, attributes)
+
+
+def kept_attributes(said: Mapping[str, Any], tell: OnFinding, *, file: str, what: str) -> dict[str, Any]:
+    """What else is said of a thing, as far as it is JSON; an area is one like any other here."""
+    found = attributes_of(said, frozenset(), tell, file=file, what=what)
+    if type(found.get("area")) is float and not math.isfinite(found["area"]):
+        tell(Finding("not_finite", file, "area", detail=f"{what} has NaN or infinity as 'area'"))
+        del found["area"]
+    return found
 
 
 def _flat(points: Any) -> Any:
