@@ -16,11 +16,12 @@ from hypothesis import given, settings
 
 from handful.curate.differences import ADDED, differences
 from handful.curate.repair import repair
-from handful.data import formats, label_studio_rle
+from handful.data import formats, label_studio_rle, painted_text
 from handful.data.finding import Finding, stop
 from handful.data.image_finder import Finder, placed, split_in
+from handful.data.marks import ellipse, turned
 from handful.data.paths import Shelf
-from handful.data.shapes import rle_of
+from handful.data.shapes import painted, rle_of
 from handful.errors import DataError
 from handful.types import Dataset, Object, Sample
 from tests.data.boxsets import boxed_sets, dataset, through
@@ -621,3 +622,58 @@ def test_captions_in_shards_are_not_classes(tmp_path: Path) -> None:
     root = Made("", {"0.tar": tar(held)}, {}).write(tmp_path)
     with pytest.raises(DataError, match="30 different texts for 30 images: captions"):
         formats.read(root)
+
+
+# --- shapes ----------------------------------------------------------------------------------------------------------
+
+
+def pixels(root: Path, name: str, which: int) -> np.ndarray:
+    """The pixels of one object of an image."""
+    (sample,) = (s for s in formats.read(root, on_finding=lambda finding: None) if s.name == name)
+    assert sample.objects is not None
+    found = painted(sample.objects[which], SIZE)
+    assert found is not None
+    return found
+
+
+def test_holes_parts_and_masks_are_the_right_pixels(tmp_path: Path) -> None:
+    cup = pixels(SETS["supervisely"].write(tmp_path / "hole"), "a.jpg", 1)
+    assert cup[2:12, 1:11].sum() == cup.sum() == 100 - 6 and not cup[4:6, 3:6].any()
+    whole = pixels(tmp_path / "hole", "b.jpg", 0)
+    assert whole.sum() == 100 and whole[2:12, 1:11].all()
+    masked = pixels(SETS["labelme"].write(tmp_path / "labelme"), "b.jpg", 0)
+    assert masked.sum() == 26 * 17 and masked[3:20, 4:30].all()
+    two = formats.read(tmp_path / "labelme")
+    assert [len(t.polygons_px) for s in two if s.name == "a.jpg" for t in s.objects or ()] == [0, 2]
+    assert pixels(SETS["cvat"].write(tmp_path / "cvat"), "b.jpg", 0)[2:12, 1:11].all()
+
+
+def test_a_compressed_mask_cannot_fill_the_memory() -> None:
+    packed = base64.b64encode(zlib.compress(bytes(1 << 27))).decode()
+    with pytest.raises(ValueError, match="grows beyond use"):
+        painted_text.unpacked(packed, compressed=True)
+    with pytest.raises(ValueError, match="more pixels than are safe"):
+        painted_text.unpacked(png_text(12_000, 9_000))
+
+
+def test_boxes_turn_clockwise_as_their_tools_turn_them() -> None:
+    quarter = [[20, 0], [20, 10], [0, 10], [0, 0]]  # from left top around, after a quarter turn about the middle
+    assert turned((5, -5, 15, 15), 90).tolist() == quarter
+    # Label Studio's about the left top corner: the width now goes down
+    assert turned((10, 10, 30, 14), 90, (10, 10)).tolist() == [[10, 10], [10, 30], [6, 30], [6, 10]]
+    round_ = ellipse(10, 10, 6, 2, 90)
+    assert round_.min(0).tolist() == [8, 4] and round_.max(0).tolist() == [12, 16]
+
+
+def test_attributes_flags_and_tracks_are_kept(tmp_path: Path) -> None:
+    found = {s.name: s for s in formats.read(SETS["cvat"].write(tmp_path / "cvat"), on_finding=lambda f: None)}
+    assert (found["a.jpg"].objects or ())[0].attributes == {"color": "red", "occluded": 1}
+    clip = list(formats.read(SETS["cvat video"].write(tmp_path / "video")))
+    assert [[t.track for t in s.objects or ()] for s in clip] == [[7], [7], [7], []]
+    (train, val) = formats.read(SETS["csv open images"].write(tmp_path / "open"))
+    assert [(t.crowd, dict(t.attributes)) for s in (train, val) for t in s.objects or ()] == [
+        (False, {"occluded": 1}), (True, {})]  # fmt: skip
+    (drone,) = formats.read(SETS["visdrone"].write(tmp_path / "drone"))
+    assert [(t.crowd, dict(t.attributes)) for t in drone.objects or ()] == [(False, {"occluded": 1}), (True, {})]
+    (one, _) = formats.read(SETS["bdd100k"].write(tmp_path / "bdd"))
+    assert one.attributes == {"weather": "clear"}
