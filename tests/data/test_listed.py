@@ -7,8 +7,10 @@ import json
 import tempfile
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -677,3 +679,17 @@ def test_attributes_flags_and_tracks_are_kept(tmp_path: Path) -> None:
     assert [(t.crowd, dict(t.attributes)) for t in drone.objects or ()] == [(False, {"occluded": 1}), (True, {})]
     (one, _) = formats.read(SETS["bdd100k"].write(tmp_path / "bdd"))
     assert one.attributes == {"weather": "clear"}
+
+
+def test_cvats_xml_names_its_subsets_where_cvat_and_datumaro_look_for_them(tmp_path: Path) -> None:
+    held = [placed_on_disk(tmp_path / "photos", s) for s in shapes()]
+    through(formats.module("cvat"), dataset(held, ["cup", "mug"]), tmp_path / "splits")
+    root = ElementTree.fromstring((tmp_path / "splits/annotations.xml").read_text())
+    assert [node.text for node in root.iterfind("meta/project/tasks/task/subset")] == ["train", "val"]
+    names = [node.text for node in root.iterfind("meta/project/labels/label/name")]
+    declared = {node.text for node in root.iterfind("meta/project/labels/label/attributes/attribute/name")}
+    assert names == ["cup", "mug"] and {"color", "is_crowd"} <= declared
+    (one,) = (replace(s, split=None) for s in held if s.name == "a.jpg")
+    through(formats.module("cvat"), dataset([one], ["cup", "mug"]), tmp_path / "none")
+    root = ElementTree.fromstring((tmp_path / "none/annotations.xml").read_text())
+    assert root.find("meta/task/labels") is not None and root.find("meta/project") is None

@@ -140,7 +140,12 @@ def write(dataset: Dataset, writer: Writer) -> None:
     """
     root = Element("annotations")
     SubElement(root, "version").text = "1.1"
-    labels = SubElement(SubElement(SubElement(root, "meta"), "task"), "labels")
+    splits = list(dict.fromkeys(sample.split for sample in dataset if sample.split))
+    about = SubElement(SubElement(root, "meta"), "project" if splits else "task")
+    tasks = SubElement(about, "tasks") if splits else about
+    for name in splits:  # a task for each subset, which is where CVAT and Datumaro look for their names
+        SubElement(SubElement(tasks, "task"), "subset").text = name
+    labels = SubElement(about, "labels")
     keys = _attribute_names(dataset)
     for c in dataset.categories:
         _add_label(labels, c, sorted(keys.get(c.name, ())))
@@ -152,8 +157,8 @@ def write(dataset: Dataset, writer: Writer) -> None:
         width, height = size_for_writing(sample)
         if ILLEGAL.search(name):
             raise DataError(f"XML cannot hold the name {name!r}; rename the image")
-        about = {"id": str(i), "name": name, "width": str(width), "height": str(height)}
-        node = SubElement(root, "image", {**about, **({"subset": sample.split} if sample.split else {})})
+        named = {"id": str(i), "name": name, **({"subset": sample.split} if sample.split else {})}
+        node = SubElement(root, "image", {**named, "width": str(width), "height": str(height)})
         used = [t.attributes.get("group_id") for t in sample.objects or ()]
         free = iter(n for n in range(1, 1 << 30) if n not in used)
         for thing in sample.objects or ():
