@@ -46,6 +46,7 @@ sys.path.insert(0, str(ROOT))
 import handful.data
 from handful.data.finding import Finding
 from handful.data.formats import module
+from handful.data.masks import png_of
 from handful.data.sample_images import SAMPLES, sample_photo
 from handful.data.shapes import box_of, painted
 from handful.data.writing import Writer
@@ -178,8 +179,44 @@ def seeds(folder: Path, formats: list[str], data: Path | None) -> list[Seed]:
             _cut(file, folder)
             for file in sorted(data.glob("*/instances_*.json")) + sorted(data.glob("*/*/annotations.json"))
         ]
+    found += [seed for seed in _as_people_keep_them(folder) if seed.format in formats]
     unique = {json.dumps([s.format, sorted(s.files), hash(tuple(s.files.values()))]): s for s in found}
     return list(unique.values())
+
+
+def _as_people_keep_them(folder: Path) -> list[Seed]:
+    """Sets as nothing here writes them: names of other machines, files a folder deeper, lists of classes, keypoints."""
+    photo = _sample(folder / "photos", 0, (40, 30), "x.jpg").path.read_bytes()
+    mask = png_bytes(np.eye(30, 40, dtype=np.uint8) * 2)
+    box = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 2, 20, 10]}
+    rows = {"images": [{"id": 1, "file_name": "C:\\set\\a%20b.jpg", "width": "40", "height": 30.0}],
+            "annotations": [box | {"segmentation": [1, 2, 20, 2, 20, 10], "keypoints": [1, 2, 2]}],
+            "categories": [{"id": 1, "name": "cat", "keypoints": ["nose"], "skeleton": []}], "videos": []}  # fmt: skip
+    xml = b"""<annotation><path>/x/a.jpg</path><filename>a.jpg</filename><object><name>mug</name>
+<bndbox><xmin>2</xmin><ymin>3</ymin><xmax>20</xmax><ymax>20</ymax></bndbox><part><name>lid</name></part></object>
+<object><name>mug</name><polygon><x1>2</x1><y1>3</y1><x2>20</x2><y2>3</y2><x3>9</x3><y3>15</y3></polygon></object>
+<object><name>mug</name><robndbox><cx>20</cx><cy>15</cy><w>9</w><h>4</h><angle>1.5</angle></robndbox></object>
+</annotation>"""
+    pose = b"train: images\nval: images\ntest: ../test\nkpt_shape: [1, 3]\nkpt_names: {0: [nose]}\nnames: [cat]\n"
+    both = {f"{split}2017/a b.jpg": photo for split in ("train", "val")}
+    labels = {f"annotations/my_{split}.json": json.dumps(rows).encode() for split in ("train", "val")}
+    return [
+        Seed("coco", both | labels),
+        Seed("coco", {"data/a b.jpg": photo, "labels.json": json.dumps(rows | {"categories": None}).encode()}),
+        Seed("voc", {"images/a.jpg": photo, "annotations/xmls/a.xml": xml}),
+        Seed("voc", {"pictures/a.jpg": photo, "boxes/a.xml": xml}),
+        Seed("voc", {"JPEGImages/a.jpg": photo, "SegmentationClass/a.png": mask, "class_names.txt": b"bg\nmug\ncup\n"}),
+        Seed("yolo", {"images/a.jpg": photo, "labels/a.txt": b"0 0.5 0.5 0.2 0.4 0.5 0.5 2\n", "data.yaml": pose}),
+        Seed("camvid", {"images/0016E5_00001.png": photo, "labels/0016E5_00001_P.png": mask, "codes.txt": b"a\nb\nc\n",
+                        "valid.txt": b"0016E5_00001.png\n"}),
+    ]  # fmt: skip
+
+
+def png_bytes(ids: np.ndarray) -> bytes:
+    """A mask as the bytes of a PNG file."""
+    held = BytesIO()
+    png_of(ids).save(held, format="PNG")
+    return held.getvalue()
 
 
 def _files(folder: Path) -> dict[str, bytes]:

@@ -89,7 +89,8 @@ class Object:
 class Category:
     """A class of a data set: its id (the value in masks, the category_id of COCO) and its name.
 
-    parent: the group it belongs to. thing: countable (True), stuff (False) or unknown (None).
+    parent: the group it belongs to. thing: countable (True), stuff (False) or unknown (None). attributes: what else was
+    said of it, JSON values only ("keypoints", "skeleton", ...); two categories that differ only there are equal.
     """
 
     id: int
@@ -97,6 +98,7 @@ class Category:
     parent: str | None = None
     thing: bool | None = None
     rgb: tuple[int, int, int] | None = None
+    attributes: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +111,8 @@ class Sample:
     pixel (ids are those of the data set's categories); mask_path: where from. size_wh: (width, height) in px as the
     labels say, which the image itself may contradict. clip and frame: its place in a clip. attributes: what else was
     said of the image, JSON values only. pixels: a call that decodes the image, when `path` holds many; where it has
-    a method `encoded`, that gives the image's own file as (bytes, suffix).
+    a method `encoded`, that gives the image's own file as (bytes, suffix). dropped: how many labels its file has that
+    could not be used; where that is all of them, objects is None: the image is not empty.
     """
 
     path: Path
@@ -125,6 +128,7 @@ class Sample:
     license: str | None = None
     attributes: Mapping[str, Any] = field(default_factory=dict)
     pixels: Callable[[], Image] | None = None
+    dropped: int = 0
 
 
 @dataclass(frozen=True, eq=False)

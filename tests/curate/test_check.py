@@ -86,7 +86,9 @@ def test_all_faults_at_once_are_all_found_and_none_invented(sound: Path, tmp_pat
 
 def test_every_code_there_is_can_be_seen() -> None:
     elsewhere = {"unsafe_xml", "unreadable_labels", "not_an_image", "no_label_map", "empty_class_folder", "one_image",
-                 "same_image_in_two_classes", "frame_gap", "other_split", "missing_split", "unheld_mark",
+                 "same_image_in_two_classes", "frame_gap", "other_split", "ambiguous_image", "moved_name", "no_size",
+                 "missing_split", "flat_outline", "box_off_image", "category_clash", "category_mismatch", "other_task",
+                 "two_label_files", "shared_label_file", "lfs_pointer", "linked_folder", "unheld_mark",
                  "several_classes", "several_answers", "turned_box"}  # fmt: skip
     assert set(CODES) == set(FAULTS) | elsewhere
     assert all(kind.severity in SEVERITIES and kind.text and kind.repair for kind in CODES.values())

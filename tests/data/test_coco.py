@@ -176,7 +176,7 @@ def refused(root: Path, text: str | bytes, words: str) -> list[Finding]:
         (b'{"images": {}}', "list"),
         (b'{"images": [1]}', "id"), (b'{"images": [' + b"[" * 200_000, "JSON"),
         (b'{"images": [], "categories": 7}', "list"),
-        (b"\xff\xfe\x00", "JSON"), (b'{"images": [{"id": 1}], "categories": []}', "names the image"),
+        (b"\xff\xfe\x00", "JSON"), (b'{"images": [{"id": 1}], "categories": []}', "without a file_name"),
     ],
 )  # fmt: skip
 def test_broken_files_are_refused_by_name(text: bytes, words: str, tmp_path: Path) -> None:
@@ -205,14 +205,27 @@ def test_a_number_beyond_json_is_told_as_what_it_is(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["../a.png", "/etc/hostname", "..\\..\\a.png", "C:\\a.png", "a\0.png", "", 7, None, "x/../../a.png"]
+    "name", ["../a.png", "/etc/hostname", "..\\..\\a.png", "C:\\a.png", "a\0.png", "", "x/../../a.png", "file:///a.png"]
 )
-def test_no_name_leaves_the_folder(name: Any, tmp_path: Path) -> None:
+def test_no_name_leaves_the_folder(name: str, tmp_path: Path) -> None:
     value = coco(tmp_path / "set")
     value["images"][0]["file_name"] = name
-    blank(tmp_path / "a.png")
+    (tmp_path / "set/images/a.png").rename(tmp_path / "a.png")
+    blank(tmp_path / "set/images/b.png")
     told = refused(tmp_path / "set", json.dumps(value), "names the image")
     assert "unsafe_path" in {f.code for f in told}
+    if name.endswith("a.png") and "\0" not in name:  # the image of that name inside the folder is the one meant
+        (tmp_path / "a.png").rename(tmp_path / "set/images/a.png")
+        read = {s.path: s.objects for s in format_coco.read(tmp_path / "set")}
+        assert read[tmp_path / "set/images/a.png"] and read[tmp_path / "set/images/b.png"] is None
+
+
+@pytest.mark.parametrize("name", [7, None])
+def test_an_image_without_a_name(name: Any, tmp_path: Path) -> None:
+    value = coco(tmp_path)
+    value["images"][0]["file_name"] = name
+    (told, *rest) = refused(tmp_path, json.dumps(value), "without a file_name")
+    assert (told.code, told.count, rest) == ("broken_label", 1, [])
 
 
 def test_half_copied_and_linked_folders(tmp_path: Path) -> None:

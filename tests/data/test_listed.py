@@ -202,7 +202,7 @@ FAULTS: list[tuple[str, str, Any, str]] = [
     ("labelme", "a.json", at("shapes", to=[5]), "broken_label"),
     ("labelme", "a.json", at("shapes", 0, "attributes", to={"area": float("inf")}), "not_finite"),
     ("labelme", "a.json", at("shapes", 0, "attributes", to={"deep": [{"x": NAN}]}), "not_finite"),
-    ("labelme", "a.json", at("imagePath", to="b.jpg"), "duplicate_image"),
+    ("labelme", "a.json", at("imagePath", to="b.jpg"), "two_label_files"),
     ("labelme", "a.json", '{"shapes": [], "imagePath": "a.jpg"'.encode("utf-16"), "unreadable_labels"),
     ("labelme", "a.json", b'{"shapes": [], "imagePath": "a.jpg", "x": "\xff"}', "unreadable_labels"),
     ("labelme", "a.json", '{"shapes": [' + "[" * 100_000 + '], "imagePath": ""}', "unreadable_labels"),
@@ -512,7 +512,7 @@ def test_a_folder_of_images_that_is_a_link_is_named(tmp_path: Path) -> None:
     (root / "images").symlink_to(tmp_path / "photos")
     told: list[Finding] = []
     list(formats.module("yolo").read(root, on_finding=told.append))
-    assert [(f.code, f.file) for f in told] == [("symlink_outside", "images")]
+    assert [(f.code, f.file) for f in told] == [("linked_folder", "images")]
     (root / "images").unlink()
     (root / "images").mkdir()
     told.clear()

@@ -240,7 +240,7 @@ DEEP = "[" * 100_000
         ({"labels.json": '{"labels": {"0": "x"}, "rgb": {"0": [1, 2, 900]}}'}, "broken_label", "labels.json"),
         ({"labels.json": '{"labels": {"0": "x"}, "rgb": 3}'}, "broken_label", "labels.json"),
         ({"labels.json": '{"labels": {"0": "x"}, "splits": 3}'}, "broken_label", "labels.json"),
-        ({"labels.json": '{"labels": {"0": "x", "0": "y"}}'}, "duplicate_category", "labels.json"),
+        ({"labels.json": '{"labels": {"0": "x", "0": "y"}}'}, "category_clash", "labels.json"),
     ],
 )
 def test_each_fault_of_masks_is_found(tmp_path: Path, files: dict[str, Any], code: str, file: str) -> None:
@@ -562,10 +562,14 @@ def test_the_split_that_results_are_published_on(data: Path) -> None:
     ],
 )
 def test_each_fault_of_camvid_is_found(tmp_path: Path, files: dict[str, Any], code: str, file: str) -> None:
-    sound = {"train/a.png": None, "trainannot/a.png": ids(11)}
+    def framed(name: str) -> str:  # a.png is frame 0001TP_006690.png, b.png the one after it
+        return name.replace("a.png", "0001TP_006690.png").replace("b.png", "0001TP_006720.png")
+
+    sound = {framed("train/a.png"): None, framed("trainannot/a.png"): ids(11)}
     assert read_all(format_camvid, tree(tmp_path / "sound", sound))[1:] == ([], [])
-    _, told, _ = read_all(format_camvid, tree(tmp_path / "set", {**sound, **files}))
-    assert file in [f.file for f in told if f.code == code], told
+    planted = {framed(name): framed(value) if isinstance(value, str) else value for name, value in files.items()}
+    _, told, _ = read_all(format_camvid, tree(tmp_path / "set", {**sound, **planted}))
+    assert framed(file) in [f.file for f in told if f.code == code], told
 
 
 def test_a_colored_mask_with_colors_of_no_class(tmp_path: Path) -> None:

@@ -286,7 +286,7 @@ RED[0] = 101, 1, 0
         ({f"annotations_instance/{PHOTO}": b"x"}, "unreadable_mask", f"annotations_instance/{PHOTO}"),
         ({"objectInfo150.txt": "Idx\tName\n150\tflag\nnonsense\n"}, "broken_label", "objectInfo150.txt"),
         ({"objectInfo150.txt": "Idx\tName\n150\tflag\n999\tx\n"}, "broken_label", "objectInfo150.txt"),
-        ({"objectInfo150.txt": "Idx\tName\n150\tflag\n150\tx\n"}, "duplicate_category", "objectInfo150.txt"),
+        ({"objectInfo150.txt": "Idx\tName\n150\tflag\n150\tx\n"}, "category_clash", "objectInfo150.txt"),
         ({"objectInfo150.txt": b"\xff\n150\tflag"}, "unreadable_labels", "objectInfo150.txt"),
     ],
 )

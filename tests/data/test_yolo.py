@@ -58,7 +58,7 @@ def yolo(root: Path, labels: dict[str, str | None], config: str | None = YAML) -
     return root
 
 
-def of(text: str, *, size: tuple[int, int] = (100, 50), points: int = 0) -> tuple[Object, ...]:
+def of(text: str, *, size: tuple[int, int] = (100, 50), points: tuple[int, int] = (0, 0)) -> tuple[Object, ...]:
     return yolo_rows.objects_of(text, {0: "cat", 1: "dog"}, size, stop, file="a.txt", points=points)
 
 
@@ -72,7 +72,7 @@ def test_a_line_is_a_box_or_an_outline() -> None:
     assert (dog.label, dog.box_px) == ("dog", (10.0, 10.0, 50.0, 50.0))
     assert dog.polygons_px[0].tolist() == [[10, 10], [50, 10], [30, 50]]
     assert of("") == () and of("\n \n") == ()
-    (cat,) = of("0.0 0.5 0.5 0.2 0.4 0.1 0.1 2 0.2 0.2 1\n", points=6)
+    (cat,) = of("0.0 0.5 0.5 0.2 0.4 0.1 0.1 2 0.2 0.2 1\n", points=(2, 3))
     assert cat.box_px == (40.0, 15.0, 60.0, 35.0) and not cat.polygons_px
 
 
@@ -99,7 +99,7 @@ def test_the_last_line_needs_no_end_and_windows_ends_are_fine() -> None:
         ("0 0.5 0.5 -0.5 0.5\n", "box_negative", None),
         ("0 0.5 0.5 0 0.5\n", "box_no_area", None),
         ("0 0.9 0.5 0.5 0.5\n", "box_outside", None),
-        ("0 320 240 64 48\n", "box_outside", None),
+        ("0 320 240 64 48\n", "box_off_image", None),
         ("1 0.1 0.1 1.9 0.1 0.5 0.9\n", "box_outside", None),
         ("1 0.1 0.1 1e300 0.1 0.5 0.9\n", "box_outside", None),
         ("1 0.1 0.1 0.2 0.1 0.5 0.1\n", "box_no_area", None),
@@ -384,7 +384,8 @@ def test_roboflows_layout(tmp_path: Path) -> None:
     (tmp_path / "data.yaml").write_text(
         "train: ../train/images\nval: ../valid/images\ntest: ../test/images\nnames: [cat]\n"
     )
-    assert codes(format_yolo, tmp_path) == {"missing_split"}  # there is no test: a note, for the others are
+    assert codes(format_yolo, tmp_path) == {"missing_split"}  # there is no test, which is a note
+    assert rows(tmp_path) == [("train", "a.jpg", 1), ("val", "a.jpg", 1)]
     (tmp_path / "data.yaml").write_text("train: ../train/images\nval: ../valid/images\nnames: [cat]\n")
     assert rows(tmp_path) == [("train", "a.jpg", 1), ("val", "a.jpg", 1)]
 
@@ -454,11 +455,11 @@ def test_findings_about_files(tmp_path: Path) -> None:
     assert codes(format_yolo, large) == {"image_bomb"}
     photo(planted("stem") / "images/train/a.png")
     (finding,) = told(format_yolo, tmp_path / "stem")
-    assert finding.code == "duplicate_image" and "a.jpg" in finding.text and "a.png" in finding.text
+    assert finding.code == "shared_label_file" and "a.jpg" in finding.text and "a.png" in finding.text
     (planted("orphan") / "labels/train/z.txt").write_text(BOX)
     assert codes(format_yolo, tmp_path / "orphan") == {"missing_image"}
-    assert codes(format_yolo, planted("split", None, YAML.replace("images/val", "images/gone"))) == {"missing_split"}
-    assert codes(format_yolo, planted("away", None, YAML.replace("images/val", "/etc/gone"))) == {"missing_split"}
+    assert codes(format_yolo, planted("split", None, YAML.replace("images/val", "images/gone"))) == {"missing_image"}
+    assert codes(format_yolo, planted("away", None, YAML.replace("images/val", "/etc/gone"))) == {"unsafe_path"}
     assert codes(format_yolo, planted("double", None, YAML.replace("dog", "dog, dog"))) == {"duplicate_category"}
     assert codes(format_yolo, planted("twins", None, YAML.replace("dog", "dog, Dog"))) == {"category_twins"}
     assert codes(format_yolo, planted("kind", None, YAML.replace("dog", "[dog]"))) == {"broken_label"}

@@ -14,18 +14,21 @@ from handful.cli.places import PATH, Data
 from handful.cli.shared import Verbs, decorated, leave, say
 from handful.words import counted
 
+UNREAD = ("other_task", "missing_split", "no_label_map", "moved_name", "not_an_image")  # of these a copy is told
+FEW = 20  # images whose state changed that are named
 MASKS = {"--masks": "--masks-in"}
 
 
 def reading(command: Callable[..., Any]) -> Callable[..., Any]:
-    """--format, --masks-in and --flat: which of the labels in a folder, the same on every data verb."""
+    """--format, --masks-in, --images and --flat: which of the labels in a folder, the same on every data verb."""
     return decorated(command, (option("--format", told="found out"), option("--masks-in", told="the only one"),
-                               option("--flat")))  # fmt: skip
+                               option("--images", told="found by their names"), option("--flat")))  # fmt: skip
 
 
-def options_of(masks_in: str | None, flat: bool) -> dict[str, Any]:
+def options_of(masks_in: str | None, images: Path | None, flat: bool) -> dict[str, Any]:
     """What the readers must be told, only where it was said."""
-    return {**({"masks": masks_in} if masks_in else {}), **({"flat": True} if flat else {})}
+    said = {"masks": masks_in, "images": images, "flat": flat}
+    return {name: value for name, value in said.items() if value}
 
 
 @click.group(cls=Verbs)
@@ -45,8 +48,8 @@ def data() -> None:
 @options("--no-cache")
 @common
 def check_(
-    folder: Path, fix: Path | None, no_near: bool, format: str | None, masks_in: str | None, flat: bool, no_cache: bool,
-    as_json: bool,
+    folder: Path, fix: Path | None, no_near: bool, format: str | None, masks_in: str | None, images: Path | None,
+    flat: bool, no_cache: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Find what would break or falsify training, before training: which file, which value, how to repair it.
 
@@ -57,7 +60,7 @@ def check_(
     from handful.files import cache_home
 
     cache = None if no_cache else cache_home()
-    options = options_of(masks_in, flat)
+    options = options_of(masks_in, images, flat)
     if fix is not None:
         result = repair(folder, fix, format=format, cache=cache, **options)
         say(result, as_json, _mended)
@@ -115,6 +118,15 @@ def _mended(r: dict[str, Any]) -> str:
     for row in r["repairs"]:
         kinds[row["code"]].append(row)
     lines += [f"  {len(rows):>5} {code}: {rows[0]['done']}" for code, rows in kinds.items()]
+    for name, found in r["images"].items():
+        for when in ("before", "after"):
+            n = found[when]
+            lines.append(f"  {name} {when}: {n['images']} images, {n['labeled']} labeled, {n['empty']} empty, "
+                         f"{n['unlabeled']} unlabeled; {n['labels']} labels")  # fmt: skip
+        changed = found["changed"]
+        lines += [f"    {row['image']}: {row['before']} -> {row['after']}" for row in changed[:FEW]]
+        if len(changed) > FEW:
+            lines.append(f"    and {len(changed) - FEW} more, in {r['out']}.repairs.json")
     for name, rows in r["differences"].items():
         lines += [f"  {name}: {d['how']} {d['count']} × {d['what']} (first: {d['example']})" for d in rows]
     if not r["ok"]:
@@ -140,7 +152,7 @@ def _mended(r: dict[str, Any]) -> str:
 @common
 def convert_(
     source: Path, out: Path, to: str, labels: str | None, labels_from: str | None, allow_loss: bool, link: bool,
-    format: str | None, masks_in: str | None, flat: bool, as_json: bool,
+    format: str | None, masks_in: str | None, images: Path | None, flat: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Write SOURCE in another format to OUT, read the copy back, and list what it lost.
 
@@ -157,7 +169,7 @@ def convert_(
         labels_from=labels_from,
         allow_loss=allow_loss,
         link=link,
-        **options_of(masks_in, flat),
+        **options_of(masks_in, images, flat),
     )
     say(result, as_json, _converted)
     if not result["written"]:
@@ -169,6 +181,7 @@ def _converted(r: dict[str, Any]) -> str:
         f"{counted(r['images'], 'image')}, {r['from']} to {r['to']}: "
         + ("nothing lost" if r["lossless"] else "with losses")
     ]
+    lines += [f"  {f['severity']}: {f['file']}: {f['text']}" for f in r["findings"] if f["code"] in UNREAD]
     for d in r["differences"]:
         largest = f", at most {d['largest']:g}" if "largest" in d else ""
         lines.append(f"  {d['how']:<8} {d['count']:>7} × {d['what']}{largest}   (first: {d['example']})")
@@ -208,14 +221,14 @@ def _kept(r: dict[str, Any]) -> list[str]:
 @common
 def balance_(
     source: Path, out: Path | None, per: str, count: int | None, classes: Sequence[str], balance: str, seed: int,
-    allow_loss: bool, format: str | None, masks_in: str | None, flat: bool, as_json: bool,
+    allow_loss: bool, format: str | None, masks_in: str | None, images: Path | None, flat: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Choose images so that each class has as nearly as many images, objects or pixels; weights for the loss, too."""
     from handful.curate import balance as balancing
     from handful.curate.convert import put
     from handful.data import formats
 
-    found = formats.one(source, format=format, **options_of(masks_in, flat))
+    found = formats.one(source, format=format, **options_of(masks_in, images, flat))
     dataset = found.read()
     chosen = balancing.balance(dataset, per=per, size=count, seed=seed, classes=list(classes) or None)  # type: ignore[arg-type]
     picked = balancing.select(dataset, chosen.names)
@@ -272,7 +285,8 @@ def _part(ctx: click.Context, param: click.Parameter, value: Sequence[str]) -> d
 @common
 def split_(
     source: Path, out: Path | None, parts: dict[str, float], test_per_class: int | None, by: str | None, no_near: bool,
-    seed: int, allow_loss: bool, format: str | None, masks_in: str | None, flat: bool, no_cache: bool, as_json: bool,
+    seed: int, allow_loss: bool, format: str | None, masks_in: str | None, images: Path | None, flat: bool,
+    no_cache: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Divide images into train, val and test: each class by its share, what belongs together kept together."""
     from handful.curate import split as splits
@@ -282,7 +296,7 @@ def split_(
 
     if parts and test_per_class is not None:
         raise click.UsageError("--part and --test-per-class exclude each other")
-    found = formats.one(source, format=format, **options_of(masks_in, flat))
+    found = formats.one(source, format=format, **options_of(masks_in, images, flat))
     dataset = found.read()
     more: dict[str, Any] = {"by": by, "seed": seed, "near": not no_near, "cache": None if no_cache else cache_home()}
     if test_per_class is not None:
@@ -316,13 +330,13 @@ def _divided(r: dict[str, Any]) -> str:
 @reading
 @common
 def stats_(
-    source: Path, out: Path, format: str | None, masks_in: str | None, flat: bool, as_json: bool
+    source: Path, out: Path, format: str | None, masks_in: str | None, images: Path | None, flat: bool, as_json: bool
 ) -> None:  # fmt: skip
     """Write a page of pictures about SOURCE: class counts, object sizes, what comes together, samples."""
     from handful.curate.stats import stats as run
     from handful.data import formats
 
-    dataset = formats.one(source, format=format, **options_of(masks_in, flat)).read()
+    dataset = formats.one(source, format=format, **options_of(masks_in, images, flat)).read()
     result = {**run(dataset, out), "data": str(source), "out": str(out)}
     say(
         result,

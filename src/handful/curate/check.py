@@ -18,13 +18,14 @@ from handful.curate.image_metadata import Cache, ImageMetadata, file_hash, gathe
 from handful.data.finding import Finding, OnFinding, known_codes
 from handful.data.formats import Source, located, sources
 from handful.data.paths import is_leftover, relative, walk
+from handful.data.reading import POINTERS
 from handful.data.shapes import box_of
 from handful.errors import DataError
 from handful.progress import track
 from handful.types import Dataset, Object, Sample
 from handful.words import counted
 
-VERSION = 3  # of the rules and of the report: one that another version kept is not used
+VERSION = 4  # of the rules and of the report: one that another version kept is not used
 TINY_PX = 4.0
 SUFFIX_OF = {"JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"), "MPO": (".jpg", ".jpeg"), "PNG": (".png",), "BMP": (".bmp",),
              "WEBP": (".webp",), "GIF": (".gif",), "TIFF": (".tif", ".tiff"), "PPM": (".ppm", ".pgm"),
@@ -33,7 +34,10 @@ SUFFIX_OF = {"JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"), "MPO": (".jpg", ".jpeg"
 
 @dataclass
 class Part:
-    """What one set of labels holds: images, labeled, empty and unlabeled ones; per class images, objects, pixels."""
+    """What one set of labels holds: images, labeled, empty and unlabeled ones; per class images, objects, pixels.
+
+    told: the codes that its reader told.
+    """
 
     source: Source
     images: int = 0
@@ -42,6 +46,7 @@ class Part:
     unlabeled: int = 0
     splits: Counter[str] = field(default_factory=Counter)
     classes: dict[str, list[int]] = field(default_factory=dict)
+    told: set[str] = field(default_factory=set)
 
     def as_json(self, root: Path) -> dict[str, Any]:
         """The row of `handful data check --json`."""
@@ -80,6 +85,8 @@ def check(
     found = sources(place, format=format, **options)
     with Cache(cache) as kept:
         digest = content_hash(place, kept)
+        if options.get("images"):  # they may lie elsewhere
+            digest += content_hash(Path(options["images"]), kept)
         what = {"format": format, "near": near, **options}
         key = f"{VERSION} {digest} {json.dumps(what, sort_keys=True, default=str)}"
         old = kept.report(key)
@@ -121,9 +128,14 @@ def content_hash(place: Path, cache: Cache) -> str:
 
 
 def _part(source: Source, findings: FindingsReport, cache: Cache, near: bool, threads: int, reported: set[str]) -> Part:
-    on_finding = findings.below(source.place)
-    dataset = source.read(on_finding)
     part, notes, duplicates = Part(source), FindingCounts(), DuplicateIndex()
+    below = findings.below(source.place)
+
+    def on_finding(finding: Finding) -> None:
+        part.told.add(finding.code)
+        below(finding)
+
+    dataset = source.read(on_finding)
     part.classes = {c.name: [0, 0, 0] for c in dataset.categories}
     names = {c.id: c.name for c in dataset.categories}
     paths = ((s, None if s.pixels is not None else s.path) for s in dataset)
@@ -146,7 +158,8 @@ def _image(sample: Sample, meta: ImageMetadata, at: str, on_finding: OnFinding, 
     if sample.pixels is not None:
         return
     if meta.error:
-        on_finding(Finding(meta.error, at, meta.error_text or None, detail=meta.error_text))
+        cause = POINTERS if meta.error == "lfs_pointer" else ""
+        on_finding(Finding(meta.error, at, meta.error_text or None, detail=meta.error_text, cause=cause))
         return
     suffix = sample.path.suffix
     if suffix != suffix.lower():
@@ -172,7 +185,9 @@ def _labels(
     seen: set[str] = set()
     if sample.mask is None and sample.objects is None and sample.label is None:
         part.unlabeled += 1
-        notes.add("missing_mask" if part.source.format == "masks" else "unlabeled_image", at)
+        code = "missing_mask" if part.source.format == "masks" else "unlabeled_image"
+        if not sample.dropped and code not in part.told:  # somebody labeled it, or the reader has told it
+            notes.add(code, at)
     elif sample.objects == () and sample.mask is None:
         part.empty += 1
         notes.add("empty_image", at)

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from handful.curate.differences import ADDED, Difference, differences
+from handful.curate.findings import FindingsReport
 from handful.data import formats, labelmaps
-from handful.data.finding import Finding
+from handful.data.finding import Finding, stop
 from handful.errors import DataError
 from handful.files import replacing_folder
 from handful.types import Dataset
@@ -34,22 +35,30 @@ def convert(
     The copy is written aside, read back and held against the source. Whatever it lost or changed is listed; without
     `allow_loss` such a copy is thrown away. labels: translate classes by a label map ("ten", "person", or a CSV file)
     first; labels_from: whose names they are, where that is not clear. link: hard links to the images instead of
-    copies. options: for the reader (masks, flat). Returns the JSON object of `handful data convert --json`. Raises
-    DataError for faulty input, and when `out` exists.
+    copies. options: for the reader (masks, flat, images). Returns the JSON object of `handful data convert --json`;
+    its findings are what reading the source told, such as labels of another task that were not read. Raises DataError
+    for faulty input, and when `out` exists.
     """  # fmt: skip
     out = Path(out)
     if out.exists():
         raise DataError(f"{out} exists; choose another place, or remove it")
     formats.module(to)
     found = formats.one(source, format=format, **options)
-    dataset = found.read()
+    told = FindingsReport(found.place)
+
+    def on_finding(finding: Finding) -> None:
+        stop(finding)
+        told.on_finding(finding)
+
+    dataset = found.read(on_finding)
     result: dict[str, Any] = {"schema_version": 1, "data": str(source), "from": found.title, "to": to}
     result["images"] = len(dataset)
     if labels is not None:
         table = labelmaps.label_map(Path(labels) if labels.endswith(".csv") else labels)
         result["labels"] = labelmaps.plan(dataset, table, source=labels_from)
         dataset = labelmaps.remap(dataset, table, source=labels_from)
-    return {**result, **put(dataset, out, to, allow_loss=allow_loss, link=link)}
+    result |= put(dataset, out, to, allow_loss=allow_loss, link=link)
+    return {**result, "findings": told.rows()}
 
 
 def put(dataset: Dataset, out: Path, to: str, *, allow_loss: bool = False, link: bool = False) -> dict[str, Any]:

@@ -286,6 +286,7 @@ def _classes(before: Dataset, after: Dataset, tally: _Tally) -> None:
             if x != y:
                 how = LOST if y is None else ADDED if x is None else CHANGED
                 tally.add(f"classes' {what}", how, f"{name}: {x} -> {y}")
+        tally.keys("classes' attribute", category.attributes, other.attributes, name)
     for name in b.keys() - a.keys():
         tally.add("classes", ADDED, name)
     tally.keys("data set's", dict(before.info), dict(after.info), before.format)

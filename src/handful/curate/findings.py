@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections import Counter, defaultdict
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -12,7 +13,39 @@ from handful.data.finding import CODES, SEVERITIES, Finding, OnFinding
 from handful.data.paths import relative
 
 EXAMPLES = 20  # files named for what is only counted
+PLACES = 3  # places named of findings that have one cause
 AT_MOST = 1000  # findings of one kind that are listed one by one
+
+
+@dataclass
+class _Cause:
+    """Findings of one cause. at: where in the report; places: what the first of them say; files: theirs, once each."""
+
+    first: Finding
+    at: int
+    times: int = 0
+    count: int = 0
+    places: list[str] = field(default_factory=list)
+    files: dict[str, None] = field(default_factory=dict)
+
+    def add(self, finding: Finding) -> None:
+        """One more."""
+        self.times += 1
+        self.count += finding.count
+        if len(self.places) < PLACES:
+            self.places.append(finding.detail)
+        if len(self.files) <= PLACES:
+            self.files[finding.file] = None
+
+    def told(self) -> Finding:
+        """The one finding that stands for all of them."""
+        if self.times == 1:
+            return self.first
+        one = len(self.files) == 1
+        places = self.places if one else list(self.files)[:PLACES]
+        more = ", ..." if self.count > len(places) else ""
+        detail = f"{self.first.cause}: {self.count} times ({', '.join(places)}{more})"
+        return replace(self.first, file=self.first.file if one else ".", count=self.count, detail=detail)
 
 
 class FindingsReport:
@@ -23,6 +56,7 @@ class FindingsReport:
         self.found: list[Finding] = []
         self._lock = threading.Lock()
         self._seen: set[str] = set()
+        self._causes: dict[tuple[str, str], _Cause] = {}
 
     def below(self, place: Path) -> OnFinding:
         """An on_finding for a set in a folder below: its files are named from the root."""
@@ -33,17 +67,22 @@ class FindingsReport:
         def on_finding(finding: Finding) -> None:
             inside = finding.file if finding.file != "." else ""
             file = finding.file if Path(finding.file).is_absolute() else str(PurePosixPath(prefix) / inside)
-            self.on_finding(Finding(finding.code, file, finding.value, finding.count, finding.detail, finding.files))
+            self.on_finding(replace(finding, file=file))
 
         return on_finding
 
     def on_finding(self, finding: Finding) -> None:
-        """Add a finding, unless it is there."""
+        """Add a finding, unless it is there; one of a cause that is there is counted with it."""
         key = json.dumps([finding.code, finding.file, finding.value, finding.detail], default=str)
         with self._lock:
             if key in self._seen:
                 return
             self._seen.add(key)
+            if finding.cause:
+                cause = self._causes.setdefault((finding.code, finding.cause), _Cause(finding, len(self.found)))
+                cause.add(finding)
+                self.found[cause.at : cause.at + 1] = [cause.told()]
+                return
             self.found.append(finding)
 
     @property

@@ -19,10 +19,11 @@ from typing import Any, TypeVar
 import numpy as np
 
 from handful.curate.near_duplicates import SIDE, Fingerprint, fingerprint
+from handful.data.reading import POINTER, is_pointer
 from handful.errors import DataError
 from handful.image import TooManyPixels, decode
 
-VERSION = 1  # of Facts and of what they are computed with: another one starts an empty cache
+VERSION = 2  # of Facts and of what they are computed with: another one starts an empty cache
 SMALL_PX = 96  # what the likeness needs; a JPEG may come out of its decoder at this size, several times quicker
 KEEP_EVERY = 200  # images between two writes to the cache: what a kill can cost
 T = TypeVar("T")
@@ -60,6 +61,8 @@ def read_metadata(path: Path) -> ImageMetadata:
     digest = hashlib.sha256(data).hexdigest()
     if not data:
         return ImageMetadata(digest, error="empty_file", error_text="has zero bytes")
+    if is_pointer(data):
+        return ImageMetadata(digest, error="lfs_pointer", error_text=POINTER)
     try:
         seen = decode(path, data=data, small_px=SMALL_PX)
     except TooManyPixels as error:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
-from pathlib import Path
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from handful.curate.image_metadata import Cache
 from handful.data import formats
 from handful.data.finding import KEPT, Finding
 from handful.data.formats import Source, located, sources
-from handful.data.paths import relative
+from handful.data.paths import relative, split_kind
 from handful.data.shapes import box_of
 from handful.errors import DataError
 from handful.files import replacing_folder, write_json
@@ -25,7 +25,26 @@ from handful.types import Dataset, Image, Mask, Object, Sample
 
 OUT_CODES = frozenset(("unreadable_image", "empty_file", "image_bomb", "size_mismatch"))
 TURNED_CODES = frozenset(("exif_rotated", "exif_against_labels"))
-TESTS = ("test", "testing", "val", "valid", "validation")
+STAYS = ("test", "val")  # where an image stays that is in several splits
+Key = tuple[str, str]  # (split, name without suffix): which image it is in the source and in the copy
+
+
+@dataclass(frozen=True)
+class State:
+    """What is said of an image. labels: how many objects are listed for it, usable or not; None: nobody looked."""
+
+    labels: int | None
+    mask: bool = False
+    label: str | None = None
+
+    @property
+    def text(self) -> str:
+        """For people."""
+        said = [] if self.label is None else [f"class {self.label}"]
+        if self.labels:
+            said.append(f"{self.labels} labels" if self.labels > 1 else "1 label")
+        said += ["a mask"] if self.mask else []
+        return " and ".join(said) or ("unlabeled" if self.labels is None else "empty")
 
 
 def repair(
@@ -33,8 +52,10 @@ def repair(
 ) -> dict[str, Any]:
     """Write a copy with every repair that CODES names, check it again, and write what was done to OUT.repairs.json.
 
-    A folder with several sets of labels becomes one folder a set in `out`. Returns the JSON object of `handful data
-    check --fix --json`. Raises DataError when `out` exists, or lies inside the folder.
+    The copy is read back and held against the source, image by image; what changed is listed with its state before
+    and after. An image whose labels were dropped is never empty in the copy: it is unlabeled, or left out. A folder
+    with several sets of labels becomes one folder a set in `out`. Returns the JSON object of `handful data check --fix
+    --json`. Raises DataError when `out` exists, or lies inside the folder, and for a copy that would falsify.
     """
     named, place, out = place, located(place), Path(out)
     if out.exists():
@@ -44,17 +65,20 @@ def repair(
     found = sources(place, format=format, **options)
     with Cache(cache) as kept:
         findings, _ = inspect(place, found, kept)
-    repairs = [{**f.as_json(), "done": f.repair} for f in findings.found if f.repair != KEPT and "none" not in f.repair]
+    repairs = [{**f.as_json(), "done": f.repair} for f in findings.found if f.repair != KEPT and not _undone(f)]
     rows: dict[str, list[dict[str, Any]]] = {}
+    images: dict[str, dict[str, Any]] = {}
     with replacing_folder(out) as part:
         for source in found:
             name = source.title.replace(" ", "-")
             to = part if len(found) == 1 else part / relative(source.place, place) / name
             to.mkdir(parents=True, exist_ok=True)
+            before = _states(source.read(_pass), place)
             repaired = _repaired(source, place, findings.found)
             written = formats.copied_as(repaired)
             formats.write(repaired, to, written)
-            back = formats.module(written).read(to, on_finding=lambda finding: None)
+            back = formats.module(written).read(to, on_finding=_pass)
+            images[name] = _held_against(before, _states(back, to), source.title)
             rows[name] = [row.as_json() for row in differences(_lenient(source), back)]
     after = check(out, cache=None, format=written if len(found) == 1 else None)
     result = {
@@ -62,12 +86,61 @@ def repair(
         "data": str(named),
         "out": str(out),
         "repairs": repairs,
+        "images": images,
         "differences": rows,
         "findings": after["findings"],
         "ok": after["ok"],
     }
     write_json(out.with_name(out.name + ".repairs.json"), result)
     return result
+
+
+def _undone(finding: Finding) -> bool:
+    """Whether --fix leaves it to a person."""
+    return finding.repair.startswith("none")
+
+
+def _states(dataset: Dataset, place: Path) -> dict[Key, tuple[str, State]]:
+    """(file, what is said of it) of each image."""
+    found: dict[Key, tuple[str, State]] = {}
+    for sample in dataset:
+        listed = None if sample.objects is None and not sample.dropped else len(sample.objects or ()) + sample.dropped
+        key = sample.split or "", str(PurePosixPath(sample.name).with_suffix(""))
+        found[key] = relative(sample.path, place), State(listed, sample.mask is not None, sample.label)
+    return found
+
+
+def _held_against(
+    before: dict[Key, tuple[str, State]], after: dict[Key, tuple[str, State]], title: str
+) -> dict[str, Any]:
+    """What became of each image: how many there are of each kind before and after, and those that changed.
+
+    Raises DataError when the copy says of an image that it is empty and the source does not: nothing is worth that.
+    """
+    changed = []
+    for key, (file, was) in before.items():
+        now = after.get(key, ("", None))[1]
+        if now is not None and now.text == "empty" and was.text != "empty":
+            raise DataError(
+                f"the copy would call {file} empty ({title}), of which the source has {was.text}; it was not kept; "
+                "this is a fault of handful: please report it, and mend these labels by hand"
+            )
+        if now is None or now != was:
+            changed.append({"image": file, "split": key[0], "before": was.text,
+                            "after": "left out" if now is None else now.text})  # fmt: skip
+    added = [file for key, (file, _) in after.items() if key not in before]
+    if added:
+        raise DataError(
+            f"the copy would hold {added[0]} ({title}), which the source has not; it was not kept; this is a fault of "
+            "handful: please report it"
+        )
+    return {"before": _counted(before), "after": _counted(after), "changed": changed}
+
+
+def _counted(states: dict[Key, tuple[str, State]]) -> dict[str, int]:
+    kinds = [state.text if state.text in ("empty", "unlabeled") else "labeled" for _, state in states.values()]
+    counts = {kind: kinds.count(kind) for kind in ("labeled", "empty", "unlabeled")}
+    return {"images": len(states), **counts, "labels": sum(state.labels or 0 for _, state in states.values())}
 
 
 def _pass(finding: Finding) -> None:
@@ -104,15 +177,17 @@ def _repaired(source: Source, place: Path, found: list[Finding]) -> Dataset:
     for finding in found:
         if finding.code == "same_image_twice":
             out.update(finding.value)
-    across = {file for f in found if f.code == "same_image_across_splits" for file in (f.file, *f.value)}
     dataset = source.read(_pass)
+    leaving = _leaving(dataset, place, found)
 
     def samples() -> Iterator[Sample]:
         for sample in dataset:
             at = relative(sample.path, place)
-            if at in out or (at in across and sample.split not in TESTS):
+            if at in out or (at, sample.split) in leaving:
                 continue
             mask = sample.mask
+            if sample.mask_path is not None and relative(sample.mask_path, place) in out:
+                continue
             if mask is not None and sample.mask_path is not None:
                 bad = relative(sample.mask_path, source.place) in unmasked or at in unmasked
                 mask = mask if not bad and _usable(mask) else None
@@ -121,6 +196,21 @@ def _repaired(source: Source, place: Path, found: list[Finding]) -> Dataset:
             yield replace(sample, mask=mask, objects=objects, pixels=pixels)
 
     return replace(dataset, samples=samples)
+
+
+def _leaving(dataset: Dataset, place: Path, found: list[Finding]) -> set[tuple[str, str | None]]:
+    """(file, split) of images that are in several splits, all but the one that stays: in test, or else val."""
+    across = [{f.file, *f.value} for f in found if f.code == "same_image_across_splits"]
+    if not across:
+        return set()
+    named = set().union(*across)
+    where = [(at, sample.split) for sample in dataset if (at := relative(sample.path, place)) in named]
+    leaving: set[tuple[str, str | None]] = set()
+    for group in across:
+        here = [pair for pair in where if pair[0] in group]
+        here.sort(key=lambda pair: STAYS.index(kind) if (kind := split_kind(pair[1] or "")) in STAYS else len(STAYS))
+        leaving.update(pair for pair in here if pair[1] != here[0][1])
+    return leaving
 
 
 def _once(objects: tuple[Object, ...]) -> Iterator[Object]:

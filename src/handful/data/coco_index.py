@@ -11,9 +11,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from handful.data.coco_rows import categories_of, identifier
+from handful.data.coco_rows import as_listed, attributes_of, identifier, listed_categories
 from handful.data.finding import Finding, OnFinding
 from handful.data.paths import relative
+from handful.data.reading import is_pointer, tell_pointer
 from handful.pick import need
 from handful.types import Category
 from handful.words import counted
@@ -26,7 +27,7 @@ LENIENT_BYTES = 1 << 28  # above this a file with NaN in it is not read a second
 class Index:
     """One COCO file: image rows in order, annotation rows by image id, and what is said of the whole.
 
-    A row is bytes of the file (msgspec.Raw), or a dict where the file is not strict JSON.
+    A row is bytes of the file (msgspec.Raw), or a dict where the file is not strict JSON. names: the class of each id.
     """
 
     file: Path
@@ -34,6 +35,7 @@ class Index:
     images: list[Any] = field(default_factory=list)
     labels: dict[int | str, list[Any]] = field(default_factory=lambda: defaultdict(list))
     categories: tuple[Category, ...] = ()
+    names: dict[int, str] = field(default_factory=dict)
     rest: dict[str, Any] = field(default_factory=dict)
     doubled: dict[int | str, int] = field(default_factory=dict)
     has_labels: bool = True
@@ -103,6 +105,9 @@ def top_level(file: Path, root: Path, on_finding: OnFinding) -> dict[str, Any] |
     except OSError as error:
         on_finding(Finding("unreadable_labels", name, detail=f"cannot be read ({error.strerror or error})"))
         return None
+    if is_pointer(data[:64]):
+        tell_pointer(name, on_finding)
+        return None
     try:
         raw_object: Any = dict.__class_getitem__((str, msgspec.Raw))
         return dict(msgspec.json.decode(data, type=raw_object))
@@ -155,7 +160,6 @@ def index(file: Path, root: Path, split: str | None, on_finding: OnFinding) -> I
     if top is None:
         return None
     found = Index(file, split)
-    found.categories = categories_of(plain(top.get("categories", [])), on_finding, file=name)
     found.has_labels = "annotations" in top
     seen: set[int | str] = set()
     slim = msgspec.json.Decoder(msgspec.defstruct("Ids", [("id", Any, None), ("image_id", Any, None)]))
@@ -186,13 +190,15 @@ def index(file: Path, root: Path, split: str | None, on_finding: OnFinding) -> I
     orphans: dict[int | str | None, int] = defaultdict(int)
     for row in rows_of(top, "annotations", name, on_finding):
         key, image = ids(row)
+        image = as_listed(image, seen)
         if image is None or image not in seen:
             orphans[image] += 1
             continue
         if key is not None and key in taken:
             twice += 1
             if twice <= 20:
-                on_finding(Finding("duplicate_label_id", name, key, detail=f"lists two labels with the id {key}"))
+                on_finding(Finding("duplicate_label_id", name, key, detail=f"lists two labels with the id {key}",
+                                   cause="label ids used twice"))  # fmt: skip
         elif key is not None:
             taken.add(key)
         found.labels[image].append(row)
@@ -201,5 +207,26 @@ def index(file: Path, root: Path, split: str | None, on_finding: OnFinding) -> I
     for image, count in orphans.items():
         on_finding(Finding("orphan_label", name, image, count, detail=f"has {counted(count, 'label')} of the image "
                      f"{image}, which is not listed"))  # fmt: skip
-    found.rest = {k: plain(v) for k, v in top.items() if k not in ("images", "annotations", "categories")}
+    listed = plain(top.get("categories"))
+    if listed is None or listed == []:
+        listed = _numbered(found, name, on_finding)
+    found.categories, found.names, _ = listed_categories(listed, on_finding, file=name)
+    rest = {k: plain(v) for k, v in top.items() if k not in ("images", "annotations", "categories")}
+    found.rest = attributes_of(rest, frozenset(), on_finding, file=name, what="the file")
     return found
+
+
+def _numbered(found: Index, name: str, on_finding: OnFinding) -> list[dict[str, Any]]:
+    """The classes of a file that lists none: the ids in its labels, each called by its number."""
+    used: set[int] = set()
+    for rows in found.labels.values():
+        for row in map(decoded, rows):
+            segments = (row or {}).get("segments_info")
+            for part in segments if isinstance(segments, list) else [row]:
+                key = identifier(part.get("category_id")) if isinstance(part, dict) else None
+                if isinstance(key, int) and key >= 0:
+                    used.add(key)
+    if used:
+        detail = f"lists no categories, so that nothing names its {len(used)} classes; each is called by its number"
+        on_finding(Finding("no_label_map", name, sorted(used)[:50], len(used), detail))
+    return [{"id": key, "name": str(key)} for key in sorted(used)]

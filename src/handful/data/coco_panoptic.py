@@ -22,7 +22,7 @@ from handful.types import Category, Mask, Object
 
 def read_ids(path: Path, root: Path, on_finding: OnFinding) -> np.ndarray | None:
     """The segment id of each pixel, (h, w) uint32; None after telling why not."""
-    values = open_values(path, root, on_finding)
+    values = open_values(path, root, on_finding, colors=True)
     if values is None:
         return None
     if values.ndim == 2:  # all ids below 256 in a gray file
@@ -42,9 +42,9 @@ def segments_of(
             on_finding(Finding("broken_label", file, str(segment)[:100], detail=f"has a segment with the id {key}"))
         elif identifier(segment.get("category_id")) not in names:
             value = segment.get("category_id")
-            on_finding(
-                Finding("unknown_category", file, value, detail=f"segment {key} is of category {value}, not listed")
-            )
+            detail = f"segment {key} is of category {value}, which is not listed"
+            cause = f"category {str(value)[:60]} is not listed in {file}"
+            on_finding(Finding("unknown_category", file, value, detail=detail, cause=cause))
         elif key in found:
             on_finding(Finding("duplicate_label_id", file, key, detail=f"lists the segment {key} twice for one image"))
         else:
@@ -61,11 +61,12 @@ def segments_of(
 
 
 def mask_reader(
-    path: Path, row: Mapping[str, Any], categories: Sequence[Category], root: Path, on_finding: OnFinding, file: str
-) -> Callable[[], Mask]:
-    """A call that reads the class of each pixel from a panoptic map."""
-    names = {c.id: c.name for c in categories}
-    top = 65535 if max([*names, 0]) >= 255 else 255
+    path: Path, row: Mapping[str, Any], names: Mapping[int, str], categories: Sequence[Category], root: Path,
+    on_finding: OnFinding, file: str,
+) -> Callable[[], Mask]:  # fmt: skip
+    """A call that reads the class of each pixel from a panoptic map. names: the class of each id in its file."""
+    ids_of = {c.name: c.id for c in categories}
+    top = 65535 if max([*ids_of.values(), 0]) >= 255 else 255
 
     def read() -> Mask:
         ids = read_ids(path, root, on_finding)
@@ -73,21 +74,23 @@ def mask_reader(
             raise no_mask(path)
         present, where = np.unique(ids, return_inverse=True)
         segments = segments_of(row, names, present, on_finding, file=file, png=relative(path, root))
-        lookup = [segments[v]["category_id"] if v in segments else top for v in present.tolist()]
+        classes = {key: ids_of[names[identifier(s.get("category_id"))]] for key, s in segments.items()}  # type: ignore[index]
+        lookup = [classes.get(v, top) for v in present.tolist()]
         return Mask(np.array(lookup, dtype=np.uint16 if top > 255 else np.uint8)[where.reshape(ids.shape)])
 
     return read
 
 
 def objects_of(
-    path: Path, row: Mapping[str, Any], categories: Sequence[Category], root: Path, on_finding: OnFinding, file: str
-) -> tuple[Object, ...]:
-    """The countable segments of a panoptic map as objects with their pixels."""
-    names = {c.id: c.name for c in categories}
-    things = {c.id for c in categories if c.thing}
+    path: Path, row: Mapping[str, Any], names: Mapping[int, str], categories: Sequence[Category], root: Path,
+    on_finding: OnFinding, file: str,
+) -> tuple[Object, ...] | None:  # fmt: skip
+    """The countable segments of a panoptic map as objects with their pixels; None where the map cannot be read."""
+    countable = {c.name for c in categories if c.thing}
+    things = {key for key, name in names.items() if name in countable}
     ids = read_ids(path, root, on_finding)
     if ids is None:
-        return ()
+        return None
     found = []
     for key, segment in segments_of(
         row, names, np.unique(ids), on_finding, file=file, png=relative(path, root)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
+from dataclasses import replace
 from typing import Any
 
 from handful.data.finding import Finding, OnFinding
@@ -13,6 +14,8 @@ from handful.types import Category, Object, Rle, Sample
 
 OWN_KEYS = frozenset(("image_id", "category_id", "bbox", "segmentation", "iscrowd", "track_id"))
 IMAGE_KEYS = frozenset(("file_name", "width", "height"))
+NAME_KEYS = ("file_name", "filename", "path", "coco_url")  # LVIS has only URLs
+CATEGORY_KEYS = frozenset(("id", "name", "supercategory", "isthing", "color"))
 DECIMALS = 6  # a millionth of a pixel: what is left of 1.08 + 611.59 - 1.08
 
 
@@ -24,35 +27,77 @@ def identifier(value: Any) -> int | str | None:
     return int(value) if kind is float and value.is_integer() else None
 
 
+def as_listed(key: int | str | None, listed: Container[Any]) -> int | str | None:
+    """An id as the list of what it refers to has it: some tools write 7 in one place and "7" in the other."""
+    if key in listed or key is None:
+        return key
+    if isinstance(key, str):
+        other: int | str = int(key) if key.isascii() and key.isdigit() and len(key) < 19 else key
+    else:
+        other = str(key)
+    return other if other in listed else key
+
+
+def written_name(row: Mapping[str, Any]) -> Any:
+    """The name of its image as a row has it; None when it has none."""
+    return next((row[key] for key in NAME_KEYS if row.get(key) is not None), None)
+
+
 def categories_of(rows: Any, on_finding: OnFinding, *, file: str) -> tuple[Category, ...]:
     """The classes listed, ids and names unique; what is doubled or broken is told and passed over."""
+    return listed_categories(rows, on_finding, file=file)[0]
+
+
+def listed_categories(
+    rows: Any, on_finding: OnFinding, *, file: str
+) -> tuple[tuple[Category, ...], dict[int, str], frozenset[int]]:
+    """(classes, the class name of each id, ids of two classes).
+
+    A name with two ids is one class, with the first id. An id with two names is told, and means nothing.
+    """
     if not isinstance(rows, list):
         on_finding(Finding("unreadable_labels", file, type(rows).__name__, detail="has no list of categories"))
-        return ()
-    found: dict[int, Category] = {}
-    names: dict[str, str] = {}
-    taken: set[str] = set()
+        return (), {}, frozenset()
+    found: dict[str, Category] = {}
+    ids: dict[int, str] = {}
+    clashing: set[int] = set()
+    twins: dict[str, str] = {}
     for row in rows:
         key, name = (identifier(row.get("id")), row.get("name")) if isinstance(row, dict) else (None, None)
+        if isinstance(key, str) and key.isascii() and key.isdigit() and len(key) < 10:
+            key = int(key)
         if not isinstance(key, int) or key < 0 or not isinstance(name, str) or not name or not is_text(name):
             on_finding(Finding("broken_label", file, str(row)[:100], detail=f"has the category {str(row)[:100]}; "
                          "wanted an id from 0 up and a name"))  # fmt: skip
             continue
-        if key in found or name in taken:
-            on_finding(Finding("duplicate_category", file, {"id": key, "name": name},
-                         detail=f"lists the category {name!r} (id {key}) twice"))  # fmt: skip
+        if ids.get(key, name) != name:
+            detail = f"gives the id {key} to {ids[key]!r} and to {name!r}, so that its labels are of neither"
+            on_finding(Finding("category_clash", file, {"id": key, "names": [ids[key], name]}, detail=detail))
+            clashing.add(key)
             continue
-        twin = names.get(" ".join(name.split()).casefold())
+        if name in found:
+            other = "" if found[name].id == key else f", with the ids {found[name].id} and {key}"
+            detail = f"lists the category {name!r} twice{other or f' (id {key})'}"
+            on_finding(Finding("duplicate_category", file, {"id": key, "name": name}, detail=detail))
+            ids[key] = name
+            continue
+        twin = twins.get(" ".join(name.split()).casefold())
         if twin is not None:
             on_finding(Finding("category_twins", file, [twin, name], detail=f"has the classes {twin!r} and {name!r}"))
-        names[" ".join(name.split()).casefold()] = name
-        taken.add(name)
+        twins[" ".join(name.split()).casefold()] = name
+        ids[key] = name
         parent, thing, rgb = row.get("supercategory"), row.get("isthing"), row.get("color")
-        found[key] = Category(
+        more = attributes_of(row, CATEGORY_KEYS, on_finding, file=file, what=f"the category {name!r}")
+        if parent is not None and not isinstance(parent, str):
+            more["supercategory"] = parent
+        found[name] = Category(
             key, name, parent if isinstance(parent, str) else None, None if thing is None else bool(thing),
             (rgb[0], rgb[1], rgb[2]) if is_rgb(rgb) else None,
+            {**more, **({} if rgb is None or is_rgb(rgb) else {"color": rgb})},
         )  # fmt: skip
-    return tuple(found.values())
+    names = {key: name for key, name in ids.items() if key not in clashing}
+    first = {name: key for key, name in reversed(names.items())}
+    return tuple(replace(c, id=first[c.name]) for c in found.values() if c.name in first), names, frozenset(clashing)
 
 
 def is_text(value: str) -> bool:
@@ -69,10 +114,6 @@ def is_rgb(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 3 and all(type(v) is int and 0 <= v <= 255 for v in value)
 
 
-def _is_rgb(value: Any) -> bool:
-    return isinstance(value, list) and len(value) == 3 and all(type(v) is int and 0 <= v <= 255 for v in value)
-
-
 def category_row(category: Category) -> dict[str, Any]:
     """A class as COCO lists it."""
     row: dict[str, Any] = {"id": category.id, "name": category.name}
@@ -82,15 +123,23 @@ def category_row(category: Category) -> dict[str, Any]:
         row["isthing"] = int(category.thing)
     if category.rgb is not None:
         row["color"] = list(category.rgb)
-    return row
+    return {**row, **{key: value for key, value in category.attributes.items() if key not in row}}
 
 
 def size_of(row: Mapping[str, Any]) -> tuple[int, int] | None:
-    """(width, height) in px as the row says, None when it does not say, or says what no image can have."""
-    width, height = row.get("width"), row.get("height")
-    if type(width) is not int or type(height) is not int or min(width, height) < 1:
-        return None
-    return (width, height) if width * height <= MAX_PIXELS else None
+    """(width, height) in px as the row says, None when it does not say, or says what no image can have.
+
+    Whole numbers written as 160.0 or "160" are numbers.
+    """
+    width, height = _side(row.get("width")), _side(row.get("height"))
+    return (width, height) if 0 < width * height <= MAX_PIXELS else None
+
+
+def _side(value: Any) -> int:
+    if isinstance(value, str) and value.strip().isascii() and value.strip().isdigit() and len(value) < 10:
+        return int(value)
+    number = identifier(value)
+    return number if isinstance(number, int) and 0 < number < 1 << 20 else 0
 
 
 def object_of(
@@ -103,13 +152,13 @@ def object_of(
 ) -> Object | None:
     """One annotation as an Object, or None after telling why it cannot be used."""
     what = f"label {row.get('id')}"
-    label = names.get(identifier(row.get("category_id")))
+    label = names.get(as_listed(identifier(row.get("category_id")), names))
     if label is None:
         value = row.get("category_id")
         detail = f"{what} is of category {str(value)[:60]}, which is not listed"
-        on_finding(
-            Finding("unknown_category", file, value if isinstance(value, int) else str(value)[:60], detail=detail)
-        )
+        said = value if isinstance(value, int) else str(value)[:60]
+        cause = f"category {str(value)[:60]} is not listed in {file}"
+        on_finding(Finding("unknown_category", file, said, detail=detail, cause=cause))
         return None
     box = None
     if row.get("bbox") not in (None, []):
@@ -122,13 +171,25 @@ def object_of(
     if isinstance(shape, dict):
         rle = checked_rle(shape, size_wh, on_finding, file=file, what=what)
     elif isinstance(shape, list):
+        if shape and not isinstance(shape[0], list):
+            detail = f"{what} has an outline that stands in no list of outlines"
+            on_finding(
+                Finding(
+                    "flat_outline",
+                    file,
+                    row.get("id"),
+                    detail=detail,
+                    cause="outlines that stand in no list of outlines",
+                )
+            )
+            shape = [shape]
         for flat in shape:
             polygon = checked_polygon(flat, on_finding, file=file, what=what)
             if polygon is not None:
                 polygons.append(polygon)
     elif shape is not None:
         detail = f"{what} has a segmentation of type {type(shape).__name__}"
-        on_finding(Finding("broken_label", file, str(shape)[:60], detail=detail))
+        on_finding(Finding("broken_polygon", file, str(shape)[:60], detail=detail))
     if box is None and not polygons and rle is None:
         on_finding(Finding("broken_label", file, row.get("id"), detail=f"{what} has neither a box nor a usable shape"))
         return None

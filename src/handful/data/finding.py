@@ -22,7 +22,8 @@ class Code(NamedTuple):
 
 
 LEFT_OUT = "the image is left out of the copy"
-DROPPED = "the label is dropped, its image is kept"
+UNSEEN = "an image that has no other label left becomes unlabeled, never empty"
+DROPPED = f"the label is dropped; {UNSEEN}"
 KEPT = "nothing; it is kept as it is"
 
 CODES: dict[str, Code] = {
@@ -30,14 +31,24 @@ CODES: dict[str, Code] = {
     "unreadable_image": Code("error", "an image that cannot be decoded", LEFT_OUT),
     "empty_file": Code("error", "a file of zero bytes", LEFT_OUT),
     "image_bomb": Code("error", "an image with more pixels than is safe to open", LEFT_OUT),
-    "missing_image": Code("error", "labels for an image that is not there", LEFT_OUT),
+    "lfs_pointer": Code("error", "a Git LFS pointer, not the file itself", "none; run git lfs pull in the data set"),
+    "missing_image": Code("error", "labels for an image that is not there", "these labels are left out of the copy"),
+    "ambiguous_image": Code("error", "a name that more than one image fits", "these labels are left out of the copy"),
+    "moved_name": Code("note", "names with a path of another machine, found by their last parts",
+                       "the copy has the images' own names"),
+    "missing_split": Code("note", "a split whose folder is not there", "the copy does not name it"),
     "wrong_case_name": Code("error", "the labels spell a file's name in another case", "the file's own name is used"),
-    "unsafe_path": Code("error", "a path that is absolute or leaves the folder", LEFT_OUT),
-    "symlink_outside": Code("error", "a link to a file outside the folder", LEFT_OUT),
+    "unsafe_path": Code("error", "a path that is absolute or leaves the folder",
+                        "these labels are left out of the copy"),
+    "symlink_outside": Code("error", "a link to a file outside the folder",
+                            "such an image or label file is left out of the copy"),
+    "linked_folder": Code("error", "a folder that is a link out of the data set, which is not followed",
+                          "none; put what it leads to in its place"),
     "unsafe_xml": Code("error", "XML with a document type or entities, which can expand without end", LEFT_OUT),
-    "unreadable_labels": Code("error", "a label file that cannot be read", "its images are left out of the copy"),
-    "unreadable_mask": Code("error", "a mask that cannot be decoded", "the image is kept as unlabeled"),
-    "missing_split": Code("note", "a split that is named and is not there", KEPT),
+    "unreadable_labels": Code("error", "a label file that cannot be read",
+                              "it is left out, and the labels in it; an image is never called empty for that"),
+    "unreadable_mask": Code("error", "a mask that cannot be decoded", f"the mask is left out; {UNSEEN}"),
+    "other_task": Code("note", "labels of another task, which are not read", "they are not copied"),
     "leftover_file": Code("warning", "what a broken copy or download leaves behind", "it is not copied"),
     "mixed_case_suffix": Code("note", "a suffix in capitals, which some tools pass over", KEPT),
     "wrong_suffix": Code("note", "a file whose suffix names another format than its bytes", KEPT),
@@ -45,10 +56,11 @@ CODES: dict[str, Code] = {
     "not_an_image": Code("warning", "files that were passed over", "they are not copied"),
     # what the labels say of the image
     "size_mismatch": Code("error", "labels for another size than the image has", LEFT_OUT),
-    "mask_size_mismatch": Code("error", "a mask of another size than its image", "the image is kept as unlabeled"),
+    "mask_size_mismatch": Code("error", "a mask of another size than its image",
+                               f"the mask is left out; {UNSEEN}"),
     "label_outside_map": Code("error", "a pixel value that is no class", "the pixels are set to ignore"),
-    "mask_not_ids": Code("error", "a mask of colors that name no class", "the image is kept as unlabeled"),
-    "no_label_map": Code("warning", "masks without names for their values", "each value's name is its number"),
+    "mask_not_ids": Code("error", "a mask of colors that name no class", f"the mask is left out; {UNSEEN}"),
+    "no_label_map": Code("warning", "classes without names", "each is called by its number"),
     "unlabeled_image": Code("warning", "an image nobody labeled (not the same as an empty one)", KEPT),
     "missing_mask": Code("warning", "an image without a mask, in a set that has masks", KEPT),
     "frame_gap": Code("warning", "a clip that passes over frame numbers", KEPT),
@@ -56,24 +68,36 @@ CODES: dict[str, Code] = {
     "empty_image": Code("note", "an image somebody looked at and found empty", KEPT),
     # boxes and shapes
     "box_outside": Code("error", "a box that leaves the image by more than a pixel", "it is cut at the edge"),
+    "box_off_image": Code("error", "a box that lies outside the image", DROPPED),
     "box_no_area": Code("error", "a box without area", DROPPED),
     "box_negative": Code("error", "a box of negative size", DROPPED),
-    "not_finite": Code("error", "NaN or infinity where a number is wanted", DROPPED),
+    "not_finite": Code("error", "NaN or infinity where a number is wanted",
+                       f"a label whose box has it is dropped, or only the outline or attribute that has it; {UNSEEN}"),
     "broken_label": Code("error", "a label with a part missing or of the wrong kind", DROPPED),
     "unheld_mark": Code("error", "a mark that is neither a box nor an outline nor a mask", DROPPED),
     "several_classes": Code("error", "an image or object of several classes, where one is wanted", DROPPED),
     "several_answers": Code("error", "several people's labels of one image", "the first person's are kept"),
     "turned_box": Code("note", "boxes that are turned", "they are kept as outlines, with the boxes around them"),
-    "broken_polygon": Code("error", "an outline of fewer than three points", "the outline is dropped, the box kept"),
-    "broken_rle": Code("error", "run lengths that do not fill the image", "the mask is dropped, the box kept"),
+    "broken_polygon": Code("error", "an outline of fewer than three points",
+                           "the outline is dropped, a box beside it kept"),
+    "flat_outline": Code("warning", "an outline that stands in no list of outlines, which other readers refuse",
+                         "it is written as COCO has it"),
+    "broken_rle": Code("error", "run lengths that do not fill the image",
+                       "the run lengths are dropped, a box beside them kept"),
     "wrong_area": Code("warning", "an area that is not above zero", "it is computed from the shape"),
     "duplicate_object": Code("warning", "the same box of the same class twice in one image", "the second is dropped"),
     "tiny_object": Code("note", "an object under 4 px wide or high", KEPT),
     # ids and names
     "duplicate_image_id": Code("error", "one id for two images, so that labels cannot be told apart", LEFT_OUT),
-    "duplicate_image": Code("error", "one image listed twice", "the first entry is kept"),
+    "duplicate_image": Code("error", "one image listed twice", "it is listed once, with the labels of all its entries"),
+    "two_label_files": Code("error", "an image that two label files describe", LEFT_OUT),
+    "shared_label_file": Code("error", "images that differ in their suffix only, and so share a label file",
+                              "the first is kept, the others are left out of the copy"),
     "duplicate_label_id": Code("error", "one id for two labels: evaluators lose one of them", "it gets a free id"),
-    "duplicate_category": Code("error", "a class listed twice", "the first is kept"),
+    "duplicate_category": Code("error", "a class listed twice", "it is one class, with the first id"),
+    "category_mismatch": Code("error", "files that number their classes differently",
+                              "classes are matched by name, and those of an id that is taken get a free one"),
+    "category_clash": Code("error", "one id for two classes", "labels of that id are dropped; " + UNSEEN),
     "category_twins": Code("error", "classes whose names differ only in case or spaces", "none; join or rename them"),
     "unknown_category": Code("error", "a label of a class that is not listed", DROPPED),
     "orphan_label": Code("error", "a label of an image that is not listed", "the label is dropped"),
@@ -89,6 +113,7 @@ CODES: dict[str, Code] = {
     "near_duplicate_across_splits": Code("warning", "images that look the same in two splits",
                                          "none; use handful data split"),
     # color, orientation, license
+    "no_size": Code("note", "labels that do not say the image's size", "the size is read from the image"),
     "exif_rotated": Code("warning", "an image that is turned by its EXIF tag", "it is saved as its labels see it"),
     "exif_against_labels": Code("error", "labels drawn on the image as it lies in the file, not as EXIF turns it",
                                 "it is saved as its labels see it"),
@@ -121,7 +146,8 @@ class Finding:
     """Something a person should know about a data set.
 
     code: a key of CODES. file: where, relative to the folder where it can be. value: what was found there, JSON.
-    count: how many (pixels, labels, files). detail: one clause for people. files: all images it is about.
+    count: how many (pixels, labels, files). detail: one clause for people. files: all images it is about. cause: what
+    is wrong without saying where; a report tells findings of one cause as one, with their count and first places.
     """
 
     code: str
@@ -130,6 +156,7 @@ class Finding:
     count: int = 1
     detail: str = ""
     files: tuple[Path, ...] = ()
+    cause: str = ""
 
     @property
     def severity(self) -> str:

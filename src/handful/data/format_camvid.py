@@ -2,9 +2,10 @@
 
 SegNet's: train/a.png and trainannot/a.png, and so on for val and test, ids 0 to 10 of eleven classes, 11 for what is
 not labeled, and perhaps train.txt with both paths a line. images/[SPLIT/]a.jpg and labels/[SPLIT/]a.png with the same
-ids. The original: 701_StillsRaw_full/a.png and LabeledApproved_full/a_L.png with the colors of 32 classes, as in
-label_colors.txt; Void is one of them. A folder that also holds labels.json (label_names.py) says itself what its
-values are: so are written other classes.
+ids, or, as fastai spreads it, a_P.png with 32 others that codes.txt names, and valid.txt. The original:
+701_StillsRaw_full/a.png and LabeledApproved_full/a_L.png with the colors of 32 classes, as in label_colors.txt; Void is
+one of them. A folder that also holds labels.json (label_names.py) says itself what its values are: so are written other
+classes.
 """
 
 from __future__ import annotations
@@ -23,14 +24,17 @@ from handful.data.label_tree import (
     COLOR_MODES,
     Decode,
     decoder,
+    decoder_of,
     header,
     mask_names,
+    numbered,
     paired,
     split_names,
     split_of,
     stem,
     stored,
     top_of,
+    values_in,
     with_mask,
 )
 from handful.data.masks import write_ids
@@ -42,6 +46,13 @@ from handful.types import Category, Dataset, Sample
 from handful.words import counted
 
 PRECEDENCE = 60
+TITLE = "CamVid"
+TREE = """\
+train/0001TP_006690.png
+trainannot/0001TP_006690.png           SegNet's ids 0 to 11
+train.txt
+label_colors.txt, codes.txt or class_dict.csv, where the classes are others
+"""
 VOID = 11
 NAMES = ("sky", "building", "pole", "road", "pavement", "tree", "signsymbol", "fence", "car", "pedestrian", "bicyclist")
 ELEVEN = tuple(Category(i, name) for i, name in enumerate(NAMES))
@@ -54,11 +65,12 @@ COLORS = """
 192 64 128 Train, 128 128 0 Tree, 192 128 192 Truck_Bus, 64 0 64 Tunnel, 192 192 0 VegetationMisc, 0 0 0 Void,
 64 192 0 Wall
 """
-COLOR_FILE = "label_colors.txt"
+COLOR_FILE, COLOR_TABLE = "label_colors.txt", "class_dict.csv"
 ORIGINAL = ("701_StillsRaw_full", "LabeledApproved_full")
 UNSPLIT = "images"  # written beside imagesannot/ where there are no splits
 CLIP = re.compile(r"^(0001TP|0006R0|0016E5|Seq05VD)_f?(\d{5,6})$")
-_COLOR = re.compile(r"^\s*(\d{1,3})[\s,]+(\d{1,3})[\s,]+(\d{1,3})[\s,]+(\S.*)$")
+_COLOR = re.compile(r"^\s*(?P<r>\d{1,3})[\s,]+(?P<g>\d{1,3})[\s,]+(?P<b>\d{1,3})[\s,]+(?P<name>\S.*)$")
+_TABLE_LINE = re.compile(r"^(?P<name>[^,]+),\s*(?P<r>\d{1,3})\s*,\s*(?P<g>\d{1,3})\s*,\s*(?P<b>\d{1,3})\s*$")
 
 
 @dataclass(frozen=True)
@@ -106,7 +118,7 @@ def read(folder: Path, *, on_finding: OnFinding = stop) -> Dataset:
             )
         parts = [_Part(Shelf(folder / names[0], folder), Shelf(folder / names[1], folder), None)]
     masks = [paired(sorted(part.images.images), part.masks, on_finding, mask_key=_mask_key) for part in parts]
-    categories, decode = _classes(folder, parts, masks, on_finding)
+    categories, decode = _classes(folder, parts, masks, bool(pairs), on_finding)
     rows = [(part, own, split, name, at) for part, own in zip(parts, masks, strict=True)
             for split, name, at in _ordered(part, folder, on_finding)]  # fmt: skip
     _moved(rows, folder, on_finding)
@@ -136,9 +148,23 @@ def _ordered(part: _Part, root: Path, on_finding: OnFinding) -> list[tuple[str |
     """(split, name, name on the shelf) of each image: first those of the split's list, in its order."""
     names = sorted(part.images.images)
     if part.split is None:
-        return sorted(((*split_of(at), at) for at in names), key=lambda row: (row[0] or "", row[1]))
+        valid = _named_valid(root, names, on_finding)
+        rows = (("valid" if at in valid else "train", at, at) if valid else (*split_of(at), at) for at in names)
+        return sorted(rows, key=lambda row: (row[0] or "", row[1]))
     listed = dict.fromkeys(_listed(root / f"{part.split or UNSPLIT}.txt", part, root, on_finding))
     return [(part.split or None, at, at) for at in [*listed, *(at for at in names if at not in listed)]]
+
+
+def _named_valid(root: Path, names: list[str], on_finding: OnFinding) -> set[str]:
+    """The images that fastai's valid.txt lists; all others are for training."""
+    path = root / "valid.txt"
+    text = label_text(path, root, on_finding) if path.is_file() else None
+    listed = [line.strip() for line in (text or "").split("\n") if line.strip()]
+    gone = sorted(set(listed) - set(names))
+    if gone:
+        detail = f"lists {len(gone)} images that are not there ({', '.join(gone[:3])})"
+        on_finding(Finding("missing_image", path.name, gone[:20], len(gone), detail))
+    return set(listed) & set(names)
 
 
 def _listed(file: Path, part: _Part, root: Path, on_finding: OnFinding) -> Iterator[str]:
@@ -168,35 +194,54 @@ def _listed(file: Path, part: _Part, root: Path, on_finding: OnFinding) -> Itera
 
 
 def _classes(
-    root: Path, parts: list[_Part], masks: list[dict[str, str]], on_finding: OnFinding
+    root: Path, parts: list[_Part], masks: list[dict[str, str]], segnet: bool, on_finding: OnFinding
 ) -> tuple[tuple[Category, ...], Decode]:
+    """The classes, from a file that names them; CamVid's own only where the masks are known to be its own.
+
+    Those are colored masks, and SegNet's ids of CamVid's frames. What fastai spreads has 32 other ids and codes.txt;
+    without that, and in folders of other images, each value is called by its number.
+    """
     labels = labels_of(root, None, on_finding)
     if labels is not None:
-        return labels.categories, decoder(labels.categories, on_finding, ignore=labels.ignore, colors=labels.colors)
-    paths = (part.masks.folder / name for part, own in zip(parts, masks, strict=True) for name in own.values())
+        return labels.categories, decoder_of(labels, on_finding)
+    paths = [part.masks.folder / name for part, own in zip(parts, masks, strict=True) for name in own.values()
+             if part.masks.inside(name, _pass)]  # fmt: skip
     first = next((said for said in map(header, paths) if said is not None), None)
     colored = first is not None and first[0] in COLOR_MODES
-    if colored or (root / COLOR_FILE).exists() or parts[0].images.folder.name == ORIGINAL[0]:
-        categories = _colored(root, on_finding)
+    listed = next((root / name for name in (COLOR_FILE, COLOR_TABLE) if (root / name).exists()), None)
+    if colored or listed or parts[0].images.folder.name == ORIGINAL[0]:
+        categories = _colored(root, listed, on_finding)
         return categories, decoder(categories, on_finding, colors=colors_of(categories))
-    return ELEVEN, decoder(ELEVEN, on_finding, ignore=VOID)
+    frames = [path for path in paths if CLIP.match(path.stem)]
+    if not paths or (segnet and frames):
+        return ELEVEN, decoder(ELEVEN, on_finding, ignore=VOID)
+    values = values_in(paths, root)
+    if frames and max(values - {255}, default=0) <= VOID:
+        return ELEVEN, decoder(ELEVEN, on_finding, ignore=VOID)
+    return numbered(values, parts[0].masks.folder.name, on_finding)
 
 
-def _colored(root: Path, on_finding: OnFinding) -> tuple[Category, ...]:
-    """The classes of label_colors.txt, "128 0 192 LaneMkgsDriv" a line, or else CamVid's 32."""
-    text = label_text(root / COLOR_FILE, root, on_finding, empty=False) if (root / COLOR_FILE).exists() else None
+def _pass(finding: Finding) -> None:
+    """For a first look at what is told when the samples are read."""
+
+
+def _colored(root: Path, path: Path | None, on_finding: OnFinding) -> tuple[Category, ...]:
+    """The classes of label_colors.txt, "128 0 192 LaneMkgsDriv" a line, of class_dict.csv, or else CamVid's 32."""
+    text = None if path is None else label_text(path, root, on_finding, empty=False)
+    file = COLOR_FILE if path is None else path.name
     few = Few(on_finding)
     rows: list[dict[str, Any]] = []
     lines = COLORS.replace(",", "\n").split("\n") if text is None else text.split("\n")
-    for line in filter(str.strip, lines):
-        match = _COLOR.match(line[:1000])
-        rgb = [int(v) for v in match.groups()[:3]] if match else [256]
+    table = file == COLOR_TABLE and text is not None  # name,r,g,b after a line that says so
+    for line in filter(str.strip, lines[1:] if table else lines):
+        match = (_TABLE_LINE if table else _COLOR).match(line[:1000])
+        rgb = [int(match[key]) for key in "rgb"] if match else [256]
         if match is None or max(rgb) > 255 or len(rows) > 255:
-            few(Finding("broken_label", COLOR_FILE, line[:60], detail=f"has the line {line[:60]!r}; wanted R G B NAME"))
+            few(Finding("broken_label", file, line[:60], detail=f"has the line {line[:60]!r}; wanted R G B NAME"))
         else:
-            rows.append({"id": len(rows), "name": match[4].strip(), "color": rgb})
+            rows.append({"id": len(rows), "name": match["name"].strip(), "color": rgb})
     few.close()
-    return categories_of(rows, on_finding, file=COLOR_FILE)
+    return categories_of(rows, on_finding, file=file)
 
 
 def _moved(rows: list[tuple[_Part, dict[str, str], str | None, str, str]], root: Path, on_finding: OnFinding) -> None:
@@ -230,6 +275,7 @@ def write(dataset: Dataset, writer: Writer) -> None:
     Ids are written as they are, 11 for ignore with CamVid's own classes; of other classes, labels.json tells them.
     """
     own = [(c.id, c.name) for c in dataset.categories] == [(c.id, c.name) for c in ELEVEN]
+    frames = False  # whether the names say that these are CamVid's own ids
     mask_name = mask_names(split_names(dataset))
     lists: dict[str, list[str]] = {}
     for sample in dataset:
@@ -240,6 +286,7 @@ def write(dataset: Dataset, writer: Writer) -> None:
         name = writer.image(sample, f"{split}/{sample.name}").removeprefix(f"{split}/")
         mask = f"{split}annot/{mask_name(name)}"
         lists[split].append(f"{split}/{name} {mask}")
+        frames = frames or (sample.mask is not None and CLIP.match(PurePosixPath(name).stem) is not None)
         if sample.mask is not None:
             ids = stored(sample.mask(), dataset.categories, name)
             if own:
@@ -251,5 +298,5 @@ def write(dataset: Dataset, writer: Writer) -> None:
     for split, lines in lists.items():
         if all("\n" not in line and line == line.strip() for line in lines):  # a list cannot hold such a name
             writer.text(f"{split}.txt", "".join(f"{line}\n" for line in lines))
-    if not own or any(c.rgb or c.parent or c.thing is not None for c in dataset.categories):
+    if not (own and frames) or any(c.rgb or c.parent or c.thing is not None for c in dataset.categories):
         write_labels(writer, dataset.categories, ignore=VOID if own else top_of(dataset.categories))

@@ -20,6 +20,7 @@ from handful.data.label_names import labels_of, write_labels
 from handful.data.label_tree import (
     Decode,
     decoder,
+    decoder_of,
     mask_names,
     paired,
     stored,
@@ -145,7 +146,7 @@ def _classes(
     """The classes, from labels.json or else from each clip's first mask: 0 and 255 only is 2016."""
     labels = labels_of(root, None, on_finding)
     if labels is not None:
-        return labels.categories, decoder(labels.categories, on_finding, ignore=labels.ignore, colors=labels.colors)
+        return labels.categories, decoder_of(labels, on_finding)
     most, binary = 0, True
     for frames in clips.values():
         first = next((mask_of[at] for _, at in frames if at in mask_of), None)

@@ -17,6 +17,7 @@ from handful.data.label_names import Labels, is_ours, labels_of, write_labels
 from handful.data.label_tree import (
     Decode,
     decoder,
+    decoder_of,
     mask_names,
     paired,
     split_names,
@@ -83,7 +84,7 @@ def read(folder: Path, *, on_finding: OnFinding = stop, masks: str | None = None
     if labels is None:
         labels, decode = _without_names(tree, shelf, sorted(mask_of.values()), on_finding)
     else:
-        decode = decoder(labels.categories, on_finding, ignore=labels.ignore, colors=labels.colors)
+        decode = decoder_of(labels, on_finding)
     splits = labels.splits
     rows = sorted((split or "", name, at) for at in images.images for split, name in [split_of(at, splits)])
 

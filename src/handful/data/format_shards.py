@@ -215,7 +215,10 @@ def _sample(
         mask_path=None if mask is None else path,
         attributes=attributes if isinstance(attributes, dict) else {},
         pixels=image,
-        **texts,
+        label=texts["label"],
+        split=texts["split"],
+        clip=texts["clip"],
+        license=texts["license"],
     )
 
 

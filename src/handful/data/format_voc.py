@@ -3,13 +3,16 @@
 http://host.robots.ox.ac.uk/pascal/VOC/. Read are JPEGImages with Annotations, ImageSets, SegmentationClass and
 SegmentationObject (also inside VOCdevkit/VOC2012, also images with annotations), and XML files beside their images
 (also in train, valid and test). An image is found by its XML file's name, or else by <filename>. Classes are those of
-CVAT's labelmap.txt, or VOC's 20, or else the names found, sorted; VOC's names have VOC's ids, others count from 1.
+CVAT's labelmap.txt, or else the names found, sorted; VOC's names have VOC's ids, others count from 1.
+Values of masks are named by labelmap.txt, by a list such as class_names.txt, or by VOC's names where its names stand in
+the XML files; otherwise they are called by their numbers. XML files may lie in any folder beside the images or below.
 
-Not held: licenses, outlines (they become pixels), what a later object hides of an earlier one, <part> and <actions>.
+Not held: licenses, outlines (they become pixels), and what a later object hides of an earlier one.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -18,11 +21,20 @@ import numpy as np
 
 from handful.data import voc_masks
 from handful.data.finding import Finding, OnFinding, stop
-from handful.data.masks import no_mask, voc_palette, write_ids
+from handful.data.masks import no_mask, open_values, voc_palette, write_ids
 from handful.data.paths import relative
-from handful.data.reading import label_bytes, label_text, upright_size
+from handful.data.reading import label_bytes, label_text, unless_dropped, upright_size
 from handful.data.shapes import box_of
-from handful.data.voc_classes import BACKGROUND, CLASSES, implied, map_classes, map_text, numbered
+from handful.data.voc_classes import (
+    BACKGROUND,
+    CLASSES,
+    LISTS,
+    implied,
+    listed,
+    map_classes,
+    map_text,
+    numbered,
+)
 from handful.data.voc_layout import CLASS_MAPS, OBJECT_MAPS, Part, bases, fill, parts_in, stem_of
 from handful.data.voc_rows import annotation, objects_of, xml_of
 from handful.data.writing import Writer, image_of
@@ -31,7 +43,16 @@ from handful.types import Category, Dataset, Mask, Object, Sample
 from handful.words import counted
 
 _MAP_BYTES = 1 << 20
+_VOC_STEM = re.compile(r"20\d\d_\d{6}")
 PRECEDENCE = 30  # its masks would be taken for a folder of masks otherwise
+TITLE = "Pascal VOC XML"
+TREE = """\
+JPEGImages/2007_000032.jpg
+Annotations/2007_000032.xml            <annotation><object><name>person</name><bndbox>...
+ImageSets/Main/train.txt               2007_000032
+SegmentationClass/2007_000032.png      a class a pixel; labelmap.txt or class_names.txt says which
+SegmentationObject/2007_000032.png
+"""
 
 
 def detect(folder: Path) -> bool:
@@ -56,7 +77,7 @@ def read(folder: Path, *, on_finding: OnFinding = stop) -> Dataset:
     parts = list(parts_in(found[0], folder))
     for part in parts:
         fill(part, folder, on_finding)
-    categories = _categories(parts, found[0], folder, on_finding)
+    categories, known = _categories(parts, found[0], folder, on_finding)
     unseen = [relative(p.images.folder / image, folder) for p in parts for image, xml, _ in p.rows
               if xml is None and not any(p.map_path(kind, image) for kind in (CLASS_MAPS, OBJECT_MAPS))]  # fmt: skip
     if unseen:
@@ -69,27 +90,30 @@ def read(folder: Path, *, on_finding: OnFinding = stop) -> Dataset:
     def samples() -> Iterator[Sample]:
         for part in parts:
             for image, xml, split in part.rows:
-                sample = _sample(part, image, xml, split, categories, folder, on_finding)
+                sample = _sample(part, image, xml, split, categories, known, folder, on_finding)
                 if sample is not None:
                     yield sample
 
     return Dataset("voc", folder, categories, samples, sum(len(p.rows) for p in parts))
 
 
-def _categories(parts: Sequence[Part], base: Path, root: Path, on_finding: OnFinding) -> tuple[Category, ...]:
+def _categories(
+    parts: Sequence[Part], base: Path, root: Path, on_finding: OnFinding
+) -> tuple[tuple[Category, ...], bool]:
+    """The classes, and whether the values of the masks are known to be theirs."""
     masks = any(part.maps.get(CLASS_MAPS) for part in parts)
     path = base / "labelmap.txt"
     text = label_text(path, root, on_finding, most=_MAP_BYTES) if path.is_file() else None
     where = relative(path, root) if text is not None else "Annotations"
+    known = True
     if text is not None:
         found = numbered(map_classes(text, on_finding, file=where))
     else:
-        names = {name for part in parts for name in _names(part, root)}
-        found = implied(names, masks=masks)
-        if masks and not names <= {*CLASSES, BACKGROUND, ""}:
-            on_finding(Finding("no_label_map", CLASS_MAPS, "labelmap.txt", detail="has masks of classes that are not "
-                                                                                  "VOC's, "
-                         "and no labelmap.txt to name them; their ids are taken in alphabetical order"))  # fmt: skip
+        names = {name for part in parts for name in _names(part, root)} - {""}
+        if masks and not _is_vocs_own(parts, names):
+            found, known, where = _of_masks(parts, names, base, root, on_finding)
+        else:
+            found = implied(names, masks=masks)
     folded: dict[str, str] = {}
     for c in found:
         twin = folded.setdefault(" ".join(c.name.split()).casefold(), c.name)
@@ -97,7 +121,53 @@ def _categories(parts: Sequence[Part], base: Path, root: Path, on_finding: OnFin
             on_finding(
                 Finding("category_twins", where, [twin, c.name], detail=f"has the classes {twin!r} and {c.name!r}")
             )
-    return found
+    return found, known
+
+
+def _is_vocs_own(parts: Sequence[Part], names: set[str]) -> bool:
+    """Whether the classes of the masks are VOC's 20: its names in the XML files, or else its images."""
+    if names:
+        return names <= {*CLASSES, BACKGROUND}
+    return any(_VOC_STEM.fullmatch(PurePosixPath(image).stem) for part in parts for image, _, _ in part.rows)
+
+
+def _of_masks(
+    parts: Sequence[Part], names: set[str], base: Path, root: Path, on_finding: OnFinding
+) -> tuple[tuple[Category, ...], bool, str]:
+    """The classes of masks that are not VOC's own: from a list of names beside them, or else called by their numbers.
+
+    Names that only stand in XML files get ids that no mask has.
+    """
+    present: set[int] = set()
+    for part in parts:
+        for image, _, _ in part.rows:
+            at = part.map_path(CLASS_MAPS, image)
+            values = None if at is None else open_values(at, root, _pass)
+            present |= set(np.unique(values).tolist()) if values is not None and values.ndim == 2 else set()
+    present -= {255, 65535}
+    some = ", ".join(map(str, sorted(present)[:12])) + (", ..." if len(present) > 12 else "")
+    tried = (base / place / name for place in (".", "ImageSets", CLASS_MAPS) for name in LISTS)
+    path = next((p for p in tried if p.is_file()), None)
+    where = CLASS_MAPS
+    detail = f"has no names for its values ({some}): no labelmap.txt, and no list of class names"
+    if path is not None:
+        where = relative(path, root)
+        text = label_text(path, root, on_finding, most=_MAP_BYTES)
+        found = None if text is None else listed(text, present)
+        if found is not None:
+            rest = sorted(names - {c.name for c in found})
+            more = (Category(len(found) + i, name) for i, name in enumerate(rest))
+            return (*found, *more), True, where
+        detail = f"does not say which of the masks' values ({some}) is which of its names"
+    detail += "; each is called by its number"
+    on_finding(Finding("no_label_map", where, sorted(present)[:20], len(present), detail))
+    numbers = [Category(i, str(i)) for i in sorted(present)]
+    more = (Category(max(present, default=0) + i, name) for i, name in enumerate(sorted(names), 1))
+    return (*numbers, *more), False, where
+
+
+def _pass(finding: Finding) -> None:
+    """For a first look at what is told when the samples are read."""
 
 
 def _names(part: Part, root: Path) -> Iterator[str]:
@@ -111,13 +181,13 @@ def _names(part: Part, root: Path) -> Iterator[str]:
 
 
 def _sample(
-    part: Part, image: str, xml: str | None, split: str | None, categories: tuple[Category, ...], root: Path,
-    on_finding: OnFinding,
+    part: Part, image: str, xml: str | None, split: str | None, categories: tuple[Category, ...], known: bool,
+    root: Path, on_finding: OnFinding,
 ) -> Sample | None:  # fmt: skip
     if not part.images.inside(image, on_finding) or (xml is not None and not part.labels.inside(xml, on_finding)):
         return None
     objects: tuple[Object, ...] | None = None
-    size, attributes, painted, file = None, {}, False, ""
+    size, attributes, painted, file, dropped = None, {}, False, "", 0
     if xml is not None:
         file = relative(part.labels.folder / xml, root)
         data = label_bytes(part.labels.folder / xml, root, on_finding)
@@ -125,16 +195,29 @@ def _sample(
         if said is None:
             return None
         size, attributes, painted = said.size_wh, said.attributes, said.painted
-        objects = tuple(objects_of(said, {c.name: c.name for c in categories}, size, on_finding, file=file))
+        if size is None and said.objects:
+            size = _measured(part.images.folder / image, said.size_text, root, on_finding, file)
+        things = objects_of(said, {c.name: c.name for c in categories}, size, on_finding, file=file)
+        objects, dropped = unless_dropped(things, len(said.objects)), len(said.objects) - len(things)
     class_png, object_png = part.map_path(CLASS_MAPS, image), part.map_path(OBJECT_MAPS, image)
-    if object_png is not None and objects != ():
-        objects = _with_pixels(object_png, class_png, objects, size, categories, root, on_finding)
+    if object_png is not None and objects != () and not dropped:  # its numbers count dropped objects too
+        objects = _with_pixels(object_png, class_png, objects, size, categories, known, root, on_finding)
     drawn = class_png if not painted else None
     mask = None if drawn is None else lambda: _mask(drawn, root, categories, on_finding)
     return Sample(
         part.images.folder / image, objects=objects, mask=mask, mask_path=drawn, name=image, split=split,
-        size_wh=size, attributes=attributes,
+        size_wh=size, attributes=attributes, dropped=dropped,
     )  # fmt: skip
+
+
+def _measured(image: Path, said: str, root: Path, on_finding: OnFinding, file: str) -> tuple[int, int] | None:
+    """The size of an image whose XML file does not say it, from the image."""
+    size = upright_size(image, root, on_finding)
+    if size is not None:
+        detail = f"says {f'that the image is {said} px' if said else 'no size'}; it has {size[0]} x {size[1]}"
+        cause = "sizes that are not said are read from the images"
+        on_finding(Finding("no_size", file, said, detail=detail, cause=cause))
+    return size
 
 
 def _mask(path: Path, root: Path, categories: tuple[Category, ...], on_finding: OnFinding) -> Mask:
@@ -146,7 +229,7 @@ def _mask(path: Path, root: Path, categories: tuple[Category, ...], on_finding: 
 
 def _with_pixels(
     object_png: Path, class_png: Path | None, objects: tuple[Object, ...] | None, size_wh: tuple[int, int] | None,
-    categories: tuple[Category, ...], root: Path, on_finding: OnFinding,
+    categories: tuple[Category, ...], known: bool, root: Path, on_finding: OnFinding,
 ) -> tuple[Object, ...] | None:  # fmt: skip
     """The objects with their pixels from the instance map; as they were, after telling, where it cannot be used."""
     classes = voc_masks.class_map(class_png, root, categories, lambda finding: None) if class_png is not None else None
@@ -156,7 +239,7 @@ def _with_pixels(
     if found is None:
         return objects
     if objects is not None:
-        return voc_masks.paired(objects, found, names, on_finding, file=file)
+        return voc_masks.paired(objects, found, names if known else {}, on_finding, file=file)
     if classes is None:
         on_finding(Finding("missing_mask", file, detail="has neither an XML file nor a class map beside it"))
         return None
@@ -197,7 +280,7 @@ def write(dataset: Dataset, writer: Writer) -> None:
             masks = True
             write_ids(writer.path(f"{CLASS_MAPS}/{stem}.png"), classes_of_pixels, _colors(dataset.categories, ids))
             lists.setdefault(("Segmentation", sample.split), []).append(stem)
-        if sample.objects is not None:
+        if sample.objects is not None and (objects or not sample.objects):  # not where all lack a box: it is not empty
             used.update(thing.label.strip() for thing in objects)
             painted = drawn is None and both is not None
             text = xml_of(replace(sample, objects=objects), PurePosixPath(name).name, size, painted=painted)
@@ -208,7 +291,7 @@ def write(dataset: Dataset, writer: Writer) -> None:
         if split is not None or whole:
             lines = "".join(f"{name}\n" for name in names if _fits_a_line(name))
             writer.text(f"ImageSets/{kind}/{split or 'default'}.txt", lines)
-    if numbered(classes) != implied(used, masks=masks):
+    if masks or numbered(classes) != implied(used, masks=False):
         writer.text("labelmap.txt", map_text(classes))
 
 

@@ -5,8 +5,9 @@ SPLIT/images beside SPLIT/labels, and Darknet's lists with label files beside th
 with nothing but these, in one folder or one for each split (_darknet.labels, classes.txt). An
 image without a label file is one nobody labeled (objects None), with an empty one somebody found it empty.
 
-Not held: crowds, holes, ids, attributes, licenses, boxes beside outlines (the outline's own box is taken), and class
-ids other than 0, 1, 2, ... An outline of several parts becomes one, its parts joined where they are nearest.
+Not held: crowds, holes, ids, attributes but keypoints, licenses, boxes beside outlines (the outline's own box is
+taken), and class ids other than 0, 1, 2, ... An outline of several parts becomes one, its parts joined where they are
+nearest. Keypoints are held where every class has the same ones, and come as COCO's [x, y, visible, ...] in pixels.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ from typing import Any
 
 from handful.data import yolo_layout
 from handful.data.finding import Finding, OnFinding, stop
-from handful.data.reading import Few, label_text, upright_size
+from handful.data.paths import split_kind
+from handful.data.reading import Few, label_text, unless_dropped, upright_size
 from handful.data.writing import Writer, image_of
 from handful.data.yolo_layout import OTHER_KEYS, Layout, label_of, layout
-from handful.data.yolo_rows import lines_of, objects_of
+from handful.data.yolo_rows import lines_of, objects_of, point_names
 from handful.errors import DataError
 from handful.pick import need
 from handful.types import Category, Dataset, Sample
@@ -67,7 +69,7 @@ def read(folder: Path, *, on_finding: OnFinding = stop) -> Dataset:
         on_finding(Finding("unlabeled_image", unseen[0] if len(unseen) == 1 else ".", unseen[:5], len(unseen), detail))
 
     def samples() -> Iterator[Sample]:
-        names = {c.id: c.name for c in categories}
+        names = found.classes
         for image, name, split in found.rows:
             sample = _sample(found, image, name, split, names, root, on_finding)
             if sample is not None:
@@ -88,8 +90,10 @@ def _sample(
     size = upright_size(root / image, root, on_finding) if text is not None else None
     if text is None or size is None:
         return None
-    objects = objects_of(text, names, size, on_finding, file=label, points=found.points)
-    return Sample(root / image, objects=objects, name=name, split=split, size_wh=size)
+    things = objects_of(text, names, size, on_finding, file=label, points=found.points, names_file=found.names_file)
+    listed = sum(bool(line.strip()) for line in text.split("\n"))
+    return Sample(root / image, objects=unless_dropped(things, listed), name=name, split=split, size_wh=size,
+                  dropped=listed - len(things))  # fmt: skip
 
 
 def _categories(found: Layout, root: Path, on_finding: OnFinding) -> tuple[Category, ...]:
@@ -98,6 +102,7 @@ def _categories(found: Layout, root: Path, on_finding: OnFinding) -> tuple[Categ
     ids: dict[int, str] = {}
     names: set[str] = set()
     folded: dict[str, str] = {}
+    clashing: set[int] = set()
     file = found.names_file
     few = Few(on_finding)
     for key, name in rows:
@@ -107,17 +112,25 @@ def _categories(found: Layout, root: Path, on_finding: OnFinding) -> tuple[Categ
             few(
                 Finding("broken_label", file, value, detail=f"has the class {value}; wanted an id from 0 up and a name")
             )
-        elif number in ids or name in names:
+        elif number in ids:
+            detail = f"gives the id {number} to {ids[number][:60]!r} and to {name[:60]!r}"
+            few(Finding("category_clash", file, {"id": number, "name": name}, detail=detail))
+            clashing.add(number)
+        elif name in names:
             detail = f"lists the class {name[:60]!r} (id {number}) twice"
             few(Finding("duplicate_category", file, {"id": number, "name": name}, detail=detail))
+            found.classes[number] = name
         else:
-            ids[number] = name
+            found.classes[number] = ids[number] = name
             names.add(name)
             twin = folded.setdefault(" ".join(name.split()).casefold(), name)
             if twin != name:
                 few(Finding("category_twins", file, [twin, name], detail=f"has the classes {twin!r} and {name!r}"))
     few.close()
-    return tuple(Category(key, name) for key, name in ids.items())
+    for number in clashing:
+        found.classes.pop(number)
+    more = {"keypoints": found.point_names} if found.point_names else {}
+    return tuple(Category(key, name, attributes=more) for key, name in ids.items() if key not in clashing)
 
 
 def _ids_used(found: Layout, root: Path, on_finding: OnFinding) -> list[tuple[int, str]]:
@@ -138,10 +151,13 @@ def _ids_used(found: Layout, root: Path, on_finding: OnFinding) -> list[tuple[in
 def write(dataset: Dataset, writer: Writer) -> None:
     """Write data.yaml, images/SPLIT and labels/SPLIT; without splits, images and labels.
 
-    Classes are numbered 0, 1, 2, ... in their order. An image nobody labeled gets no label file. Raises DataError
-    when two images would share a label file, and when labels were drawn for another size than the image has.
+    Classes are numbered 0, 1, 2, ... in their order. An image nobody labeled gets no label file, and so does one of
+    whose labels not one can be written: an empty file would say that nothing is there. A split called valid or
+    train2017 is named as val or train too, which is what Ultralytics looks for. Raises DataError when two images would
+    share a label file, and when labels were drawn for another size than the image has.
     """
     ids = {c.name: i for i, c in enumerate(dataset.categories)}
+    points = point_names(dataset.categories)
     taken: dict[str, Path] = {}
     splits: dict[str | None, str] = {}
     for sample in dataset:
@@ -154,16 +170,20 @@ def write(dataset: Dataset, writer: Writer) -> None:
             raise DataError(f"{sample.path} and {taken[label]} would share the label file {label}; rename one")
         taken[label] = sample.path
         if sample.objects is not None:
-            lines = lines_of(sample.objects, ids, _size(sample) if sample.objects else (1, 1))
-            writer.text(label, "".join(f"{line}\n" for line in lines))
+            lines = list(lines_of(sample.objects, ids, _size(sample) if sample.objects else (1, 1), points))
+            if lines or not sample.objects:
+                writer.text(label, "".join(f"{line}\n" for line in lines))
     named = {split: folder for split, folder in splits.items() if split is not None}
     if not named and None in splits:  # both keys must be there
         named = {"train": "images", "val": "images"}
-    if "valid" in named and "val" not in named:  # the key that Ultralytics looks for; valid keeps the split's own name
-        named["val"] = named["valid"]
-    order = [key for key in ("train", "val", "test") if key in named or key != "test"]
-    places = {key: named.get(key) for key in (*order, *named)}
-    about = {**places, "nc": len(ids), "names": {i: name for name, i in ids.items()}}
+    places = {key: named.get(key) for key in ("train", "val")} | named
+    for key in ("train", "val", "test"):
+        meant = [split for split in named if split_kind(split) == key]
+        if key not in named and len(meant) == 1:
+            places[key] = named[meant[0]]
+    about: dict[str, Any] = {**places, "nc": len(ids), "names": {i: name for name, i in ids.items()}}
+    if points:
+        about |= {"kpt_shape": [len(points), 3], "kpt_names": {i: points for i in ids.values()}}
     plain = all(name.isprintable() for name in ids)  # YAML bends some line ends that are not escaped
     text: str = need("yaml", "data").safe_dump(about, sort_keys=False, allow_unicode=plain, width=1 << 20)
     writer.text("data.yaml", text)

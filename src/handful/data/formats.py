@@ -99,12 +99,17 @@ def _sources_in(place: Path, depth: int, options: dict[str, Any]) -> list[Source
         if name == "coco" and place.is_dir() and module("masks").detect(place):
             # the same images often have boxes and pixel masks side by side; who names a folder of masks means those
             masks = _mask_sources(place, options)
-            return masks if options.get("masks") else [Source(name, place), *masks]
-        return [Source(name, place)]
+            return masks if options.get("masks") else [Source(name, place, _own(name, options)), *masks]
+        return [Source(name, place, _own(name, options))]
     if depth and place.is_dir():
         below = sorted(p for p in place.iterdir() if p.is_dir() and not p.is_symlink() and not p.name.startswith("."))
         return [source for p in below for source in _sources_in(p, depth - 1, options)]
     return []
+
+
+def _own(name: str, options: dict[str, Any]) -> dict[str, Any]:
+    """What a format that was found is told: where its images are, if it asks; the rest is about finding it."""
+    return {"images": options["images"]} if name == "coco" and options.get("images") else {}
 
 
 def _mask_sources(place: Path, options: dict[str, Any]) -> list[Source]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from handful.data.coco_rows import categories_of
+from handful.data.coco_rows import listed_categories
 from handful.data.finding import Finding, OnFinding
 from handful.data.reading import label_text
 from handful.data.writing import Writer
@@ -21,7 +21,7 @@ from handful.files import to_json
 from handful.types import Category
 
 FILE = "labels.json"
-LISTS = ("labels.txt", "classes.txt")
+LISTS = ("labels.txt", "classes.txt", "codes.txt", "class_names.txt", "label_names.txt")
 MAX_ID = 65534  # 65535 is ignore in 16 bits
 Rgb = tuple[int, int, int]
 
@@ -30,8 +30,9 @@ Rgb = tuple[int, int, int]
 class Labels:
     """Classes of a tree of masks. ignore: the stored value that means "not labeled" beside the largest one.
 
-    colors: the colors of the classes, where masks are colored. splits: the first folders that are splits; None
-    when the file does not say. ours: whether the file is in the form that is written here.
+    same: the first value of a class that has several. colors: the colors of the classes, where masks are colored.
+    splits: the first folders that are splits; None when the file does not say. ours: whether the file is in the
+    form that is written here.
     """
 
     categories: tuple[Category, ...]
@@ -39,6 +40,7 @@ class Labels:
     colors: Mapping[Rgb, int] = field(default_factory=dict)
     splits: tuple[str, ...] | None = None
     ours: bool = False
+    same: Mapping[int, int] = field(default_factory=dict)
 
 
 def is_ours(folder: Path) -> bool:
@@ -70,10 +72,10 @@ def _object(folder: Path, on_finding: OnFinding) -> dict[str, Any] | None:
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for key, value in pairs:
-            if key in found:
+            if key in found and found[key] != value:
                 doubled.append(key)
             found[key] = value
-        return found
+        return {key: value for key, value in found.items() if key not in doubled}
 
     try:
         value = json.loads(text, object_pairs_hook=once)
@@ -83,8 +85,8 @@ def _object(folder: Path, on_finding: OnFinding) -> dict[str, Any] | None:
         )
         return None
     if doubled:
-        detail = f"has the key {doubled[0]!r} twice; the last one counts"
-        on_finding(Finding("duplicate_category", FILE, doubled[0], len(doubled), detail=detail))
+        detail = f"has the key {doubled[0]!r} twice, with two values; neither counts"
+        on_finding(Finding("category_clash", FILE, doubled[0], len(doubled), detail=detail))
     if not isinstance(value, dict):
         detail = f"holds a JSON {type(value).__name__}; wanted an object"
         on_finding(Finding("unreadable_labels", FILE, type(value).__name__, detail=detail))
@@ -114,7 +116,7 @@ def _labels(top: Mapping[str, Any], key: str, ignore_key: str, on_finding: OnFin
         elif number != ignore:  # a name for what is not labeled is no class
             row = {"id": number, "name": name, "color": more["rgb"].get(number)}
             rows.append({**row, "supercategory": more["parents"].get(number), "isthing": more["things"].get(number)})
-    categories = categories_of(rows, on_finding, file=FILE)
+    categories, names, _ = listed_categories(rows, on_finding, file=FILE)
     for number, rgb in more["rgb"].items():
         if any(c.id == number and c.rgb is None for c in categories):
             detail = f"has the color {str(rgb)[:60]} for {number}; wanted three numbers from 0 to 255"
@@ -123,7 +125,14 @@ def _labels(top: Mapping[str, Any], key: str, ignore_key: str, on_finding: OnFin
     if splits is not None and not (isinstance(splits, list) and all(isinstance(s, str) and s for s in splits)):
         on_finding(Finding("broken_label", FILE, str(splits)[:60], detail="has splits that are no list of names"))
         splits = None
-    return Labels(categories, ignore, colors_of(categories), None if splits is None else tuple(splits), key == "labels")
+    splits = None if splits is None else tuple(splits)
+    return Labels(categories, ignore, colors_of(categories), splits, key == "labels", _same(categories, names))
+
+
+def _same(categories: Sequence[Category], names: Mapping[int, str]) -> dict[int, int]:
+    """The value of its class for each value that is a second one of a class."""
+    first = {c.name: c.id for c in categories}
+    return {value: first[name] for value, name in names.items() if first[name] != value}
 
 
 def colors_of(categories: Sequence[Category]) -> dict[Rgb, int]:
@@ -156,7 +165,8 @@ def _listed(text: str, file: str, on_finding: OnFinding) -> Labels:
         on_finding(Finding("unreadable_labels", file, detail="is no text"))
         lines = []
     rows = [{"id": i, "name": name} for i, name in enumerate(lines)]
-    return Labels(categories_of(rows, on_finding, file=file))
+    categories, names, _ = listed_categories(rows, on_finding, file=file)
+    return Labels(categories, same=_same(categories, names))
 
 
 def write_labels(

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from handful.data.finding import Finding, OnFinding
+from handful.data.label_names import Labels
 from handful.data.masks import checked_ids, from_colors, no_mask, open_values, same_size
 from handful.data.paths import Shelf, relative
 from handful.data.reading import upright_size
@@ -74,7 +75,8 @@ def paired(
                 found[image] = by_key[own]
                 on_finding(Finding("wrong_case_name", file, image, detail=f"is the mask of {image}, spelled otherwise"))
             else:
-                on_finding(Finding("missing_image", file, own, detail=f"is a mask, but there is no image {own}"))
+                detail = f"is a mask, but there is no image {own}"
+                on_finding(Finding("missing_image", file, own, detail=detail, cause="masks without an image"))
     return found
 
 
@@ -95,8 +97,12 @@ def decoder(
     *,
     ignore: int | None = None,
     colors: Mapping[tuple[int, int, int], int] | None = None,
+    same: Mapping[int, int] | None = None,
 ) -> Decode:
-    """What turns a mask's stored values into ids: they are ids, or `colors` where the file is colored."""
+    """What turns a mask's stored values into ids: they are ids, or `colors` where the file is colored.
+
+    same: what a second value of a class stands for.
+    """
 
     def decode(values: np.ndarray, path: Path, file: str) -> Mask | None:
         if colors and (values.ndim == 3 or (header(path) or [""])[0] in COLOR_MODES):
@@ -107,9 +113,38 @@ def decoder(
             detail = "is a colored mask; wanted ids, or colors named in labels.json"
             on_finding(Finding("mask_not_ids", file, "RGB", detail=detail))
             return None
+        if same:
+            table = np.arange(max(int(values.max()), *same) + 1).astype(np.promote_types(values.dtype, np.uint8))
+            table[list(same)] = list(same.values())
+            values = table[values]
         return checked_ids(values, categories, on_finding, file=file, ignore=ignore)
 
     return decode
+
+
+def decoder_of(labels: Labels, on_finding: OnFinding) -> Decode:
+    """What turns a mask's stored values into the ids of classes that a file names."""
+    return decoder(labels.categories, on_finding, ignore=labels.ignore, colors=labels.colors, same=labels.same)
+
+
+def values_in(paths: Iterable[Path], root: Path) -> set[int]:
+    """Every value that masks hold; of colored ones nothing."""
+    seen: set[int] = set()
+    for path in paths:
+        values = open_values(path, root, lambda finding: None)
+        if values is not None and values.ndim == 2:
+            seen.update(np.unique(values).tolist())
+    return seen
+
+
+def numbered(values: set[int], tree: str, on_finding: OnFinding) -> tuple[tuple[Category, ...], Decode]:
+    """The values of masks that nothing names as classes, each called by its number, and what reads them; it is told."""
+    ids = sorted(values - {255 if max(values, default=0) <= 255 else 65535})
+    few = ", ".join(map(str, ids[:12])) + (", ..." if len(ids) > 12 else "")
+    detail = f"has no names for its values ({few}); each is called by its number"
+    on_finding(Finding("no_label_map", tree, ids[:20], len(ids), detail))
+    categories = tuple(Category(i, str(i)) for i in ids)
+    return categories, decoder(categories, on_finding)
 
 
 def translator(table: Mapping[int, int], on_finding: OnFinding) -> Decode:

@@ -12,7 +12,7 @@ from handful.data.finding import Finding, OnFinding, stop
 from handful.data.image_finder import Finder, placed, split_in
 from handful.data.marks import Said, class_text, kept_attributes, objects_of
 from handful.data.paths import Shelf
-from handful.data.reading import Few, upright_size
+from handful.data.reading import Few, unless_dropped, upright_size
 from handful.data.writing import image_of
 from handful.errors import DataError
 from handful.types import Category, Dataset, Sample
@@ -105,6 +105,7 @@ def _found(shelf: Shelf, rows: Sequence[Row], on_finding: OnFinding, *, lists: b
     """The rows whose images are there, each image once."""
     finder, few = Finder(shelf), Few(on_finding)
     first: dict[str, Row] = {}
+    doubled: set[str] = set()
     by_name: dict[tuple[str | None, str], str] = {}
     found: list[Found] = []
     for row in rows:
@@ -115,8 +116,9 @@ def _found(shelf: Shelf, rows: Sequence[Row], on_finding: OnFinding, *, lists: b
         if image in first:
             other = first[image].file
             where = "twice" if other == row.file else f"and so does {other}"
-            detail = f"has labels for {image} {where}; only the first are read"
-            few(Finding("duplicate_image", row.file, image, detail=detail))
+            detail = f"has labels for {image} {where}, so that none of them are read"
+            few(Finding("two_label_files", row.file, image, detail=detail))
+            doubled.add(image)
             continue
         first[image] = row
         split, name = placed(image)
@@ -130,7 +132,7 @@ def _found(shelf: Shelf, rows: Sequence[Row], on_finding: OnFinding, *, lists: b
         by_name[split, name] = image
         found.append(Found(image, name, split, row))
     few.close()
-    return found
+    return [row for row in found if row.image not in doubled]
 
 
 def _named(found: Sequence[Found], on_finding: OnFinding) -> tuple[Category, ...]:
@@ -170,8 +172,10 @@ def _sample(found: Found, shelf: Shelf, names: set[str], root: Path, on_finding:
         if size is None:
             return None
     marks = said.scaled(size) if said.scaled is not None and size is not None else said.marks
+    dropped = 0
     if marks is not None:
-        objects = objects_of(marks, names, size or (1, 1), on_finding, file=row.file)
+        things = objects_of(marks, names, size or (1, 1), on_finding, file=row.file)
+        objects, dropped = unless_dropped(things, len(marks)), len(marks) - len(things)
     label = said.label
     if label is not None and label not in names:
         detail = f"says that {found.image} is of class {label[:60]!r}, which is not listed"
@@ -180,7 +184,7 @@ def _sample(found: Found, shelf: Shelf, names: set[str], root: Path, on_finding:
     about = kept_attributes(said.attributes, on_finding, file=row.file, what=f"the image {found.image}")
     return Sample(
         path, label=label, objects=objects, name=found.name, split=found.split, size_wh=said.size_wh or size,
-        attributes=about,
+        attributes=about, dropped=dropped,
     )  # fmt: skip
 
 

@@ -17,20 +17,29 @@ from handful.pick import need
 from handful.types import Category, Mask
 from handful.words import counted
 
+LFS = b"version https://git-lfs"  # what Git LFS leaves in a file's place until it is pulled
+POINTER = "is a Git LFS pointer, not the file itself; run git lfs pull"
+POINTERS = "Git LFS pointers stand in the place of files; run git lfs pull"  # several of them, as one cause
 MAX_PIXELS = 89_478_485  # Pillow's own limit for an image
 MANY = 64  # values or colors of no class: beyond this they are told as one
 
 
-def open_values(path: Path, root: Path, on_finding: OnFinding) -> np.ndarray | None:
+def open_values(path: Path, root: Path, on_finding: OnFinding, *, colors: bool = False) -> np.ndarray | None:
     """The values of a mask file as they are stored, or None after telling why not.
 
-    (h, w) uint8 or uint16 for index, gray and palette files, (h, w, 3) uint8 for colored ones.
+    (h, w) uint8 or uint16 for index, gray and palette files, (h, w, 3) uint8 for colored ones. A colored file in
+    which all is gray comes as (h, w), since ids are often saved so; colors: as (h, w, 3), where colors are codes.
     """
     PIL_Image = need("PIL.Image", "data")
     file = relative(path, root)
     try:
         if path.stat().st_size == 0:
             on_finding(Finding("empty_file", file, 0, detail="is a mask of zero bytes"))
+            return None
+        with open(path, "rb") as begun:
+            pointer = begun.read(len(LFS)) == LFS
+        if pointer:
+            on_finding(Finding("lfs_pointer", file, detail=POINTER, cause=POINTERS))
             return None
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -69,7 +78,8 @@ def open_values(path: Path, root: Path, on_finding: OnFinding) -> np.ndarray | N
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and more
         on_finding(Finding("unreadable_mask", file, str(error)[:200], detail=f"cannot be read as a mask ({error})"))
         return None
-    if values.ndim == 3 and (values[..., 0] == values[..., 1]).all() and (values[..., 0] == values[..., 2]).all():
+    gray = values.ndim == 3 and not colors and (values[..., 0] == values[..., 1]).all()
+    if gray and (values[..., 0] == values[..., 2]).all():
         values = np.ascontiguousarray(values[..., 0])  # gray saved as color: the ids are all there
     return values
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from handful.data.finding import Finding, OnFinding
 from handful.errors import DataError
@@ -13,6 +16,11 @@ from handful.image import HEIC_SUFFIXES, SUFFIXES
 
 LEFTOVER_SUFFIXES = (".part", ".partial", ".crdownload", ".tmp", ".download", ".filepart", ".swp", "~")
 _DRIVE = re.compile(r"^[A-Za-z]:")
+_URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://")
+_WORD = re.compile(r"[a-z]+")
+_KINDS = {**dict.fromkeys(("train", "training", "trn"), "train"), **dict.fromkeys(("test", "testing", "tst"), "test"),
+          **dict.fromkeys(("val", "valid", "validation", "validate", "dev", "eval", "minival"), "val")}  # fmt: skip
+_MOST_NAME = 4096
 
 
 def safe_name(name: object) -> str | None:
@@ -24,6 +32,41 @@ def safe_name(name: object) -> str | None:
     if path.is_absolute() or _DRIVE.match(name) or ".." in path.parts or not path.parts:
         return None
     return str(path)
+
+
+def name_parts(name: object) -> list[str]:
+    """The folders and the file of a name in a label file, however a tool wrote it; [] for what is no name.
+
+    Backslashes, "./" and "..", a drive, file:// and other URLs with their %20, Label Studio's ?d=PATH, and the
+    absolute path of another machine all come out as the bare parts of the path, which may only be looked up.
+    """
+    if not isinstance(name, str) or not name or "\0" in name or len(name) > _MOST_NAME:
+        return []
+    if _URL.match(name) or "/local-files/?d=" in name:
+        try:
+            url = urlsplit(name)
+            name = parse_qs(url.query)["d"][0] if "d=" in url.query else unquote(url.path)
+        except (ValueError, KeyError):
+            return []
+    parts = _DRIVE.sub("", name.replace("\\", "/")).split("/")
+    return [part for part in parts if part not in ("", ".", "..")]
+
+
+def is_from_elsewhere(name: str) -> bool:
+    """Whether a name says where a file lay on another machine: absolute, a URL, a drive, or one with "..".
+
+    Names inside a data set are taken as they stand; of these only the last parts mean anything here.
+    """
+    path = name.replace("\\", "/")
+    return bool(path.startswith("/") or _DRIVE.match(path) or _URL.match(path) or ".." in path.split("/"))
+
+
+def split_kind(*names: str) -> str | None:
+    """Which of "train", "val" and "test" names of files or folders speak of: val2017, custom_val, valid; None if none,
+    or several.
+    """
+    found = {_KINDS[word] for name in names for word in _WORD.findall(name.lower()) if word in _KINDS}
+    return found.pop() if len(found) == 1 else None
 
 
 def relative(path: Path, root: Path) -> str:
@@ -71,45 +114,108 @@ def walk(folder: Path) -> Iterator[str]:
         stack += reversed(below)
 
 
-def linked_folders(folder: Path) -> list[str]:
-    """The links to folders in and below a folder, relative; walk() does not go into them."""
-    found, stack = [], [""]
-    while stack:
-        at = stack.pop()
-        for entry in os.scandir(os.path.join(folder, at)):
-            name = f"{at}/{entry.name}" if at else entry.name
-            if entry.is_symlink():
-                found += [name] if entry.is_dir() else []
-            elif entry.is_dir() and not entry.name.startswith("."):
-                stack.append(name)
+def linked_folders(folder: Path) -> list[tuple[str, str]]:
+    """(name, where it leads) of each link to a folder in or below a folder, which walk does not follow."""
+    found = []
+    for at, folders, _ in os.walk(folder):
+        for name in folders:
+            path = os.path.join(at, name)
+            if os.path.islink(path) and not name.startswith("."):
+                found.append((relative(Path(path), folder), os.path.realpath(path)))
+        folders[:] = [name for name in folders if not name.startswith(".")]
     return sorted(found)
+
+
+def folded(name: str) -> str:
+    """A name as it is compared where nothing is spelled alike: letters in any case, accents composed or not."""
+    return name.casefold() if name.isascii() else unicodedata.normalize("NFC", name).casefold()
+
+
+class Tails:
+    """Which names of many end with the last parts of another, letters in any case where nothing else does."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._by_file: dict[str, list[str]] = defaultdict(list)
+        for name in names:
+            self._by_file[folded(name.rpartition("/")[2])].append(name)
+
+    def ending(self, parts: list[str]) -> list[str]:
+        """The names that end with all these parts: those spelled so, or else those in another case."""
+        tail = "/" + "/".join(parts)
+        near = [n for n in self._by_file.get(folded(parts[-1]), ()) if folded(f"/{n}").endswith(folded(tail))]
+        return [name for name in near if f"/{name}".endswith(tail)] or near
+
+    def spelled(self, name: str) -> list[str]:
+        """The names that are this one, letters in any case."""
+        near = self._by_file.get(folded(name.rpartition("/")[2]), ())
+        return [n for n in near if n == name] or [n for n in near if folded(n) == folded(name)]
+
+    def longest(self, parts: list[str]) -> list[str]:
+        """The names that share the most last parts with a path; a val folder is never taken for a train one."""
+        for start in range(len(parts)):
+            if found := self.ending(parts[start:]):
+                kind = split_kind(*parts[:start])
+                return [n for n in found if kind is None or split_kind(*n.split("/")[:-1]) in (kind, None)]
+        return []
 
 
 class Shelf:
     """The images of one folder, listed once: is a name there, under which spelling, and is it safe to open?"""
 
-    def __init__(self, folder: Path, root: Path) -> None:
+    def __init__(self, folder: Path, root: Path, listed: Iterable[str] | None = None) -> None:
+        """listed: the files below the folder, where somebody listed them before."""
         self.folder, self.root = Path(folder), Path(root)
         self._real = os.path.realpath(root) + os.sep
-        listed = list(walk(self.folder)) if self.folder.is_dir() else []
+        if listed is None:
+            listed = walk(self.folder) if self.folder.is_dir() else ()
+        listed = list(listed)
         self.images = {name for name in listed if is_image_name(name)}
         self.others = [name for name in listed if name not in self.images]
-        self._spelling: dict[str, str] | None = None
+        self._tails: Tails | None = None
+        self._moved: set[str] = set()
+
+    @property
+    def tails(self) -> Tails:
+        """The images by their last parts."""
+        self._tails = self._tails or Tails(sorted(self.images))
+        return self._tails
 
     def find(self, name: object, on_finding: OnFinding, *, file: str) -> str | None:
-        """The image's own name, or None after telling why it cannot be used. file: which labels name it."""
-        safe = safe_name(name)
-        if safe is None:
-            on_finding(Finding("unsafe_path", file, str(name)[:200], detail=f"names the image {str(name)[:200]!r}"))
+        """The image's own name, or None after telling why it cannot be used. file: which labels name it.
+
+        A name is taken as it stands, or else as tools write one (name_parts); one with a path of another machine is
+        found by the longest last part of it that one image alone has.
+        """
+        if isinstance(name, str) and name in self.images:
+            return name if self.inside(name, on_finding) else None
+        parts = name_parts(name)
+        elsewhere = isinstance(name, str) and is_from_elsewhere(name)
+        own = "/".join(parts)
+        if not elsewhere and own in self.images:
+            return own if self.inside(own, on_finding) else None
+        found: list[str] = []
+        for spelled in (parts, name_parts(unquote(name)) if isinstance(name, str) and "%" in name else []):
+            if spelled and not found:
+                found = self.tails.longest(spelled) if elsewhere else self.tails.spelled("/".join(spelled))
+        said = str(name)[:200]
+        if len(found) > 1:
+            detail = f"names the image {said!r}, which may be {', '.join(sorted(found)[:3])}"
+            on_finding(Finding("ambiguous_image", file, said, detail=f"{detail}; nothing is guessed"))
             return None
-        if safe not in self.images:
-            other = self._other_spelling(safe)
-            if other is None:
-                on_finding(Finding("missing_image", file, safe, detail=f"{safe} is not in {self.folder}"))
-                return None
-            on_finding(Finding("wrong_case_name", file, safe, detail=f"says {safe}, the file is {other}"))
-            safe = other
-        return safe if self.inside(safe, on_finding) else None
+        if not found and (elsewhere or not parts):
+            on_finding(Finding("unsafe_path", file, said, detail=f"names the image {said!r}"))
+            return None
+        if not found:
+            cause = f"images that labels name are not in {self.folder}"
+            on_finding(Finding("missing_image", file, own, detail=f"{own} is not in {self.folder}", cause=cause))
+            return None
+        if found[0].rpartition("/")[2] not in (parts[-1], unquote(parts[-1])):
+            on_finding(Finding("wrong_case_name", file, own, detail=f"says {own}, the file is {found[0]}"))
+        elif elsewhere and file not in self._moved:
+            self._moved.add(file)
+            detail = f"names its images by paths of another machine ({said!r} is {found[0]}, ...)"
+            on_finding(Finding("moved_name", file, said, detail=detail))
+        return found[0] if self.inside(found[0], on_finding) else None
 
     def inside(self, name: str, on_finding: OnFinding) -> bool:
         """Whether the image, links followed, lies in the data set's folder; tells when it does not."""
@@ -121,8 +227,3 @@ class Shelf:
             )
             return False
         return True
-
-    def _other_spelling(self, name: str) -> str | None:
-        if self._spelling is None:
-            self._spelling = {image.casefold(): image for image in sorted(self.images)}
-        return self._spelling.get(name.casefold())

@@ -6,17 +6,38 @@ import os
 import stat
 import warnings
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 from handful.data.finding import Finding, OnFinding
-from handful.data.masks import MAX_PIXELS
+from handful.data.masks import LFS, MAX_PIXELS
+from handful.data.masks import POINTER as POINTER
+from handful.data.masks import POINTERS as POINTERS
 from handful.data.paths import relative
 from handful.errors import DataError
 from handful.pick import need
 
+T = TypeVar("T")
 MOST_BYTES = 1 << 25  # a label file of one image, or a list of images, is never larger
 FEW = 20  # findings of one kind in one file that are told one by one
+
+
+def is_pointer(start: bytes) -> bool:
+    """Whether a file that begins so is one of Git LFS's pointers, not the file itself."""
+    return start.startswith(LFS)
+
+
+def is_pointer_file(path: Path) -> bool:
+    """Whether a file is one of Git LFS's pointers. Raises OSError for one that cannot be opened."""
+    with open(path, "rb") as opened:
+        return is_pointer(opened.read(len(LFS)))
+
+
+def tell_pointer(file: str, on_finding: OnFinding) -> None:
+    """Tell that a file is a pointer."""
+    on_finding(Finding("lfs_pointer", file, detail=POINTER, cause=POINTERS))
 
 
 def label_bytes(
@@ -40,6 +61,9 @@ def label_bytes(
     if not data and not empty:
         on_finding(Finding("empty_file", file, 0, detail="is a label file of zero bytes"))
         return None
+    if is_pointer(data):
+        tell_pointer(file, on_finding)
+        return None
     return data
 
 
@@ -56,6 +80,14 @@ def label_text(
         detail = f"is no UTF-8 text (byte {data[error.start]:#04x} at {error.start})"
         on_finding(Finding("unreadable_labels", relative(path, root), error.start, detail=detail))
         return None
+
+
+def unless_dropped(objects: Sequence[T], listed: int) -> tuple[T, ...] | None:
+    """The objects of an image whose file lists so many labels; None when not one of them could be used.
+
+    Such an image is not one that somebody found empty: nobody knows what is in it.
+    """
+    return None if listed and not objects else tuple(objects)
 
 
 class Few:
@@ -89,6 +121,9 @@ def upright_size(path: Path, root: Path, on_finding: OnFinding) -> tuple[int, in
     try:
         if os.path.getsize(path) == 0:
             on_finding(Finding("empty_file", file, 0, detail="is an image of zero bytes"))
+            return None
+        if is_pointer_file(path):
+            tell_pointer(file, on_finding)
             return None
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

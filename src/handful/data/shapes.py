@@ -39,6 +39,10 @@ def checked_box(
         return float(left), float(top), float(right), float(bottom)
     width, height = size_wh
     over = max(-left, -top, right - width, bottom - height)
+    if over > OUTSIDE_PX and (right <= 0 or bottom <= 0 or left >= width or top >= height):
+        detail = f"{what} lies outside the {width}x{height} image: {value}"
+        on_finding(Finding("box_off_image", file, value, detail=detail))
+        return None
     if over > OUTSIDE_PX:
         on_finding(
             Finding("box_outside", file, value, detail=f"{what} leaves the {width}x{height} image by {over:g} px")
@@ -49,7 +53,7 @@ def checked_box(
         return None
     if over <= OUTSIDE_PX:  # within rounding: kept as it was drawn, so that nothing is changed in silence
         return float(left), float(top), float(right), float(bottom)
-    return (float(cut[0]), float(cut[1]), float(cut[2]), float(cut[3])) if cut[2] > cut[0] and cut[3] > cut[1] else None
+    return float(cut[0]), float(cut[1]), float(cut[2]), float(cut[3])
 
 
 def _plain(value: float) -> float | str:

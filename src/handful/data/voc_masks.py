@@ -45,40 +45,45 @@ def colors_of(categories: Sequence[Category]) -> dict[tuple[int, int, int], int]
 
 def class_map(path: Path, root: Path, categories: Sequence[Category], on_finding: OnFinding) -> Mask | None:
     """The class of each pixel; None after telling why not."""
-    values = open_values(path, root, on_finding)
+    values = open_values(path, root, on_finding, colors=True)
     if values is None:
         return None
     file = relative(path, root)
     colors = colors_of(categories)
-    if values.ndim == 2 and not _painted_grey(values, categories, colors):
+    if values.ndim == 3 and _grey_ids(values, categories, colors):
+        values = values[..., 0]
+    if values.ndim == 2:
         return checked_ids(values, categories, on_finding, file=file, ignore=255 if values.dtype == np.uint8 else None)
     if max(colors.values()) > 255:
         on_finding(
             Finding("mask_not_ids", file, len(colors), detail=f"is painted, with {counted(len(colors), 'class')}")
         )
         return None
-    values = values if values.ndim == 3 else np.repeat(values[..., None], 3, axis=2)
     return from_colors(values, colors, on_finding, file=file)
 
 
-def _painted_grey(values: np.ndarray, categories: Sequence[Category], colors: Mapping[Any, int]) -> bool:
-    """Whether a map whose values are no ids holds colors that all happen to be gray."""
-    known = {c.id for c in categories} | {255}
-    present = set(np.unique(values).tolist())
-    return not present <= known and all((v, v, v) in colors for v in present)
+def _grey_ids(values: np.ndarray, categories: Sequence[Category], colors: Mapping[Any, int]) -> bool:
+    """Whether a colored file holds ids, gray in all three channels, and not colors that all happen to be gray."""
+    if (values[..., 0] != values[..., 1]).any() or (values[..., 0] != values[..., 2]).any():
+        return False
+    present = set(np.unique(values[..., 0]).tolist())
+    return present <= {c.id for c in categories} | {255} and not all((v, v, v) in colors for v in present)
 
 
 def pieces(
     path: Path, root: Path, classes: Mask | None, size_wh: tuple[int, int] | None, on_finding: OnFinding
 ) -> dict[int, Piece] | None:
     """The objects of an instance map by their number; None after telling why it cannot be used."""
-    values = open_values(path, root, on_finding)
+    values = open_values(path, root, on_finding, colors=True)
     if values is None:
         return None
     file = relative(path, root)
     if values.ndim == 3:  # painted: the number is the place of the color in VOC's palette
         palette = np.frombuffer(voc_palette(), dtype=np.uint8).reshape(256, 3)
         table = {(int(r), int(g), int(b)): number for number, (r, g, b) in enumerate(palette)}
+        gray = (values[..., 0] == values[..., 1]).all() and (values[..., 0] == values[..., 2]).all()
+        if gray and not all((v, v, v) in table for v in np.unique(values).tolist()):
+            table = {(v, v, v): v for v in range(256)}  # numbers in all three channels
         found = from_colors(values, table, on_finding, file=file)
         if found is None:
             return None
@@ -135,7 +140,7 @@ def paired(
         thing = objects[places[number - 1]] if number <= len(places) else None
         if thing is None:
             why = f"has the object {number}, the XML file lists {len(places)}"
-        elif piece.category is not None and names.get(piece.category) != thing.label:
+        elif piece.category is not None and names and names.get(piece.category) != thing.label:
             why = f"has a {names.get(piece.category)} as object {number}, the XML file a {thing.label}"
         elif thing.box_px is not None and not inside(piece.box, thing.box_px):
             why = f"has object {number} ({thing.label}) outside the box that the XML file gives it"

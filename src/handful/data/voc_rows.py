@@ -16,10 +16,12 @@ from decimal import Decimal
 from typing import Any
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
+import numpy as np
+
 from handful.data.finding import Finding, OnFinding
 from handful.data.masks import MAX_PIXELS
 from handful.data.reading import Few
-from handful.data.shapes import box_of, checked_box
+from handful.data.shapes import box_of, checked_box, checked_polygon
 from handful.data.voc_classes import ILLEGAL, class_name
 from handful.data.xml_tree import xml_tree
 from handful.types import Object, Sample
@@ -28,6 +30,8 @@ FLAGS = ("truncated", "occluded", "difficult")
 UNSAID = ("", "Unspecified")  # what VOC writes for a pose nobody noted
 FROM_OBJECTS = "handful:mask"  # an attribute: the class map was painted from the objects, nobody drew it
 
+_ROOT_TAGS = frozenset(("filename", "folder", "size", "object", "source", "owner", "segmented", "attributes"))
+_SHAPES = ("bndbox", "polygon", "robndbox")
 _MOST_TEXT = 100_000
 _NUMBER = re.compile(r"[+-]?(\d{1,40}(\.\d{0,400})?|\.\d{1,400})([eE][+-]?\d{1,3})?", re.ASCII)
 _NOT_FINITE = re.compile(r"[+-]?(nan|inf|infinity)", re.IGNORECASE)
@@ -36,10 +40,14 @@ _TAG = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 @dataclass
 class Annotation:
-    """What one XML file says. size_wh: None when it does not say. painted: the class map came from the objects."""
+    """What one XML file says. size_wh: None when it does not say, or says what no image can have (size_text).
+
+    painted: the class map came from the objects.
+    """
 
     filename: str = ""
     size_wh: tuple[int, int] | None = None
+    size_text: str = ""
     objects: list[Element] = field(default_factory=list)
     attributes: dict[str, Any] = field(default_factory=dict)
     painted: bool = False
@@ -51,7 +59,7 @@ def annotation(data: bytes, on_finding: OnFinding, *, file: str) -> Annotation |
     if root is None:
         return None
     found = Annotation(filename=_text(root, "filename"), objects=root.findall("object"))
-    found.size_wh = _size(root, on_finding, file)
+    found.size_wh, found.size_text = _size(root)
     if (folder := _text(root, "folder")) != "":
         found.attributes["folder"] = folder
     for tag in ("source", "owner"):
@@ -60,8 +68,22 @@ def annotation(data: bytes, on_finding: OnFinding, *, file: str) -> Annotation |
             found.attributes[tag] = {str(child.tag): (child.text or "").strip() for child in node if not len(child)}
     if (segmented := _text(root, "segmented")) != "":
         found.attributes["segmented"] = value_of(segmented)
+    for child in root:
+        tag = str(child.tag)
+        if tag not in _ROOT_TAGS and (value := _nested(child)) != "":
+            found.attributes[tag] = [*found.attributes.get(tag, []), value] if len(child) else value
     found.attributes.update(_attributes(root))
     found.painted = found.attributes.pop(FROM_OBJECTS, None) is True
+    return found
+
+
+def _nested(node: Element) -> Any:
+    """What an element says: its text, or an object of what is in it, a list for each tag."""
+    if not len(node):
+        return value_of(node.text or "")
+    found: dict[str, list[Any]] = {}
+    for child in node:
+        found.setdefault(str(child.tag), []).append(_nested(child))
     return found
 
 
@@ -69,18 +91,17 @@ def _text(node: Element, tag: str) -> str:
     return (node.findtext(tag) or "").strip()
 
 
-def _size(root: Element, on_finding: OnFinding, file: str) -> tuple[int, int] | None:
+def _size(root: Element) -> tuple[tuple[int, int] | None, str]:
+    """(the size, "") or (None, the text of one that no image can have)."""
     node = root.find("size")
     if node is None:
-        return None
+        return None, ""
     said = [_text(node, "width"), _text(node, "height")]
     sides = [_number(text) for text in said]
     width, height = (0 if v is None or not 0 < v < 1 << 20 or v % 1 else int(v) for v in sides)
     if not 0 < width * height <= MAX_PIXELS:
-        value = f"{said[0][:20]} x {said[1][:20]}"
-        on_finding(Finding("broken_label", file, value, detail=f"says that the image is {value} px"))
-        return None
-    return width, height
+        return None, f"{said[0][:20]} x {said[1][:20]}"
+    return (width, height), ""
 
 
 def _number(text: str) -> Decimal | None:
@@ -163,19 +184,24 @@ def object_of(
     what = f"object {number} ({raw.strip()[:60]})"
     if label is None:
         if raw.strip():
-            on_finding(
-                Finding("unknown_category", file, raw.strip()[:60], detail=f"{what} is of a class that is not listed")
-            )
+            detail, cause = f"{what} is of a class that is not listed", f"class {raw.strip()[:60]!r} is not listed"
+            on_finding(Finding("unknown_category", file, raw.strip()[:60], detail=detail, cause=cause))
         else:
             on_finding(Finding("broken_label", file, number, detail=f"object {number} has no name"))
         return None
-    box = _box(node.find("bndbox"), what, size_wh, on_finding, file)
-    if box is None:
-        return None
+    polygon = _polygon(node, what, on_finding, file)
+    box = None
+    if polygon is None or node.find("bndbox") is not None:
+        box = _box(node.find("bndbox"), what, size_wh, on_finding, file)
+        if box is None:
+            return None
     attributes: dict[str, Any] = {}
     for child in node:
         tag, text = str(child.tag), (child.text or "").strip()
-        if len(child) or tag in ("name", "bndbox", "attributes") or not text:
+        if len(child) and tag not in (*_SHAPES, "attributes"):  # <part>, <actions>
+            attributes[tag] = [*attributes.get(tag, []), _nested(child)]
+            continue
+        if len(child) or tag in ("name", *_SHAPES, "attributes") or not text:
             continue
         if tag == "pose":
             value: Any = None if text in UNSAID else text
@@ -190,7 +216,30 @@ def object_of(
     if type(track) is not int and track is not None:
         attributes["track_id"], track = track, None
     crowd = attributes.pop("iscrowd", 0) in (1, True)
-    return Object(label, box, (), None, crowd, track, attributes)
+    return Object(label, box, () if polygon is None else (polygon,), None, crowd, track, attributes)
+
+
+def _polygon(node: Element, what: str, on_finding: OnFinding, file: str) -> np.ndarray | None:
+    """The outline of an object where it has one: Roboflow's x1, y1, x2, ..., LabelMe's <pt>, or a turned box."""
+    shape, turned = node.find("polygon"), node.find("robndbox")
+    if shape is not None:
+        named = {str(child.tag): child.text or "" for child in shape}
+        texts = [named.get(f"{axis}{i}", "") for i in range(1, len(shape) // 2 + 1) for axis in "xy"]
+        if shape.find("pt") is not None:
+            texts = [_text(point, axis) for point in shape.iterfind("pt") for axis in "xy"]
+        numbers = [_number(text.strip()) for text in texts]
+        flat = [math.nan if v is None else float(v) for v in numbers]
+        return checked_polygon(flat, on_finding, file=file, what=what)
+    if turned is None or node.find("bndbox") is not None:
+        return None
+    numbers = [_number(_text(turned, tag)) for tag in ("cx", "cy", "w", "h", "angle")]
+    if None in numbers:
+        return None
+    x, y, w, h, angle = (float(v) for v in numbers if v is not None)
+    along = np.array([math.cos(angle), math.sin(angle)]) * w / 2
+    across = np.array([-math.sin(angle), math.cos(angle)]) * h / 2
+    corners = np.add([-along - across, along - across, along + across, across - along], (x, y))
+    return checked_polygon(corners.ravel().tolist(), on_finding, file=file, what=what)
 
 
 def _box(

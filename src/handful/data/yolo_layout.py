@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from handful.data.finding import Finding, OnFinding
-from handful.data.paths import Shelf, is_image_name, linked_folders, relative, walk
-from handful.data.reading import Few, label_text
+from handful.data.paths import Shelf, is_image_name, linked_folders, relative, split_kind, walk
+from handful.data.reading import Few, is_pointer, label_text
 from handful.pick import need
 
 OTHER_KEYS = frozenset(("path", "names", "nc", "download", "kpt_shape", "kpt_names", "flip_idx", "channels", "roboflow",
@@ -37,7 +37,8 @@ class Layout:
     """All files below a folder, and what its data.yaml says of them.
 
     rows: (image, name, split) of each sample. names: (id, name) of each class as listed, None when nothing lists
-    them; names_file says where. points: how many numbers of keypoints follow each box.
+    them; names_file says where. classes: the name of each id, filled in by who reads the names. points: how many
+    keypoints follow each box, and of how many numbers each; point_names: what they are called.
     """
 
     shelf: Shelf
@@ -45,7 +46,9 @@ class Layout:
     labels: set[str] = field(default_factory=set)
     names: list[tuple[Any, Any]] | None = None
     names_file: str = "."
-    points: int = 0
+    classes: dict[int, str] = field(default_factory=dict)
+    points: tuple[int, int] = (0, 0)
+    point_names: list[str] = field(default_factory=list)
 
 
 def detect(folder: Path) -> bool:
@@ -72,10 +75,11 @@ def _configs(root: Path) -> list[Path]:
 def _is_config(path: Path) -> bool:
     try:
         with open(path, "rb") as opened:
-            keys = set(_CONFIG.findall(opened.read(_CONFIG_BYTES)))
+            text = opened.read(_CONFIG_BYTES)
     except OSError:
         return False
-    return b"names" in keys and len(keys) > 1
+    keys = set(_CONFIG.findall(text))
+    return (b"names" in keys and len(keys) > 1) or (is_pointer(text) and path.stem in ("data", "dataset"))
 
 
 def _has_labels(folder: Path) -> bool:
@@ -99,7 +103,8 @@ def _is_label(path: Path) -> bool:
         if not path.is_file():
             return False
         with open(path, "rb") as opened:
-            return _LABEL_LINE.match(opened.read(_SNIFF_BYTES)) is not None
+            start = opened.read(_SNIFF_BYTES)
+        return _LABEL_LINE.match(start) is not None or (is_pointer(start) and path.parent.name == "labels")
     except OSError:
         return False
 
@@ -124,6 +129,7 @@ def layout(folder: Path, on_finding: OnFinding) -> Layout:
         file = found.names_file = relative(path, root)
         found.names = _listed_names(config.get("names"))
         found.points = _points(config.get("kpt_shape"))
+        found.point_names = _point_names(config.get("kpt_names"), found.points[0])
         entries = _entries(config)
     else:
         entries, file = _darknet(root, on_finding)
@@ -161,10 +167,17 @@ def _listed_names(value: Any) -> list[tuple[Any, Any]] | None:
     return list(enumerate(value)) if isinstance(value, list) else None
 
 
-def _points(value: Any) -> int:
+def _points(value: Any) -> tuple[int, int]:
     shape = value if isinstance(value, list) and len(value) == 2 else []
     numbers = [int(v) for v in shape if isinstance(v, str) and v.isascii() and v.isdigit() and len(v) < 5]
-    return numbers[0] * numbers[1] if len(numbers) == 2 else 0
+    return (numbers[0], numbers[1]) if len(numbers) == 2 and numbers[1] in (2, 3) else (0, 0)
+
+
+def _point_names(value: Any, count: int) -> list[str]:
+    """The names of the keypoints in kpt_names, {class: [name, ...]}, where all classes have the same ones."""
+    lists = list(value.values()) if isinstance(value, dict) else [value]
+    same = bool(lists) and isinstance(lists[0], list) and all(names == lists[0] for names in lists)
+    return list(lists[0]) if same and len(lists[0]) == count and all(isinstance(v, str) for v in lists[0]) else []
 
 
 def _entries(config: Mapping[str, Any]) -> dict[str, list[str]]:
@@ -224,21 +237,16 @@ def _images(
     """Fill in the rows: images that lists name, images in a split's folder, and the others below images."""
     folders: dict[str, str] = {}
     lists: dict[str, list[str]] = {}
-    absent: list[tuple[str, str]] = []
+    lost: list[tuple[str, str]] = []
     for split, places in entries.items():
         for place in places:
             at = _resolved(place, prefix, root)
             if at is None:
-                if split in SPLITS:
-                    absent.append((split, place[:200]))
+                lost += [(split, place)] if split in SPLITS else []
             elif at.endswith(".txt"):
                 lists[split] = [*lists.get(split, []), at]
-            elif at not in folders or os.path.basename(at) == split:  # val and valid both name images/valid
+            elif at not in folders or split == os.path.basename(at):  # val: images/valid, valid: images/valid
                 folders[at] = split
-    for split, place in absent:
-        code = "missing_split" if folders or lists else "missing_image"
-        detail = f"says that {split} is in {place!r}, which is not in the folder"
-        on_finding(Finding(code, file, place, detail=detail))
     together = [at for places in entries.values() for p in places if (at := _resolved(p, prefix, root)) is not None]
     alone = len(together) > 1 and len(set(together)) == 1  # train and val are the same images: there are no splits
     of_image: dict[str, str] = {}
@@ -261,7 +269,21 @@ def _images(
             rows.append((image, image[len(at) + 1 :] if at else image, None if alone else folders[at]))
         elif not lists and ("/images/" in f"/{image}" or flat or label_of(image) in found.labels):
             rows.append((image, _name(image, ""), None))
+    _tell_lost(lost, rows, root, file, on_finding)
     _without_clashes(found, rows, on_finding)
+
+
+def _tell_lost(
+    lost: list[tuple[str, str]], rows: list[tuple[str, str, str | None]], root: Path, file: str, on_finding: OnFinding
+) -> None:
+    """Tell folders that are not there: never exported, if all images have a split, or else named wrongly."""
+    exported = bool(rows) and all(split is not None for _, _, split in rows)
+    for split, place in lost:
+        code = "missing_split" if exported and split != "train" else "missing_image"
+        if code == "missing_image" and (os.path.isabs(place) or ".." in place.split("/")):
+            code = "unsafe_path"
+        detail = f"says that {split} is in {place[:200]!r}, which is not in the folder"
+        on_finding(Finding(code, file, place[:200], detail=detail))
 
 
 def _without_clashes(found: Layout, rows: Iterable[tuple[str, str, str | None]], on_finding: OnFinding) -> None:
@@ -275,7 +297,7 @@ def _without_clashes(found: Layout, rows: Iterable[tuple[str, str, str | None]],
             found.rows.append(row)
         else:
             detail = f"and {other} would share the label file {label}; only {other} is read"
-            few(Finding("duplicate_image", row[0], other, detail=detail))
+            few(Finding("shared_label_file", row[0], other, detail=detail))
     used = {label_of(image) for image in found.shelf.images}
     places = {os.path.dirname(label) for label in used & found.labels}
     root = found.shelf.folder
@@ -285,13 +307,13 @@ def _without_clashes(found: Layout, rows: Iterable[tuple[str, str, str | None]],
         and ("/labels/" in f"/{label}" or (os.path.dirname(label) in places and _is_label(root / label)))
     ]  # fmt: skip
     links = linked_folders(root) if lost else []
-    for link in links:
-        where = os.path.realpath(root / link)
-        detail = f"is a link to the folder {where}, which is not followed; put the images themselves there (cp -rL)"
-        on_finding(Finding("symlink_outside", link, where, detail=detail))
+    for link, to in links:
+        detail = f"is a link to {to}, which is not followed, so that its images are not read"
+        few(Finding("linked_folder", link, to, detail=f"{detail}; put the folder itself in its place (cp -rL)"))
     for label in lost:
-        if not any(_images_of(label).startswith(f"{link}/") for link in links):
-            few(Finding("missing_image", label, detail="is a label file without an image"))
+        if not any(_images_of(label).startswith(f"{link}/") for link, _ in links):
+            detail, cause = "is a label file without an image", "label files without an image"
+            few(Finding("missing_image", label, detail=detail, cause=cause))
     few.close()
 
 
@@ -316,8 +338,8 @@ def _resolved(place: str, prefix: Any, root: Path) -> str | None:
     elsewhere = place.startswith(("/", "..")) or place[1:2] == ":"
     parts, before = _parts(place), _parts(prefix) if isinstance(prefix, str) else []
     tries = ["/".join(before[i:] + parts) for i in range(len(before) + 1)]
-    if elsewhere:
-        tries += ["/".join(parts[i:]) for i in range(len(parts))]
+    if elsewhere:  # a last part that leaves out which split it was says nothing
+        tries += ["/".join(parts[i:]) for i in range(len(parts)) if split_kind(*parts[:i]) is None]
     tries += parts[-1:] if place.endswith(".txt") else []  # CVAT's obj.data says data/train.txt, and has no data/
     for at in tries:
         if os.path.isdir(root / at) or (at.endswith(".txt") and os.path.isfile(root / at)):

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -17,23 +18,24 @@ from handful.data.finding import Finding, OnFinding
 from handful.data.reading import Few
 from handful.data.shapes import MAX_POINTS, OUTSIDE_PX, checked_box, pixels_of
 from handful.data.yolo_outline import joined, outlines
-from handful.types import Object
+from handful.types import Category, Object
 
 DECIMALS = 6  # of a pixel, when read
 _MOST_LINE = 64 * MAX_POINTS  # characters
 
 
 def objects_of(
-    text: str, names: Mapping[int, str], size_wh: tuple[int, int], on_finding: OnFinding, *, file: str, points: int = 0
-) -> tuple[Object, ...]:
+    text: str, names: Mapping[int, str], size_wh: tuple[int, int], on_finding: OnFinding, *, file: str,
+    points: tuple[int, int] = (0, 0), names_file: str = ".",
+) -> tuple[Object, ...]:  # fmt: skip
     """The objects of a label file, in its order; what is wrong with the others is told.
 
-    points: how many numbers of keypoints follow a box; they are passed over.
+    points: how many keypoints follow a box, and of how many numbers each. names_file: where the classes are listed.
     """
     few = Few(on_finding)
-    mixed = not points and any(len(line) < _MOST_LINE and len(line.split()) > 6 for line in io.StringIO(text))
+    mixed = not points[0] and any(len(line) < _MOST_LINE and len(line.split()) > 6 for line in io.StringIO(text))
     found = [
-        object_of(line, number, names, size_wh, few, file=file, outlined=mixed, points=points)
+        object_of(line, number, names, size_wh, few, file=file, outlined=mixed, points=points, names_file=names_file)
         for number, line in enumerate(io.StringIO(text), 1)
         if line.strip()
     ]
@@ -43,7 +45,7 @@ def objects_of(
 
 def object_of(
     line: str, number: int, names: Mapping[int, str], size_wh: tuple[int, int], on_finding: OnFinding, *, file: str,
-    outlined: bool = False, points: int = 0,
+    outlined: bool = False, points: tuple[int, int] = (0, 0), names_file: str = ".",
 ) -> Object | None:  # fmt: skip
     """One line, or None after telling why it cannot be used. outlined: the file has outlines."""
 
@@ -59,7 +61,8 @@ def object_of(
         return broken(f"starts with {words[0][:40]!r}; wanted a class id")
     if key not in names:
         detail = f"line {number} is of class {key}, which is not listed"
-        on_finding(Finding("unknown_category", file, key, detail=detail))
+        cause = f"class {key} is not listed in {names_file}"
+        on_finding(Finding("unknown_category", file, key, detail=detail, cause=cause))
         return None
     try:
         values = np.array([float(word) for word in words[1:]])
@@ -68,17 +71,37 @@ def object_of(
     if not np.isfinite(values).all():
         return broken("has NaN or infinity", "not_finite")
     what = f"line {number} ({names[key]})"
-    if len(values) == 4 + points:
+    many = points[0] * points[1]
+    if len(values) == 4 + many:
         if outlined:
             return broken("is a box in a file of outlines, which is read as an outline of two points")
         box = _box(values[:4], size_wh)
         checked = checked_box(box, size_wh, on_finding, file=file, what=what)
-        return Object(names[key], checked) if checked is not None else None
-    if points or len(values) < 6 or len(values) % 2:
+        more = _keypoints(values[4:].reshape(points), size_wh) if many else {}
+        return Object(names[key], checked, attributes=more) if checked is not None else None
+    if many or len(values) < 6 or len(values) % 2:
         return broken(f"has {len(words)} numbers; wanted a class with a box (5) or an outline (7, 9, ...)")
     if len(values) > 2 * MAX_POINTS:
         return broken(f"has an outline of {len(values) // 2} points", "broken_polygon")
     return _outlined(names[key], values.reshape(-1, 2), size_wh, on_finding, file, what)
+
+
+def _keypoints(values: np.ndarray, size_wh: tuple[int, int]) -> dict[str, Any]:
+    """Keypoints as COCO has them: [x, y, visible, ...] in px, 0 0 0 for one that is not labeled."""
+    rows: list[float | int] = []
+    for x, y, *seen in values.tolist():
+        there = bool(seen[0]) if seen else (x, y) != (0, 0)
+        flag = int(seen[0]) if seen and seen[0] in (0, 1, 2) else 2 * there
+        rows += [round(x * size_wh[0], DECIMALS), round(y * size_wh[1], DECIMALS), flag] if there else [0, 0, 0]
+    return {"keypoints": rows, "num_keypoints": sum(flag > 0 for flag in rows[2::3])}
+
+
+def point_names(categories: Sequence[Category]) -> list[str]:
+    """The names of the keypoints, where every class has the same ones; [] where a YOLO file cannot say them."""
+    lists = [c.attributes.get("keypoints") for c in categories]
+    first = lists[0] if lists else None
+    same = isinstance(first, list) and bool(first) and all(names == first for names in lists)
+    return list(first) if same and first is not None and all(isinstance(name, str) for name in first) else []
 
 
 def _whole(word: str) -> int | None:
@@ -105,7 +128,8 @@ def _outlined(
         polygon = np.round(fractions * size_wh, DECIMALS)
     (left, top), (right, bottom) = polygon.min(0).tolist(), polygon.max(0).tolist()
     over = max(-left, -top, right - size_wh[0], bottom - size_wh[1])
-    if over > OUTSIDE_PX:
+    off = right <= 0 or bottom <= 0 or left >= size_wh[0] or top >= size_wh[1]
+    if over > OUTSIDE_PX and not off:
         detail = f"{what} leaves the {size_wh[0]}x{size_wh[1]} image by {over:g} px"
         value = [str(v) if math.isinf(v) else v for v in (left, top, right, bottom)]
         on_finding(Finding("box_outside", file, value, detail=detail))
@@ -115,17 +139,30 @@ def _outlined(
     return None if box is None else Object(label, box, (polygon,))
 
 
-def lines_of(objects: Iterable[Object], ids: Mapping[str, int], size_wh: tuple[int, int]) -> Iterator[str]:
+def lines_of(
+    objects: Iterable[Object], ids: Mapping[str, int], size_wh: tuple[int, int], points: Sequence[str] = ()
+) -> Iterator[str]:
     """The lines of a label file: outlines for all objects if one of them has a shape, boxes otherwise.
 
-    Left out are crowds, which would be read as one object, and objects without an area.
+    Left out are crowds, which would be read as one object, and objects without an area. points: the keypoints that
+    follow each box; then nothing is outlined.
     """
     things = [thing for thing in objects if not thing.crowd]
-    outlined = any(thing.polygons_px or thing.rle is not None for thing in things)
+    outlined = not points and any(thing.polygons_px or thing.rle is not None for thing in things)
     for thing in things:
         fractions = _outline(thing, size_wh) if outlined else _center_and_size(thing, size_wh)
         if fractions is not None:
-            yield _line(ids[thing.label], fractions, size_wh)
+            line = _line(ids[thing.label], fractions, size_wh)
+            yield f"{line} {_points_text(thing, len(points), size_wh)}" if points else line
+
+
+def _points_text(thing: Object, count: int, size_wh: tuple[int, int]) -> str:
+    said = thing.attributes.get("keypoints")
+    fine = isinstance(said, list) and len(said) == 3 * count and all(isinstance(v, int | float) for v in said)
+    values = said if fine and isinstance(said, list) else [0] * (3 * count)
+    digits = max(10, 6 + len(str(max(size_wh))))
+    fractions = (v if i % 3 == 2 else min(max(v / size_wh[i % 3], 0), 1) for i, v in enumerate(values))
+    return " ".join(f"{v:.{digits}f}".rstrip("0").rstrip(".") or "0" for v in fractions)
 
 
 def _center_and_size(thing: Object, size_wh: tuple[int, int]) -> np.ndarray | None:
