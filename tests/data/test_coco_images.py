@@ -111,8 +111,9 @@ def test_labels_of_val_are_not_read_on_trains_images_where_val_is_not_there(tmp_
     assert sorted(labeled(tmp_path)) == sorted([*under("train2017"), *under("val2017")])
     for name in under("val2017"):
         (tmp_path / name).unlink()
-    (tmp_path / "annotations/train.json").unlink()  # a val list over train's images, and nothing says otherwise
-    assert labeled(tmp_path) == under("train2017")
+    (tmp_path / "annotations/train.json").unlink()  # and no less so where train has no labels
+    assert [f.code for f in told(format_coco, tmp_path)] == ["ambiguous_image"]
+    assert labeled(tmp_path, images=tmp_path / "train2017") == under("train2017")
 
 
 def test_lists_by_split_over_one_folder_are_fine_and_an_image_in_both_is_told(tmp_path: Path) -> None:
@@ -150,6 +151,18 @@ def test_sizes_tell_images_from_their_thumbnails(tmp_path: Path) -> None:
 def test_masks_with_the_names_of_the_images_are_not_them(masks: str, tmp_path: Path) -> None:
     laid(tmp_path, [*under("photos_2024"), *under(masks)], {"boxes.json": ABC})
     assert labeled(tmp_path) == under("photos_2024")
+
+
+def test_masks_are_not_images_where_the_images_are_not_there(tmp_path: Path) -> None:
+    laid(tmp_path, under("masks"), {"boxes.json": ABC})
+    assert [f.code for f in told(format_coco, tmp_path)] == ["missing_image"]
+    assert not any(s.objects for s in format_coco.read(tmp_path, on_finding=lambda f: None))
+
+
+def test_a_split_made_of_the_images_of_another(tmp_path: Path) -> None:
+    laid(tmp_path, under("train2017"), {"my_train.json": ABC[:2], "my_val.json": ABC[2:]})
+    assert {s.name: s.split for s in format_coco.read(tmp_path)} == {
+        "a.png": "my_train", "b.png": "my_train", "c.png": "my_val"}  # fmt: skip
 
 
 def test_one_file_may_speak_of_several_folders(tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ def bind(
         if folder is not None:
             folders.setdefault(folder, []).append(part)
             found[part.file] = names.bound(folder, root, on_finding)
-    for folder, those in folders.items():
+    for folder, those in folders.items() if images is None else ():
         _unmix(folder, those, found, root, on_finding)
     return found, tree
 
@@ -256,9 +256,9 @@ def _may_be(folder: str, kind: str | None) -> bool:
 
 
 def _drawn(folder: str) -> bool:
-    """Whether a folder is called as those of masks are."""
-    folder = folder.rpartition("/")[0] if is_image_name(folder) else folder
-    return bool(_DRAWN & set(_WORD.findall(folder.lower())))
+    """Whether a folder is called as those of masks are; annotations/images is not."""
+    names = (folder.rpartition("/")[0] if is_image_name(folder) else folder).lower().split("/")
+    return names[-1] not in USUAL and any(_DRAWN & set(_WORD.findall(name)) for name in names)
 
 
 def _folder(names: _Names, tree: Tree, root: Path, on_finding: OnFinding) -> str | None:
@@ -282,8 +282,10 @@ def _folder(names: _Names, tree: Tree, root: Path, on_finding: OnFinding) -> str
         return _usual(part, tree)
     rivals = {folder: n for folder, n in found.items() if 2 * n >= count}
     kind = split_kind(part.split or "")
-    for fits in (lambda folder: _may_be(folder, kind), lambda folder: not _drawn(folder)):
-        rivals = {folder: n for folder, n in rivals.items() if fits(folder)} or rivals
+    rivals = {folder: n for folder, n in rivals.items() if _may_be(folder, kind)} or rivals
+    rivals = {folder: n for folder, n in rivals.items() if not _drawn(folder)}
+    if not rivals:  # there are masks with these names, and no images
+        return _usual(part, tree)
     ranks = {folder: _rank(folder, part, tree.root) for folder in rivals}
     top = max(ranks.values())
     first = [folder for folder in rivals if ranks[folder] == top]
@@ -348,19 +350,25 @@ def _of_size(folders: Iterable[str], names: _Names) -> list[str]:
 
 
 def _unmix(folder: str, parts: Sequence[Index], found: dict[Path, Bound], root: Path, on_finding: OnFinding) -> None:
-    """Labels of one split that only fit the images of another, where that one's labels lie too, are not read."""
+    """Labels of one split that only fit the images of another are not read: those of their own split are not there.
+
+    Unless the other's labels lie there too and name other images: then the folder is one of both.
+    """
     kind = split_kind(*folder.split("/"))
     own = [p for p in parts if kind is not None and split_kind(p.split or "") == kind]
     for part in parts:
         other = split_kind(part.split or "")
-        if not own or other in (kind, None):
+        if None in (kind, other) or other == kind:
             continue
-        shared = [n for n in found[part.file].names if any(n in found[p.file].names for p in own)]
+        names = found[part.file].names
+        shared = [n for n in names if any(n in found[p.file].names for p in own)] if own else list(names)
         if shared:
-            file, place = relative(part.file, root), str(found[part.file].place)
-            detail = f"names images that are only in {relative(Path(place), root)}, as {relative(own[0].file, root)} "
+            file, place = relative(part.file, root), found[part.file].place
+            detail = f"names images that are only in {relative(place, root)}"
+            detail += f", as {relative(own[0].file, root)} does ({_few(shared)})" if own else f" ({_few(shared)})"
             detail += (
-                f"does ({_few(shared)}), so the images of {part.split} are not there; give them a folder called as "
+                f", so the images of {part.split} are not there; put them into a folder called {part.split}, or say "
             )
-            on_finding(Finding("ambiguous_image", file, shared[:20], len(shared), f"{detail}{part.split}"))
+            detail += f"that those are meant: {part.file} --images {place}"
+            on_finding(Finding("ambiguous_image", file, shared[:20], len(shared), detail))
             found[part.file] = Bound(found[part.file].place)
