@@ -50,7 +50,7 @@ class Case:
         return [row["done"] for row in self.result["repairs"] if row["code"] == code]
 
     def changes(self) -> dict[str, tuple[str, str]]:
-        (found,) = self.result["images"].values()
+        (found,) = self.result["states"].values()
         return {Path(row["image"]).name: (row["before"], row["after"]) for row in found["changed"]}
 
 
@@ -369,7 +369,7 @@ def test_an_image_whose_labels_were_all_dropped_is_unlabeled(code: str, sound: P
     name = f"train{number:03d}"
     assert case.samples[name].objects is None
     assert case.changes()[f"{name}.jpg"] == ("1 label", "unlabeled")
-    counts = case.result["images"]["coco"]
+    counts = case.result["states"]["coco"]
     assert counts["before"]["empty"] == counts["after"]["empty"] == 0
     assert (counts["before"]["labels"], counts["after"]["labels"]) == (107, 106)
 

@@ -118,7 +118,7 @@ def _mended(r: dict[str, Any]) -> str:
     for row in r["repairs"]:
         kinds[row["code"]].append(row)
     lines += [f"  {len(rows):>5} {code}: {rows[0]['done']}" for code, rows in kinds.items()]
-    for name, found in r["images"].items():
+    for name, found in r["states"].items():
         for when in ("before", "after"):
             n = found[when]
             lines.append(f"  {name} {when}: {n['images']} images, {n['labeled']} labeled, {n['empty']} empty, "

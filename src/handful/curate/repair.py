@@ -67,7 +67,7 @@ def repair(
         findings, _ = inspect(place, found, kept)
     repairs = [{**f.as_json(), "done": f.repair} for f in findings.found if f.repair != KEPT and not _undone(f)]
     rows: dict[str, list[dict[str, Any]]] = {}
-    images: dict[str, dict[str, Any]] = {}
+    states: dict[str, dict[str, Any]] = {}
     with replacing_folder(out) as part:
         for source in found:
             name = source.title.replace(" ", "-")
@@ -78,7 +78,7 @@ def repair(
             written = formats.copied_as(repaired)
             formats.write(repaired, to, written)
             back = formats.module(written).read(to, on_finding=_pass)
-            images[name] = _held_against(before, _states(back, to), source.title)
+            states[name] = _held_against(before, _states(back, to), source.title)
             rows[name] = [row.as_json() for row in differences(_lenient(source), back)]
     after = check(out, cache=None, format=written if len(found) == 1 else None)
     result = {
@@ -86,7 +86,7 @@ def repair(
         "data": str(named),
         "out": str(out),
         "repairs": repairs,
-        "images": images,
+        "states": states,
         "differences": rows,
         "findings": after["findings"],
         "ok": after["ok"],
