@@ -174,6 +174,14 @@ def seeds(folder: Path, formats: list[str], data: Path | None) -> list[Seed]:
                     continue  # not what this format holds
                 if any(value is not None for row in said for value in row):
                     found.append(Seed(format, _files(out)))
+    if "pairs" in formats:  # masks beside images of another name, with the names in a list or in none
+        for one in [
+            s for s in (found if "masks" in formats else seeds(folder, ["masks"], None)) if s.format == "masks"
+        ][::4]:
+            files = {name.replace("images/", "shots/", 1): held for name, held in one.files.items()}
+            names = files.pop("labels.json", b"")
+            found += [Seed("pairs", files), Seed("pairs", {**files, "labels.json": names}),
+                      Seed("pairs", {**files, "class_dict.csv": b"name,r,g,b\na,0,0,0\nb,128,0,0\n"})]  # fmt: skip
     if data is not None and "coco" in formats:
         found += [
             _cut(file, folder)

@@ -79,7 +79,8 @@ def test_all_faults_at_once_are_all_found_and_none_invented(sound: Path, tmp_pat
     report = check(here.save())
     counts = Counter(row["code"] for row in report["findings"])
     assert len(FAULTS) >= 30
-    assert counts.keys() == FAULTS.keys()
+    # an image whose entry was spoiled is one that nothing names
+    assert counts.keys() - {"unused_image"} == FAULTS.keys()
     for code, (_, names) in FAULTS.items():
         assert any(names in json.dumps(row) for row in rows(report, code)), code
 
@@ -89,7 +90,10 @@ def test_every_code_there_is_can_be_seen() -> None:
                  "same_image_in_two_classes", "frame_gap", "other_split", "ambiguous_image", "moved_name", "no_size",
                  "missing_split", "flat_outline", "box_off_image", "category_clash", "category_mismatch", "other_task",
                  "two_label_files", "shared_label_file", "lfs_pointer", "linked_folder", "unheld_mark",
-                 "several_classes", "several_answers", "turned_box"}  # fmt: skip
+                 "several_classes",
+                 "several_answers", "turned_box",
+                 # tests/data/test_pairs.py
+                 "soft_mask", "unread_labels", "unused_image", "ignored_class"}  # fmt: skip
     assert set(CODES) == set(FAULTS) | elsewhere
     assert all(kind.severity in SEVERITIES and kind.text and kind.repair for kind in CODES.values())
 

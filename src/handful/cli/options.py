@@ -155,7 +155,8 @@ MEANINGS: dict[str, Meaning] = {
     "--torch-device": Meaning("Where torch computes: cpu, cuda, cuda:1 or mps.", ACCELERATOR),
     # which data
     "--format": Meaning("Read the labels as this instead of finding out.", FORMAT),
-    "--masks-in": Meaning("Which folder of masks, where several lie side by side.", str),
+    "--masks-in": Meaning("Which masks, where there are several: a folder, or a pattern: 'masks/{}_seg.png'.", str),
+    "--mask-threshold": Meaning("Values of soft masks from it on are foreground, 1 to 255.", click.IntRange(1, 255)),
     "--flat": Meaning("Images lie in the folder itself; a file's name is its class."),
     "--split": Meaning("Which split of the data.", str),
     "--images": Meaning("The folder of COCO's images, where they do not lie beside the JSON.", PATH),

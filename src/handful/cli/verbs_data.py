@@ -20,14 +20,19 @@ MASKS = {"--masks": "--masks-in"}
 
 
 def reading(command: Callable[..., Any]) -> Callable[..., Any]:
-    """--format, --masks-in, --images and --flat: which of the labels in a folder, the same on every data verb."""
-    return decorated(command, (option("--format", told="found out"), option("--masks-in", told="the only one"),
-                               option("--images", told="found by their names"), option("--flat")))  # fmt: skip
+    """--format, --masks-in, --images and others: which of the labels in a folder, the same on every data verb."""
+    return decorated(command, (
+        option("--format", told="found out"), option("--masks-in", told="the only one"),
+        option("--images", told="found by their names"), option("--mask-threshold", told="soft masks are an error"),
+        option("--flat"),
+    ))  # fmt: skip
 
 
-def options_of(masks_in: str | None, images: Path | None, flat: bool) -> dict[str, Any]:
+def options_of(
+    masks_in: str | None, images: Path | None, flat: bool, mask_threshold: int | None = None
+) -> dict[str, Any]:
     """What the readers must be told, only where it was said."""
-    said = {"masks": masks_in, "images": images, "flat": flat}
+    said = {"masks": masks_in, "images": images, "threshold": mask_threshold, "flat": flat}
     return {name: value for name, value in said.items() if value}
 
 
@@ -49,6 +54,7 @@ def data() -> None:
 @common
 def check_(
     folder: Path, fix: Path | None, no_near: bool, format: str | None, masks_in: str | None, images: Path | None,
+    mask_threshold: int | None,
     flat: bool, no_cache: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Find what would break or falsify training, before training: which file, which value, how to repair it.
@@ -60,7 +66,7 @@ def check_(
     from handful.files import cache_home
 
     cache = None if no_cache else cache_home()
-    options = options_of(masks_in, images, flat)
+    options = options_of(masks_in, images, flat, mask_threshold)
     if fix is not None:
         result = repair(folder, fix, format=format, cache=cache, **options)
         say(result, as_json, _mended)
@@ -81,7 +87,7 @@ def _checked(r: dict[str, Any]) -> str:
             f"{part['labeled']} labeled, {part['empty']} empty, {part['unlabeled']} unlabeled; "
             f"{counted(len(part['per_class']), 'class')}" + (f", {counted(objects, 'object')}" if objects else "")
         )
-    lines += ["", *_table(r["findings"])]
+    lines += ["", *_account(r["account"]), "", *_table(r["findings"])]
     errors, warnings = (sum(f["severity"] == severity for f in r["findings"]) for severity in ("error", "warning"))
     if errors:
         lines.append(f"not fit to train on: {counted(errors, 'error')}, {counted(warnings, 'warning')}; "
@@ -89,6 +95,16 @@ def _checked(r: dict[str, Any]) -> str:
     else:
         lines.append(f"fit to train on: no errors, {counted(warnings, 'warning')}")
     return "\n".join(lines)
+
+
+def _account(account: dict[str, Any]) -> list[str]:
+    """What became of the files: how many of each role, and the first that were not used."""
+    counts = ", ".join(f"{role} {n}" for role, n in sorted(account["counts"].items()))
+    lines = [f"{counted(account['files'], 'file')}: {counts}"] if account["files"] else []
+    for role, rows in account["not_used"].items():
+        few = ", ".join(row["file"] for row in rows[:3]) + (", ..." if account["counts"][role] > 3 else "")
+        lines.append(f"        {role}: {few} ({rows[0]['why']})")
+    return lines
 
 
 def _table(findings: Sequence[dict[str, Any]]) -> list[str]:
@@ -152,7 +168,8 @@ def _mended(r: dict[str, Any]) -> str:
 @common
 def convert_(
     source: Path, out: Path, to: str, labels: str | None, labels_from: str | None, allow_loss: bool, link: bool,
-    format: str | None, masks_in: str | None, images: Path | None, flat: bool, as_json: bool,
+    format: str | None, masks_in: str | None, images: Path | None,
+    mask_threshold: int | None, flat: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Write SOURCE in another format to OUT, read the copy back, and list what it lost.
 
@@ -169,7 +186,7 @@ def convert_(
         labels_from=labels_from,
         allow_loss=allow_loss,
         link=link,
-        **options_of(masks_in, images, flat),
+        **options_of(masks_in, images, flat, mask_threshold),
     )
     say(result, as_json, _converted)
     if not result["written"]:
@@ -221,14 +238,15 @@ def _kept(r: dict[str, Any]) -> list[str]:
 @common
 def balance_(
     source: Path, out: Path | None, per: str, count: int | None, classes: Sequence[str], balance: str, seed: int,
-    allow_loss: bool, format: str | None, masks_in: str | None, images: Path | None, flat: bool, as_json: bool,
+    allow_loss: bool, format: str | None, masks_in: str | None, images: Path | None,
+    mask_threshold: int | None, flat: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Choose images so that each class has as nearly as many images, objects or pixels; weights for the loss, too."""
     from handful.curate import balance as balancing
     from handful.curate.convert import put
     from handful.data import formats
 
-    found = formats.one(source, format=format, **options_of(masks_in, images, flat))
+    found = formats.one(source, format=format, **options_of(masks_in, images, flat, mask_threshold))
     dataset = found.read()
     chosen = balancing.balance(dataset, per=per, size=count, seed=seed, classes=list(classes) or None)  # type: ignore[arg-type]
     picked = balancing.select(dataset, chosen.names)
@@ -285,7 +303,8 @@ def _part(ctx: click.Context, param: click.Parameter, value: Sequence[str]) -> d
 @common
 def split_(
     source: Path, out: Path | None, parts: dict[str, float], test_per_class: int | None, by: str | None, no_near: bool,
-    seed: int, allow_loss: bool, format: str | None, masks_in: str | None, images: Path | None, flat: bool,
+    seed: int, allow_loss: bool, format: str | None, masks_in: str | None, images: Path | None,
+    mask_threshold: int | None, flat: bool,
     no_cache: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Divide images into train, val and test: each class by its share, what belongs together kept together."""
@@ -296,7 +315,7 @@ def split_(
 
     if parts and test_per_class is not None:
         raise click.UsageError("--part and --test-per-class exclude each other")
-    found = formats.one(source, format=format, **options_of(masks_in, images, flat))
+    found = formats.one(source, format=format, **options_of(masks_in, images, flat, mask_threshold))
     dataset = found.read()
     more: dict[str, Any] = {"by": by, "seed": seed, "near": not no_near, "cache": None if no_cache else cache_home()}
     if test_per_class is not None:
@@ -330,13 +349,14 @@ def _divided(r: dict[str, Any]) -> str:
 @reading
 @common
 def stats_(
-    source: Path, out: Path, format: str | None, masks_in: str | None, images: Path | None, flat: bool, as_json: bool
+    source: Path, out: Path, format: str | None, masks_in: str | None, images: Path | None,
+    mask_threshold: int | None, flat: bool, as_json: bool
 ) -> None:  # fmt: skip
     """Write a page of pictures about SOURCE: class counts, object sizes, what comes together, samples."""
     from handful.curate.stats import stats as run
     from handful.data import formats
 
-    dataset = formats.one(source, format=format, **options_of(masks_in, images, flat)).read()
+    dataset = formats.one(source, format=format, **options_of(masks_in, images, flat, mask_threshold)).read()
     result = {**run(dataset, out), "data": str(source), "out": str(out)}
     say(
         result,

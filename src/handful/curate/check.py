@@ -12,11 +12,14 @@ from typing import Any
 
 import numpy as np
 
+from handful.curate.account import Account, account_of
 from handful.curate.duplicates import DuplicateIndex
 from handful.curate.findings import FindingCounts, FindingsReport
 from handful.curate.image_metadata import Cache, ImageMetadata, file_hash, gather
 from handful.data.finding import Finding, OnFinding, known_codes
 from handful.data.formats import Source, located, sources
+from handful.data.label_tree import top_of
+from handful.data.ledger import IMAGE, note, noting
 from handful.data.paths import is_leftover, relative, walk
 from handful.data.reading import POINTERS
 from handful.data.shapes import box_of
@@ -46,6 +49,7 @@ class Part:
     unlabeled: int = 0
     splits: Counter[str] = field(default_factory=Counter)
     classes: dict[str, list[int]] = field(default_factory=dict)
+    ignored_px: int = 0
     told: set[str] = field(default_factory=set)
 
     def as_json(self, root: Path) -> dict[str, Any]:
@@ -93,12 +97,13 @@ def check(
         if old is not None:
             report: dict[str, Any] = json.loads(old)
             return {**report, "data": str(named)}
-        findings, parts = inspect(place, found, kept, near=near, threads=threads)
+        findings, parts, files = inspect(place, found, kept, near=near, threads=threads)
         report = {
             "schema_version": 1,
             "data": str(named),
             "sha256": digest,
             "sets": [part.as_json(place) for part in parts],
+            "account": files.as_json(),
             "findings": findings.rows(),
             "ok": findings.ok,
         }
@@ -108,13 +113,15 @@ def check(
 
 def inspect(
     place: Path, found: Sequence[Source], cache: Cache, *, near: bool = True, threads: int = 2
-) -> tuple[FindingsReport, list[Part]]:
-    """Every finding about the label sets of a folder, and what each set holds."""
+) -> tuple[FindingsReport, list[Part], Account]:
+    """Every finding about the label sets of a folder, what each set holds, and what became of every file."""
     findings = FindingsReport(place)
     reported: set[str] = set()  # images that two sets share are compared once
-    parts = [_part(source, findings, cache, near, threads, reported) for source in found]
+    with noting() as used:
+        parts = [_part(source, findings, cache, near, threads, reported) for source in found]
+    files = account_of(place, used, findings.on_finding, {f.file: f.code for f in findings.found})
     _names(place, findings)
-    return findings, parts
+    return findings, parts, files
 
 
 def content_hash(place: Path, cache: Cache) -> str:
@@ -181,6 +188,7 @@ def _labels(
     root: Path,
 ) -> None:
     part.images += 1
+    note(sample.path, IMAGE)
     part.splits[sample.split or ""] += 1
     seen: set[str] = set()
     if sample.mask is None and sample.objects is None and sample.label is None:
@@ -221,6 +229,8 @@ def _mask(sample: Sample, part: Part, names: dict[int, str]) -> tuple[tuple[int,
             name = names.get(value, str(value))
             part.classes.setdefault(name, [0, 0, 0])[2] += count
             seen.add(name)
+        else:
+            part.ignored_px += count
     return (mask.ids.shape[1], mask.ids.shape[0]), seen
 
 
@@ -271,6 +281,13 @@ def _objects(objects: Sequence[Object], at: str, on_finding: OnFinding, notes: F
 def _classes(dataset: Dataset, part: Part, on_finding: OnFinding) -> None:
     if not part.labeled:
         return
+    with_pixels = [name for name, counts in part.classes.items() if counts[2]]
+    if part.ignored_px and len(part.classes) > 1 and len(with_pixels) <= 1:
+        lost = [name for name, counts in part.classes.items() if not counts[2]]
+        top = top_of(dataset.categories)
+        detail = (f"{part.ignored_px} pixels of {top} are read as not labeled, and {lost[0]} has no pixel; if {top} is "
+                  f"{lost[0]}, name it so in labels.json or write the class's number")  # fmt: skip
+        on_finding(Finding("ignored_class", ".", lost, part.ignored_px, detail))
     without = [name for name, counts in part.classes.items() if not counts[0]]
     if without:
         few = ", ".join(without[:8]) + (", ..." if len(without) > 8 else "")

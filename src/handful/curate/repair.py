@@ -64,7 +64,7 @@ def repair(
         raise DataError(f"{out} lies inside {place}, which is never written to; choose another place")
     found = sources(place, format=format, **options)
     with Cache(cache) as kept:
-        findings, _ = inspect(place, found, kept)
+        findings, *_ = inspect(place, found, kept)
     repairs = [{**f.as_json(), "done": f.repair} for f in findings.found if f.repair != KEPT and not _undone(f)]
     rows: dict[str, list[dict[str, Any]]] = {}
     states: dict[str, dict[str, Any]] = {}

@@ -13,6 +13,7 @@ from typing import Any
 
 from handful.data.coco_rows import as_listed, attributes_of, identifier, listed_categories
 from handful.data.finding import Finding, OnFinding
+from handful.data.ledger import LABELS, note
 from handful.data.paths import relative
 from handful.data.reading import is_pointer, tell_pointer
 from handful.pick import need
@@ -93,6 +94,7 @@ def top_level(file: Path, root: Path, on_finding: OnFinding) -> dict[str, Any] |
     """
     msgspec = need("msgspec", "data")
     name = relative(file, root)
+    note(file, LABELS)
     try:
         size = file.stat().st_size
         if size == 0:

@@ -42,6 +42,13 @@ from handful.types import Category, Dataset, Object, Sample
 from handful.words import counted
 
 PRECEDENCE = 55
+TITLE = "ADE20K (SceneParsing)"
+TREE = """\
+images/training/a.jpg
+annotations/training/a.png         0 for none, 1 to 150
+annotations_instance/training/a.png
+objectInfo150.txt
+"""
 BELOW = "ADEChallengeData2016"
 IMAGES, MASKS, THINGS = "images", "annotations", "annotations_instance"
 NAMES = "objectInfo150.txt"

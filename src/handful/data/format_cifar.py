@@ -30,6 +30,12 @@ from handful.types import Category, Dataset, Image, Sample
 from handful.words import counted
 
 PRECEDENCE = 70
+TITLE = "CIFAR-10 and CIFAR-100, binary"
+TREE = """\
+data_batch_1.bin
+test_batch.bin
+batches.meta.txt                   the names of the classes
+"""
 SIDE = 32
 IMAGE = 3 * SIDE * SIDE
 TEN = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")

@@ -28,6 +28,12 @@ from handful.types import Category, Dataset, Object, Sample
 from handful.words import counted
 
 PRECEDENCE = 45
+TITLE = "Cityscapes"
+TREE = """\
+leftImg8bit/train/CITY/CITY_000000_000019_leftImg8bit.png
+gtFine/train/CITY/CITY_000000_000019_gtFine_labelIds.png
+gtFine/train/CITY/CITY_000000_000019_gtFine_instanceIds.png
+"""
 IMAGES, IMAGE_TAIL = "leftImg8bit", "_leftImg8bit"
 KINDS = ("gtFine", "gtCoarse")
 DUMMY = frozenset((0, 1, 2, 3))  # all that is in the masks of the test split

@@ -73,6 +73,11 @@ class _Group:
         return f"{self.bound.place}/{name}"
 
 
+def is_own_map(name: str) -> bool:
+    """Whether a picture is one of COCO's panoptic maps, which are read with it and are no masks of their own."""
+    return any("panoptic" in part.lower() for part in name.split("/")[:-1])
+
+
 def read(folder: Path, *, on_finding: OnFinding = stop, images: str | Path | None = None) -> Dataset:
     """The samples of a COCO data set, images in the order of the files, then those on disk that no file lists.
 

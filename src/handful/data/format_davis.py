@@ -38,6 +38,12 @@ from handful.types import Category, Dataset, Sample
 from handful.words import counted
 
 PRECEDENCE = 40
+TITLE = "DAVIS 2016 and 2017"
+TREE = """\
+JPEGImages/480p/CLIP/00000.jpg
+Annotations/480p/CLIP/00000.png    0 for background, an object a value
+ImageSets/2017/train.txt           CLIP
+"""
 IMAGES, MASKS, LISTS = "JPEGImages", "Annotations", "ImageSets"
 SIZES = ("480p", "1080p", "Full-Resolution")  # the first is the one everybody evaluates on
 BINARY = (Category(0, "background"), Category(1, "object"))

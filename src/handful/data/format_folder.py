@@ -11,8 +11,10 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
+from handful.data import pairing
 from handful.data.finding import Finding, OnFinding, stop
 from handful.data.paths import Shelf, is_image_name, is_leftover
+from handful.data.suspects import Suspects, report_unread
 from handful.data.writing import Writer
 from handful.errors import DataError
 from handful.files import sha256
@@ -22,6 +24,12 @@ from handful.types import Category, Dataset, Sample
 from handful.words import counted
 
 PRECEDENCE = 90
+TITLE = "A folder a class"
+TREE = """\
+mug/a.jpg
+plate/b.jpg
+train/mug/a.jpg                    or in folders that are splits
+"""
 SPLITS = frozenset(("train", "val", "valid", "validation", "test", "training", "testing"))
 # a folder of one of these names holds images of no class, or class folders
 ABOUT = re.compile(r"(?i)(readme|licen[cs]e|copying|notice|attribution|dataset)\b.*|.*\.md$")
@@ -93,11 +101,12 @@ def _of(
         )
     _twins(place, root, found, on_finding)
     _empty(place, parts if splits else None, found, on_finding)
+    suspects = _labels_among(shelf, on_finding)
     if shelf.others:
         broken = [name for name in shelf.others if is_leftover(name)]
         for name in broken:
             on_finding(Finding("leftover_file", name, detail="is what a broken copy or download leaves behind"))
-        others = sorted(n for n in set(shelf.others) - set(broken) if not ABOUT.match(PurePosixPath(n).name))
+        others = sorted(n for n in set(shelf.others) - set(broken) - suspects if not ABOUT.match(PurePosixPath(n).name))
         if others:
             few = ", ".join(others[:5]) + (", ..." if len(others) > 5 else "")
             detail = f"{counted(len(others), 'file')} passed over, since not an image ({few})"
@@ -117,6 +126,17 @@ def _of(
                 yield Sample(place / at, label=label, name=name, split=split)
 
     return Dataset("folder", root, tuple(Category(i, name) for i, name in enumerate(found)), samples, len(rows))
+
+
+def _labels_among(shelf: Shelf, on_finding: OnFinding) -> set[str]:
+    """What looks like labels or masks beside folders that are taken for classes, told: it would be lost in silence."""
+    suspects = Suspects(shelf.folder, shelf.images)
+    found = {name: why for name in shelf.others if (why := suspects.why(name)) is not None}
+    report_unread(shelf.folder, found, on_finding)
+    for pairs in pairing.find(shelf.folder, shelf.images):
+        masks = {mask: "looks like the mask of an image" for several in pairs.masks.values() for mask in several}
+        report_unread(shelf.folder, masks, on_finding, f"to read them: --format pairs --masks-in {pairs.title}")
+    return set(found)
 
 
 def _twins(place: Path, root: Path, found: Sequence[str], on_finding: OnFinding) -> None:

@@ -7,7 +7,8 @@ seg10/, ...). The names of the ids are in labels.json, or a text file with a nam
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,8 @@ from handful.data.label_tree import (
     translator,
     with_mask,
 )
-from handful.data.masks import open_values, write_ids
+from handful.data.looks import checked_threshold, hard_values, look_of_several
+from handful.data.masks import write_ids
 from handful.data.paths import Shelf, walk
 from handful.data.writing import Writer
 from handful.errors import DataError
@@ -37,6 +39,13 @@ from handful.progress import track
 from handful.types import Category, Dataset, Sample
 
 PRECEDENCE = 80  # any of the others may look like this too
+TITLE = "Images and a folder of masks"
+TREE = """\
+images/a.jpg
+images/train/b.jpg                 or in folders that are splits
+masks/a.png                        the same path with .png; any name of the folder; one number a pixel
+labels.json                        {"labels": {"0": "background", "1": "mug"}, "ignore": 255}
+"""
 IMAGES, MASKS = "images", "masks"
 BINARY = {0: 0, 255: 1, 128: 255}
 
@@ -62,12 +71,14 @@ def _mirrors(name: str, keys: set[str]) -> bool:
     return name.lower().endswith(".png") and stem(name) in keys
 
 
-def read(folder: Path, *, on_finding: OnFinding = stop, masks: str | None = None) -> Dataset:
+def read(
+    folder: Path, *, on_finding: OnFinding = stop, masks: str | None = None, threshold: int | None = None
+) -> Dataset:
     """The images of images/ in order of split and name, each with its mask from one of the trees beside it.
 
-    masks: which tree. The split is the first folder, if it is called as splits are. An image without a mask is one
-    nobody labeled. Raises DataError, with their names, when there are several trees and none is given; UnknownName
-    for one that is not there.
+    masks: which tree. threshold: values of a soft mask from it on are foreground (1 to 255). The split is the first
+    folder, if it is called as splits are. An image without a mask is one nobody labeled. Raises DataError, with their
+    names, when there are several trees and none is given; UnknownName for one that is not there.
     """
     folder = Path(folder)
     trees = mask_trees(folder)
@@ -80,9 +91,12 @@ def read(folder: Path, *, on_finding: OnFinding = stop, masks: str | None = None
     tree = masks or trees[0]
     images, shelf = Shelf(folder / IMAGES, folder), Shelf(folder / tree, folder)
     mask_of = paired(sorted(images.images), shelf, on_finding)
-    labels = labels_of(folder, tree, on_finding)
+    labels, look = labels_of(folder, tree, on_finding), "mask"
     if labels is None:
-        labels, decode = _without_names(tree, shelf, sorted(mask_of.values()), on_finding)
+        names = sorted(mask_of.values())
+        look = look_of_several([shelf.folder / name for name in names]) or "mask"
+        opened = partial(hard_values, root=folder, look=look, threshold=checked_threshold(threshold))
+        labels, decode = meaning_of(tree, shelf, names, opened, on_finding)
     else:
         decode = decoder_of(labels, on_finding)
     splits = labels.splits
@@ -92,22 +106,33 @@ def read(folder: Path, *, on_finding: OnFinding = stop, masks: str | None = None
         for split, name, at in rows:
             if images.inside(at, on_finding):
                 sample = Sample(images.folder / at, name=name, split=split or None)
-                yield with_mask(sample, shelf, mask_of.get(at), decode, on_finding)
+                yield with_mask(sample, shelf, mask_of.get(at), decode, on_finding, look, threshold)
 
     return Dataset("masks", folder, labels.categories, samples, len(rows))
 
 
-def _without_names(tree: str, shelf: Shelf, names: list[str], on_finding: OnFinding) -> tuple[Labels, Decode]:
-    """The values found in the masks as classes, each named by its number; or background and foreground."""
+def meaning_of(
+    tree: str, shelf: Shelf, names: list[str], opened: Callable[..., np.ndarray | None], on_finding: OnFinding
+) -> tuple[Labels, Decode]:
+    """The values found in masks that nothing names: background and foreground, or classes named by their numbers.
+
+    names: of the masks, on the shelf. opened: reads one, as looks.hard_values with all but path and on_finding given.
+    """
     seen: set[int] = set()
-    wide = False
+    wide, colored = False, 0
     for name in track(names, f"looking for values in {tree}"):
         if not shelf.inside(name, lambda finding: None):
             continue
-        values = open_values(shelf.folder / name, shelf.root, lambda finding: None)
+        values = opened(shelf.folder / name, on_finding=lambda finding: None)
+        colored += values is not None and values.ndim == 3
         if values is not None and values.ndim == 2:
             seen.update(np.unique(values).tolist())
             wide = wide or values.dtype == np.uint16
+    if colored and not seen:
+        detail = ("are colored masks, and no file says which color is which class; give labels.json, or class_dict.csv "
+                  "with the lines name,r,g,b")  # fmt: skip
+        on_finding(Finding("mask_not_ids", tree, "RGB", colored, detail=detail))
+        return Labels(()), decoder((), lambda finding: None)
     if 255 in seen and seen <= BINARY.keys():
         also = " and 128 as ignore" if 128 in seen else ""
         detail = f"has no names for its values; with 0 and 255 only, they are read as background and foreground{also}"
@@ -116,8 +141,9 @@ def _without_names(tree: str, shelf: Shelf, names: list[str], on_finding: OnFind
     ignore = 65535 if wide and max(seen, default=0) > 255 else 255
     ids = sorted(seen - {ignore})
     few = ", ".join(map(str, ids[:12])) + (", ..." if len(ids) > 12 else "")
-    detail = f"has no names for its values ({few}); each is named by its number"
-    on_finding(Finding("no_label_map", tree, ids[:20], len(ids), detail))
+    if ids:
+        detail = f"has no names for its values ({few}); each is named by its number"
+        on_finding(Finding("no_label_map", tree, ids[:20], len(ids), detail))
     categories = tuple(Category(i, str(i)) for i in ids)
     return Labels(categories), decoder(categories, on_finding)
 

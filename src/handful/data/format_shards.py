@@ -37,6 +37,13 @@ from handful.types import Category, Dataset, Image, Mask, Sample
 from handful.words import counted
 
 PRECEDENCE = 10
+TITLE = "Shards of dreams and of samples"
+TREE = """\
+shard-00000.tar                    000000.jpg, 000000.png, 000000.json, ...
+shard-00000.json
+manifest.json
+labels.json
+"""
 PLAN, WHOLE = "dream.json", "manifest.json"  # what was begun; what is finished
 IMAGE, MASK, ABOUT = "jpg", "png", "json"
 OBJECT = "object {}"

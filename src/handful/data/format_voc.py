@@ -60,6 +60,11 @@ def detect(folder: Path) -> bool:
     return len(bases(Path(folder))) == 1
 
 
+def is_own_map(name: str) -> bool:
+    """Whether a picture is one of VOC's maps, which are read with it and are no masks of their own."""
+    return bool({CLASS_MAPS, OBJECT_MAPS} & set(name.split("/")))
+
+
 def read(folder: Path, *, on_finding: OnFinding = stop) -> Dataset:
     """The samples of a VOC data set, split by split in the order of its lists, then the images that no list names.
 

@@ -3,33 +3,45 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import handful.data
-from handful.data import sniff
+from handful.data import pairing, sniff
 from handful.data.archive import opened
-from handful.data.finding import OnFinding, stop
+from handful.data.finding import Finding, OnFinding, stop
+from handful.data.label_tree import SPLITS
+from handful.data.paths import is_image_name, walk
 from handful.data.writing import Writer
 from handful.errors import DataError
 from handful.pick import names, pick
-from handful.types import Dataset
+from handful.types import Category, Dataset, Sample
 from handful.words import counted
 
 BOXES = ("coco", "voc", "yolo")
-FLAGS = {"masks": "masks-in"}  # what the commands call an option of a reader
+FLAGS = {
+    "masks": "masks-in",
+    "threshold": "mask-threshold",
+}  # what the commands call an option of a reader
+PAIRED = ("masks", "pairs")
+LAST = ("pairs", "folder")  # formats without a file of their own: whatever else is there comes first
 DEPTH = 3  # how far below a folder label sets are looked for
 
 
 @dataclass(frozen=True)
 class Source:
-    """One set of labels on disk: its format, its folder, and what the reader must be told (which masks, ...)."""
+    """One set of labels on disk: its format, its folder, and what the reader must be told (which masks, ...).
+
+    parts: the sets that it is made of, where each lies in a folder that is a split: train/annotations.json, ...
+    """
 
     format: str
     place: Path
     options: dict[str, Any] = field(default_factory=dict)
+    parts: tuple[Source, ...] = ()
 
     @property
     def title(self) -> str:
@@ -38,6 +50,8 @@ class Source:
 
     def read(self, on_finding: OnFinding = stop) -> Dataset:
         """The samples; see the format's own read(). Raises DataError for an option that the format does not have."""
+        if self.parts:
+            return _joined(self, on_finding)
         reader = module(self.format).read
         odd = [name for name in self.options if name not in inspect.signature(reader).parameters]
         if odd:
@@ -76,6 +90,8 @@ def sources(place: Path, *, format: str | None = None, **options: Any) -> list[S
         return [Source(format, place, options)]
     if options.get("flat"):
         return [Source("folder", place, options)]
+    if "{}" in str(options.get("masks", "")):  # a pattern says how images and masks pair
+        return [Source("pairs", place, options)]
     found = _sources(place, DEPTH, options)
     if not found:
         raise DataError(
@@ -94,27 +110,87 @@ def _sources_in(place: Path, depth: int, options: dict[str, Any]) -> list[Source
     for name in known():
         if not module(name).detect(place):
             continue
-        if name == "masks":
-            return _mask_sources(place, options)
+        if name in LAST and depth and place.is_dir():
+            # these look into every folder below; one of them may be a set of its own that says more of itself
+            found = [s for p in _below(place) for s in _sources_in(p, depth - 1, options) if s.format not in LAST]
+            if found:
+                return _by_splits(place, found)
+        if name in PAIRED:
+            return _mask_sources(place, options, name)
         if name == "coco" and place.is_dir() and module("masks").detect(place):
             # the same images often have boxes and pixel masks side by side; who names a folder of masks means those
-            masks = _mask_sources(place, options)
+            masks = _mask_sources(place, options, "masks")
             return masks if options.get("masks") else [Source(name, place, _own(name, options)), *masks]
+        if (name in BOXES or getattr(module(name), "MARKS", False)) and place.is_dir():
+            own = getattr(module(name), "is_own_map", lambda name: False)
+            pictures = [n for n in walk(place) if is_image_name(n) and not own(n)]
+            if pairing.find(place, pictures):
+                beside = _mask_sources(place, options, "pairs")
+                return beside if options.get("masks") else [Source(name, place, _own(name, options)), *beside]
         return [Source(name, place, _own(name, options))]
     if depth and place.is_dir():
-        below = sorted(p for p in place.iterdir() if p.is_dir() and not p.is_symlink() and not p.name.startswith("."))
-        return [source for p in below for source in _sources_in(p, depth - 1, options)]
+        return _by_splits(place, [source for p in _below(place) for source in _sources_in(p, depth - 1, options)])
     return []
+
+
+def _by_splits(place: Path, found: list[Source]) -> list[Source]:
+    """Sets that lie in folders which are splits, as one set; the others as they are."""
+    kinds: dict[str, list[Source]] = {}
+    for source in found:
+        kinds.setdefault(source.title, []).append(source)
+    rows: list[Source] = []
+    for several in kinds.values():
+        splits = {s.place.name for s in several if s.place.parent == place and s.place.name.lower() in SPLITS}
+        if several and len(splits) == len(several) and not any(s.parts for s in several):
+            rows.append(Source(several[0].format, place, several[0].options, tuple(several)))
+        else:
+            rows += several
+    return rows
+
+
+def _joined(source: Source, on_finding: OnFinding) -> Dataset:
+    """The sets of several splits as one. Raises DataError where one id means two classes in them."""
+    read = []
+    for part in source.parts:
+        name = part.place.name
+
+        def told(finding: Finding, name: str = name) -> None:
+            file = name if finding.file == "." else f"{name}/{finding.file}"
+            on_finding(replace(finding, file=file))
+
+        read.append((name, part.read(told)))
+    names: dict[int, Category] = {}
+    for split, dataset in read:
+        for category in dataset.categories:
+            other = names.setdefault(category.id, category)
+            if other.name != category.name:
+                raise DataError(f"{source.place} calls class {category.id} {other.name!r} in one split and "
+                                f"{category.name!r} in {split}; give the splits one by one")  # fmt: skip
+    if len({category.name for category in names.values()}) < len(names):
+        raise DataError(f"{source.place} has one class under two ids in its splits; give the splits one by one")
+
+    def samples() -> Iterator[Sample]:
+        for split, dataset in read:
+            for sample in dataset:
+                yield sample if sample.split else replace(sample, split=split)
+
+    categories = tuple(names[i] for i in sorted(names))
+    return Dataset(source.format, source.place, categories, samples, sum(len(d) for _, d in read), read[0][1].info)
+
+
+def _below(place: Path) -> list[Path]:
+    return sorted(p for p in place.iterdir() if p.is_dir() and not p.is_symlink() and not p.name.startswith("."))
+
+
+def _mask_sources(place: Path, options: dict[str, Any], name: str) -> list[Source]:
+    trees = [options["masks"]] if options.get("masks") else module(name).mask_trees(place)
+    told = {key: options[key] for key in ("threshold",) if key in options}
+    return [Source(name, place, {**told, "masks": tree}) for tree in trees]
 
 
 def _own(name: str, options: dict[str, Any]) -> dict[str, Any]:
     """What a format that was found is told: where its images are, if it asks; the rest is about finding it."""
     return {"images": options["images"]} if name == "coco" and options.get("images") else {}
-
-
-def _mask_sources(place: Path, options: dict[str, Any]) -> list[Source]:
-    trees = [options["masks"]] if options.get("masks") else module("masks").mask_trees(place)
-    return [Source("masks", place, {"masks": tree}) for tree in trees]
 
 
 def one(place: Path, *, format: str | None = None, **options: Any) -> Source:

@@ -11,6 +11,7 @@ import numpy as np
 
 from handful.data.finding import Finding, OnFinding
 from handful.data.label_names import Labels
+from handful.data.looks import hard_values
 from handful.data.masks import checked_ids, from_colors, no_mask, open_values, same_size
 from handful.data.paths import Shelf, relative
 from handful.data.reading import upright_size
@@ -169,12 +170,18 @@ def translator(table: Mapping[int, int], on_finding: OnFinding) -> Decode:
     return decode
 
 
-def mask_reader(path: Path, image: Path, root: Path, decode: Decode, on_finding: OnFinding) -> Callable[[], Mask]:
-    """A call that reads one mask; what is wrong with it, or with its size, is told. Raises DataError if unusable."""
+def mask_reader(
+    path: Path, image: Path, root: Path, decode: Decode, on_finding: OnFinding, look: str = "mask",
+    threshold: int | None = None,
+) -> Callable[[], Mask]:  # fmt: skip
+    """A call that reads one mask; what is wrong with it, or with its size, is told. Raises DataError if unusable.
+
+    look, threshold: as looks.hard_values.
+    """
     file = relative(path, root)
 
     def read() -> Mask:
-        values = open_values(path, root, on_finding)
+        values = hard_values(path, root, look, threshold, on_finding)
         mask = None if values is None else decode(values, path, file)
         if mask is None:
             raise no_mask(path)
@@ -189,12 +196,15 @@ def mask_reader(path: Path, image: Path, root: Path, decode: Decode, on_finding:
     return read
 
 
-def with_mask(sample: Sample, masks: Shelf, name: str | None, decode: Decode, on_finding: OnFinding) -> Sample:
-    """The sample with its mask, if it has one that lies in the data set's folder."""
+def with_mask(
+    sample: Sample, masks: Shelf, name: str | None, decode: Decode, on_finding: OnFinding, look: str = "mask",
+    threshold: int | None = None,
+) -> Sample:  # fmt: skip
+    """The sample with its mask, if it has one that lies in the data set's folder. look, threshold: as mask_reader."""
     if name is None or not masks.inside(name, on_finding):
         return sample
     path = masks.folder / name
-    read = mask_reader(path, sample.path, masks.root, decode, on_finding)
+    read = mask_reader(path, sample.path, masks.root, decode, on_finding, look, threshold)
     return replace(sample, mask=read, mask_path=path)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from handful.data.finding import Finding, OnFinding
+from handful.data.ledger import MASK, note
 from handful.data.paths import relative
 from handful.errors import DataError
 from handful.pick import need
@@ -24,12 +25,16 @@ MAX_PIXELS = 89_478_485  # Pillow's own limit for an image
 MANY = 64  # values or colors of no class: beyond this they are told as one
 
 
-def open_values(path: Path, root: Path, on_finding: OnFinding, *, colors: bool = False) -> np.ndarray | None:
+def open_values(
+    path: Path, root: Path, on_finding: OnFinding, *, alpha: bool = False, colors: bool = False
+) -> np.ndarray | None:
     """The values of a mask file as they are stored, or None after telling why not.
 
     (h, w) uint8 or uint16 for index, gray and palette files, (h, w, 3) uint8 for colored ones. A colored file in
     which all is gray comes as (h, w), since ids are often saved so; colors: as (h, w, 3), where colors are codes.
+    alpha: the alpha channel of a file that has one, instead of its colors.
     """
+    note(path, MASK)
     PIL_Image = need("PIL.Image", "data")
     file = relative(path, root)
     try:
@@ -51,7 +56,11 @@ def open_values(path: Path, root: Path, on_finding: OnFinding, *, colors: bool =
                     return None
                 opened.load()
                 mode = opened.mode
-                if mode in ("RGB", "RGBA", "CMYK", "YCbCr"):
+                if alpha and mode in ("RGBA", "LA", "PA"):
+                    values = np.array(opened.convert("RGBA").getchannel("A"))
+                elif mode == "LA":
+                    values = np.array(opened.getchannel("L"))
+                elif mode in ("RGB", "RGBA", "CMYK", "YCbCr"):
                     values = np.asarray(opened.convert("RGB"))
                 elif mode in ("L", "P"):
                     values = np.array(opened)

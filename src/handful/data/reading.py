@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from handful.data.finding import Finding, OnFinding
+from handful.data.ledger import LABELS, note
 from handful.data.masks import LFS, MAX_PIXELS
 from handful.data.masks import POINTER as POINTER
 from handful.data.masks import POINTERS as POINTERS
@@ -45,6 +46,7 @@ def label_bytes(
 ) -> bytes | None:
     """The bytes of a small label file, or None after telling why not. empty: a file of zero bytes says something."""
     file = relative(path, root)
+    note(path, LABELS)
     try:
         about = os.stat(path)
         if not stat.S_ISREG(about.st_mode):  # a pipe would wait for ever

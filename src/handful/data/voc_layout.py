@@ -16,7 +16,7 @@ from handful.data.reading import Few, is_pointer, label_bytes, label_text
 from handful.data.voc_rows import annotation
 
 SPLITS = ("test", "val", "train")  # an image in two of them stays in the first
-FOLDERS = ("train", "valid", "val", "test")  # of images and XML files together
+FOLDERS = ("train", "training", "valid", "val", "validation", "test", "testing")  # of images and XML files together
 IMAGES = ("JPEGImages", "images", "Images", "image", "imgs", "img", "photos", "data")
 LABELS = ("Annotations", "annotations", "Annotation", "annotation", "annots", "anns", "ann", "xmls", "xml", "XML",
           "labels", "Labels", "label", "bboxes")  # fmt: skip

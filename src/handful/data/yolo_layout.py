@@ -22,10 +22,10 @@ from handful.pick import need
 OTHER_KEYS = frozenset(("path", "names", "nc", "download", "kpt_shape", "kpt_names", "flip_idx", "channels", "roboflow",
                         "masks_dir", "train_label_dir", "val_label_dir"))  # fmt: skip
 SPLITS = ("test", "val", "valid", "train")  # an image in two of them stays in the first
-FOLDERS = ("train", "valid", "val", "test")
+FOLDERS = ("train", "training", "valid", "val", "validation", "test", "testing")
 NAME_FILES = ("obj.names", "*.names", "classes.txt", "labels/classes.txt", "_darknet.labels", "*/_darknet.labels",
               "*/classes.txt", "*/labels/classes.txt", "*/*.names")  # fmt: skip
-_SPLIT_FOLDER = re.compile(r"(train|val|valid|test)\d*")
+_SPLIT_FOLDER = re.compile(r"(train(ing)?|val(id(ation)?)?|test(ing)?)\d*")
 _CONFIG = re.compile(rb"^['\"]?(names|train|val)['\"]?[ \t]*:", re.MULTILINE)
 _DRIVE = re.compile(r"^[A-Za-z]:(?=/)")
 _LABEL_LINE = re.compile(rb"\s*\d+(\.0*)?([ \t]+[-+.\deE]+){4,}\s*(\n|$)")
@@ -300,13 +300,12 @@ def _without_clashes(found: Layout, rows: Iterable[tuple[str, str, str | None]],
             few(Finding("shared_label_file", row[0], other, detail=detail))
     used = {label_of(image) for image in found.shelf.images}
     places = {os.path.dirname(label) for label in used & found.labels}
-    root = found.shelf.folder
     lost = [
         label for label in sorted(found.labels - used)
         if os.path.basename(label) != "classes.txt"
-        and ("/labels/" in f"/{label}" or (os.path.dirname(label) in places and _is_label(root / label)))
+        and ("/labels/" in f"/{label}" or (os.path.dirname(label) in places and _is_label(found.shelf.folder / label)))
     ]  # fmt: skip
-    links = linked_folders(root) if lost else []
+    links = linked_folders(found.shelf.root) if lost else []
     for link, to in links:
         detail = f"is a link to {to}, which is not followed, so that its images are not read"
         few(Finding("linked_folder", link, to, detail=f"{detail}; put the folder itself in its place (cp -rL)"))

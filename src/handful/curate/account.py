@@ -1,0 +1,116 @@
+"""An account of every file below a data set's folder: what it was read as, or why it was not."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from handful.data import pairing
+from handful.data.class_lists import is_class_list
+from handful.data.finding import Finding, OnFinding
+from handful.data.ledger import IMAGE, LABELS, UNREAD
+from handful.data.paths import is_image_name, is_leftover, walk
+from handful.data.suspects import ABOUT, Suspects, report_unread
+
+CLASSES, REFUSED, ABOUT_IT, LEFT, UNUSED, IGNORED = "classes", "refused", "about", "leftover", "unused image", "ignored"
+SHOWN = 20
+ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar", ".bz2", ".xz")
+
+
+@dataclass
+class Account:
+    """files: {path: (role, why)} of every file below the folder, relative, hidden ones left out.
+
+    role: "image", "mask", "labels", "classes", "refused" (a finding says why), "about" (a readme or license),
+    "leftover", "unread" (looks like labels), "unused image", "ignored".
+    """
+
+    files: dict[str, tuple[str, str]] = field(default_factory=dict)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many files of each role."""
+        return dict(Counter(role for role, _ in self.files.values()))
+
+    def as_json(self) -> dict[str, Any]:
+        """For `handful data check --json`: counts, and the files that were not used, with why."""
+        rest: dict[str, list[dict[str, str]]] = {}
+        for name, (role, why) in self.files.items():
+            if role in (UNREAD, REFUSED, UNUSED, IGNORED, LEFT) and len(rest.setdefault(role, [])) < SHOWN:
+                rest[role].append({"file": name, "why": why})
+        return {"files": len(self.files), "counts": self.counts, "not_used": rest}
+
+
+def account_of(place: Path, used: Mapping[str, str], on_finding: OnFinding, said: Mapping[str, str]) -> Account:
+    """What became of each file.
+
+    used: {path as it was opened: role}, of ledger.noting, images included. said: {file: the code of a finding about
+    it}, which is not told a second time.
+
+    What looks like labels and was not read is an error: of one kind of file told once, with its count and the first
+    three.
+    """
+    place = Path(place)
+    found, root = Account(), os.fspath(place) + os.sep
+    roles = {path[len(root) :].replace(os.sep, "/"): role for path, role in used.items() if path.startswith(root)}
+    if len(roles) < len(used):  # named by another way to the same file
+        real = os.path.realpath(place) + os.sep
+        for path, role in used.items():
+            at = os.path.realpath(path)
+            if not path.startswith(root) and at.startswith(real):
+                roles[at[len(real) :].replace(os.sep, "/")] = role
+    names = list(walk(place)) if place.is_dir() else []
+    images = [name for name, role in roles.items() if role == IMAGE]
+    suspects = Suspects(place, images)
+    unread: dict[str, str] = {}
+    spare: list[str] = []
+    for name in names:
+        if name in roles:
+            role = roles[name]
+            is_list = role == LABELS and is_class_list(PurePosixPath(name).name)
+            found.files[name] = (CLASSES if is_list else role, "")
+        elif name in said:
+            found.files[name] = (REFUSED, said[name])
+        elif is_leftover(name):
+            found.files[name] = (LEFT, "what a broken copy or download leaves behind")
+        elif ABOUT.fullmatch(PurePosixPath(name).name):
+            found.files[name] = (ABOUT_IT, "a readme, a license or the like")
+        elif is_image_name(name):
+            spare.append(name)
+        else:
+            why = suspects.why(name)
+            if why is not None:
+                unread[name] = why
+            other = "an archive that is not unpacked" if name.lower().endswith(ARCHIVES) else "nothing that is read"
+            found.files[name] = (UNREAD, why) if why is not None else (IGNORED, other)
+    masks: dict[str, str] = {}
+    refused = [name for name in said if is_image_name(name)]
+    for pairs in pairing.find(place, {*images, *spare, *refused}) if spare else ():
+        for photo, several in pairs.masks.items():
+            for mask in several:
+                if photo in said:
+                    found.files[mask] = (REFUSED, f"the mask of {photo}")
+                else:
+                    masks[mask] = pairs.title
+    spare = [name for name in spare if name not in found.files]
+    for name in spare:
+        if name in masks:
+            unread[name] = "looks like the mask of an image"
+            found.files[name] = (UNREAD, unread[name])
+        else:
+            found.files[name] = (UNUSED, "no labels name it")
+    for title in sorted({masks[name] for name in spare if name in masks}):
+        these = {name: why for name, why in unread.items() if masks.get(name) == title}
+        report_unread(place, these, on_finding, f"to read them: --format pairs --masks-in {title}")
+    report_unread(place, {name: why for name, why in unread.items() if name not in masks}, on_finding)
+    unused = [name for name in spare if name not in masks]
+    if unused:
+        few = ", ".join(unused[:3]) + (", ..." if len(unused) > 3 else "")
+        detail = f"{len(unused)} images that no label file and no folder of the set names ({few})"
+        on_finding(Finding("unused_image", unused[0] if len(unused) == 1 else ".", unused[:20], len(unused), detail))
+    found.files = {name: found.files[name] for name in names}
+    return found

@@ -1,0 +1,28 @@
+"""Which file of a data set was opened as what: noted by all that opens one, for the account of its files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+IMAGE, MASK, LABELS, UNREAD = "image", "mask", "labels", "unread"
+_open: list[dict[str, str]] = []
+
+
+def note(path: str | os.PathLike[str], role: str) -> None:
+    """Say that a file was used. role: IMAGE, MASK, LABELS, or UNREAD: told as not read."""
+    for ledger in _open:
+        if role != UNREAD or os.fspath(path) not in ledger:
+            ledger[os.fspath(path)] = role
+
+
+@contextmanager
+def noting() -> Iterator[dict[str, str]]:
+    """{path as it was opened: role} of all that is used meanwhile, whichever thread uses it."""
+    ledger: dict[str, str] = {}
+    _open.append(ledger)
+    try:
+        yield ledger
+    finally:
+        _open[:] = [one for one in _open if one is not ledger]

@@ -1,0 +1,229 @@
+"""Photographs and masks as people pair them: by names that differ in a word, in any two folders or in one.
+
+`train/a.jpg` and `train_mask/a.png`, `images/a.jpg` and `masks/a_mask.png`, `0001/img.png` and `0001/label.png`: what
+two names have in common is what is left of their paths without the words for "image" and "mask". Which side is the
+masks is measured in the files (looks.py), and taken from the words only where both sides look alike.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from handful.data.looks import look_of_several
+from handful.data.paths import is_image_name, walk
+from handful.errors import DataError
+
+MASK_WORDS = frozenset((
+    "mask", "masks", "masque", "segmask", "seg", "segm", "segmentation", "segmentations", "segmentationmap",
+    "label", "labels", "labelled", "labeled", "labelids", "labeltrainids", "gt", "gts", "groundtruth", "truth",
+    "annotation", "annotations", "anno", "annos", "annot", "annots", "matte", "mattes", "alpha", "trimap",
+    "trimaps", "instance", "instances", "instanceids", "target", "targets", "silhouette", "silhouettes", "fg",
+    "foreground", "manual", "pixels", "semantic", "gtfine", "color", "colors", "colour", "binary", "lesion",
+    "roi", "segmim",
+))  # fmt: skip
+IMAGE_WORDS = frozenset((
+    "image", "images", "img", "imgs", "photo", "photos", "picture", "pictures", "pic", "pics", "rgb", "input",
+    "inputs", "jpegimages", "pngimages", "leftimg8bit", "frame", "frames", "original", "originals", "orig", "raw",
+    "png", "jpg", "jpeg", "x", "sat",
+))  # fmt: skip
+LAST_ONLY = frozenset(("p", "l", "ground"))  # CamVid's _P and _L; the first half of ground_truth
+SPLIT_WORDS = frozenset(("train", "training", "val", "valid", "validation", "test", "testing", "trainval"))
+# words, also those of camelCase, and numbers
+TOKEN = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^A-Za-z\d_\-. ]+")
+MASK_LOOKS = ("mask", "soft", "alpha")
+
+
+@dataclass(frozen=True)
+class Named:
+    """The path of a picture, taken apart. key: what it shares with its partner. words: what was taken out. index: the
+    number after the word for mask, where one picture has several."""
+
+    name: str
+    key: tuple[str, ...]
+    words: tuple[str, ...]
+    index: str = ""
+
+
+@dataclass
+class Tree:
+    """Pictures whose paths have the same words taken out. by_key: those of each key, in order of name."""
+
+    words: tuple[str, ...]
+    by_key: dict[tuple[str, ...], list[str]] = field(default_factory=lambda: defaultdict(list))
+
+    @property
+    def title(self) -> str:
+        """What it is called where one has to be named: the words, or "photos" without any."""
+        return "/".join(self.words) or "photos"
+
+    @cached_property
+    def names(self) -> list[str]:
+        """All its pictures."""
+        return sorted(name for names in self.by_key.values() for name in names)
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Photographs and one tree of masks.
+
+    masks: {photo: its masks}, several where a photo has a mask for each object. look: of the masks (looks.LOOKS).
+    orphans: masks without a photo. photos: all, also those without a mask. objects: a mask is one object of many.
+    """
+
+    title: str
+    look: str
+    photos: tuple[str, ...]
+    masks: dict[str, tuple[str, ...]]
+    orphans: tuple[str, ...] = ()
+    objects: bool = False
+
+
+def taken_apart(name: str) -> Named:
+    """The words for "image" and "mask" taken out of a path, at the ends of each part of it; suffix left out."""
+    *folders, file = os.path.splitext(name)[0].split("/")
+    key, words, index = list[str](), list[str](), ""
+    for i, part in enumerate([*folders, file]):
+        whole = re.sub(r"[_\-. ]", "", part.lower())
+        known = whole in MASK_WORDS | IMAGE_WORDS
+        tokens = [whole] if known else [token.lower() for token in TOKEN.findall(part)]
+        last = i == len(folders)
+        if last and len(tokens) > 2 and tokens[-1].isdigit() and tokens[-2] in MASK_WORDS:
+            index = tokens.pop()
+        out: list[str] = []
+        while tokens and (tokens[-1] in MASK_WORDS | IMAGE_WORDS or (len(tokens) > 1 and tokens[-1] in LAST_ONLY)):
+            out.insert(0, tokens.pop())
+        while tokens and tokens[0] in MASK_WORDS | IMAGE_WORDS:
+            out.append(tokens.pop(0))
+        words += ["_".join(out)] if out else []
+        if tokens:
+            key.append(" ".join(tokens))
+    return Named(name, tuple(key), tuple(words), index)
+
+
+def find(folder: Path, names: Iterable[str] | None = None) -> list[Pairs]:
+    """Every tree of masks in and below a folder that pairs with photographs there; [] where there is none.
+
+    names: the pictures to look at, relative to the folder; None for all. A picture is opened only where names pair.
+    """
+    folder = Path(folder)
+    named = [taken_apart(name) for name in (walk(folder) if names is None else names) if is_image_name(name)]
+    looks: dict[tuple[str, ...], str | None] = {}
+
+    def look(tree: Tree) -> str | None:
+        if tree.words not in looks:
+            looks[tree.words] = look_of_several([folder / name for name in tree.names])
+        return looks[tree.words]
+
+    for keyed in (_as_it_is, _without_splits, _without_folders):
+        found = _paired(_trees(named, keyed), look)
+        if found:
+            return found
+    return _one_of_many(named, look)
+
+
+def _as_it_is(one: Named) -> tuple[str, ...]:
+    return one.key
+
+
+def _without_splits(one: Named) -> tuple[str, ...]:
+    return tuple(part for part in one.key[:-1] if part not in SPLIT_WORDS) + one.key[-1:]
+
+
+def _without_folders(one: Named) -> tuple[str, ...]:
+    """PedMasks beside PNGImages: a folder whose name ends in a word for image or mask is no part of the name."""
+    *folders, _ = one.name.split("/")
+    kept = [part for part in folders if not set(taken_apart(f"{part}/x").words)]
+    return tuple(" ".join(t.lower() for t in TOKEN.findall(part)) for part in kept) + one.key[-1:]
+
+
+def _trees(named: Sequence[Named], keyed: Callable[[Named], tuple[str, ...]]) -> list[Tree]:
+    trees: dict[tuple[str, ...], Tree] = {}
+    for one in named:
+        trees.setdefault(one.words, Tree(one.words)).by_key[keyed(one)].append(one.name)
+    return sorted(trees.values(), key=lambda tree: tree.words)
+
+
+def _paired(trees: Sequence[Tree], look: Callable[[Tree], str | None]) -> list[Pairs]:
+    found = []
+    photos = [tree for tree in trees if not _says_mask(tree)] or list(trees)
+    for masks in trees:
+        mates = [t for t in photos if t is not masks and t.by_key.keys() & masks.by_key.keys()]
+        mates = [t for t in mates if len(t.by_key.keys() & masks.by_key.keys()) * 2 >= len(masks.by_key)] or mates
+        if not mates or not _are_masks(masks, mates, look):
+            continue
+        of = {key: name for tree in mates for key, names in tree.by_key.items() for name in names}
+        several = [name for tree in mates for names in tree.by_key.values() if len(names) > 1 for name in names]
+        if several:  # two photographs of one key: whose the mask is cannot be told
+            continue
+        rows = {of[key]: tuple(sorted(names)) for key, names in masks.by_key.items() if key in of}
+        orphans = tuple(sorted(name for key, names in masks.by_key.items() if key not in of for name in names))
+        found.append(Pairs(masks.title, look(masks) or "mask", tuple(sorted(of.values())), rows, orphans))
+    return found
+
+
+def _says_mask(tree: Tree) -> bool:
+    return any(token in MASK_WORDS for word in tree.words for token in word.split("_"))
+
+
+def _are_masks(masks: Tree, mates: Sequence[Tree], look: Callable[[Tree], str | None]) -> bool:
+    """Whether one side looks like masks and the other does not, or where both look alike, only one is called so."""
+    own, others = look(masks), {look(tree) for tree in mates}
+    if own is None:
+        return False
+    says, said = _says_mask(masks), any(map(_says_mask, mates))
+    if own in MASK_LOOKS or own == "flat":
+        return "photo" in others or None in others or (says and not said)
+    return False
+
+
+def _one_of_many(named: Sequence[Named], look: Callable[[Tree], str | None]) -> list[Pairs]:
+    """One photograph a folder, and beside it a folder with a mask for each object, whatever those are called."""
+    trees = {tree.title: tree for tree in _trees(named, lambda one: one.key[:-1])}
+    found = []
+    for masks in trees.values():
+        for photos in trees.values():
+            lone = {key: names[0] for key, names in photos.by_key.items() if len(names) == 1}
+            shared = lone.keys() & masks.by_key.keys()
+            if photos is masks or not shared or () in shared or len(shared) * 2 < len(lone):
+                continue
+            if _says_mask(masks) and not _says_mask(photos) and look(masks) in MASK_LOOKS:
+                rows = {lone[key]: tuple(sorted(masks.by_key[key])) for key in shared}
+                orphans = tuple(n for key, ns in masks.by_key.items() if key not in shared for n in ns)
+                found.append(
+                    Pairs(masks.title, look(masks) or "mask", tuple(sorted(lone.values())), rows, orphans, True)
+                )
+    return found
+
+
+def told(folder: Path, images: str | None, masks: str | None) -> list[Pairs]:
+    """Pairs by patterns that somebody gave, `{}` standing for what they share: `imgs/{}.jpg`, `masks/{}_mask.png`.
+
+    Raises DataError for a pattern without `{}`, and where none or several match.
+    """
+    if images is None or masks is None:
+        raise DataError("--images and --masks-in belong together where they have {} in them; give both")
+    sides = [_matched(folder, pattern) for pattern in (images, masks)]
+    rows: dict[str, tuple[str, ...]] = {name: (sides[1][key],) for key, name in sides[0].items() if key in sides[1]}
+    if not rows:
+        raise DataError(f"{folder} has {len(sides[0])} images as {images} and {len(sides[1])} as {masks}, and none of "
+                        "them share what stands for {}")  # fmt: skip
+    orphans = tuple(name for key, name in sorted(sides[1].items()) if key not in sides[0])
+    look = look_of_several([folder / names[0] for names in rows.values()]) or "mask"
+    return [Pairs(masks, look, tuple(sorted(sides[0].values())), rows, orphans)]
+
+
+def _matched(folder: Path, pattern: str) -> dict[str, str]:
+    before, brace, after = pattern.partition("{}")
+    if not brace or "{}" in after:
+        raise DataError(f"the pattern is {pattern!r}; wanted one {{}} in it, for what images and masks share")
+    found = {}
+    for name in walk(folder):
+        if name.startswith(before) and name.endswith(after) and is_image_name(name):
+            found[name[len(before) : len(name) - len(after)]] = name
+    return found
