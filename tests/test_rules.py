@@ -16,7 +16,7 @@ import pytest
 from tests.conftest import ROOT
 
 SOURCE = ROOT / "src" / "handful"
-LAYERS = ["arrays", "errors", "words", "pick", "threads", "boxes", "image", "types", "progress", "files", "plotting",
+LAYERS = ["arrays", "errors", "words", "pick", "threads", "boxes", "heif", "image_bytes", "image", "types", "progress", "files", "plotting",
           "results", "evaluation", "parallel", "bundle", "data", "store", "curate", "lucid", "models", "training",
           "fewshot", "detection", "select", "video", "device", "kinds", "api", "studio", "demo", "sample_data", "cli",
           "__main__"]  # fmt: skip

@@ -163,6 +163,10 @@ def _truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
+def _cut(path: Path, count: int) -> None:
+    path.write_bytes(path.read_bytes()[:-count])
+
+
 def _colors(p: Planted) -> None:
     PIL_Image.open(p.path(15)).save(p.mask(15))
 
@@ -190,6 +194,7 @@ FAULTS: dict[str, tuple[Callable[[Planted], Any], str]] = {
     "leftover_file": (lambda p: (p.root / "images/train/x.jpg.crdownload").write_bytes(b"x"), "x.jpg.crdownload"),
     "mixed_case_suffix": (_mixed, "train008.JPG"),
     "wrong_suffix": (_wrong_suffix, "train009.jpg"),
+    "no_end_marker": (lambda p: _cut(p.path(3), 2), "train003.jpg"),
     "name_clash": (_clash, "train011.jpg"),
     "size_mismatch": (lambda p: p.image(12).update(width=170), "train012.jpg"),
     "mask_size_mismatch": (lambda p: write_ids(p.mask(13), np.zeros((60, 80), np.uint8)), "train013.png"),

@@ -24,15 +24,16 @@ from handful.data.paths import is_leftover, relative, walk
 from handful.data.reading import POINTERS
 from handful.data.shapes import box_of
 from handful.errors import DataError
+from handful.image import NO_END
 from handful.progress import track
 from handful.types import Dataset, Object, Sample
 from handful.words import counted
 
 VERSION = 4  # of the rules and of the report: one that another version kept is not used
 TINY_PX = 4.0
-SUFFIX_OF = {"JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"), "MPO": (".jpg", ".jpeg"), "PNG": (".png",), "BMP": (".bmp",),
+SUFFIX_OF = {"JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"), "MPO": (".jpg", ".jpeg", ".mpo"), "PNG": (".png",), "BMP": (".bmp",),
              "WEBP": (".webp",), "GIF": (".gif",), "TIFF": (".tif", ".tiff"), "PPM": (".ppm", ".pgm"),
-             "AVIF": (".avif",), "JPEG2000": (".jp2",)}  # fmt: skip
+             "AVIF": (".avif",), "JPEG2000": (".jp2",), "HEIF": (".heic", ".heif", ".hif")}  # fmt: skip
 
 
 @dataclass
@@ -174,7 +175,7 @@ def _image(sample: Sample, meta: ImageMetadata, at: str, on_finding: OnFinding, 
     if suffix.lower() not in SUFFIX_OF.get(meta.format, (suffix.lower(),)):
         notes.add("wrong_suffix", at, f"{suffix} holds {meta.format}")
     for text in meta.notes:
-        notes.add("color_space", at, text)
+        notes.add("no_end_marker" if text == NO_END else "color_space", at, text)
 
 
 def _labels(

@@ -53,6 +53,7 @@ CODES: dict[str, Code] = {
     "unused_image": Code("warning", "an image that lies there and belongs to no set of labels", "it is not copied"),
     "mixed_case_suffix": Code("note", "a suffix in capitals, which some tools pass over", KEPT),
     "wrong_suffix": Code("note", "a file whose suffix names another format than its bytes", KEPT),
+    "no_end_marker": Code("note", "a JPEG without its end marker, which some tools refuse", KEPT),
     "name_clash": Code("warning", "names that differ only in case: one file on macOS and Windows", KEPT),
     "not_an_image": Code("warning", "files that were passed over", "they are not copied"),
     # what the labels say of the image
