@@ -5,7 +5,6 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from fractions import Fraction
-from typing import Any
 
 import numpy as np
 import pytest
@@ -40,8 +39,8 @@ def hevc(rgb_u8: np.ndarray, pixels: str = "yuv444p") -> tuple[bytes, bytes]:
     sps = held[33][0]
     depth = 2 if "10" in pixels else 0
     chroma = 3 if "444" in pixels else 1
-    settings = b"\1" + sps[3:15] + struct.pack(">HBBBBHB", 0xF000, 0xFC, 0xFC | chroma, 0xF8 | depth, 0xF8 | depth, 0, 0x0F)
-    settings += bytes([3])
+    about = struct.pack(">HBBBBHBB", 0xF000, 0xFC, 0xFC | chroma, 0xF8 | depth, 0xF8 | depth, 0, 0x0F, 3)
+    settings = b"\1" + sps[3:15] + about
     for kind in (32, 33, 34):
         settings += struct.pack(">BHH", 0x80 | kind, 1, len(held[kind][0])) + held[kind][0]
     slices = [p for kind, ps in held.items() if kind < 32 for p in ps]
@@ -121,5 +120,3 @@ def heic(
     head = box("ftyp", brand, bytes(4), b"mif1", brand)
     start = len(head) + len(meta(0)) + 8
     return head + meta(start) + box("mdat", *(coded for _, _, coded, _, _ in items))
-
-

@@ -101,20 +101,20 @@ def test_the_bytes_say_what_it_is(photo: np.ndarray, tmp_path: Path, monkeypatch
     assert np.abs(read_image(tmp_path / "mail.HEIC").rgb_u8.astype(int) - photo).mean() < 6
     assert read_metadata(tmp_path / "phone.jpg").format == "HEIF" and read_metadata(tmp_path / "mail.HEIC").mark
     monkeypatch.setattr(heif, "present", lambda module: False)
-    with pytest.raises(DataError, match=r"phone\.jpg is a HEIC image, .*handful\[heic\]"):
+    with pytest.raises(DataError, match=r"phone\.jpg is a HEIC image, .*handful\[video\]"):
         read_image(tmp_path / "phone.jpg")
     assert "HEIC" in read_metadata(tmp_path / "phone.jpg").error_text
     assert np.abs(read_image(tmp_path / "mail.HEIC").rgb_u8.astype(int) - photo).mean() < 6  # a JPEG needs none of it
 
 
-def test_a_heic_that_is_damaged_or_too_large(photo: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_heic_that_is_damaged_or_large(photo: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = heic(photo, tile=64)
     path, rng = tmp_path / "a.heic", np.random.default_rng(0)
     for end in (30, 60, 200, 400, len(whole) // 2, len(whole) - 1):
         path.write_bytes(whole[:end])
         with pytest.raises(DataError, match=r"a\.heic cannot be read as an image"):
             read_image(path)
-    read = 0
+    said: list[str] = []
     for _ in range(150):
         bent = bytearray(whole)
         for at in rng.integers(24, 900, 3):
@@ -122,13 +122,12 @@ def test_a_heic_that_is_damaged_or_too_large(photo: np.ndarray, tmp_path: Path, 
         path.write_bytes(bent)
         try:
             read_image(path)
-            read += 1
         except DataError as error:
-            assert str(path) in str(error) and "\n" not in str(error)
-    assert read < 150
-    for kind, said in (("av01", "AV1"), ("jpeg", "JPEG"), ("zzzz", "zzzz")):
+            said.append(str(error))
+    assert said and all(str(path) in text and "\n" not in text for text in said)
+    for kind, named in (("av01", "AV1"), ("jpeg", "JPEG"), ("zzzz", "zzzz")):
         path.write_bytes(heic(photo, kind=kind))
-        with pytest.raises(DataError, match=f"a HEIF of {said}, wanted HEVC"):
+        with pytest.raises(DataError, match=f"a HEIF of {named}, wanted HEVC"):
             read_image(path)
     path.write_bytes(whole)
     monkeypatch.setattr(image, "MOST_CAMERA_PIXELS", HIGH * WIDE - 1)
@@ -299,17 +298,18 @@ def test_a_jpeg_that_lacks_pixels_is_refused(progressive: bool, photo: np.ndarra
 # -- large ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_phone_photo_of_any_size_and_no_bomb(photo: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_phone_photos_of_any_size(photo: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(PIL_Image, "MAX_IMAGE_PIXELS", HIGH * WIDE // 3)  # Pillow's own limit is passed twice over
     monkeypatch.setattr(image, "MOST_PIXELS", HIGH * WIDE - 1)
     (tmp_path / "a.jpg").write_bytes(jpeg(photo))
     PIL_Image.fromarray(photo).save(tmp_path / "a.png")
-    PIL_Image.fromarray(photo).save(tmp_path / "a.mpo", "MPO", save_all=True, append_images=[PIL_Image.new("RGB", (9, 9))])
+    small = PIL_Image.new("RGB", (9, 9))
+    PIL_Image.fromarray(photo).save(tmp_path / "a.mpo", "MPO", save_all=True, append_images=[small])
     assert read_image(tmp_path / "a.jpg").size_wh == (WIDE, HIGH) == read_image(tmp_path / "a.mpo").size_wh
     with pytest.raises(TooManyPixels):
         read_image(tmp_path / "a.png")
-    small = image.decode(tmp_path / "a.jpg", small_px=30)
-    assert small.image.size_wh < small.size_wh == (WIDE, HIGH)
+    drafted = image.decode(tmp_path / "a.jpg", small_px=30)
+    assert drafted.image.size_wh < drafted.size_wh == (WIDE, HIGH)
     monkeypatch.setattr(image, "MOST_CAMERA_PIXELS", HIGH * WIDE - 1)
     with pytest.raises(TooManyPixels):
         read_image(tmp_path / "a.jpg")

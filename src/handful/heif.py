@@ -1,8 +1,9 @@
 """HEIC and HEIF, the images of iPhones and of newer cameras: what is in the file, and its pixels by FFmpeg's decoder.
 
-The container (ISO/IEC 23008-12) is read here; the HEVC in it by PyAV (`handful[heic]`), because every library that does
-both comes in wheels under the GPL or LGPL. Read: one coded image or a grid of tiles, cropped, turned and mirrored as
-the file says, its alpha laid on white by the caller. Its EXIF orientation says the same once more and is passed over, as every reader does.
+The container (ISO/IEC 23008-12) is read here; the HEVC in it by PyAV (`handful[video]`): libraries that do both would be
+one more package under the GPL or LGPL (docs/choices.md). Read: one coded image or a grid of tiles, cropped, turned and
+mirrored as the file says; its alpha is laid on white by the caller. EXIF orientation says the same turn once more and
+is passed over, as every reader does.
 """
 
 from __future__ import annotations
@@ -75,7 +76,9 @@ def decode(data: bytes, most_pixels: int) -> Heif:
     Raises Unreadable for what is damaged or coded in another way, TooLarge, and NoDecoder where PyAV is not installed.
     """
     if not present("av"):
-        raise NoDecoder("is a HEIC image, which needs PyAV; run: pip install 'handful[heic]', or export it as JPEG or PNG")
+        raise NoDecoder(
+            "is a HEIC image, which needs PyAV; run: pip install 'handful[video]', or export it as JPEG or PNG"
+        )
     try:
         items, primary, idat = parse(data)
         return _shown(data, items, primary, idat, most_pixels)
@@ -284,7 +287,7 @@ def _small_enough(wide: int, high: int, most: int) -> None:
 
 def _decoded(coded: list[tuple[bytes, Item, Item]], most: int, form: str) -> list[np.ndarray]:
     """Each coded image's pixels. coded: (its bytes, the item, the item that says the colors)."""
-    av = need("av", "heic")
+    av = need("av", "video")
     found: list[np.ndarray] = []
     at = 0
     try:
@@ -321,7 +324,7 @@ def _pixels(av: Any, frame: Any, color: bytes, form: str) -> np.ndarray:
     """(h, w, 3) RGB, or (h, w, 1) of the brightness as it is stored."""
     if form == "gray":
         whole = frame.reformat(format="gray16le" if "10" in frame.format.name or "12" in frame.format.name else "gray")
-        values = whole.to_ndarray()
+        values: np.ndarray = whole.to_ndarray()
         values = (values >> 8).astype(np.uint8) if values.dtype != np.uint8 else values
         return values[..., None]
     matrix, full = int(frame.colorspace), int(frame.color_range) == 2

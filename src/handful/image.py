@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 MIN_SIDE_PX = 8
 MOST_PIXELS = 89_478_485  # where Pillow begins to warn: a small file can hold more than the memory does
-MOST_CAMERA_PIXELS = 256_000_000  # phones have 108 and 200 megapixels; of a JPEG or HEIC that size the file is large too
+MOST_CAMERA_PIXELS = 256_000_000  # a phone has 108 or 200; of a JPEG or HEIC that size the file is large too
 NEAR_WHITE = 240
 NO_END = "its end marker was missing, its pixels are all there"
 SUFFIXES = frozenset(
@@ -45,7 +45,7 @@ SUFFIXES = frozenset(
         ".pgm",
     )
 )
-HEIC_SUFFIXES = frozenset((".heic", ".heif", ".hif"))  # read with handful[heic]
+HEIC_SUFFIXES = frozenset((".heic", ".heif", ".hif"))  # read with handful[video]
 
 
 def described(value: object) -> str:
@@ -82,7 +82,7 @@ class Image:
         """Read one still photograph from a file: upright, RGB, 8 bits.
 
         Gray, palette, CMYK, 12- and 16-bit photographs are converted, transparent ones laid on white; `notes` says so.
-        HEIC needs `handful[heic]`. Raises DataError, naming the file, for one that is missing, no image, truncated,
+        HEIC needs `handful[video]`. Raises DataError, naming the file, for one that is missing, no image, truncated,
         animated, of several pages, or smaller than 8 px a side.
         """
         return decode(Path(path)).image
@@ -262,7 +262,7 @@ def _of_heif(path: Path, data: bytes) -> Decoded:
         raise _too_many(path, MOST_CAMERA_PIXELS) from None
     except heif.NoDecoder as error:
         raise DataError(f"{path} {error}") from None
-    rgb, notes = found.rgb_u8, ()
+    rgb, notes = found.rgb_u8, tuple[str, ...]()
     if found.alpha_u8 is not None and found.alpha_u8.min() < 255:
         rgb, notes = _on_white(rgb, found.alpha_u8)
     if found.others:

@@ -1,4 +1,4 @@
-"""What the bytes of an image's file say, whatever it is called: its kind, whether a JPEG is whole, how a TIFF counts."""
+"""What an image's bytes say, whatever the file is called: its kind, whether a JPEG is whole, how a TIFF counts."""
 
 from __future__ import annotations
 

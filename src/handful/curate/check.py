@@ -31,9 +31,9 @@ from handful.words import counted
 
 VERSION = 4  # of the rules and of the report: one that another version kept is not used
 TINY_PX = 4.0
-SUFFIX_OF = {"JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"), "MPO": (".jpg", ".jpeg", ".mpo"), "PNG": (".png",), "BMP": (".bmp",),
+SUFFIX_OF = {"JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"), "MPO": (".jpg", ".jpeg", ".mpo"), "PNG": (".png",),
              "WEBP": (".webp",), "GIF": (".gif",), "TIFF": (".tif", ".tiff"), "PPM": (".ppm", ".pgm"),
-             "AVIF": (".avif",), "JPEG2000": (".jp2",), "HEIF": (".heic", ".heif", ".hif")}  # fmt: skip
+             "BMP": (".bmp",), "AVIF": (".avif",), "JPEG2000": (".jp2",), "HEIF": (".heic", ".heif", ".hif")}  # fmt: skip
 
 
 @dataclass
