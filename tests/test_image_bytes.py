@@ -13,6 +13,7 @@ import pytest
 from PIL import Image as PIL_Image
 
 from handful import heif, image
+from handful.curate.check import check
 from handful.curate.image_metadata import read_metadata
 from handful.errors import DataError
 from handful.image import NO_END, TooManyPixels, from_pillow, has_avif, read_image
@@ -105,6 +106,24 @@ def test_the_bytes_say_what_it_is(photo: np.ndarray, tmp_path: Path, monkeypatch
         read_image(tmp_path / "phone.jpg")
     assert "HEIC" in read_metadata(tmp_path / "phone.jpg").error_text
     assert np.abs(read_image(tmp_path / "mail.HEIC").rgb_u8.astype(int) - photo).mean() < 6  # a JPEG needs none of it
+
+
+def test_a_verdict_without_a_decoder_does_not_last(
+    photo: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "set" / "mug").mkdir(parents=True)
+    for i in range(2):
+        (tmp_path / "set" / "mug" / f"{i}.heic").write_bytes(heic(np.roll(photo, 40 * i, 1)))
+
+    def unreadable() -> list[str]:
+        report = check(tmp_path / "set", cache=tmp_path / "cache", near=False)
+        return [row["code"] for row in report["findings"] if row["code"] == "unreadable_image"]
+
+    with monkeypatch.context() as without:
+        for module in (heif, image):
+            without.setattr(module, "present", lambda name: False)
+        assert len(unreadable()) == 2
+    assert unreadable() == []  # PyAV was installed in between
 
 
 def test_a_heic_that_is_damaged_or_large(photo: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,7 @@
 """HEIC and HEIF, the images of iPhones and of newer cameras: what is in the file, and its pixels by FFmpeg's decoder.
 
-The container (ISO/IEC 23008-12) is read here; the HEVC in it by PyAV (`handful[video]`): libraries that do both would be
-one more package under the GPL or LGPL (docs/choices.md). Read: one coded image or a grid of tiles, cropped, turned and
+The container (ISO/IEC 23008-12) is read here; the HEVC in it by PyAV (`handful[video]`): a library that does both would
+be one more package under the GPL or LGPL (docs/choices.md). Read: one image or a grid of tiles, cropped, turned and
 mirrored as the file says; its alpha is laid on white by the caller. EXIF orientation says the same turn once more and
 is passed over, as every reader does.
 """

@@ -16,7 +16,7 @@ from handful import heif
 from handful.arrays import U8
 from handful.errors import DataError
 from handful.image_bytes import HEAD, PLAIN, Scale, ends_in_zeros, kind_of, pages_of, scale_of, whole_jpeg
-from handful.pick import need
+from handful.pick import need, present
 from handful.words import counted
 
 if TYPE_CHECKING:
@@ -246,6 +246,11 @@ def _unidentified(path: Path, data: bytes | None) -> Decoded:
         reason = f"a {kind} that is damaged" if kind else "not an image, or of an unknown kind"
         raise DataError(f"{path} cannot be read as an image ({reason}); replace or remove it")
     raise DataError(f"{path} cannot be read as an image (it is {kind}); replace it by one in JPEG or PNG, or remove it")
+
+
+def optional_kinds() -> str:
+    """Which kinds are read here that are not read everywhere: a verdict on images holds for these."""
+    return " ".join(("HEIF",) * present("av") + ("AVIF",) * has_avif())
 
 
 def has_avif() -> bool:

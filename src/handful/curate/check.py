@@ -24,7 +24,7 @@ from handful.data.paths import is_leftover, relative, walk
 from handful.data.reading import POINTERS
 from handful.data.shapes import box_of
 from handful.errors import DataError
-from handful.image import NO_END
+from handful.image import NO_END, optional_kinds
 from handful.progress import track
 from handful.types import Dataset, Object, Sample
 from handful.words import counted
@@ -33,7 +33,8 @@ VERSION = 4  # of the rules and of the report: one that another version kept is 
 TINY_PX = 4.0
 SUFFIX_OF = {"JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"), "MPO": (".jpg", ".jpeg", ".mpo"), "PNG": (".png",),
              "WEBP": (".webp",), "GIF": (".gif",), "TIFF": (".tif", ".tiff"), "PPM": (".ppm", ".pgm"),
-             "BMP": (".bmp",), "AVIF": (".avif",), "JPEG2000": (".jp2",), "HEIF": (".heic", ".heif", ".hif")}  # fmt: skip
+             "BMP": (".bmp",), "AVIF": (".avif",), "JPEG2000": (".jp2",),
+             "HEIF": (".heic", ".heif", ".hif")}  # fmt: skip
 
 
 @dataclass
@@ -93,7 +94,7 @@ def check(
         if options.get("images"):  # they may lie elsewhere
             digest += content_hash(Path(options["images"]), kept)
         what = {"format": format, "near": near, **options}
-        key = f"{VERSION} {digest} {json.dumps(what, sort_keys=True, default=str)}"
+        key = f"{VERSION} {digest} {optional_kinds()} {json.dumps(what, sort_keys=True, default=str)}"
         old = kept.report(key)
         if old is not None:
             report: dict[str, Any] = json.loads(old)

@@ -26,6 +26,8 @@ from handful.image import TooManyPixels, decode
 VERSION = 2  # of Facts and of what they are computed with: another one starts an empty cache
 SMALL_PX = 96  # what the likeness needs; a JPEG may come out of its decoder at this size, several times quicker
 KEEP_EVERY = 200  # images between two writes to the cache: what a kill can cost
+# what another moment, or a package that is installed later, may answer otherwise
+UNSETTLED = ("cannot be read (", "is a HEIC image, which needs", "is an AVIF image that cannot be read")
 T = TypeVar("T")
 
 
@@ -181,7 +183,7 @@ def gather(
         item, path, meta = ahead.popleft()
         if isinstance(meta, Future):
             meta = meta.result()
-            if path is not None and not meta.error_text.startswith("cannot be read ("):
+            if path is not None and not meta.error_text.startswith(UNSETTLED):
                 cache.put("facts", path, json.dumps(asdict(meta)))
         return item, meta
 
