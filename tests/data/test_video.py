@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from handful.data.sources import images_of
-from handful.data.video import Video, matroska_cut, shown
+from handful.data.video import Video, matroska_cut, shown, write_video
 from handful.errors import DataError
 
 av = pytest.importorskip("av")
@@ -185,6 +185,23 @@ def test_sound_alone_is_no_video(cover: bool, tmp_path: Path) -> None:
 
 
 # -- ends -------------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_written_keeps_uneven_times(tmp_path: Path) -> None:
+    tenths = [0, 1, 2, 30, 31, 50, 90]
+    source = Video(film(tmp_path / "a.mp4", tenths))
+    assert source.ticks != source.fps and Video(film(tmp_path / "even.mp4", range(9))).ticks == 10
+    shown_at = [0.0]
+
+    def frames() -> Any:
+        for at, rgb in source:
+            shown_at[0] = at
+            yield rgb
+
+    write_video(frames(), tmp_path / "b.mp4", source.fps, lambda: shown_at[0], source.ticks)
+    times, seen, why = read(tmp_path / "b.mp4")
+    assert why == "" and times == pytest.approx([t / 10 for t in tenths], abs=0.01)
+    assert [number_of(rgb) for rgb in seen] == list(range(7))
 
 
 @pytest.mark.parametrize("suffix", [".mkv", ".webm"])

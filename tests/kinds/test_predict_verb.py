@@ -218,6 +218,16 @@ def test_every_kind_watches_a_video(world: World, clip: Path, tmp_path: Path, ca
     assert len(masks) == (COUNT if world.kind == "segmenter" else 0)
 
 
+def test_a_video_whose_frames_come_unevenly_is_drawn_so(world_of: Worlds, tmp_path: Path, capsys: Capture) -> None:
+    times = iter([0.0, 0.1, 0.2, 2.0, 2.1, 5.0])
+    write_video(frames()[:6], tmp_path / "clip.mp4", 10, lambda: next(times), 10)
+    code, said, _ = typed(capsys, "predict", world_of("taught_detector").model, tmp_path / "clip.mp4", "--out",
+                          tmp_path / "out", "--json")  # fmt: skip
+    told = [row["time_s"] for row in json.loads(said)["results"]]
+    assert code == 0 and told == pytest.approx([0.0, 0.1, 0.2, 2.0, 2.1, 5.0], abs=0.01)
+    assert [at for at, _ in Video(tmp_path / "out" / "clip.mp4")] == pytest.approx(told, abs=0.01)
+
+
 @pytest.mark.usefixtures("_planted")
 def test_what_was_found_is_drawn_into_the_video(clip: Path, tmp_path: Path, capsys: Capture) -> None:
     model = tmp_path / "model"

@@ -6,7 +6,7 @@ import os
 import signal
 import struct
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -41,6 +41,7 @@ class Video:
     why: str = ""
     number: int = 0  # of the stream among those with pictures: one that only holds a cover is passed over
     start_s: float = 0.0  # where the file's own clock begins
+    ticks: Fraction = FPS  # parts of a second that all times are multiples of; not fps where frames come unevenly
 
     def __post_init__(self) -> None:
         av = need("av", "video")
@@ -54,6 +55,7 @@ class Video:
                 self.number = moving[0]
                 stream = streams[self.number]
                 self.fps, self.count = Fraction(stream.average_rate or FPS), _promised(stream, held.format.name)
+                self.ticks = Fraction(stream.base_rate or self.fps)
                 self.duration_s = float(held.duration or 0) / av.time_base
                 self.start_s = max(float(held.start_time or 0) / av.time_base, 0.0)
         except FileNotFoundError:
@@ -151,10 +153,18 @@ def shown(rgb: U8, matrix: tuple[int, int, int, int]) -> U8:
     return rgb[:: -1 if down < 0 else 1, :: -1 if across < 0 else 1]
 
 
-def write_video(frames: Iterable[U8], path: Path, fps: Fraction | int = FPS) -> None:
+def write_video(
+    frames: Iterable[U8],
+    path: Path,
+    fps: Fraction | int = FPS,
+    at: Callable[[], float] | None = None,
+    ticks: Fraction | int = FPS,
+) -> None:
     """Write frames of one size, (h, w, 3) uint8 RGB, as an MP4 that every browser plays (H.264, 4:2:0); whole, or not
-    at all when `frames` raises. An odd last row or column is cut off. Raises MissingPackage without PyAV."""
+    at all when `frames` raises. An odd last row or column is cut off. at: when the frame is shown that came last, in
+    seconds, for frames that come unevenly; rounded to `ticks` parts of a second. Raises MissingPackage without PyAV."""
     av = need("av", "video")
+    last = -1
     with replacing(path) as part, av.open(str(part), "w", format="mp4", options={"movflags": "faststart"}) as out:
         stream = None
         for frame in frames:
@@ -163,7 +173,13 @@ def write_video(frames: Iterable[U8], path: Path, fps: Fraction | int = FPS) -> 
                 stream = out.add_stream("libx264", rate=Fraction(fps), options={"crf": "23", "preset": "veryfast"})
                 stream.height, stream.width, stream.pix_fmt = even.shape[0], even.shape[1], "yuv420p"
                 stream.thread_count = 1  # more would give other bytes on other machines
-            out.mux(stream.encode(av.VideoFrame.from_ndarray(even, format="rgb24")))
+                if at is not None:
+                    stream.codec_context.time_base = 1 / Fraction(ticks)
+            one = av.VideoFrame.from_ndarray(even, format="rgb24")
+            if at is not None:
+                last = max(round(at() * Fraction(ticks)), last + 1)
+                one.pts, one.time_base = last, 1 / Fraction(ticks)
+            out.mux(stream.encode(one))
         if stream is not None:
             out.mux(stream.encode(None))
 

@@ -174,7 +174,9 @@ class _Run:
         frames = self._frames(path, name, asked, opened.count or None, alone)
         first = next(frames, None)
         if first is not None and self.out is not None:
-            write_video(_again(first, frames), self.out / f"{name}.mp4", opened.fps)
+            even = opened.ticks == opened.fps
+            at = None if even else lambda: float(self.rows[-1]["time_s"])
+            write_video(_again(first, frames), self.out / f"{name}.mp4", opened.fps, at, opened.ticks)
         elif first is not None:
             for _ in frames:
                 pass
