@@ -271,7 +271,7 @@ def _of_heif(path: Path, data: bytes) -> Decoded:
     if found.alpha_u8 is not None and found.alpha_u8.min() < 255:
         rgb, notes = _on_white(rgb, found.alpha_u8)
     if found.others:
-        notes = (*notes, f"the main one of {found.others + 1} pictures")
+        notes = (*notes, f"the main one of {counted(found.others + 1, 'picture')}")
     mode = "RGB" if found.alpha_u8 is None else "RGBA"
     size_wh = rgb.shape[1], rgb.shape[0]  # no reader shows it before it is turned
     return _checked(path, rgb, notes, size_wh, 1, "HEIF", mode)
