@@ -22,6 +22,8 @@ from handful.errors import DataError
 from handful.image import read_image
 from handful.types import Category, Dataset, Object, Sample
 from tests.curate.test_check import planted
+from tests.data.layouts import STORED, Maker
+from tests.data.layouts import _coco as made_coco
 from tests.data.planted import FAULTS, Planted
 from tests.data.test_coco_images import picture as photo
 
@@ -312,7 +314,24 @@ def _turned(root: Path) -> Path:
     return root
 
 
+def _soft(place: Path) -> Path:
+    m = Maker(1, place)
+    for i in range(2):
+        m.photo(f"images/{i}.jpg")
+        m.save(STORED["soft"][0](m.areas()), f"masks/{i}.png")
+    return place
+
+
+def _spare(place: Path) -> Path:
+    m = Maker(2, place)
+    made_coco(m, {"": [(f"{i}.jpg", [(0, (1, 1, 30, 30))]) for i in range(2)]})
+    m.photo("cover/spare.jpg")
+    return place
+
+
 ELSEWHERE: dict[str, tuple[Callable[[Path], Path], Callable[[Case], bool]]] = {
+    "soft_mask": (_soft, lambda c: c.samples.keys() == {"0", "1"} and all(s.mask is None for s in c.samples.values())),
+    "unused_image": (_spare, lambda c: not list(c.copy.rglob("spare.jpg")) and len(c.samples) == 2),
     "moved_name": (_moved, lambda c: "/home" not in (c.copy / "annotations/instances.json").read_text()),
     "ambiguous_image": (_ambiguous, lambda c: not c.samples and c.classes == ["mug"]),
     "no_size": (_sizeless, lambda c: all(s.size_wh == (40, 30) and s.objects for s in c.samples.values())),

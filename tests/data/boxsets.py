@@ -171,7 +171,7 @@ def boxed_sets(draw: st.DrawFn, *, attributes: bool) -> Dataset:
         of_photo = draw(st.dictionaries(_KEYS, JSON, max_size=3)) if attributes and things is not None else {}
         name = stem + draw(st.sampled_from(sorted(KINDS)))
         split = splits[i % len(splits)]
-        name = f"x{name}" if split is None and len(splits) > 1 else name  # not to be taken for a split's folder
+        name = f"xx{name}" if split is None and len(splits) > 1 else name  # not to be taken for a split's folder
         samples.append(Sample(Path(), objects=things, name=name, split=split, size_wh=size, attributes=of_photo))
     return dataset(samples, names)
 

@@ -129,7 +129,7 @@ def test_a_runtime(kind: str, runtime: str, world_of: Callable[[str], World], tm
     want = [json.loads(json.dumps(one.to_json())) for one in handful.load(world.model).predict(world.images)]
     assert len(told) == len(want) >= 2
     for one, other in zip(told, want, strict=True):
-        key = next(k for k in ("label", "classes", "found") if k in one)
+        key = next(k for k in ("label", "shares", "found") if k in one)
         if key == "found":
             assert [row["class"] for row in one[key]] == [row["class"] for row in other[key]]
         elif key == "classes":

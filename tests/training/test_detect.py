@@ -474,7 +474,7 @@ def box(*xywh: float) -> Callable[[dict[str, Any]], None]:
 @pytest.mark.parametrize(
     ("harm", "said"),
     [(box(5, 5, float("nan"), 9), r"label 3 \(box\) has the box \[5, 5, 'nan'"), (box(5, 5, 0, 9), "is 0 x 9 px"),
-     (box(300, 5, 20, 20), "leaves the 128x96 image"),
+     (box(300, 5, 20, 20), "outside the 128x96 image"),
      (lambda held: held["images"][1].update(width=64), r"1\.png.*(64|128)")],
 )  # fmt: skip
 def test_bad_data_stop_it_before_it_begins(tmp_path: Path, harm: Callable[[dict[str, Any]], None], said: str) -> None:

@@ -78,7 +78,8 @@ def dream() -> None:
 @common
 def run(
     seeds: str, out: Path, limit: int | None, all_frames: bool, workers: int | None, ray: str | None, resume: bool,
-    format: str | None, masks_in: str | None, images: Path | None, flat: bool, as_json: bool, **settings: Any,
+    format: str | None, masks_in: str | None, images: Path | None, mask_threshold: int | None, flat: bool,
+    as_json: bool, **settings: Any,
 ) -> None:  # fmt: skip
     """Dream a film of every photo in SEEDS that has a mask or outlines, into OUT, which every data verb reads.
 
@@ -97,7 +98,7 @@ def run(
         registry.no_model(Path(seeds))
     result = {"schema_version": 1, "data": seeds} | dream_folder(
         seeds, out, _settings(**settings), workers=workers, ray=ray, resume=resume, limit=limit, all_frames=all_frames,
-        format=format, **options_of(masks_in, images, flat),
+        format=format, **options_of(masks_in, images, flat, mask_threshold),
     )  # fmt: skip
     result |= preview_run(out)
     say(result, as_json, _dreamed)

@@ -242,5 +242,7 @@ def copied_as(dataset: Dataset) -> str:
     """The format of a copy of a data set: its own, or one that holds what it has where that is not written."""
     if hasattr(module(dataset.format), "write"):
         return dataset.format
-    first = next((s for s in dataset if s.objects is not None or s.label is not None), None)
+    first = next((s for s in dataset if s.objects is not None or s.label is not None or s.mask is not None), None)
+    if first is not None and first.mask is not None and first.objects is None:
+        return "masks"
     return "csv_classes" if first is not None and first.objects is None else "coco"

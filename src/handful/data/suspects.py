@@ -96,12 +96,14 @@ class Suspects:
         if suffix in (".yaml", ".yml"):
             return "is YAML that names classes or splits" if len(YAML.findall(text)) > 1 else None
         cells = re.split(r"[,;\t]", lines[0]) if lines else []
-        if suffix in (".csv", ".tsv") and sum(bool(HEADER.match(cell)) for cell in cells) >= 2:
+        if suffix in (".csv", ".tsv") and len(lines) > 1 and sum(bool(HEADER.match(cell)) for cell in cells) >= 2:
             return "is a table of images, classes or boxes"
         words = {word for line in lines for word in re.split(r"[\s,;|\t]+", line.strip().strip('"')) if word}
         last = {re.split(r"[\\/]", word.strip('"'))[-1] for word in words}
         if last & self.files or len(last & self.stems) > max(1, len(lines) // 4):
             return "names images that are there"
+        if suffix in (".csv", ".tsv") and len(lines) < 2:
+            return None  # a head alone
         if is_class_list(file) and not self._says_what_folders_say(lines):
             return "is called like a list of classes"
         return None
