@@ -132,7 +132,7 @@ def test_a_runtime(kind: str, runtime: str, world_of: Callable[[str], World], tm
         key = next(k for k in ("label", "shares", "found") if k in one)
         if key == "found":
             assert [row["class"] for row in one[key]] == [row["class"] for row in other[key]]
-        elif key == "classes":
+        elif key == "shares":
             assert one[key] == pytest.approx(other[key], abs=0.01)
         else:
             assert one[key] == other[key]

@@ -2,8 +2,8 @@
 
 Read are a class with xmin, ymin, xmax, ymax (x1, left, bbox_x1, ...), with x, y, w, h (the left top corner), with
 x_center, y_center, or with a column bbox "[x, y, w, h]"; without a header RetinaNet's PATH,x1,y1,x2,y2,CLASS. Numbers
-that are all from 0 to 1 are fractions of the image. A row without a box says that the image is empty. Open Images'
-names are those of class-descriptions*.csv where it is there, and IsGroupOf marks crowds.
+that are all from 0 to 1, in a list without the images' sizes, are fractions. A row without a box says that the image
+is empty. Open Images' names are those of class-descriptions*.csv where it is there, and IsGroupOf marks crowds.
 
 Not held: outlines, pixels, crowds, tracks, attributes, ids.
 """
@@ -223,7 +223,9 @@ def _corners(values: Sequence[Any], kind: str, scale: tuple[int, int]) -> list[A
 
 
 def _are_fractions(held: Table, at: _Columns) -> bool:
-    """Whether all boxes are between 0 and 1: no box is under one pixel."""
+    """Whether all boxes are between 0 and 1, as in Open Images' lists; those that give the image's size are in px."""
+    if any(column is not None for column in at.size):
+        return False
     largest, some = 0.0, False
     for row in held.rows:
         texts = list(cells(row, at.box))
