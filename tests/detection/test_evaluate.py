@@ -285,7 +285,7 @@ def test_photos_that_lie_elsewhere(data: Path, tmp_path: Path, capsys: pytest.Ca
     code, said, _ = typed(capsys, "evaluate", tmp_path / "d", labels, *where, "--json")
     assert code == 0 and json.loads(said)["AP"] == pytest.approx(1.0)
     code, _, err = typed(capsys, "teach", labels, "--out", tmp_path / "e", "--images", tmp_path / "gone")
-    assert code == 2 and "gone is not a folder" in err and not (tmp_path / "e").exists()
+    assert code == 2 and "gone does not exist; wanted a folder there" in err and not (tmp_path / "e").exists()
 
 
 def test_options_of_the_other_kind(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -96,12 +96,12 @@ def test_boxes_over_the_edge_and_outside(tmp_path: Path) -> None:
     data = coco(tmp_path / "x", over, ["apple", "leaf"])
     outside: list[tuple[tuple[int, int], list[Row]]] = [((120, 90), [("leaf", (300, 200, 340, 240))]), *SOME]
     gone = coco(tmp_path / "y", outside, ["apple", "leaf"])
-    for place in (data, gone):
-        with pytest.raises(DataError, match=r"label 1 \(leaf\).*--allow box_outside"):
+    for place, code in ((data, "box_outside"), (gone, "box_off_image")):
+        with pytest.raises(DataError, match=rf"label 1 \(leaf\).*--allow {code}"):
             teach(place, tmp_path / "d", proposer="blobs", crop=BARE)
     said = teach(data, tmp_path / "d", proposer="blobs", crop=BARE, allow=["box_outside"])
     assert said["samples"] == {"apple": 3, "leaf": 4}  # cut at the edge
-    said = teach(gone, tmp_path / "e", proposer="blobs", crop=BARE, allow=["box_outside"])
+    said = teach(gone, tmp_path / "e", proposer="blobs", crop=BARE, allow=["box_off_image"])
     assert said["samples"] == {"apple": 3, "leaf": 3}  # there is nothing to learn
 
 
