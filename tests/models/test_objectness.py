@@ -127,4 +127,4 @@ def test_what_is_refused() -> None:
 
 def test_what_it_costs_is_counted() -> None:
     told = describe("objectness")
-    assert told["parameters"] <= 5_000_000 and told["macs"] > 1e8
+    assert told["params"] <= 5_000_000 and told["macs"] > 1e8
