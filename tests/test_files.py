@@ -262,5 +262,5 @@ def test_where_nothing_can_be_written_is_said(tmp_path: Path) -> None:
 
 def test_a_page_replaces_no_other_file(tmp_path: Path) -> None:
     files.check_page(tmp_path / "a.HTML")
-    with pytest.raises(DataError, match=r"ends in \.html; got .*api\.py"):
+    with pytest.raises(DataError, match=r"got .*api\.py for the page; wanted a file name that ends in \.html"):
         files.check_page(tmp_path / "api.py")

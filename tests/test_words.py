@@ -67,7 +67,7 @@ RUNS = (
     "teach one --out model --backbone lite0 --frame 64x64", "evaluate model one", "unlearn model one/mug --class mug",
     "data check one/mug --flat", "data stats one/mug --flat", "data check boxes", "data stats boxes --out pages",
     "data convert boxes as-voc --to voc --allow-loss", "data balance boxes --count 1",
-    "data split boxes --part train=1", "data chips boxes --out chips --split labels --proposer none",
+    "data split boxes --part train=1", "data chips boxes --out chips --proposer none",
     "teach boxes --out detector --proposer objectness", "evaluate detector boxes", "predict detector boxes/a.jpg",
     "dream boxes --out dreams --frames 1 --limit 1 --workers 1",
 )  # fmt: skip
@@ -105,4 +105,4 @@ def _boxes(folder: Path) -> None:
            "segmentation": [[150, 60, 410, 60, 410, 320, 150, 320]]}  # fmt: skip
     image = {"id": 1, "file_name": "a.jpg", "width": 600, "height": 400}
     told = {"images": [image], "annotations": [box], "categories": [{"id": 1, "name": "mug"}]}
-    (folder / "labels.json").write_text(json.dumps(told))
+    (folder / "instances_train.json").write_text(json.dumps(told))

@@ -75,8 +75,9 @@ def mended(r: dict[str, Any]) -> str:
     for name, found in r["states"].items():
         for when in ("before", "after"):
             n = found[when]
-            lines.append(f"  {name} {when}: {n['images']} images, {n['labeled']} labeled, {n['empty']} empty, "
-                         f"{n['unlabeled']} unlabeled; {n['labels']} labels")  # fmt: skip
+            lines.append(f"  {name} {when}: {counted(n['images'], 'image')}, {n['labeled']} labeled, "
+                         f"{n['empty']} empty, {n['unlabeled']} unlabeled; "
+                         f"{counted(n['labels'], 'label')}")  # fmt: skip
         changed = found["changed"]
         lines += [f"    {row['image']}: {row['before']} -> {row['after']}" for row in changed[:FEW]]
         if len(changed) > FEW:

@@ -15,6 +15,7 @@ from handful.data.finding import Finding, OnFinding
 from handful.data.ledger import IMAGE, LABELS, UNREAD
 from handful.data.paths import is_image_name, is_leftover, walk
 from handful.data.suspects import ABOUT, Suspects, report_unread
+from handful.words import counted
 
 CLASSES, REFUSED, ABOUT_IT, LEFT, UNUSED, IGNORED = "classes", "refused", "about", "leftover", "unused image", "ignored"
 SHOWN = 20
@@ -110,7 +111,7 @@ def account_of(place: Path, used: Mapping[str, str], on_finding: OnFinding, said
     unused = [name for name in spare if name not in masks]
     if unused:
         few = ", ".join(unused[:3]) + (", ..." if len(unused) > 3 else "")
-        detail = f"{len(unused)} images that no label file and no folder of the set names ({few})"
+        detail = f"{counted(len(unused), 'image')} that no label file and no folder of the set names ({few})"
         on_finding(Finding("unused_image", unused[0] if len(unused) == 1 else ".", unused[:20], len(unused), detail))
     found.files = {name: found.files[name] for name in names}
     return found

@@ -22,6 +22,7 @@ from handful.files import replacing_folder, write_json
 from handful.image import read_image
 from handful.pick import need
 from handful.types import Dataset, Image, Mask, Object, Sample
+from handful.words import counted
 
 OUT_CODES = frozenset(("unreadable_image", "empty_file", "image_bomb", "size_mismatch"))
 TURNED_CODES = frozenset(("exif_rotated", "exif_against_labels"))
@@ -42,7 +43,7 @@ class State:
         """For people."""
         said = [] if self.label is None else [f"class {self.label}"]
         if self.labels:
-            said.append(f"{self.labels} labels" if self.labels > 1 else "1 label")
+            said.append(counted(self.labels, "label"))
         said += ["a mask"] if self.mask else []
         return " and ".join(said) or ("unlabeled" if self.labels is None else "empty")
 

@@ -31,6 +31,7 @@ from handful.data.paths import (
     split_kind,
     walk,
 )
+from handful.words import counted
 
 USUAL = frozenset(("", "images", "image", "imgs", "img", "data", "photos", "pictures", "jpegimages", "rgb"))
 LABEL_FOLDERS = frozenset(("annotations", "annotation", "annots", "anns", "ann", "labels", "label", "json"))
@@ -223,9 +224,9 @@ class _Names:
         if len(gone) == 1 and at:
             detail = f"{gone[0]} is not in {where}"
         elif at:
-            detail = f"{len(gone)} of its {len(self.parts)} images are not in {where} ({_few(gone)})"
+            detail = f"{len(gone)} of its {counted(len(self.parts), 'image')} are not in {where} ({_few(gone)})"
         else:
-            detail = f"none of its {len(gone)} images is in {where} ({_few(gone)})"
+            detail = f"none of its {counted(len(gone), 'image')} is in {where} ({_few(gone)})"
             detail = (
                 f"{gone[0]} is not in {where}" if len(gone) == 1 else detail
             ) + "; where they lie elsewhere, say so with --images FOLDER"
@@ -234,7 +235,7 @@ class _Names:
 
 def _tell_nameless(names: _Names, file: str, on_finding: OnFinding) -> None:
     if names.unnamed:
-        detail = f"lists {names.unnamed} images without a file_name, so that nothing says which images they are"
+        detail = f"lists {counted(names.unnamed, 'image')} without a file_name, so that nothing says which"
         on_finding(Finding("broken_label", file, "file_name", names.unnamed, detail))
     for written in names.written:
         if written not in names.parts:
@@ -294,10 +295,8 @@ def _folder(names: _Names, tree: Tree, root: Path, on_finding: OnFinding) -> str
     most = [folder for folder in first if rivals[folder] == max(rivals[f] for f in first)]
     if len(most) > 1:
         places = [str(relative(tree.root / folder, root)) for folder in sorted(most)]
-        detail = (
-            f"has {total} images that may be those of {' or '.join(places)}; nothing is guessed: name the file and "
-        )
-        detail += f"say which are its images, as in {part.file} --images {tree.root / most[0]}"
+        detail = f"has {counted(total, 'image')} that may be those of {' or '.join(places)}; nothing is guessed: "
+        detail += f"name the file and say which are its images, as in {part.file} --images {tree.root / most[0]}"
         on_finding(Finding("ambiguous_image", file, places, total, detail))
         return None
     return most[0]

@@ -229,6 +229,7 @@ def _numbered(found: Index, name: str, on_finding: OnFinding) -> list[dict[str, 
                 if isinstance(key, int) and key >= 0:
                     used.add(key)
     if used:
-        detail = f"lists no categories, so that nothing names its {len(used)} classes; each is called by its number"
+        what = counted(len(used), "class")
+        detail = f"lists no categories, so that nothing names its {what}; each is called by its number"
         on_finding(Finding("no_label_map", name, sorted(used)[:50], len(used), detail))
     return [{"id": key, "name": str(key)} for key in sorted(used)]

@@ -21,6 +21,7 @@ from handful.data.marks import Mark, Said, unheld
 from handful.data.paths import Shelf
 from handful.errors import DataError
 from handful.types import Dataset
+from handful.words import counted
 
 TITLE = "BDD100K and Scalabel JSON"
 TREE = """\
@@ -76,7 +77,7 @@ def _rows(value: Any, file: str, on_finding: OnFinding) -> Iterator[Row]:
         frames = value.get("frames")
         first = frames[0] if isinstance(frames, list) and frames and isinstance(frames[0], dict) else {}
         if isinstance(frames, list) and len(frames) > 1:
-            detail = f"has {len(frames)} frames; only files of one image are read"
+            detail = f"has {counted(len(frames), 'frame')}; only files of one image are read"
             on_finding(Finding("broken_label", file, len(frames), detail=detail))
         rows: Any = [{**value, "labels": first.get("objects", value.get("labels"))}]
     elif isinstance(value, dict):

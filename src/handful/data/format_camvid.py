@@ -162,7 +162,7 @@ def _named_valid(root: Path, names: list[str], on_finding: OnFinding) -> set[str
     listed = [line.strip() for line in (text or "").split("\n") if line.strip()]
     gone = sorted(set(listed) - set(names))
     if gone:
-        detail = f"lists {len(gone)} images that are not there ({', '.join(gone[:3])})"
+        detail = f"lists {counted(len(gone), 'image')} not in the folder ({', '.join(gone[:3])})"
         on_finding(Finding("missing_image", path.name, gone[:20], len(gone), detail))
     return set(listed) & set(names)
 

@@ -27,6 +27,7 @@ from handful.data.writing import Writer
 from handful.errors import DataError
 from handful.files import to_json
 from handful.types import Dataset
+from handful.words import counted
 
 TITLE = "Label Studio JSON (full and MIN)"
 TREE = """\
@@ -91,7 +92,7 @@ def _row(task: Mapping[str, Any], i: int, file: str, on_finding: OnFinding) -> I
     if len(images) > 1 and "image" in images:
         images = {"image": images["image"]}
     if len(images) > 1:
-        detail = f"has {len(images)} images in {what} ({', '.join(sorted(images))[:100]}); wanted one"
+        detail = f"has {counted(len(images), 'image')} in {what} ({', '.join(sorted(images))[:100]}); wanted one"
         on_finding(Finding("broken_label", file, sorted(images)[:20], detail=detail))
         return
     split = data.get("split") if isinstance(data.get("split"), str) else None

@@ -28,6 +28,7 @@ from handful.data.reading import Few, label_text
 from handful.data.shard_tar import Damaged, Member
 from handful.errors import DataError
 from handful.types import Dataset, Sample
+from handful.words import counted
 
 TITLE = "WebDataset shards with .cls or .json"
 TREE = """\
@@ -116,7 +117,9 @@ def read(folder: Path, *, on_finding: OnFinding = stop) -> Dataset:
         samples += [(held, _label(folder / name, held, few)) for held in _samples(folder / name, name, few)]
     texts = [label for held, label in samples if label and held.label is not None and held.label.kind.lower() == "txt"]
     if len(set(texts)) > max(10, len(texts) // 2):
-        detail = f"has {len(set(texts))} different texts for {len(texts)} images: captions, which are no classes"
+        detail = (
+            f"has {len(set(texts))} different texts for {counted(len(texts), 'image')}: captions, which are no classes"
+        )
         few(Finding("broken_label", shards[0], texts[:5], len(texts), detail))
         samples = [(held, None) for held, _ in samples]
     few.close()

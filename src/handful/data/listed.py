@@ -16,6 +16,7 @@ from handful.data.reading import Few, unless_dropped, upright_size
 from handful.data.writing import image_of
 from handful.errors import DataError
 from handful.types import Category, Dataset, Sample
+from handful.words import counted
 
 NO_PHOTOS = ("mask", "segm", "label", "annot", "instance", "panoptic", "depth", "trimap", "matte", "parts", "truth")
 
@@ -79,7 +80,7 @@ def assembled(
         keys.add((split, name))
         rest.append(Found(image, name, split, Row(image, ".", lambda tell: Said())))
     if rest:
-        detail = f"{len(rest)} images have no labels, so nobody looked ({rest[0].image}, ...)"
+        detail = f"{counted(len(rest), 'image has', 'images have')} no labels, so nobody looked ({rest[0].image}, ...)"
         where = rest[0].image if len(rest) == 1 else "."
         on_finding(Finding("unlabeled_image", where, [row.image for row in rest[:5]], len(rest), detail))
     every = sorted(found, key=lambda row: (row.split or "", row.name)) + rest

@@ -19,6 +19,7 @@ from handful.data.json_labels import number
 from handful.data.reading import Few
 from handful.data.shapes import OUTSIDE_PX, box_of, checked_box, checked_polygon, checked_rle, painted, rle_of
 from handful.types import Object, Rle
+from handful.words import counted
 
 ROUND = 64  # corners of the outline of a circle
 DECIMALS = 6  # of a pixel, where fractions were multiplied
@@ -86,7 +87,7 @@ def objects_of(
     few.close()
     turned = sum(mark.turned for mark, thing in zip(marks, found, strict=True) if thing is not None)
     if turned:
-        detail = f"has {turned} turned boxes; each is an outline of four corners, with the box around it"
+        detail = f"has {counted(turned, 'turned box')}; each is an outline of four corners, with the box around it"
         on_finding(Finding("turned_box", file, turned, turned, detail))
     return tuple(thing for thing in found if thing is not None)
 

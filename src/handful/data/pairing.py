@@ -18,6 +18,7 @@ from pathlib import Path
 from handful.data.looks import look_of_several
 from handful.data.paths import is_image_name, walk
 from handful.errors import DataError
+from handful.words import counted
 
 MASK_WORDS = frozenset((
     "mask", "masks", "masque", "segmask", "seg", "segm", "segmentation", "segmentations", "segmentationmap",
@@ -211,8 +212,8 @@ def told(folder: Path, images: str | None, masks: str | None) -> list[Pairs]:
     sides = [_matched(folder, pattern) for pattern in (images, masks)]
     rows: dict[str, tuple[str, ...]] = {name: (sides[1][key],) for key, name in sides[0].items() if key in sides[1]}
     if not rows:
-        raise DataError(f"{folder} has {len(sides[0])} images as {images} and {len(sides[1])} as {masks}, and none of "
-                        "them share what stands for {}")  # fmt: skip
+        raise DataError(f"{folder} has {counted(len(sides[0]), 'image')} as {images} and {len(sides[1])} as {masks}, "
+                        "and none of them share what stands for {}")  # fmt: skip
     orphans = tuple(name for key, name in sorted(sides[1].items()) if key not in sides[0])
     look = look_of_several([folder / names[0] for names in rows.values()]) or "mask"
     return [Pairs(masks, look, tuple(sorted(sides[0].values())), rows, orphans)]

@@ -14,6 +14,7 @@ from handful.data.class_lists import is_class_list
 from handful.data.finding import Finding, OnFinding
 from handful.data.ledger import UNREAD, note
 from handful.data.paths import is_leftover
+from handful.words import counted
 
 HEAD = 1 << 16  # bytes of a file that are looked at
 LINES = 200
@@ -128,7 +129,7 @@ def report_unread(folder: Path, found: Mapping[str, str], on_finding: OnFinding,
         said = (
             f"{why}, and was not read"
             if len(names) == 1
-            else f"{len(names)} {suffix} files were not read ({few}): each {why}"
+            else f"{counted(len(names), f'{suffix} file')} were not read ({few}): each {why}"
         )
         detail = said + (f"; {hint}" if hint else "")
         on_finding(Finding("unread_labels", names[0] if len(names) == 1 else ".", names[:20], len(names), detail))

@@ -12,6 +12,7 @@ from handful.data.csv_table import Table
 from handful.data.finding import Finding, OnFinding
 from handful.data.json_labels import number
 from handful.data.marks import Mark, class_text, ellipse, sides, unheld
+from handful.words import counted
 
 CLASSES = ("class", "label", "classname", "category", "name", "type", "object", "objectclass", "classlabel")
 _V3 = {1: "point", 2: "rect", 3: "circle", 4: "ellipse", 5: "line", 6: "polyline", 7: "polygon", 8: "rect", 9: "circle"}
@@ -76,7 +77,7 @@ def _version_3(top: Mapping[str, Any], tell: OnFinding, file: str) -> Iterator[I
         image = files.get(view[0]) if len(view) == 1 else None
         if image is None:
             if len(view) != 1:
-                detail = f"has the entry {key[:60]!r} of {len(view)} files; wanted one image"
+                detail = f"has the entry {key[:60]!r} of {counted(len(view), 'file')}; wanted one image"
                 tell(Finding("broken_label", file, key[:60], detail=detail))
             continue
         said = {}
