@@ -45,10 +45,7 @@ def _is_it(data: bytes) -> bool:
 
 def detect(folder: Path) -> bool:
     """Whether JSON of BDD100K's lies below the folder, or it is such a file."""
-    folder = Path(folder)
-    if folder.is_file():
-        return folder.suffix.lower() == ".json" and _is_it(sniff.ends(folder))
-    return sniff.likely(folder, ".json", is_it=_is_it) is not None
+    return sniff.is_there(folder, ".json", is_it=_is_it)
 
 
 def read(folder: Path, *, on_finding: OnFinding = stop) -> Dataset:
@@ -59,8 +56,7 @@ def read(folder: Path, *, on_finding: OnFinding = stop) -> Dataset:
     place = Path(folder)
     root = root_of(place)
     shelf = Shelf(root, root)
-    names = [place.name] if place.is_file() else [n for n in shelf.others if n.lower().endswith(".json")]
-    names = [name for name in names if _is_it(sniff.ends(root / name))]
+    names = sniff.all_of(place, shelf.others, ".json", is_it=_is_it)
     if not names:
         raise DataError(f"{folder} has no JSON file of BDD100K's in it; wanted frames with labels and box2d")
     rows: list[Row] = []

@@ -49,10 +49,7 @@ def _is_it(data: bytes) -> bool:
 
 def detect(folder: Path) -> bool:
     """Whether Create ML's JSON lies below the folder, or it is such a file."""
-    folder = Path(folder)
-    if folder.is_file():
-        return folder.suffix.lower() == ".json" and _is_it(sniff.ends(folder))
-    return sniff.likely(folder, ".json", is_it=_is_it) is not None
+    return sniff.is_there(folder, ".json", is_it=_is_it)
 
 
 def read(folder: Path, *, on_finding: OnFinding = stop) -> Dataset:
@@ -63,8 +60,7 @@ def read(folder: Path, *, on_finding: OnFinding = stop) -> Dataset:
     place = Path(folder)
     root = root_of(place)
     shelf = Shelf(root, root)
-    names = [place.name] if place.is_file() else [n for n in shelf.others if n.lower().endswith(".json")]
-    names = [name for name in names if _is_it(sniff.ends(root / name))]
+    names = sniff.all_of(place, shelf.others, ".json", is_it=_is_it)
     if not names:
         raise DataError(f'{folder} has no JSON file of Create ML\'s in it; wanted "image" and "coordinates"')
     rows: list[Row] = []

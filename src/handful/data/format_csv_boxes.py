@@ -22,11 +22,11 @@ from handful.data import sniff
 from handful.data.csv_table import Table, cells, first_rows, is_number, plain, table
 from handful.data.finding import OnFinding, stop
 from handful.data.json_labels import number, size_of
-from handful.data.listed import Row, assembled, in_split, root_of, size_for_writing
+from handful.data.listed import Row, assembled, in_split, root_of
 from handful.data.marks import Mark, Said
 from handful.data.paths import Shelf, is_image_name
 from handful.data.shapes import box_of
-from handful.data.writing import Writer
+from handful.data.writing import Writer, size_for_writing
 from handful.errors import DataError
 from handful.types import Dataset
 

@@ -21,12 +21,12 @@ from handful.data.coco_rows import categories_of
 from handful.data.cvat_tracks import frames_of
 from handful.data.finding import Finding, OnFinding, stop
 from handful.data.json_labels import size_of
-from handful.data.listed import Row, assembled, classes_in, root_of, silent, size_for_writing
+from handful.data.listed import Row, assembled, classes_in, root_of, silent
 from handful.data.marks import Mark, Said, class_text
 from handful.data.paths import Shelf
 from handful.data.reading import label_bytes
 from handful.data.voc_classes import ILLEGAL
-from handful.data.writing import Writer
+from handful.data.writing import Writer, size_for_writing
 from handful.data.xml_tree import xml_tree
 from handful.errors import DataError
 from handful.types import Category, Dataset
@@ -51,10 +51,7 @@ def _is_it(data: bytes) -> bool:
 
 def detect(folder: Path) -> bool:
     """Whether CVAT's XML lies below the folder, or it is such a file."""
-    folder = Path(folder)
-    if folder.is_file():
-        return folder.suffix.lower() == ".xml" and _is_it(sniff.ends(folder))
-    return sniff.likely(folder, ".xml", is_it=_is_it) is not None
+    return sniff.is_there(folder, ".xml", is_it=_is_it)
 
 
 def read(folder: Path, *, on_finding: OnFinding = stop) -> Dataset:
@@ -62,8 +59,7 @@ def read(folder: Path, *, on_finding: OnFinding = stop) -> Dataset:
     place = Path(folder)
     root = root_of(place)
     shelf = Shelf(root, root)
-    names = [place.name] if place.is_file() else [n for n in shelf.others if n.lower().endswith(".xml")]
-    names = [name for name in names if _is_it(sniff.ends(root / name))]
+    names = sniff.all_of(place, shelf.others, ".xml", is_it=_is_it)
     if not names:
         raise DataError(f"{folder} has no XML file of CVAT's in it; wanted <annotations> with <image> or <track>")
     rows: list[Row] = []

@@ -20,10 +20,10 @@ from handful.data import sniff
 from handful.data.finding import Finding, OnFinding, stop
 from handful.data.json_labels import LARGE, json_value
 from handful.data.label_studio_rows import LABELS, answer_of, choice_of, marks_of, regions_of
-from handful.data.listed import Row, assembled, root_of, size_for_writing
+from handful.data.listed import Row, assembled, root_of
 from handful.data.marks import Said
 from handful.data.paths import Shelf, is_image_name
-from handful.data.writing import Writer
+from handful.data.writing import Writer, size_for_writing
 from handful.errors import DataError
 from handful.files import to_json
 from handful.types import Dataset
@@ -56,10 +56,7 @@ def _is_it(data: bytes) -> bool:
 
 def detect(folder: Path) -> bool:
     """Whether an export of Label Studio's lies below the folder, or it is one."""
-    folder = Path(folder)
-    if folder.is_file():
-        return folder.suffix.lower() == ".json" and _is_it(sniff.ends(folder))
-    return sniff.likely(folder, ".json", is_it=_is_it) is not None
+    return sniff.is_there(folder, ".json", is_it=_is_it)
 
 
 def read(folder: Path, *, on_finding: OnFinding = stop) -> Dataset:
@@ -67,8 +64,7 @@ def read(folder: Path, *, on_finding: OnFinding = stop) -> Dataset:
     place = Path(folder)
     root = root_of(place)
     shelf = Shelf(root, root)
-    names = [place.name] if place.is_file() else [n for n in shelf.others if n.lower().endswith(".json")]
-    names = [name for name in names if _is_it(sniff.ends(root / name))]
+    names = sniff.all_of(place, shelf.others, ".json", is_it=_is_it)
     if not names:
         raise DataError(f"{folder} has no export of Label Studio's in it; wanted its JSON or JSON-MIN")
     rows: list[Row] = []

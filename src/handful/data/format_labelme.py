@@ -22,12 +22,12 @@ import numpy as np
 from handful.data import sniff
 from handful.data.finding import Finding, OnFinding, stop
 from handful.data.json_labels import json_value, number, size_of, wanted, whole
-from handful.data.listed import Row, assembled, classes_in, in_split, root_of, silent, size_for_writing
+from handful.data.listed import Row, assembled, classes_in, in_split, root_of, silent
 from handful.data.marks import Mark, Said, class_text, ellipse, ordered, unheld
 from handful.data.painted_text import packed, placed_at, unpacked
 from handful.data.paths import Shelf
 from handful.data.shapes import bounds, pixels_of
-from handful.data.writing import Writer
+from handful.data.writing import Writer, size_for_writing
 from handful.errors import DataError
 from handful.files import to_json
 from handful.types import Dataset, Object, Sample
@@ -69,10 +69,7 @@ def _is_it(data: bytes) -> bool:
 
 def detect(folder: Path) -> bool:
     """Whether LabelMe's JSON files lie below the folder, or it is one."""
-    folder = Path(folder)
-    if folder.is_file():
-        return folder.suffix.lower() == ".json" and _is_it(sniff.ends(folder))
-    return sniff.likely(folder, ".json", is_it=_is_it) is not None
+    return sniff.is_there(folder, ".json", is_it=_is_it)
 
 
 def read(folder: Path, *, on_finding: OnFinding = stop) -> Dataset:
@@ -80,8 +77,7 @@ def read(folder: Path, *, on_finding: OnFinding = stop) -> Dataset:
     place = Path(folder)
     root = root_of(place)
     shelf = Shelf(root, root)
-    names = [place.name] if place.is_file() else [n for n in shelf.others if n.lower().endswith(".json")]
-    names = [name for name in names if _is_it(sniff.ends(root / name))]
+    names = sniff.all_of(place, shelf.others, ".json", is_it=_is_it)
     if not names:
         raise DataError(f'{folder} has no JSON file of LabelMe\'s in it; wanted "shapes" and "imagePath"')
     firsts = {name: top for name in names if (top := _first(name, shelf, on_finding)) is not None}

@@ -20,6 +20,7 @@ from handful.data.label_tree import (
     decoder,
     decoder_of,
     mask_names,
+    numbered,
     paired,
     split_names,
     split_of,
@@ -119,7 +120,7 @@ def meaning_of(
     names: of the masks, on the shelf. opened: reads one, as looks.hard_values with all but path and on_finding given.
     """
     seen: set[int] = set()
-    wide, colored = False, 0
+    colored = 0
     for name in track(names, f"looking for values in {tree}"):
         if not shelf.inside(name, lambda finding: None):
             continue
@@ -127,7 +128,6 @@ def meaning_of(
         colored += values is not None and values.ndim == 3
         if values is not None and values.ndim == 2:
             seen.update(np.unique(values).tolist())
-            wide = wide or values.dtype == np.uint16
     if colored and not seen:
         detail = ("are colored masks, and no file says which color is which class; give labels.json, or class_dict.csv "
                   "with the lines name,r,g,b")  # fmt: skip
@@ -138,14 +138,8 @@ def meaning_of(
         detail = f"has no names for its values; with 0 and 255 only, they are read as background and foreground{also}"
         on_finding(Finding("no_label_map", tree, sorted(seen), len(seen), detail))
         return Labels((Category(0, "background"), Category(1, "foreground"))), translator(BINARY, on_finding)
-    ignore = 65535 if wide and max(seen, default=0) > 255 else 255
-    ids = sorted(seen - {ignore})
-    few = ", ".join(map(str, ids[:12])) + (", ..." if len(ids) > 12 else "")
-    if ids:
-        detail = f"has no names for its values ({few}); each is named by its number"
-        on_finding(Finding("no_label_map", tree, ids[:20], len(ids), detail))
-    categories = tuple(Category(i, str(i)) for i in ids)
-    return Labels(categories), decoder(categories, on_finding)
+    categories, decode = numbered(seen, tree, on_finding)
+    return Labels(categories), decode
 
 
 def write(dataset: Dataset, writer: Writer) -> None:

@@ -37,7 +37,7 @@ from handful.data.voc_classes import (
 )
 from handful.data.voc_layout import CLASS_MAPS, OBJECT_MAPS, Part, bases, fill, parts_in, stem_of
 from handful.data.voc_rows import annotation, objects_of, xml_of
-from handful.data.writing import Writer, image_of
+from handful.data.writing import Writer, size_for_writing
 from handful.errors import DataError
 from handful.types import Category, Dataset, Mask, Object, Sample
 from handful.words import counted
@@ -274,7 +274,7 @@ def write(dataset: Dataset, writer: Writer) -> None:
         lists.setdefault(("Main", sample.split), []).append(stem)
         if sample.objects is None and sample.mask is None:
             continue
-        size = sample.size_wh or _size(sample)
+        size = size_for_writing(sample)
         objects = tuple(thing for thing in sample.objects or () if box_of(thing) is not None)
         drawn = None if sample.mask is None else _translated(sample.mask(), dataset.categories, ids)
         both = voc_masks.encode(objects, drawn, ids, size)
@@ -298,15 +298,6 @@ def write(dataset: Dataset, writer: Writer) -> None:
             writer.text(f"ImageSets/{kind}/{split or 'default'}.txt", lines)
     if masks or numbered(classes) != implied(used, masks=False):
         writer.text("labelmap.txt", map_text(classes))
-
-
-def _size(sample: Sample) -> tuple[int, int]:
-    if sample.pixels is not None:
-        return image_of(sample).size_wh
-    size = upright_size(sample.path, sample.path.parent, stop)
-    if size is None:
-        raise DataError(f"{sample.path} cannot be read as an image; see `handful data check`")
-    return size
 
 
 def _fits_a_line(name: str) -> bool:

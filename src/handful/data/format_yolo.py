@@ -20,7 +20,7 @@ from handful.data import yolo_layout
 from handful.data.finding import Finding, OnFinding, stop
 from handful.data.paths import split_kind
 from handful.data.reading import Few, label_text, unless_dropped, upright_size
-from handful.data.writing import Writer, image_of
+from handful.data.writing import Writer, own_size
 from handful.data.yolo_layout import OTHER_KEYS, Layout, label_of, layout
 from handful.data.yolo_rows import lines_of, objects_of, point_names
 from handful.errors import DataError
@@ -191,12 +191,7 @@ def write(dataset: Dataset, writer: Writer) -> None:
 
 def _size(sample: Sample) -> tuple[int, int]:
     """The image's own size, which is what the fractions are of."""
-    if sample.pixels is not None:
-        size: tuple[int, int] | None = image_of(sample).size_wh
-    else:
-        size = upright_size(sample.path, sample.path.parent, stop)
-    if size is None:
-        raise DataError(f"{sample.path} cannot be read as an image; see `handful data check`")
+    size = own_size(sample)
     if sample.size_wh is not None and sample.size_wh != size:
         said = f"{sample.size_wh[0]}x{sample.size_wh[1]}"
         raise DataError(

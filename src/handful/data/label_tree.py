@@ -142,8 +142,9 @@ def numbered(values: set[int], tree: str, on_finding: OnFinding) -> tuple[tuple[
     """The values of masks that nothing names as classes, each called by its number, and what reads them; it is told."""
     ids = sorted(values - {255 if max(values, default=0) <= 255 else 65535})
     few = ", ".join(map(str, ids[:12])) + (", ..." if len(ids) > 12 else "")
-    detail = f"has no names for its values ({few}); each is called by its number"
-    on_finding(Finding("no_label_map", tree, ids[:20], len(ids), detail))
+    if ids:
+        detail = f"has no names for its values ({few}); each is called by its number"
+        on_finding(Finding("no_label_map", tree, ids[:20], len(ids), detail))
     categories = tuple(Category(i, str(i)) for i in ids)
     return categories, decoder(categories, on_finding)
 

@@ -8,13 +8,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from handful.data.coco_rows import categories_of
-from handful.data.finding import Finding, OnFinding, stop
+from handful.data.finding import Finding, OnFinding
 from handful.data.image_finder import Finder, placed, split_in
 from handful.data.marks import Said, class_text, kept_attributes, objects_of
 from handful.data.paths import Shelf
 from handful.data.reading import Few, unless_dropped, upright_size
-from handful.data.writing import image_of
-from handful.errors import DataError
 from handful.types import Category, Dataset, Sample
 from handful.words import counted
 
@@ -187,18 +185,6 @@ def _sample(found: Found, shelf: Shelf, names: set[str], root: Path, on_finding:
         path, label=label, objects=objects, name=found.name, split=found.split, size_wh=said.size_wh or size,
         attributes=about, dropped=dropped,
     )  # fmt: skip
-
-
-def size_for_writing(sample: Sample) -> tuple[int, int]:
-    """(width, height) in px of a sample's image. Raises DataError when it cannot be read."""
-    if sample.size_wh is not None:
-        return sample.size_wh
-    if sample.pixels is not None:
-        return image_of(sample).size_wh
-    size = upright_size(sample.path, sample.path.parent, stop)
-    if size is None:
-        raise DataError(f"{sample.path} cannot be read as an image; see `handful data check`")
-    return size
 
 
 def in_split(sample: Sample) -> str:

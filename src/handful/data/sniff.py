@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
@@ -88,6 +88,21 @@ def likely(folder: Path, *suffixes: str, is_it: Callable[[bytes], bool]) -> str 
         if is_it(ends(folder / name)):
             return name
     return None
+
+
+def is_there(place: Path, suffix: str, *, is_it: Callable[[bytes], bool]) -> bool:
+    """Whether a place is a label file that looks right, or a folder with one below it; a few files are opened."""
+    place = Path(place)
+    if place.is_file():
+        return place.suffix.lower() == suffix and is_it(ends(place))
+    return likely(place, suffix, is_it=is_it) is not None
+
+
+def all_of(place: Path, names: Iterable[str], suffix: str, *, is_it: Callable[[bytes], bool]) -> list[str]:
+    """The label files that look right: the one that the place is, or those of the names below it; all are opened."""
+    root, own = (place.parent, [place.name]) if place.is_file() else (place, None)
+    few = [name for name in names if name.lower().endswith(suffix)] if own is None else own
+    return [name for name in few if is_it(ends(root / name))]
 
 
 def ends(path: Path) -> bytes:

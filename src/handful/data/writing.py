@@ -6,7 +6,9 @@ import os
 import shutil
 from pathlib import Path, PurePosixPath
 
+from handful.data.finding import stop
 from handful.data.paths import safe_name
+from handful.data.reading import upright_size
 from handful.errors import DataError
 from handful.image import read_image
 from handful.pick import need
@@ -16,6 +18,21 @@ from handful.types import Dataset, Image, Sample
 def image_of(sample: Sample) -> Image:
     """The sample's image as RGB. Raises DataError, naming the file, when it cannot be read."""
     return sample.pixels() if sample.pixels is not None else read_image(sample.path)
+
+
+def own_size(sample: Sample) -> tuple[int, int]:
+    """(width, height) in px of a sample's image, upright, from the image. Raises DataError when it cannot be read."""
+    if sample.pixels is not None:
+        return image_of(sample).size_wh
+    size = upright_size(sample.path, sample.path.parent, stop)
+    if size is None:
+        raise DataError(f"{sample.path} cannot be read as an image; see `handful data check`")
+    return size
+
+
+def size_for_writing(sample: Sample) -> tuple[int, int]:
+    """(width, height) in px of a sample's image, as its labels say, else its own."""
+    return own_size(sample) if sample.size_wh is None else sample.size_wh
 
 
 class Writer:
