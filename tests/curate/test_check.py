@@ -52,7 +52,7 @@ def test_a_sound_set_is_sound(sound: Path) -> None:
     assert report["findings"] == []
     assert report["ok"] is True
     assert [(part["format"], part["images"], part["labeled"]) for part in report["sets"]] == [
-        ("coco", 54, 54), ("masks masks", 54, 54)]  # fmt: skip
+        ("coco", 54, 54), ("masks", 54, 54)]  # fmt: skip
     assert report["sets"][0]["per_class"]["cat"]["objects"] == 36
     assert report["sets"][1]["per_class"]["cup"]["pixels"] == 18 * 50 * 70
 
@@ -128,7 +128,7 @@ def test_a_repaired_copy_has_no_errors_and_the_original_is_untouched(sound: Path
 def test_a_sound_set_is_mended_into_itself(sound: Path, tmp_path: Path) -> None:
     result = repair(sound, tmp_path / "copy")
     assert result["repairs"] == []
-    assert result["differences"] == {"coco": [], "masks-masks": []}
+    assert result["differences"] == {"coco": [], "masks": []}
 
 
 def test_the_photo_turned_by_exif_is_saved_as_its_labels_see_it(sound: Path, tmp_path: Path) -> None:
@@ -233,7 +233,7 @@ def test_a_mask_that_names_no_class_costs_only_its_pixels(sound: Path, tmp_path:
     result = repair(here.save(), tmp_path / "copy", format="masks", masks="masks")
     ids = np.array(PIL_Image.open(tmp_path / "copy/masks/train/train014.png"))
     assert (ids[:5, :5] == 255).all() and (ids == 255).sum() == 25
-    assert [d["what"] for d in result["differences"]["masks-masks"]] == []
+    assert [d["what"] for d in result["differences"]["masks"]] == []
     write_ids(tmp_path / "x.png", ids)
     assert (np.array(PIL_Image.open(tmp_path / "x.png")) == ids).all()
 

@@ -201,9 +201,11 @@ def _labels(
     elif sample.objects == () and sample.mask is None:
         part.empty += 1
         notes.add("empty_image", at)
-    else:
-        part.labeled += 1
     mask = _mask(sample, part, names) if sample.mask is not None else None
+    if sample.mask is not None and mask is None and not sample.objects and sample.label is None:
+        part.unlabeled += 1  # the reader has told why its mask cannot be used
+    elif sample.mask is not None or sample.objects or sample.label is not None:
+        part.labeled += 1
     if mask is not None:
         seen |= mask[1]
     _sizes(sample, meta, mask[0] if mask is not None else None, at, on_finding, root)

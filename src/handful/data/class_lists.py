@@ -78,20 +78,24 @@ def _table(lines: Sequence[str]) -> list[dict[str, object]] | None:
     if width < 2 or any(len(row) != width for row in cells):
         return None
     head = [cell.lower() for cell in cells[0]]
-    body = cells[1:] if not any(cell.isdigit() for cell in cells[0]) else cells
-    if width == 2 and all(row[0].isdigit() for row in body):
+    body = cells[1:] if not any(_is_number(cell) for cell in cells[0]) else cells
+    if width == 2 and all(_is_number(row[0]) for row in body):
         return [{"id": int(row[0]), "name": row[1]} for row in body]
-    if width == 2 and all(row[1].isdigit() for row in body):
+    if width == 2 and all(_is_number(row[1]) for row in body):
         return [{"id": int(row[1]), "name": row[0]} for row in body]
-    if width == 4 and all(all(cell.isdigit() for cell in row[1:]) for row in body):
+    if width == 4 and all(all(_is_number(cell) for cell in row[1:]) for row in body):
         return [_row(i, row[0], row[1:]) for i, row in enumerate(body)]
-    if width == 4 and all(all(cell.isdigit() for cell in row[:3]) for row in body):
+    if width == 4 and all(all(_is_number(cell) for cell in row[:3]) for row in body):
         return [_row(i, row[3], row[:3]) for i, row in enumerate(body)]
     numbers = [i for i, cell in enumerate(head) if cell in ("id", "index", "value", "pixel value", "label id")]
     names = [i for i, cell in enumerate(head) if cell in ("name", "class", "label", "category")]
-    if len(numbers) == 1 and len(names) == 1 and all(row[numbers[0]].isdigit() for row in body):
+    if len(numbers) == 1 and len(names) == 1 and all(_is_number(row[numbers[0]]) for row in body):
         return [{"id": int(row[numbers[0]]), "name": row[names[0]]} for row in body]
     return None
+
+
+def _is_number(cell: str) -> bool:
+    return cell.isascii() and cell.isdigit() and len(cell) < 10
 
 
 def _row(i: int, name: str, rgb: Sequence[str]) -> dict[str, object]:

@@ -34,10 +34,10 @@ def files_in(folder: Path) -> list[Path]:
 def _all(folder: Path) -> list[Path]:
     found = [*_json_in(folder), *folder.glob("*/_annotations.coco.json")]
     if folder.is_dir():
-        places = [p for p in folder.iterdir() if p.is_dir() and (p.name in LABEL_FOLDERS or split_kind(p.name))]
+        places = [p for p in folder.iterdir() if p.is_dir() and (p.name.lower() in LABEL_FOLDERS or split_kind(p.name))]
         for place in sorted(places):
             found += _json_in(place)
-            if place.name not in LABEL_FOLDERS:
+            if place.name.lower() not in LABEL_FOLDERS:
                 found += itertools.chain.from_iterable(_json_in(place / name) for name in sorted(LABEL_FOLDERS))
     order = {p: None for p in found if not p.name.startswith(".") and not p.name.startswith("captions")}
     return [p for p in order if p.name.startswith(("instances", "panoptic")) or looks_like(p)]
@@ -85,7 +85,7 @@ def looks_like(file: Path) -> bool:
     except OSError:
         return False
     if not text.strip() or is_pointer(start):
-        return file.parent.name == "annotations" or file.name.startswith(("instances", "_annotations"))
+        return file.parent.name.lower() == "annotations" or file.name.startswith(("instances", "_annotations"))
     found = [key for key, list_ in _LISTS.items() if list_.search(text)]
     if found == [b"images"] and file.stat().st_size > 2 * _SNIFF_BYTES:  # no categories, and a long list of images
         with open(file, "rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as whole:

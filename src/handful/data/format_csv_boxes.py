@@ -18,17 +18,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from handful.data import sniff
+from handful.data import class_lists, sniff
+from handful.data.class_lists import is_class_list
 from handful.data.csv_table import Table, cells, first_rows, is_number, plain, table
 from handful.data.finding import OnFinding, stop
 from handful.data.json_labels import number, size_of
-from handful.data.listed import Row, assembled, in_split, root_of
+from handful.data.listed import Row, assembled, classes_in, in_split, root_of, silent
 from handful.data.marks import Mark, Said
 from handful.data.paths import Shelf, is_image_name
 from handful.data.shapes import box_of
+from handful.data.suspects import report_unread
 from handful.data.writing import Writer, size_for_writing
 from handful.errors import DataError
-from handful.types import Dataset
+from handful.types import Category, Dataset
 
 TITLE = "CSV of boxes (Roboflow, TensorFlow, RetinaNet, Open Images)"
 TREE = """\
@@ -120,7 +122,19 @@ def read(folder: Path, *, on_finding: OnFinding = stop) -> Dataset:
         held = table(root / name, root, on_finding) if shelf.inside(name, on_finding) else None
         if held is not None:
             rows += _rows(held, name, called)
-    return assembled("csv_boxes", shelf, rows, on_finding)
+    used = frozenset[str]().union(*(classes_in(row.said(silent)) for row in rows))
+    return assembled("csv_boxes", shelf, rows, on_finding, categories=_listed(shelf, set(names), used, on_finding))
+
+
+def _listed(shelf: Shelf, read: Set[str], used: frozenset[str], on_finding: OnFinding) -> tuple[Category, ...] | None:
+    """The classes of a list that lies there and names one that is used, as keras-retinanet's classes.csv."""
+    for name in shelf.others:
+        if name not in read and is_class_list(name.rpartition("/")[2]) and shelf.inside(name, on_finding):
+            labels = class_lists.read(shelf.folder / name, shelf.root, silent)
+            if labels is not None and used & {c.name for c in labels.categories}:
+                return labels.categories
+            report_unread(shelf.root, {name: "is called like a list of classes, of which none is used"}, on_finding)
+    return None
 
 
 def _descriptions(shelf: Shelf, on_finding: OnFinding) -> dict[str, str]:

@@ -6,6 +6,7 @@ SegmentationObject (also inside VOCdevkit/VOC2012, also images with annotations)
 CVAT's labelmap.txt, or else the names found, sorted; VOC's names have VOC's ids, others count from 1.
 Values of masks are named by labelmap.txt, by a list such as class_names.txt, or by VOC's names where its names stand in
 the XML files; otherwise they are called by their numbers. XML files may lie in any folder beside the images or below.
+VOC counts pixels from 1; a set with a box that begins at 0 counts from 0, as many tools write it.
 
 Not held: licenses, outlines (they become pixels), and what a later object hides of an earlier one.
 """
@@ -36,7 +37,7 @@ from handful.data.voc_classes import (
     numbered,
 )
 from handful.data.voc_layout import CLASS_MAPS, OBJECT_MAPS, Part, bases, fill, parts_in, stem_of
-from handful.data.voc_rows import annotation, objects_of, xml_of
+from handful.data.voc_rows import annotation, counts_from_zero, objects_of, xml_of
 from handful.data.writing import Writer, size_for_writing
 from handful.errors import DataError
 from handful.types import Category, Dataset, Mask, Object, Sample
@@ -82,6 +83,10 @@ def read(folder: Path, *, on_finding: OnFinding = stop) -> Dataset:
     parts = list(parts_in(found[0], folder))
     for part in parts:
         fill(part, folder, on_finding)
+    first = 1
+    for part in parts:
+        part.names, zero = _first_look(part, folder)
+        first = 0 if zero else first
     categories, known = _categories(parts, found[0], folder, on_finding)
     unseen = [relative(p.images.folder / image, folder) for p in parts for image, xml, _ in p.rows
               if xml is None and not any(p.map_path(kind, image) for kind in (CLASS_MAPS, OBJECT_MAPS))]  # fmt: skip
@@ -95,7 +100,7 @@ def read(folder: Path, *, on_finding: OnFinding = stop) -> Dataset:
     def samples() -> Iterator[Sample]:
         for part in parts:
             for image, xml, split in part.rows:
-                sample = _sample(part, image, xml, split, categories, known, folder, on_finding)
+                sample = _sample(part, image, xml, split, categories, known, folder, on_finding, first)
                 if sample is not None:
                     yield sample
 
@@ -114,7 +119,7 @@ def _categories(
     if text is not None:
         found = numbered(map_classes(text, on_finding, file=where))
     else:
-        names = {name for part in parts for name in _names(part, root)} - {""}
+        names = {name for part in parts for name in part.names} - {""}
         if masks and not _is_vocs_own(parts, names):
             found, known, where = _of_masks(parts, names, base, root, on_finding)
         else:
@@ -175,19 +180,24 @@ def _pass(finding: Finding) -> None:
     """For a first look at what is told when the samples are read."""
 
 
-def _names(part: Part, root: Path) -> Iterator[str]:
-    """The class names in the XML files; what is wrong with a file is told when its sample is read."""
+def _first_look(part: Part, root: Path) -> tuple[set[str], bool]:
+    """The class names in the XML files, and whether they count pixels from 0; what is wrong with a file is told when
+    its sample is read.
+    """
+    names, zero = set[str](), False
     for _, xml, _ in part.rows:
         if xml is not None and part.labels.inside(xml, lambda finding: None):
             data = label_bytes(part.labels.folder / xml, root, lambda finding: None)
             said = None if data is None else annotation(data, lambda finding: None, file=xml)
-            for node in said.objects if said is not None else ():
-                yield (node.findtext("name") or "").strip()
+            if said is not None:
+                names |= {(node.findtext("name") or "").strip() for node in said.objects}
+                zero = zero or counts_from_zero(said)
+    return names, zero
 
 
 def _sample(
     part: Part, image: str, xml: str | None, split: str | None, categories: tuple[Category, ...], known: bool,
-    root: Path, on_finding: OnFinding,
+    root: Path, on_finding: OnFinding, first: int,
 ) -> Sample | None:  # fmt: skip
     if not part.images.inside(image, on_finding) or (xml is not None and not part.labels.inside(xml, on_finding)):
         return None
@@ -202,7 +212,7 @@ def _sample(
         size, attributes, painted = said.size_wh, said.attributes, said.painted
         if size is None and said.objects:
             size = _measured(part.images.folder / image, said.size_text, root, on_finding, file)
-        things = objects_of(said, {c.name: c.name for c in categories}, size, on_finding, file=file)
+        things = objects_of(said, {c.name: c.name for c in categories}, size, on_finding, file=file, first=first)
         objects, dropped = unless_dropped(things, len(said.objects)), len(said.objects) - len(things)
     class_png, object_png = part.map_path(CLASS_MAPS, image), part.map_path(OBJECT_MAPS, image)
     if object_png is not None and objects != () and not dropped:  # its numbers count dropped objects too

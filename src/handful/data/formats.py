@@ -46,7 +46,8 @@ class Source:
     @property
     def title(self) -> str:
         """The format, with what tells this set from others in the same folder."""
-        return self.format + "".join(f" {value}" for value in self.options.values() if isinstance(value, str))
+        named = (value for value in self.options.values() if isinstance(value, str) and value != self.format)
+        return self.format + "".join(f" {value}" for value in named)
 
     def read(self, on_finding: OnFinding = stop) -> Dataset:
         """The samples; see the format's own read(). Raises DataError for an option that the format does not have."""

@@ -105,7 +105,11 @@ def decoder(
     same: what a second value of a class stands for.
     """
 
+    painted: dict[int, tuple[str, tuple[int, ...]]] = {}
+
     def decode(values: np.ndarray, path: Path, file: str) -> Mask | None:
+        if values.ndim == 2 and not _same_palette(values, path, file, painted, on_finding):
+            return None
         if colors and (values.ndim == 3 or (header(path) or [""])[0] in COLOR_MODES):
             if values.ndim == 2:  # all gray: open_values took the colors for ids
                 values = np.repeat(values[..., None], 3, axis=2)
@@ -121,6 +125,34 @@ def decoder(
         return checked_ids(values, categories, on_finding, file=file, ignore=ignore)
 
     return decode
+
+
+def _same_palette(
+    values: np.ndarray, path: Path, file: str, seen: dict[int, tuple[str, tuple[int, ...]]], on_finding: OnFinding
+) -> bool:
+    """Whether a mask with a palette shows its values in the colors that other masks do; tells where it does not.
+
+    seen: {value: the first file that has it, its color}, filled in. A program that makes a palette for each picture
+    numbers the colors anew in each, so that one value means different things.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with need("PIL.Image", "data").open(path) as opened:
+                flat = opened.getpalette("RGB") if opened.mode == "P" else None
+    except Exception:  # Pillow's openers raise OSError, SyntaxError, ValueError and more; its pixels were read before
+        flat = None
+    for value in np.unique(values).tolist() if flat is not None else ():
+        assert flat is not None
+        rgb = tuple(flat[3 * value : 3 * value + 3])
+        other, first = seen.setdefault(value, (file, rgb))
+        if len(rgb) == len(first) == 3 and rgb != first:
+            detail = (f"has a palette of its own: value {value} is the color {list(rgb)} here and {list(first)} in "
+                      f"{other}, so its values do not say which class is which; save the masks as RGB")  # fmt: skip
+            cause = "masks with different palettes, whose values do not say which class is which"
+            on_finding(Finding("mask_not_ids", file, [value, list(rgb)], detail=detail, cause=cause))
+            return False
+    return True
 
 
 def decoder_of(labels: Labels, on_finding: OnFinding) -> Decode:

@@ -20,6 +20,8 @@ FEW_VALUES, FLAT = 64, 0.8  # a mask has few values, in areas: most pixels are a
 MANY_VALUES, VERY_FLAT = 4096, 0.95  # many objects in 16 bits
 EDGES = 0.4  # of what lies between: that differs from its neighbor
 POLES, NEAR = 0.9, 0.12  # a soft mask: nearly all pixels near its darkest or its brightest value
+FULL = 200  # such a mask's brightest value
+LOSSY = ("JPEG", "MPO", "WEBP")
 HOW = "; say from which value on it is foreground: handful data convert FOLDER COPY --to masks --mask-threshold 128"
 LOOKS = ("mask", "soft", "alpha", "photo")
 
@@ -37,6 +39,7 @@ def look_of(path: Path) -> str | None:
             with PIL_Image.open(path) as opened:
                 if opened.width * opened.height > MAX_PIXELS:
                     return None
+                lossy = opened.format in LOSSY
                 opened.draft("L" if opened.mode == "L" else "RGB", (256, 256))
                 rgba = opened.convert("RGBA") if opened.mode in ("LA", "PA") else opened
                 values = np.asarray(rgba.convert("RGB") if rgba.mode in ("CMYK", "YCbCr") else rgba)
@@ -55,7 +58,7 @@ def look_of(path: Path) -> str | None:
     if rows.ndim == 3:
         rows = rows.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
         return _by_values(rows) or "photo"
-    return "soft" if _is_soft(rows) else _by_values(rows) or "photo"
+    return "soft" if _is_soft(rows, lossy) else _by_values(rows) or "photo"
 
 
 def _by_values(rows: np.ndarray) -> str | None:
@@ -67,12 +70,18 @@ def _by_values(rows: np.ndarray) -> str | None:
     return "mask" if few or (count <= MANY_VALUES and flat >= VERY_FLAT and count < rows.size // 16) else None
 
 
-def _is_soft(rows: np.ndarray) -> bool:
-    """Two values far apart, and between them only what edges and compression leave: no areas of their own."""
+def _is_soft(rows: np.ndarray, lossy: bool = False) -> bool:
+    """Two values far apart, and between them only what edges and compression leave: no areas of their own.
+
+    lossy: of a file as JPEG writes it.
+    """
     low, high = float(rows.min()), float(rows.max())
     near = NEAR * (high - low)
     if high - low < 64 or float(((rows <= low + near) | (rows >= high - near)).mean()) < POLES:
         return False
+    ends = [len(np.unique(rows[side])) for side in (rows <= low + near, rows >= high - near)]
+    if high >= FULL and (min(ends) > 1 or (lossy and sum(ends) > 2)):
+        return True  # 0, 1, 252 and 253: what compression makes of two values
     between = (rows != low) & (rows != high)
     if not between.any() or len(np.unique(rows[between])) < 4:
         return False
@@ -94,7 +103,13 @@ def hard_values(path: Path, root: Path, look: str, threshold: int | None, on_fin
     """As masks.open_values, of a file of masks that look so; a soft one is 0 and 255 by the threshold, or, without one,
     None after telling. look: one of LOOKS, of the whole set: alpha reads the alpha channel."""
     values = open_values(path, root, on_finding, alpha=look == "alpha")
-    if values is None or values.ndim == 3 or look not in ("soft", "alpha") or len(np.unique(values)) <= 2:
+    if values is None or values.ndim == 3:
+        return values
+    if look not in ("soft", "alpha"):  # the set's look is drawn from a few: one of the others may be soft
+        rows = values[:: max(1, len(values) // ROWS)]
+        if values.dtype != np.uint8 or not _is_soft(rows, path.suffix.lower() in (".jpg", ".jpeg", ".webp")):
+            return values
+    if len(np.unique(values)) <= 2:
         return values
     if threshold is None:
         few = len(np.unique(values))

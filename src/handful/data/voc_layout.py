@@ -29,6 +29,7 @@ class Part:
     """Images and labels that lie together.
 
     rows: (image, XML file or None, split) of each sample. maps: for each kind of map, its file for an image's stem.
+    names: of the classes in the XML files.
     base: the folder of ImageSets and the maps, None where XML files lie beside images. apart: images and XML files lie
     in folders of any name, so that only those beside images with labels are of the set.
     """
@@ -40,6 +41,7 @@ class Part:
     apart: bool = False
     rows: list[tuple[str, str | None, str | None]] = field(default_factory=list)
     maps: dict[str, dict[str, str]] = field(default_factory=dict)
+    names: set[str] = field(default_factory=set)
 
     def map_path(self, kind: str, image: str) -> Path | None:
         """An image's map of a kind, None when it has none."""

@@ -34,6 +34,7 @@ _ROOT_TAGS = frozenset(("filename", "folder", "size", "object", "source", "owner
 _SHAPES = ("bndbox", "polygon", "robndbox")
 _MOST_TEXT = 100_000
 _NUMBER = re.compile(r"[+-]?(\d{1,40}(\.\d{0,400})?|\.\d{1,400})([eE][+-]?\d{1,3})?", re.ASCII)
+_ZERO = re.compile(r"0{1,9}(\.0{0,20})?")
 _NOT_FINITE = re.compile(r"[+-]?(nan|inf|infinity)", re.IGNORECASE)
 _TAG = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -157,14 +158,18 @@ def _attributes(node: Element) -> dict[str, Any]:
 
 
 def objects_of(
-    said: Annotation, names: Mapping[str, str], size_wh: tuple[int, int] | None, on_finding: OnFinding, *, file: str
-) -> list[Object]:
+    said: Annotation, names: Mapping[str, str], size_wh: tuple[int, int] | None, on_finding: OnFinding, *, file: str,
+    first: int = 1,
+) -> list[Object]:  # fmt: skip
     """The objects of an XML file, in its order; what is wrong with the others is told.
 
-    names: the class for each text that may stand in <name>.
+    names: the class for each text that may stand in <name>. first: from which number on pixels are counted.
     """
     few = Few(on_finding)
-    found = [object_of(node, number, names, size_wh, few, file=file) for number, node in enumerate(said.objects, 1)]
+    found = [
+        object_of(node, number, names, size_wh, few, file=file, first=first)
+        for number, node in enumerate(said.objects, 1)
+    ]
     few.close()
     return [thing for thing in found if thing is not None]
 
@@ -177,6 +182,7 @@ def object_of(
     on_finding: OnFinding,
     *,
     file: str,
+    first: int = 1,
 ) -> Object | None:
     """One <object>, or None after telling why it cannot be used."""
     raw = node.findtext("name") or ""
@@ -192,7 +198,7 @@ def object_of(
     polygon = _polygon(node, what, on_finding, file)
     box = None
     if polygon is None or node.find("bndbox") is not None:
-        box = _box(node.find("bndbox"), what, size_wh, on_finding, file)
+        box = _box(node.find("bndbox"), what, size_wh, on_finding, file, first)
         if box is None:
             return None
     attributes: dict[str, Any] = {}
@@ -242,8 +248,14 @@ def _polygon(node: Element, what: str, on_finding: OnFinding, file: str) -> np.n
     return checked_polygon(corners.ravel().tolist(), on_finding, file=file, what=what)
 
 
+def counts_from_zero(said: Annotation) -> bool:
+    """Whether a box begins at pixel 0, which VOC does not have: such files count from 0, as many tools write them."""
+    corners = (node.findtext(f"bndbox/{tag}") or "" for node in said.objects for tag in ("xmin", "ymin"))
+    return any(_ZERO.fullmatch(text.strip()) for text in corners)
+
+
 def _box(
-    node: Element | None, what: str, size_wh: tuple[int, int] | None, on_finding: OnFinding, file: str
+    node: Element | None, what: str, size_wh: tuple[int, int] | None, on_finding: OnFinding, file: str, first: int
 ) -> tuple[float, float, float, float] | None:
     texts = [] if node is None else [_text(node, tag) for tag in ("xmin", "ymin", "xmax", "ymax")]
     if texts and all(_NUMBER.fullmatch(t) or _NOT_FINITE.fullmatch(t) for t in texts):
@@ -252,7 +264,7 @@ def _box(
             value = [text[:30] for text in texts]
             on_finding(Finding("not_finite", file, value, detail=f"{what} has the box {value}"))
             return None
-        left, top, right, bottom = (float(v - (i < 2)) for i, v in enumerate(numbers) if v is not None)
+        left, top, right, bottom = (float(v - (first if i < 2 else 0)) for i, v in enumerate(numbers) if v is not None)
         if max(map(abs, (left, top, right, bottom))) <= 1e9:
             return checked_box((left, top, right, bottom), size_wh, on_finding, file=file, what=what)
     value = [text[:30] for text in texts]

@@ -17,14 +17,13 @@ from typing import Any
 from handful.data.finding import Finding, OnFinding
 from handful.data.paths import Shelf, is_image_name, linked_folders, relative, split_kind, walk
 from handful.data.reading import Few, is_pointer, label_text
+from handful.data.yolo_names import names_beside, with_notes
 from handful.pick import need
 
 OTHER_KEYS = frozenset(("path", "names", "nc", "download", "kpt_shape", "kpt_names", "flip_idx", "channels", "roboflow",
                         "masks_dir", "train_label_dir", "val_label_dir"))  # fmt: skip
 SPLITS = ("test", "val", "valid", "train")  # an image in two of them stays in the first
 FOLDERS = ("train", "training", "valid", "val", "validation", "test", "testing")
-NAME_FILES = ("obj.names", "*.names", "classes.txt", "labels/classes.txt", "_darknet.labels", "*/_darknet.labels",
-              "*/classes.txt", "*/labels/classes.txt", "*/*.names")  # fmt: skip
 _SPLIT_FOLDER = re.compile(r"(train(ing)?|val(id(ation)?)?|test(ing)?)\d*")
 _CONFIG = re.compile(rb"^['\"]?(names|train|val)['\"]?[ \t]*:", re.MULTILINE)
 _DRIVE = re.compile(r"^[A-Za-z]:(?=/)")
@@ -135,7 +134,8 @@ def layout(folder: Path, on_finding: OnFinding) -> Layout:
         entries, file = _darknet(root, on_finding)
         entries = entries or _usual(root)
     if found.names is None:
-        _names_from_file(found, root, on_finding)
+        found.names_file, found.names = names_beside(root, on_finding)
+    found.names_file, found.names = with_notes(found.names_file, found.names, root, on_finding)
     _images(found, entries, config.get("path"), root, file, on_finding)
     return found
 
@@ -212,23 +212,6 @@ def _usual(root: Path) -> dict[str, list[str]]:
     inside = {name: [f"images/{name}"] for name in sorted(below) if _SPLIT_FOLDER.fullmatch(name)}
     inside = inside or {name: [f"{name}/images"] for name in FOLDERS if (root / name / "images").is_dir()}
     return inside or {name: [name] for name in FOLDERS if (root / name).is_dir() and _beside(root / name)}
-
-
-def _names_from_file(found: Layout, root: Path, on_finding: OnFinding) -> None:
-    """The names of the first kind of list that is there; lists of two splits that disagree are told."""
-    for pattern in NAME_FILES:
-        for path in sorted(root.glob(pattern)):
-            text = label_text(path, root, on_finding, most=_CONFIG_BYTES) if path.is_file() else None
-            if text is None:
-                continue
-            names = list(enumerate(text.rstrip().replace("\r\n", "\n").split("\n"))) if text.strip() else []
-            if found.names is None:
-                found.names_file, found.names = relative(path, root), names
-            elif found.names != names:
-                detail = f"lists other classes than {found.names_file}, which is read"
-                on_finding(Finding("duplicate_category", relative(path, root), found.names_file, detail=detail))
-        if found.names is not None:
-            return
 
 
 def _images(
@@ -334,8 +317,9 @@ def _resolved(place: str, prefix: Any, root: Path) -> str | None:
 
     Absolute paths and those that start with .. were right on another machine: what they end with is looked for.
     """
-    elsewhere = place.startswith(("/", "..")) or place[1:2] == ":"
     parts, before = _parts(place), _parts(prefix) if isinstance(prefix, str) else []
+    elsewhere = place.startswith(("/", "..")) or place[1:2] == ":"
+    elsewhere = elsewhere or (bool(parts) and not os.path.exists(root / parts[0]))  # project-1/train/images
     tries = ["/".join(before[i:] + parts) for i in range(len(before) + 1)]
     if elsewhere:  # a last part that leaves out which split it was says nothing
         tries += ["/".join(parts[i:]) for i in range(len(parts)) if split_kind(*parts[:i]) is None]
