@@ -71,6 +71,7 @@ def teach(
     partial: bool = False,
     images: StrPath | None = None,
     add: bool = False,
+    again: bool = False,
     overwrite: bool = False,
     allow: Sequence[str] = (),
     cache: bool = True,
@@ -78,10 +79,10 @@ def teach(
     """Teach a model from a handful of images, and keep it in the folder `out`: in seconds, without gradients.
 
     data: a folder of images for each class makes a classifier; images with boxes (COCO, VOC, YOLO) a detector.
-    backbone: lite0, lite1, lite2 or timm:NAME. vigilance: how careful, 0 to 10, in practice 1.2 to 4.1; higher
-    says "none of these" more often. classes: only these. add: teach the model in `out` more; overwrite:
-    replace it. allow: go on although the check of the data finds errors of these codes. cache: keep what was computed
-    for the next time.
+    backbone: lite0, lite1, lite2 or timm:NAME. vigilance: how careful, 0 to 10, in practice 1.2 to 4.1; higher says
+    "none of these" more often. classes: only these. add: teach the model in `out` more; overwrite: replace it. again:
+    count images again that were learned before as the same class. allow: go on although the check of the data finds
+    errors of these codes. cache: keep what was computed for the next time.
 
     Of a classifier: frame_hw, the frame the phone will give, (height, width) px; flat, images lie in the folder itself;
     backbone_weights, for timm:NAME, a safetensors file with timm's key names.
@@ -106,7 +107,7 @@ def teach(
         classifier.teach(
             place, Path(out), backbone=backbone or classifier.BACKBONE, vigilance=vigilance,
             frame_hw=frame_hw or classifier.FRAME_HW, classes=classes, flat=flat, add=add, overwrite=overwrite,
-            allow=allow, cache=classifier.cache_folder(cache), split=split,
+            allow=allow, cache=classifier.cache_folder(cache), split=split, again=again,
             weights=None if backbone_weights is None else Path(backbone_weights),
         )  # fmt: skip
         return load(out)

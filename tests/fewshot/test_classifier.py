@@ -292,7 +292,27 @@ def test_the_same_images_twice_are_told(photo_folder: Callable[..., Path], tmp_p
     first = teach(photos, tmp_path / "m", backbone="lite0", frame_hw=(64, 64))
     again = teach(photos, tmp_path / "m", add=True)
     assert not any("before" in text for text in first["warnings"])
-    assert any("was taught these very images before; they are counted twice now" in text for text in again["warnings"])
+    assert again["learned"] == 0 and again["already_learned"] == 4 and again["samples"] == first["samples"]
+    assert any("4 images were learned before" in text and "--again" in text for text in again["warnings"])
+    counted = teach(photos, tmp_path / "m", add=True, again=True)
+    assert counted["learned"] == 4 and counted["samples"] == {name: 2 * n for name, n in first["samples"].items()}
+
+
+def test_an_image_that_cannot_be_read_is_left_out_when_allowed(
+    photo_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    from handful.fewshot.evaluate import evaluate
+
+    photos = photo_folder(("cat", "flower"), 2, name="broken")
+    (photos / "cat" / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\nbroken")
+    with pytest.raises(DataError, match="--allow unreadable_image"):
+        teach(photos, tmp_path / "m", backbone="lite0", frame_hw=(64, 64))
+    made = teach(photos, tmp_path / "m", backbone="lite0", frame_hw=(64, 64), allow=["unreadable_image"])
+    assert made["learned"] == 4 and any("1 image that cannot be read was left out" in text for text in made["warnings"])
+    with pytest.raises(DataError, match="--allow unreadable_image"):
+        evaluate(tmp_path / "m", photos)
+    found = evaluate(tmp_path / "m", photos, allow=["unreadable_image"])
+    assert found["images"] == 4 and found["seen"] == {"images": 4, "copies": 4, "near_copies": 0}
 
 
 @pytest.mark.parametrize(
@@ -303,10 +323,11 @@ def test_what_was_made_meanwhile_is_left_alone(
 ) -> None:
     out, learn = tmp_path / "m", FewShotClassifier.learn_samples
 
-    def slowly(self: FewShotClassifier, samples: Any) -> None:
-        learn(self, samples)
+    def slowly(self: FewShotClassifier, samples: Any, **how: Any) -> Any:
+        learned = learn(self, samples, **how)
         out.mkdir()
         (out / file).touch()
+        return learned
 
     monkeypatch.setattr(FewShotClassifier, "learn_samples", slowly)
     with pytest.raises(DataError, match=why):

@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from handful.curate.seen import told
 from handful.words import counted
 
 
 def measured(r: dict[str, Any]) -> str:
     """The figures of any kind of model, by what its JSON object holds."""
+    leak = told(r) if "seen" in r else ""
+    return _figures(r) + (f"\n{leak}" if leak else "")
+
+
+def _figures(r: dict[str, Any]) -> str:
     for key, text in (("open_f1", taught), ("ar_agnostic", found), ("boundary_f", segmented), ("AP", detected)):
         if key in r:
             return text(r)

@@ -163,6 +163,7 @@ MEANINGS: dict[str, Meaning] = {
     "--class": Meaning("Only this class (may be repeated).", str, "classes", many=True),
     "--allow": Meaning("Go on although `handful data check` finds errors of this code (may be repeated).", str,
                        many=True),
+    "--again": Meaning("Count images again that were learned before as the same class."),
     "--photos": Meaning("Your own photos, instead of those that come along.", PATH),
     # of a model
     "--vigilance": Meaning(f"How careful, {MEANING}.", Vigilance()),

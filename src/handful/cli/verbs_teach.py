@@ -15,7 +15,7 @@ from handful.cli.shared import leave, say, typed, verb
 from handful.words import counted
 
 OF_BOXES = ("max_samples", "proposer", "scales", "seed", "images", "partial")
-OF_CLASSES = ("backbone_weights", "frame_hw", "no_cache")
+OF_CLASSES = ("backbone_weights", "frame_hw", "no_cache", "again")
 
 
 @verb(examples=("handful demo", "handful demo --photos photos --runtime onnxruntime --out report"))
@@ -50,7 +50,7 @@ def demo(
 )
 @click.argument("data", type=Data())
 @option("--out", "The model folder to make.", required=True)
-@options("--add", "--overwrite")
+@options("--add", "--overwrite", "--again")
 @option("--class", told="all")
 @option("--backbone", told="lite2; for boxes lite0")
 @option("--vigilance", told="3; for boxes 2.4")

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from handful.curate.seen import leak, mark
 from handful.data import formats
 from handful.data.shapes import box_of
 from handful.detection import evaluate_masks
@@ -189,10 +190,12 @@ def evaluate_images(
     sizes: list[tuple[int, int]] = []
     recall, counts, seconds = AgnosticRecall(), DetectionCounts(classes), 0.0
     pixels = evaluate_masks.MaskTable(detector, masks) if masks else None
+    marks = []
     right, margins = [], {True: [np.zeros(0)], False: [np.zeros(0)]}
     for sample in track(samples, "detecting", len(samples)):
         rgb = image_of(sample).rgb_u8
         sizes.append((rgb.shape[1], rgb.shape[0]))
+        marks.append(mark(rgb))
         own = ground_truth_of(sample, sizes[-1])
         began = time.perf_counter()
         proposals = detector.proposer.propose(rgb, PROPOSAL_COUNTS[-1])
@@ -239,6 +242,7 @@ def evaluate_images(
         "unknown_objects": unknown["unknown"],
         "per_class": per_class,
         "images": len(samples),
+        "seen": leak(detector.seen, marks),
         "objects": sum(objects[name] for name in classes),
         "seconds_per_image": seconds / len(samples),
     }

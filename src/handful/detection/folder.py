@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 import handful.detection
+from handful.curate.seen import Seen
 from handful.detection.background import BackgroundBank
 from handful.detection.contract import Proposer
 from handful.detection.embedder import BoxEmbedder, CropSettings
@@ -60,6 +61,7 @@ class Saved:
     score_threshold: float
     masks: str | None = None
     masker: Masker | None = None
+    seen: Seen | None = None
 
 
 def translate(meta: Mapping[str, Any]) -> dict[str, Any]:
@@ -96,6 +98,8 @@ def save(saved: Saved, folder: Path, data: Mapping[str, Any] | None = None) -> d
 
     def beside(place: Path) -> None:
         nemo.save(place)
+        if saved.seen:
+            saved.seen.save(place)
         held = np.stack(examples.vectors) if examples.vectors else np.zeros((0, nemo.dim), np.float16)
         boxes = np.array(examples.boxes, np.float64).reshape(-1, 4)
         write_tensors(place / EXAMPLES, {"vectors": held, "boxes": boxes, **background})
@@ -144,7 +148,9 @@ def load(folder: Path, scale_mode: str | None = None, *, whole: bool = True) -> 
     examples = Examples(list(held["vectors"]), labels, images, held["boxes"].tolist())
     bank = BackgroundBank.from_state(held, meta["examples"].get("background", []))
     threshold = float(meta["about"].get("score_threshold", DEFAULT_SCORE_THRESHOLD))
-    return Saved(proposer, embedder, nemo, fusion, examples, bank, meta["about"], threshold, masks, masker)
+    return Saved(
+        proposer, embedder, nemo, fusion, examples, bank, meta["about"], threshold, masks, masker, Seen.load(folder)
+    )
 
 
 def _parts(weights: Path) -> dict[str, dict[str, Any]]:

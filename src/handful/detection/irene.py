@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 import handful.detection
+from handful.curate.seen import Seen, mark
 from handful.detection import folder as folders
 from handful.detection.background import Background, BackgroundBank, background_boxes
 from handful.detection.contract import Proposals, Proposer, encode
@@ -60,6 +61,7 @@ class Irene:
         self._solution: Solution | None = None
         self._background: Background | None = None
         self._whitened: np.ndarray | None = None  # the examples in NEMO's whitened space, of length 1
+        self.seen: Seen | None = Seen()  # images that were learned; None for a folder that does not say
         self.masks = masks or best_method()
         self.maskers: dict[str, Masker] = {}
 
@@ -86,7 +88,7 @@ class Irene:
         saved = folders.load(folder, scale_mode, whole=whole)
         irene = cls(saved.proposer, saved.embedder, saved.nemo, saved.fusion, saved.masks)
         irene.examples, irene.bank, irene.about = saved.examples, saved.bank, saved.about
-        irene.score_threshold = saved.score_threshold
+        irene.score_threshold, irene.seen = saved.score_threshold, saved.seen
         if saved.masker is not None and saved.masks is not None:
             irene.maskers[saved.masks] = saved.masker
         return irene
@@ -96,7 +98,7 @@ class Irene:
         Returns what handful.json holds."""
         saved = folders.Saved(
             self.proposer, self.embedder, self.nemo, self.fusion, self.examples, self.bank, self.about,
-            self.score_threshold, self.masks, self.masker(),
+            self.score_threshold, self.masks, self.masker(), self.seen,
         )  # fmt: skip
         return folders.save(saved, folder, data)
 
@@ -134,6 +136,8 @@ class Irene:
         rest = proposals.xyxy_px[background_boxes(proposals.xyxy_px, every)] if exhaustive else np.zeros((0, 4))
         background = self.embedder.embed(rgb_u8, rest, proposals)
         self.nemo.learn_many(vectors, list(labels))
+        if self.seen is not None:
+            self.seen.add(mark(rgb_u8))
         self.examples.add(vectors, labels, image, boxes)
         self.bank.add(image, rest, background)
         self._solution = self._whitened = None

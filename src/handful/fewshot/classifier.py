@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from handful.curate.check import ensure
+from handful.curate.seen import Learned, Mark, Seen, mark
 from handful.data import format_folder
 from handful.data.finding import Finding, known_codes, stop
 from handful.errors import DataError
@@ -29,6 +30,7 @@ from handful.types import Image, Sample
 
 BACKBONE = "lite2"
 FRAME_HW = (448, 448)
+UNREADABLE = "unreadable_image"
 RULE = (
     "the answer is the class with the largest score, or none of these when that score is larger; "
     "scores are cosines to whitened class means times 20"
@@ -57,6 +59,7 @@ class FewShotClassifier:
     def __init__(self, network: Any, nemo: Nemo, embedder: Embedder, about: dict[str, Any] | None = None) -> None:
         self.network, self.nemo, self.embedder = network, nemo, embedder
         self.about = about or {}
+        self.seen: Seen | None = Seen()  # what was learned; None for a folder that does not say
         self._solution: Solution | None = None
 
     @classmethod
@@ -92,7 +95,9 @@ class FewShotClassifier:
         nemo = Nemo.load(Path(folder), features=embedder.name)
         if list(nemo.classes) != model.classes:
             raise DataError(f"{folder}: nemo.json and handful.json name different classes; teach the model again")
-        return cls(model.network, nemo, embedder, model.meta["about"])
+        found = cls(model.network, nemo, embedder, model.meta["about"])
+        found.seen = Seen.load(Path(folder))
+        return found
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -101,32 +106,63 @@ class FewShotClassifier:
 
     def learn(self, image: Image, label: str) -> None:
         """Learn one image (uint8 RGB). The head is rewritten; nothing is trained."""
-        self.nemo.learn(self.embedder.teach_vector(image), label)
+        self.learn_vectors([self.embedder.teach_vector(image)], [mark(image.rgb_u8)], [label])
+
+    def learn_vectors(self, vectors: Sequence[np.ndarray], marks: Sequence[Mark], labels: Sequence[str]) -> None:
+        """Learn images by what Embedder.teach_vector and seen.mark made of them, all or none of them."""
+        self.nemo.learn_many(np.stack(vectors), list(labels))
+        for one, label in zip(marks, labels, strict=True):
+            if self.seen is not None:
+                self.seen.add(one, label)
         self.refresh()
 
-    def learn_samples(self, samples: Sequence[Sample]) -> None:
-        """Learn many images from disk, all or none of them."""
+    def learn_samples(self, samples: Sequence[Sample], *, again: bool = False, leave_out: bool = False) -> Learned:
+        """Learn many images from disk, all or none of them.
+
+        again: count the same pixels as often as they come; else once a class. leave_out: go on without images that
+        cannot be read.
+        """
         labels = []
         for sample in samples:
             if sample.label is None:
                 raise DataError(f"{sample.path} has no label; wanted one to learn it as")
             labels.append(sample.label)
 
-        def vector(sample: Sample) -> np.ndarray:
-            return self.embedder.teach_vector(read_image(sample.path))
+        def vector(sample: Sample) -> tuple[np.ndarray, Mark] | None:
+            try:
+                image = read_image(sample.path)
+            except DataError:
+                if not leave_out:
+                    raise
+                return None
+            return self.embedder.teach_vector(image), mark(image.rgb_u8)
 
-        vectors = list(track(over(vector, samples), "learning", len(samples)))
-        self.nemo.learn_many(np.stack(vectors), labels)
-        self.refresh()
+        rows = list(track(over(vector, samples), "learning", len(samples)))
+        read = [(row, label) for row, label in zip(rows, labels, strict=True) if row is not None]
+        there = set(self.seen.rows) if self.seen is not None else set()
+        new = []
+        for (z, one), label in read:
+            if again or (one[0], label) not in there:
+                new.append((z, one, label))
+            there.add((one[0], label))
+        if not read:
+            raise DataError("no image can be read; wanted one at least to learn from")
+        if new:
+            self.learn_vectors(*zip(*new, strict=True))
+        return Learned(len(new), len(read) - len(new), len(rows) - len(read))
 
     def unlearn(self, image: Image, label: str) -> None:
         """Take one image back, as if it had never been learned; a class without images is gone."""
         self.nemo.unlearn(self.embedder.teach_vector(image), label)
+        if self.seen is not None:
+            self.seen.drop(mark(image.rgb_u8), label)
         self.changed()
 
     def forget(self, label: str) -> None:
         """Take a whole class back, without its images at hand; see Nemo.forget."""
         self.nemo.forget(label)
+        if self.seen is not None:
+            self.seen.forget(label)
         self.changed()
 
     def changed(self) -> None:
@@ -193,6 +229,12 @@ class FewShotClassifier:
         self.refresh()
         card = self.network.backbone.card
         height, width = self.network.frame_hw
+
+        def beside(part: Path) -> None:
+            self.nemo.save(part)
+            if self.seen:  # one that is empty though something was learned knows nothing
+                self.seen.save(part)
+
         return folders.save_folder(
             folder,
             self.network,
@@ -220,7 +262,7 @@ class FewShotClassifier:
                 "card": card.to_json(),
                 "about": {**self.about, "vigilance": self.nemo.vigilance, "samples": self.nemo.counts, **(data or {})},
             },
-            beside=self.nemo.save,
+            beside=beside,
         )
 
 
@@ -248,12 +290,13 @@ def teach(
     allow: Sequence[str] = (),
     cache: Path | None = None,
     split: str | None = None,
+    again: bool = False,
 ) -> dict[str, Any]:
     """Teach a model from images: a folder a class (or, flat, one image a class named after it).
 
     Every image is checked before the first is learned (data.check); allow: codes of errors to go on with. add: teach
     an existing model more. overwrite: replace an existing one. vigilance: None keeps the model's own. split:
-    which, of images that are split.
+    which, of images that are split. again: count images again that were learned before; else each counts once a class.
     Returns a JSON object. Raises DataError or UnknownName; an existing model is then as it was.
     """
     out = Path(out)
@@ -284,11 +327,11 @@ def teach(
             weights=weights,
             cache=cache,
         )
-    model.learn_samples(samples)
+    learned = model.learn_samples(samples, again=again, leave_out=UNREADABLE in allow)
+    for text in learned.told():
+        warnings = [*warnings, text]
+        warn(text)
     before, these = model.about.get("data_sha256", []), format_folder.digest(samples)
-    if these in before:
-        warnings = [*warnings, f"{out} was taught these very images before; they are counted twice now"]
-        warn(warnings[-1])
     if not add:
         folders.may_teach_into(out, overwrite=overwrite, begun=True)
     meta = model.save(out, data={"data_sha256": [*before, these]})
@@ -299,7 +342,8 @@ def teach(
         "classes": list(model.classes),
         "samples": model.nemo.counts,
         "images": len(samples),
-        "learned": len(samples),
+        "learned": learned.images,
+        "already_learned": learned.known,
         "split": split,
         "vigilance": model.nemo.vigilance,
         "backbone": meta["card"]["name"],

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from handful.curate.seen import Mark, leak, mark
 from handful.data import format_folder
 from handful.errors import DataError
-from handful.fewshot.classifier import FewShotClassifier, checked_images
+from handful.fewshot.classifier import UNREADABLE, FewShotClassifier, checked_images
 from handful.fewshot.nemo import labels_of
 from handful.image import read_image
 from handful.progress import track, warn
@@ -19,6 +20,7 @@ from handful.results import NONE_OF_THESE
 from handful.threads import over
 from handful.training.source import SPLITS, split_to_measure
 from handful.types import Sample
+from handful.words import counted
 
 RULE = {
     "accuracy": "share of images of taught classes whose best class, 'none of these' left out, is right",
@@ -76,26 +78,42 @@ def auroc(high: np.ndarray, low: np.ndarray) -> float:
 def evaluate(
     model: Path, data: Path, *, vigilance: float | None = None, flat: bool = False, split: str | None = None,
     format: str | None = None, report: Path | None = None, cache: Path | None = None,
-    loaded: FewShotClassifier | None = None,
+    loaded: FewShotClassifier | None = None, allow: Sequence[str] = (),
 ) -> dict[str, Any]:  # fmt: skip
     """Evaluate a taught classifier on a folder of images per class. Classes that it was not taught count as unknown.
 
-    split: only this one; test unless named, or val, or all. report: also an HTML page. loaded: the model of
-    the folder `model`, when it is here already. Returns the JSON object that `handful evaluate --json` prints. Raises
-    DataError.
+    split: only this one; test unless named, or val, or all. report: also an HTML page. loaded: the model of the folder
+    `model`, when it is here already. allow: codes of errors to go on with. Returns the JSON object that `handful
+    evaluate --json` prints. Raises DataError.
     """
     began = time.monotonic()
     if format not in (None, "folder"):
         raise DataError(f"{data}: format {format!r} has no labels for whole images; wanted a folder a class")
     taught = loaded or FewShotClassifier.load(model, cache=cache)
-    samples, warnings = checked_images(data, flat=flat, quiet=["one_image"], split=split)
+    samples, warnings = checked_images(data, flat=flat, quiet=["one_image"], split=split, allow=allow)
     for text in warnings:
         warn(text)
     if split is None and (split := split_to_measure(samples, None) or None) is not None:
         samples = [s for s in samples if s.split and SPLITS.get(s.split, s.split) == split]
     own = taught.nemo.vigilance if vigilance is None else vigilance
-    asked = over(lambda sample: taught.scores(read_image(sample.path), vigilance), samples)
-    scores = np.stack(list(track(asked, "classifying", len(samples))))
+
+    def ask(sample: Sample) -> tuple[np.ndarray, Mark] | None:
+        try:
+            image = read_image(sample.path)
+        except DataError:
+            if UNREADABLE not in allow:
+                raise
+            return None
+        return taught.scores(image, vigilance), mark(image.rgb_u8)
+
+    rows = list(track(over(ask, samples), "classifying", len(samples)))
+    if None in rows:
+        warn(f"{rows.count(None)} of {counted(len(rows), 'image')} could not be read and left out")
+    samples = [sample for sample, row in zip(samples, rows, strict=True) if row is not None]
+    read = [row for row in rows if row is not None]
+    if not read:
+        raise DataError(f"{data}: no image can be read; wanted one at least")
+    scores = np.stack([row for row, _ in read])
     labels = [s.label or "" for s in samples]
     numbers = measure(scores, labels, taught.classes)
     predicted = labels_of(scores, taught.classes)
@@ -106,6 +124,7 @@ def evaluate(
         "images": len(samples),
         "vigilance": own,
         "split": split,
+        "seen": leak(taught.seen, (one for _, one in read)),
         "rule": RULE,
         "model": str(model),
         "data": str(data),

@@ -21,7 +21,7 @@ from handful.kinds import loading, registry
 from handful.models.folder import META, read_meta
 
 COMPILED = "compiled"
-NOT_IN_GRAPHS = (META, "nemo.json")  # files of a detector that hold nothing a graph is made of
+NOT_IN_GRAPHS = (META, "nemo.json", "seen.safetensors")  # files of a detector that hold nothing a graph is made of
 
 
 def set_own(folder: Path, values: Mapping[str, float]) -> JSONObject:

@@ -71,10 +71,12 @@ class TaughtClassifier(Taught, Classifier):
 
     def learn(self, source: Source, label: str) -> int:
         """Learn images of one class, all or none of them; how many. Takes effect at once; `save` keeps it."""
-        vectors = list(over(lambda one: self.inner.embedder.teach_vector(one[0]), images_of(source)))
-        self.inner.nemo.learn_many(np.stack(vectors), [label] * len(vectors))
-        self.inner.refresh()
-        return len(vectors)
+        from handful.curate.seen import mark
+
+        embed = self.inner.embedder.teach_vector
+        rows = list(over(lambda one: (embed(one[0]), mark(one[0].rgb_u8)), images_of(source)))
+        self.inner.learn_vectors([z for z, _ in rows], [one for _, one in rows], [label] * len(rows))
+        return len(rows)
 
     def unlearn(self, source: Source, label: str) -> int:
         """Take images back, as if they had never been learned; how many. Raises DataError, naming the first that never
@@ -99,7 +101,10 @@ class TaughtClassifier(Taught, Classifier):
         return {"unlearned": self._take_back([(s.path, str(s.label)) for s in samples])}
 
     def _take_back(self, rows: Sequence[tuple[Source, str]]) -> int:
+        from handful.curate.seen import mark
+
         done: list[tuple[Any, str]] = []
+        marks: list[tuple[Any, str]] = []
         try:
             for source, label in rows:
                 for image, origin in images_of(source):
@@ -109,20 +114,25 @@ class TaughtClassifier(Taught, Classifier):
                     except HandfulError as error:
                         raise DataError(f"{origin.name}: {error}") from error
                     done.append((vector, label))
+                    marks.append((mark(image.rgb_u8), label))
         except HandfulError:
             for vector, label in done:
                 self.inner.nemo.learn(vector, label)
             raise
+        if self.inner.seen is not None:
+            for one, label in marks:
+                self.inner.seen.drop(one, label)
         self.inner.changed()
         return len(done)
 
     def evaluate(
         self, data: StrPath, *, split: str | None = None, report: StrPath | None = None, format: str | None = None,
-        vigilance: float | None = None, flat: bool = False,
+        vigilance: float | None = None, flat: bool = False, allow: Sequence[str] = (),
     ) -> Evaluation:  # fmt: skip
         """As Model.evaluate, on images with one class each. Classes that it was not taught count as unknown.
 
-        vigilance: for this call. flat: images lie in the folder itself, a file's name is its class.
+        vigilance: for this call. flat: images lie in the folder itself, a file's name is its class. allow: codes of
+        errors to go on with.
         """
         from handful.fewshot.evaluate import evaluate
 
@@ -130,7 +140,7 @@ class TaughtClassifier(Taught, Classifier):
         folder = self.folder if self.folder is not None else Path("the model")
         result = evaluate(
             folder, Path(data), vigilance=vigilance, flat=flat, split=split, format=format,
-            report=None if report is None else Path(report), loaded=self.inner,
+            report=None if report is None else Path(report), loaded=self.inner, allow=allow,
         )  # fmt: skip
         return shared.evaluation("classify", result, ("accuracy", "open_f1", "unknown_auroc"))
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from handful.curate.seen import Mark, Seen, leak
 from handful.data import formats
 from handful.errors import DataError
 from handful.models.folder import from_folder
@@ -35,10 +36,13 @@ class Subject:
     not_counted: list[str]
     began: float
 
-    def result(self, measures: Mapping[str, Any], worst: Worst, report: Path | None) -> dict[str, Any]:
-        """The JSON object that `handful evaluate --json` prints. report: an HTML page to write, with the worst."""
+    def result(
+        self, measures: Mapping[str, Any], worst: Worst, report: Path | None, marks: Iterable[Mark]
+    ) -> dict[str, Any]:
+        """The JSON object that `handful evaluate --json` prints. report: an HTML page to write, with the worst. marks:
+        of the images as the network gets them."""
         found = {
-            "schema_version": 1, "task": self.about["task"], **measures,
+            "schema_version": 1, "task": self.about["task"], **measures, "seen": leak(Seen.load(self.model), marks),
             **{key: self.about.get(key) for key in ("params", "macs", "seed", "minutes")},
             "model": str(self.model), "data": str(self.data), "split": self.split or None,
             "not_counted": self.not_counted, "report": None if report is None else str(report),

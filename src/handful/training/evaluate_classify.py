@@ -100,4 +100,4 @@ def evaluate(
         "images": len(images),
         "worst": worst.rows(),
     }
-    return subject.result(measures, worst, report)
+    return subject.result(measures, worst, report, images.marks())

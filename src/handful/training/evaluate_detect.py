@@ -152,4 +152,4 @@ def evaluate(
         **measured(subject.network, images, worst=worst), "images": len(images), "objects": sum(images.objects),
         "unlabeled": sum(map(len, images.skipped.values())),
     }  # fmt: skip
-    return subject.result(measures, worst, report)
+    return subject.result(measures, worst, report, images.marks())

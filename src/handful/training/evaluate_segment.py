@@ -11,6 +11,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from handful.curate.seen import Mark, mark
 from handful.errors import DataError
 from handful.image import fit
 from handful.plotting import palette
@@ -68,12 +69,13 @@ def confusion_of(network: Any, images: Images, most: int | None = None) -> Confu
 def measured(
     network: Any, samples: Sequence[Sample], read: Callable[[Sample, tuple[int, int]], np.ndarray | None],
     classes: tuple[str, ...], *, rule: str, background: int | None, worst: Worst,
+    marks: list[Mark] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Scores (see Confusion.scores, boundary_f besides) at the size of the labels.
 
     Each class also says how many images show it. "worst" names the images with the lowest mIoU over the classes that
     are in them or were predicted. read: as handful.training.loader_segment.labels_of gives it. worst: collects those
-    images, for a page. Raises DataError when nothing is labeled.
+    images, for a page. marks: takes that of each image that is measured. Raises DataError when nothing is labeled.
     """
     colors = palette(classes, None if background is None else classes[background])
     counts, contours = Confusion(len(classes)), Contours(len(classes))
@@ -89,6 +91,8 @@ def measured(
         if truth is None:
             unlabeled += 1
             continue
+        if marks is not None:
+            marks.append(mark(fit(rgb_u8, network.frame_hw)))
         alone = Confusion(len(classes))
         alone.add(truth, predicted, str(sample.mask_path or sample.path))
         counts.counts += alone.counts
@@ -150,6 +154,8 @@ def evaluate(
     subject = opened(model, data, ("segment",), split=split, format=format, device=device, **options)
     which = background_of(subject.classes, background)
     samples, worst = split_of(subject.dataset, subject.split), Worst(shown=report is not None)
+    marks: list[Mark] = []
     read = labels_of(subject.dataset, subject.classes)
-    measures = measured(subject.network, samples, read, subject.classes, rule=rule, background=which, worst=worst)
-    return subject.result(measures, worst, report)
+    measures = measured(subject.network, samples, read, subject.classes, rule=rule, background=which, worst=worst,
+                        marks=marks)  # fmt: skip
+    return subject.result(measures, worst, report, marks)

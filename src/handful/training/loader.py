@@ -19,6 +19,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
+from handful.curate.seen import Mark, mark
 from handful.errors import DataError
 from handful.pick import need, unknown
 from handful.progress import note, track, warn
@@ -49,6 +50,12 @@ class Images:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def marks(self) -> Iterator[Mark]:
+        """What is kept of each image, as the network gets it, to know it again."""
+        for i, sample in enumerate(self.samples):
+            held = self.load(sample) if self.rgb is None else self.rgb[i]
+            yield mark(held[0] if isinstance(held, tuple) else held)
 
     @property
     def missing(self) -> list[str]:

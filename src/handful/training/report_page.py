@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from handful.curate.seen import told
 from handful.files import check_page, replacing
 from handful.image import data_uri
 from handful.pick import need
@@ -84,6 +85,7 @@ def render(result: Mapping[str, Any], worst: Worst, *, curves: Path | None = Non
     html: str = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         r=result, classes=classes, colors=dict(zip(classes, colors, strict=True)), mixed=mixed, curves=drawn,
         shares=shares if len(classes) <= MOST_CLASSES else None, worst=worst.rows(pictures=True), coco=STATS,
+        leak=told(result) if "seen" in result else "",
         task={"instance": "detect"}.get(result["task"], result["task"]),
     )  # fmt: skip
     return html
