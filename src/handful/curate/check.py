@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from handful.curate.account import Account, account_of
 from handful.curate.duplicates import DuplicateIndex
 from handful.curate.findings import FindingCounts, FindingsReport
 from handful.curate.image_metadata import Cache, ImageMetadata, file_hash, gather
+from handful.data import pairing
 from handful.data.finding import Finding, OnFinding, known_codes
 from handful.data.formats import Source, located, sources
 from handful.data.label_tree import top_of
@@ -87,6 +88,13 @@ def check(
     Returns the JSON object of `handful data check --json`: schema_version, data, sha256, sets, findings, ok. Raises
     DataError when the folder holds nothing that is known.
     """  # fmt: skip
+    with pairing.remembering():
+        return _check(place, format, cache, near, threads, options)
+
+
+def _check(
+    place: Path, format: str | None, cache: Path | None, near: bool, threads: int, options: Mapping[str, Any]
+) -> dict[str, Any]:
     named, place = place, located(place)
     found = sources(place, format=format, **options)
     with Cache(cache) as kept:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -61,6 +62,7 @@ class Source:
         return dataset
 
 
+@cache  # the package is listed once, not for every folder
 def module(name: str) -> ModuleType:
     """The module of a format. Raises UnknownName with the nearest real one."""
     return pick(handful.data, "format", name)
@@ -68,7 +70,12 @@ def module(name: str) -> ModuleType:
 
 def known() -> list[str]:
     """The formats there are, most specific first: the order in which a folder is tried."""
-    return sorted(names(handful.data, "format"), key=lambda name: (getattr(module(name), "PRECEDENCE", 50), name))
+    return list(_known())
+
+
+@cache
+def _known() -> tuple[str, ...]:
+    return tuple(sorted(names(handful.data, "format"), key=lambda n: (getattr(module(n), "PRECEDENCE", 50), n)))
 
 
 def located(place: Path) -> Path:
@@ -103,7 +110,7 @@ def sources(place: Path, *, format: str | None = None, **options: Any) -> list[S
 
 
 def _sources(place: Path, depth: int, options: dict[str, Any]) -> list[Source]:
-    with sniff.remembering():
+    with sniff.remembering(), pairing.remembering():
         return _sources_in(place, depth, options)
 
 
@@ -221,7 +228,8 @@ def _has_marks(source: Source) -> bool:
 
 def read(place: Path, *, format: str | None = None, on_finding: OnFinding = stop, **options: Any) -> Dataset:
     """The samples of the one set of labels in a folder, its format found from what lies there."""
-    return one(place, format=format, **options).read(on_finding)
+    with pairing.remembering():
+        return one(place, format=format, **options).read(on_finding)
 
 
 def write(dataset: Dataset, folder: Path, format: str, *, link: bool = False) -> None:

@@ -10,9 +10,11 @@ from __future__ import annotations
 import os
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 from handful.data.looks import look_of_several
@@ -37,6 +39,8 @@ LAST_ONLY = frozenset(("p", "l", "ground"))  # CamVid's _P and _L; the first hal
 SPLIT_WORDS = frozenset(("train", "training", "val", "valid", "validation", "test", "testing", "trainval"))
 # words, also those of camelCase, and numbers
 TOKEN = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^A-Za-z\d_\-. ]+")
+WORDS = MASK_WORDS | IMAGE_WORDS
+_JOINTS = dict.fromkeys(map(ord, "_-. "))
 MASK_LOOKS = ("mask", "soft", "alpha")
 
 
@@ -85,26 +89,49 @@ class Pairs:
     objects: bool = False
 
 
+_REMEMBERED: ContextVar[dict[tuple[str, tuple[str, ...]], list[Pairs]] | None] = ContextVar("pairs", default=None)
+
+
 def taken_apart(name: str) -> Named:
     """The words for "image" and "mask" taken out of a path, at the ends of each part of it; suffix left out."""
     *folders, file = os.path.splitext(name)[0].split("/")
-    key, words, index = list[str](), list[str](), ""
-    for i, part in enumerate([*folders, file]):
-        whole = re.sub(r"[_\-. ]", "", part.lower())
-        known = whole in MASK_WORDS | IMAGE_WORDS
-        tokens = [whole] if known else [token.lower() for token in TOKEN.findall(part)]
-        last = i == len(folders)
-        if last and len(tokens) > 2 and tokens[-1].isdigit() and tokens[-2] in MASK_WORDS:
-            index = tokens.pop()
-        out: list[str] = []
-        while tokens and (tokens[-1] in MASK_WORDS | IMAGE_WORDS or (len(tokens) > 1 and tokens[-1] in LAST_ONLY)):
-            out.insert(0, tokens.pop())
-        while tokens and tokens[0] in MASK_WORDS | IMAGE_WORDS:
-            out.append(tokens.pop(0))
-        words += ["_".join(out)] if out else []
-        if tokens:
-            key.append(" ".join(tokens))
-    return Named(name, tuple(key), tuple(words), index)
+    parts = [*map(_folder_apart, folders), _part_apart(file, last=True)]
+    key, words = (tuple([part[i] for part in parts if part[i]]) for i in (0, 1))
+    return Named(name, key, words, parts[-1][2])
+
+
+@lru_cache(maxsize=1 << 16)  # the folders of a hundred thousand names are few
+def _folder_apart(part: str) -> tuple[str, str, str]:
+    return _part_apart(part, last=False)
+
+
+def _part_apart(part: str, *, last: bool) -> tuple[str, str, str]:
+    """One part of a path: what is left of it, the words that were taken out, and the index of a file."""
+    whole, index = part.lower().translate(_JOINTS), ""
+    tokens = [whole] if whole in WORDS else [token.lower() for token in TOKEN.findall(part)]
+    if last and len(tokens) > 2 and tokens[-1].isdigit() and tokens[-2] in MASK_WORDS:
+        index = tokens.pop()
+    out: list[str] = []
+    while tokens and (tokens[-1] in WORDS or (len(tokens) > 1 and tokens[-1] in LAST_ONLY)):
+        out.insert(0, tokens.pop())
+    while tokens and tokens[0] in WORDS:
+        out.append(tokens.pop(0))
+    return " ".join(tokens), "_".join(out), index
+
+
+@contextmanager
+def remembering() -> Iterator[None]:
+    """Look for the pairs of a folder once, however often they are asked for, until the block ends. What is on the disk
+    must not change in it.
+    """
+    if _REMEMBERED.get() is not None:
+        yield
+        return
+    token = _REMEMBERED.set({})
+    try:
+        yield
+    finally:
+        _REMEMBERED.reset(token)
 
 
 def find(folder: Path, names: Iterable[str] | None = None) -> list[Pairs]:
@@ -112,8 +139,18 @@ def find(folder: Path, names: Iterable[str] | None = None) -> list[Pairs]:
 
     names: the pictures to look at, relative to the folder; None for all. A picture is opened only where names pair.
     """
-    folder = Path(folder)
-    named = [taken_apart(name) for name in (walk(folder) if names is None else names) if is_image_name(name)]
+    folder, held = Path(folder), _REMEMBERED.get()
+    listed = tuple(sorted(name for name in (walk(folder) if names is None else names) if is_image_name(name)))
+    if held is None:
+        return _find(folder, listed)
+    key = (str(folder), listed)
+    if key not in held:
+        held[key] = _find(folder, listed)
+    return held[key]
+
+
+def _find(folder: Path, names: Sequence[str]) -> list[Pairs]:
+    named = [taken_apart(name) for name in names]
     looks: dict[tuple[str, ...], str | None] = {}
 
     def look(tree: Tree) -> str | None:
@@ -139,7 +176,7 @@ def _without_splits(one: Named) -> tuple[str, ...]:
 def _without_folders(one: Named) -> tuple[str, ...]:
     """PedMasks beside PNGImages: a folder whose name ends in a word for image or mask is no part of the name."""
     *folders, _ = one.name.split("/")
-    kept = [part for part in folders if not set(taken_apart(f"{part}/x").words)]
+    kept = [part for part in folders if not _folder_apart(part)[1]]
     return tuple(" ".join(t.lower() for t in TOKEN.findall(part)) for part in kept) + one.key[-1:]
 
 
