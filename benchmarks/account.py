@@ -92,7 +92,8 @@ def main() -> None:
         if not all(run["ok"] and run["files"] >= args.files for run in runs):
             sys.exit(f"the set of {kind} is not sound: {runs[0]}")
         held = runs[1:]
-        shares = {what: [100 * run[f"{what}_s"] / run["check_s"] for run in held] for what in ("account", "recognizing")}
+        parts = ("account", "recognizing")
+        shares = {what: [100 * run[f"{what}_s"] / run["check_s"] for run in held] for what in parts}
         rows[kind] = {"check_s": _spread([run["check_s"] for run in held]),
                       **{f"{what}_percent": _spread(values) for what, values in shares.items()}}  # fmt: skip
         told = ", ".join(f"{what} {_of(rows[kind][f'{what}_percent'])} %" for what in shares)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -68,8 +69,24 @@ def _split(name: str) -> str:
     return {"training": "train", "validation": "val", "valid": "val", "default": "", "images": ""}.get(name, name)
 
 
+ODD = [seed for seed in range(20_000, 20_080) if layouts.KINDS[seed % len(layouts.KINDS)] is layouts.masks]
+
+
+@pytest.mark.parametrize("names", [("B", "out", "teacher"), ("masks", "GT", "labels")], ids=["any", "masks"])
+def test_masks_beside_photographs_in_folders_of_any_name(
+    names: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layouts, "IMAGE_DIRS", ("shots", "A", "scans", "slices", "field"))
+    monkeypatch.setattr(layouts, "MASK_DIRS", names)
+    _none_is_misread(ODD, tmp_path)
+
+
 @pytest.mark.parametrize("seeds", [LOOKED_AT, FRESH], ids=["looked at", "fresh"])
 def test_no_layout_is_misread(seeds: range, tmp_path: Path) -> None:
+    _none_is_misread(seeds, tmp_path)
+
+
+def _none_is_misread(seeds: Iterable[int], tmp_path: Path) -> None:
     rows = []
     for seed in seeds:
         place = tmp_path / str(seed)

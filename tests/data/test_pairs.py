@@ -98,6 +98,8 @@ def test_real_photographs_and_masks_look_so(data: Path) -> None:
         ("s{}/img.png", "s{}/label.png"),
         ("test/good/{}.png", "ground_truth/good/{}_mask.png"),
         ("img_{}.jpg", "gt_{}.png"),
+        ("shots/{}.jpg", "masks/{}.png"),
+        ("A/train/{}.png", "B/train/{}.png"),
     ],
 )
 def test_pairs_are_found(image: str, mask: str, made: Callable[..., Path]) -> None:

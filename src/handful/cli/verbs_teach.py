@@ -94,8 +94,15 @@ def teach(data: Path, out: Path, as_json: bool, **given: Any) -> None:
 
 
 def _classes(data: Path, out: Path, classes: list[str] | None, as_json: bool, asked: dict[str, Any]) -> None:
+    from handful.data import formats
     from handful.fewshot import classifier
 
+    other = None if "format" in asked or asked.get("flat") else formats.with_labels(data)
+    if other is not None:
+        raise click.UsageError(
+            f"{data} says the class of each image as {other}, and folders of images teach a classifier; make them: "
+            f"handful data convert {data} COPY --to folder --allow-loss"
+        )
     if asked.pop("format", "folder") != "folder":
         raise click.UsageError(f"{data}: only folders of images teach a classifier; --format is for images with boxes")
     cache = classifier.cache_folder(not asked.pop("no_cache", False))

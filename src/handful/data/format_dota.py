@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 from handful.data.finding import OnFinding, stop
@@ -17,7 +16,7 @@ from handful.data.json_labels import number
 from handful.data.listed import assembled, root_of
 from handful.data.marks import Mark
 from handful.data.paths import Shelf
-from handful.data.text_folders import rows_of, text_files
+from handful.data.text_folders import TextFiles, rows_of
 from handful.errors import DataError
 from handful.types import Dataset
 
@@ -45,14 +44,12 @@ def _wanted(folder: str) -> bool:
     return folder.lower().startswith("labeltxt") or folder.lower() in ("annfiles", "labels", "annotations")
 
 
-def _files(folder: Path) -> Iterator[str]:
-    return text_files(folder, _is_it, _wanted)
+_FILES = TextFiles(_is_it, _wanted)
 
 
 def detect(folder: Path) -> bool:
     """Whether text files of DOTA's lie below the folder."""
-    folder = Path(folder)
-    return folder.is_dir() and next(_files(folder), None) is not None
+    return _FILES.there(Path(folder))
 
 
 def read(folder: Path, *, on_finding: OnFinding = stop) -> Dataset:
@@ -61,7 +58,7 @@ def read(folder: Path, *, on_finding: OnFinding = stop) -> Dataset:
     Raises DataError when there is none.
     """
     root = root_of(Path(folder))
-    places = {posixpath.dirname(name) for name in _files(root)}
+    places = {posixpath.dirname(name) for name in _FILES.below(root)}
     if not places:
         raise DataError(f"{folder} has no text file of DOTA's in it; wanted labelTxt/ with x1 y1 ... x4 y4 CLASS")
     shelf = Shelf(root, root)

@@ -45,6 +45,12 @@ PRECEDENCE = 32
 MARKS = True
 _SHAPES = re.compile(rb'"shapes"\s*:\s*\[')
 _PATH = re.compile(rb'"image(Path|Data|Height)"\s*:')
+HELD = (
+    "; it lies in the file itself (imageData), and this writes it beside each: "
+    'python -c "import base64, json, sys; '
+    "[open(f[:-4] + 'jpg', 'wb').write(base64.b64decode(json.load(open(f, encoding='utf-8'))['imageData'])) "
+    'for f in sys.argv[1:]]" *.json'
+)
 _MOST = 1 << 27  # imageData holds the whole image
 _OWN = frozenset(
     (
@@ -93,13 +99,15 @@ class _First:
     image: Any
     shapes: bool
     names: frozenset[str]
+    held: bool  # the photograph lies in the file itself
 
 
 def _first(name: str, shelf: Shelf, on_finding: OnFinding) -> _First | None:
     top = _top(name, shelf, on_finding)
     if top is None:
         return None
-    return _First(top.get("imagePath"), bool(top.get("shapes")), classes_in(_said(top, name, silent, flags=True)))
+    names = classes_in(_said(top, name, silent, flags=True))
+    return _First(top.get("imagePath"), bool(top.get("shapes")), names, bool(top.get("imageData")))
 
 
 def _row(name: str, first: _First, shelf: Shelf, *, flags: bool) -> Row:
@@ -108,7 +116,7 @@ def _row(name: str, first: _First, shelf: Shelf, *, flags: bool) -> Row:
         return None if top is None else _said(top, name, tell, flags=flags)
 
     names = first.names if first.shapes or flags else frozenset[str]()
-    return Row(first.image, name, said, beside=True, names=names)
+    return Row(first.image, name, said, beside=True, names=names, missing=HELD if first.held else "")
 
 
 def _top(name: str, shelf: Shelf, on_finding: OnFinding) -> dict[str, Any] | None:

@@ -96,7 +96,7 @@ def read(
     categories, decode = _meaning(one, labels, on_finding)
 
     def samples() -> Iterator[Sample]:
-        for split, name, at in _rows(one.pairs.photos):
+        for split, name, at in _rows(one.pairs):
             if not one.shelf.inside(at, on_finding):
                 continue
             files = one.pairs.masks.get(at, ())
@@ -110,16 +110,19 @@ def read(
     return Dataset("pairs", folder, categories, samples, len(one.pairs.photos))
 
 
-def _rows(photos: Sequence[str]) -> list[tuple[str, str, str]]:
+def _rows(pairs: pairing.Pairs) -> list[tuple[str, str, str]]:
     """(split, name without it, path) in order. A folder called train_images is the split train."""
+    photos = pairs.photos
     rows = []
     for at in photos:
         parts = list(PurePosixPath(at).parts)
         for i, part in enumerate(parts[:-1]):
             tokens = [t.lower() for t in pairing.TOKEN.findall(part)]
             words = [t for t in tokens if t not in pairing.IMAGE_WORDS]
-            if len(words) == 1 and words[0] in pairing.SPLIT_WORDS:
-                rows.append((words[0], "/".join(parts[:i] + parts[i + 1 :]), at))
+            split = words[0] if len(words) == 1 and words[0] in pairing.SPLIT_WORDS else ""
+            split = split or (pairing.without_split(part)[0].lower() if pairs.loose else "")
+            if split:
+                rows.append((split, "/".join(parts[:i] + parts[i + 1 :]), at))
                 break
         else:
             rows.append(("", at, at))
@@ -200,7 +203,7 @@ def _of_objects(one: _Set, labels: Labels | None, on_finding: OnFinding) -> Data
         on_finding(Finding("no_label_map", one.pairs.title, OBJECT, detail=detail))
 
     def samples() -> Iterator[Sample]:
-        for split, name, at in _rows(one.pairs.photos):
+        for split, name, at in _rows(one.pairs):
             if not one.shelf.inside(at, on_finding):
                 continue
             objects: list[Object] = []

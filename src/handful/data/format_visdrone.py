@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from handful.data import sniff
@@ -21,7 +21,7 @@ from handful.data.listed import assembled, classes_in, root_of, silent
 from handful.data.marks import Mark, sides
 from handful.data.paths import Shelf
 from handful.data.reading import label_text
-from handful.data.text_folders import rows_of, text_files
+from handful.data.text_folders import TextFiles, rows_of
 from handful.errors import DataError
 from handful.types import Dataset
 
@@ -50,14 +50,12 @@ def _wanted(folder: str) -> bool:
     return folder.lower() in ("annotations", "labels")
 
 
-def _files(folder: Path) -> Iterator[str]:
-    return text_files(folder, _is_it, _wanted)
+_FILES = TextFiles(_is_it, _wanted)
 
 
 def detect(folder: Path) -> bool:
     """Whether text files of VisDrone's lie below the folder."""
-    folder = Path(folder)
-    return folder.is_dir() and next(_files(folder), None) is not None
+    return _FILES.there(Path(folder))
 
 
 def read(folder: Path, *, on_finding: OnFinding = stop) -> Dataset:
@@ -66,7 +64,7 @@ def read(folder: Path, *, on_finding: OnFinding = stop) -> Dataset:
     Raises DataError when there is none, and for clips.
     """
     root = root_of(Path(folder))
-    found = list(_files(root))
+    found = list(_FILES.below(root))
     clips = [name for name in found if _CLIP.search(sniff.ends(root / name))]
     if clips:
         why = "has the labels of a clip of VisDrone's, ten numbers a line, which are not read"

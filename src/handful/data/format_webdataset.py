@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import posixpath
 import tarfile
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,7 +115,9 @@ def read(folder: Path, *, on_finding: OnFinding = stop) -> Dataset:
     for name in shards:
         if not shelf.inside(name, few):
             continue
-        samples += [(held, _label(folder / name, held, few)) for held in _samples(folder / name, name, few)]
+        passed = Counter[str]()
+        samples += [(held, _label(folder / name, held, few)) for held in _samples(folder / name, name, few, passed)]
+        _tell_passed(name, passed, few)
     texts = [label for held, label in samples if label and held.label is not None and held.label.kind.lower() == "txt"]
     if len(set(texts)) > max(10, len(texts) // 2):
         detail = (
@@ -159,8 +162,8 @@ def _placed(shard: str, image: Member) -> tuple[str | None, str]:
     return (folders[0] if folders else None) or split_in(shard) or split, name
 
 
-def _samples(path: Path, shard: str, tell: OnFinding) -> Iterator[_Held]:
-    """The samples of a shard; ends, telling where, when it is damaged."""
+def _samples(path: Path, shard: str, tell: OnFinding, passed: Counter[str]) -> Iterator[_Held]:
+    """The samples of a shard; ends, telling where, when it is damaged. passed: counts the kinds that are not read."""
     found: _Held | None = None
     try:
         for member in members(path):
@@ -175,11 +178,23 @@ def _samples(path: Path, shard: str, tell: OnFinding) -> Iterator[_Held]:
             if is_image_name(member.name) and found.image is None:
                 found.image = member
             elif _surer(member, found.label):
+                passed.update([found.label.kind.lower()] if found.label is not None else [])
                 found.label = member
+            else:
+                passed[member.kind.lower()] += 1
     except Damaged as error:
         tell(Finding("unreadable_labels", shard, str(error)[:200], detail=str(error)[:300]))
     if found is not None:
         yield found
+
+
+def _tell_passed(shard: str, passed: Counter[str], tell: OnFinding) -> None:
+    """Tell members that were not read: masks and arrays as labels, text and JSON beside a class as a note."""
+    for kind, count in sorted(passed.items()):
+        beside = kind.rpartition(".")[2] in ("json", "txt", "cls", "url", "label", "class")
+        detail = f"holds {counted(count, 'member')} called KEY.{kind}, which are not read"
+        more = "" if beside else "; write the shards without them"
+        tell(Finding("other_task" if beside else "unread_labels", shard, kind, count, detail + more))
 
 
 def _surer(member: Member, than: Member | None) -> bool:

@@ -221,6 +221,14 @@ def with_boxes(place: Path, format: str | None = None) -> str | None:
     return found[0].format if len(found) == 1 else None
 
 
+def with_labels(place: Path) -> str | None:
+    """The format that says the class of each image otherwise than by folders; None where none or several do."""
+    found = sources(place)
+    if len(found) != 1 or found[0].format in LAST or found[0].format in PAIRED:
+        return None
+    return found[0].format if any(s.label is not None for s in found[0].read(lambda finding: None)) else None
+
+
 def _has_marks(source: Source) -> bool:
     """Whether any image has boxes, in a format that may hold boxes or the class of each image."""
     return getattr(module(source.format), "MARKS", False) and any(s.objects for s in source.read(lambda finding: None))

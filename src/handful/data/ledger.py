@@ -1,4 +1,8 @@
-"""Which file of a data set was opened as what: noted by all that opens one, for the account of its files."""
+"""Which file of a data set was opened as what: noted by all that opens one, for the account of its files.
+
+A first look at how a file begins (sniff.py, looks.py, suspects.py) is no use of it and is not noted. The members of a
+shard are told by its reader.
+"""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -24,7 +24,8 @@ class Row:
     """An image as a label file names it. said: what the file says of it, told through the call it is given.
 
     split: where the file says so itself; "" is a list's that says it has none. beside: an image with the label file's
-    stem will do. names: the classes it names, where that is known without asking it.
+    stem will do. names: the classes it names, where that is known without asking it. missing: what to say
+    besides where the image is not there.
     """
 
     image: Any
@@ -33,6 +34,7 @@ class Row:
     split: str | None = None
     beside: bool = False
     names: frozenset[str] | None = None
+    missing: str = ""
 
 
 def root_of(place: Path) -> Path:
@@ -109,7 +111,8 @@ def _found(shelf: Shelf, rows: Sequence[Row], on_finding: OnFinding, *, lists: b
     found: list[Found] = []
     for row in rows:
         stem = split_in(row.file) if lists and row.split is None else None
-        image = finder.find(row.image, few, file=row.file, split=row.split or stem, beside=row.beside)
+        tell = few if not row.missing else _adding(few, row.missing)
+        image = finder.find(row.image, tell, file=row.file, split=row.split or stem, beside=row.beside)
         if image is None:
             continue
         if image in first:
@@ -132,6 +135,11 @@ def _found(shelf: Shelf, rows: Sequence[Row], on_finding: OnFinding, *, lists: b
         found.append(Found(image, name, split, row))
     few.close()
     return [row for row in found if row.image not in doubled]
+
+
+def _adding(tell: OnFinding, more: str) -> OnFinding:
+    """Tells that an image is missing with a few words more."""
+    return lambda f: tell(replace(f, detail=f.detail + more) if f.code == "missing_image" else f)
 
 
 def _named(found: Sequence[Found], on_finding: OnFinding) -> tuple[Category, ...]:

@@ -79,8 +79,9 @@ def _is_soft(rows: np.ndarray, lossy: bool = False) -> bool:
     near = NEAR * (high - low)
     if high - low < 64 or float(((rows <= low + near) | (rows >= high - near)).mean()) < POLES:
         return False
-    ends = [len(np.unique(rows[side])) for side in (rows <= low + near, rows >= high - near)]
-    if high >= FULL and (min(ends) > 1 or (lossy and sum(ends) > 2)):
+    ends = [np.unique(rows[side]) for side in (rows <= low + near, rows >= high - near)]
+    runs = all(len(end) > 1 and int(end[-1]) - int(end[0]) == len(end) - 1 for end in ends)
+    if high >= FULL and (runs or (lossy and sum(map(len, ends)) > 2)):
         return True  # 0, 1, 252 and 253: what compression makes of two values
     between = (rows != low) & (rows != high)
     if not between.any() or len(np.unique(rows[between])) < 4:

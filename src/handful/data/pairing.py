@@ -79,6 +79,7 @@ class Pairs:
 
     masks: {photo: its masks}, several where a photo has a mask for each object. look: of the masks (looks.LOOKS).
     orphans: masks without a photo. photos: all, also those without a mask. objects: a mask is one object of many.
+    loose: their folders have names of any kind, so that train_shots is the split train.
     """
 
     title: str
@@ -87,6 +88,7 @@ class Pairs:
     masks: dict[str, tuple[str, ...]]
     orphans: tuple[str, ...] = ()
     objects: bool = False
+    loose: bool = False
 
 
 _REMEMBERED: ContextVar[dict[tuple[str, tuple[str, ...]], list[Pairs]] | None] = ContextVar("pairs", default=None)
@@ -162,7 +164,7 @@ def _find(folder: Path, names: Sequence[str]) -> list[Pairs]:
         found = _paired(_trees(named, keyed), look)
         if found:
             return found
-    return _one_of_many(named, look)
+    return _one_of_many(named, look) or _of_two_folders(folder, named)
 
 
 def _as_it_is(one: Named) -> tuple[str, ...]:
@@ -236,6 +238,45 @@ def _one_of_many(named: Sequence[Named], look: Callable[[Tree], str | None]) -> 
                 found.append(
                     Pairs(masks.title, look(masks) or "mask", tuple(sorted(lone.values())), rows, orphans, True)
                 )
+    return found
+
+
+def without_split(part: str) -> tuple[str, str]:
+    """(word for a split, the rest) of a folder's name: train_shots is train and shots; "" for what is not there."""
+    tokens = TOKEN.findall(part)
+    words = [token for token in tokens if token.lower() in SPLIT_WORDS]
+    if len(words) != 1:
+        return "", part
+    return words[0], "_".join(token for token in tokens if token not in words)
+
+
+def _of_two_folders(folder: Path, named: Sequence[Named]) -> list[Pairs]:
+    """Folders of any name whose files have the same names, where one holds what looks like masks and one photographs:
+    shots/a.jpg and masks/a.png, or A/a.png and B/a.png where no other folder is there.
+    """
+    groups: dict[tuple[str, ...], dict[tuple[str, ...], list[str]]] = {}
+    for one in named:
+        apart = [without_split(part) for part in one.name.split("/")[:-1]]
+        at = tuple(rest for _, rest in apart if rest)
+        key = (*(split for split, _ in apart if split), *one.key[-1:])
+        groups.setdefault(at, {}).setdefault(key, []).append(one.name)
+    found = []
+    for at, masks in groups.items():
+        says = any(_folder_apart(part)[1] and set(_folder_apart(part)[1].split("_")) & MASK_WORDS for part in at)
+        for other, photos in groups.items():
+            shared = photos.keys() & masks.keys()
+            if other == at or not (says or len(groups) == 2) or len(shared) * 2 < max(len(masks), 1):
+                continue
+            if any(len(names) > 1 for names in (*photos.values(), *masks.values())):
+                continue
+            own = look_of_several([folder / names[0] for names in masks.values()])
+            if own not in MASK_LOOKS or look_of_several([folder / n[0] for n in photos.values()]) != "photo":
+                continue
+            rows: dict[str, tuple[str, ...]] = {photos[key][0]: (masks[key][0],) for key in shared}
+            orphans = tuple(sorted(names[0] for key, names in masks.items() if key not in shared))
+            every = tuple(sorted(names[0] for names in photos.values()))
+            found.append(Pairs("/".join(at), own, every, rows, orphans, loose=True))
+            break
     return found
 
 

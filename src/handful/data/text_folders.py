@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from handful.data import sniff
@@ -16,15 +17,26 @@ from handful.data.reading import label_text
 Parse = Callable[[str, int], "Mark | None"]
 
 
-def text_files(folder: Path, is_it: Callable[[bytes], bool], wanted: Callable[[str], bool]) -> Iterator[str]:
-    """The text files a little below a folder that lie in a folder of a wanted name and look right."""
-    seen: dict[str, int] = {}
-    for name in sniff.files(folder, ".txt"):
-        at = posixpath.dirname(name)
-        if wanted(posixpath.basename(at)):
-            seen[at] = seen.get(at, 0) + 1
-            if seen[at] <= sniff.EACH and is_it(sniff.ends(folder / name)):
-                yield name
+@dataclass(frozen=True)
+class TextFiles:
+    """The text files of a format. is_it: whether one looks right. wanted: whether a folder is called as theirs are."""
+
+    is_it: Callable[[bytes], bool]
+    wanted: Callable[[str], bool]
+
+    def below(self, folder: Path) -> Iterator[str]:
+        """Those a little below a folder that lie in a folder of a wanted name and look right."""
+        seen: dict[str, int] = {}
+        for name in sniff.files(folder, ".txt"):
+            at = posixpath.dirname(name)
+            if self.wanted(posixpath.basename(at)):
+                seen[at] = seen.get(at, 0) + 1
+                if seen[at] <= sniff.EACH and self.is_it(sniff.ends(folder / name)):
+                    yield name
+
+    def there(self, folder: Path) -> bool:
+        """Whether there is one."""
+        return folder.is_dir() and next(self.below(folder), None) is not None
 
 
 def rows_of(names: Sequence[str], shelf: Shelf, images: Callable[[str], str], parse: Parse) -> Iterator[Row]:
