@@ -92,7 +92,7 @@ def read(
     tree = masks or trees[0]
     images, shelf = Shelf(folder / IMAGES, folder), Shelf(folder / tree, folder)
     mask_of = paired(sorted(images.images), shelf, on_finding)
-    labels, look = labels_of(folder, tree, on_finding), "mask"
+    labels, look = labels_of(folder, tree, on_finding), "named"
     if labels is None:
         names = sorted(mask_of.values())
         look = look_of_several([shelf.folder / name for name in names]) or "mask"

@@ -10,7 +10,7 @@ A mask in the alpha channel is read there. Soft edges are an error unless a thre
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 
@@ -91,6 +91,8 @@ def read(
         on_finding(Finding("missing_image", name, detail="is a mask, but there is no image of its name"))
     lists = class_lists.find(folder, {str(PurePosixPath(n).parent) for ns in one.pairs.masks.values() for n in ns})
     labels = _named(folder, lists, on_finding)
+    if labels is not None and one.pairs.look == "mask":
+        one = replace(one, pairs=replace(one.pairs, look="named"))
     if one.pairs.objects:
         return _of_objects(one, labels, on_finding)
     categories, decode = _meaning(one, labels, on_finding)

@@ -204,7 +204,7 @@ def translator(table: Mapping[int, int], on_finding: OnFinding) -> Decode:
 
 
 def mask_reader(
-    path: Path, image: Path, root: Path, decode: Decode, on_finding: OnFinding, look: str = "mask",
+    path: Path, image: Path, root: Path, decode: Decode, on_finding: OnFinding, look: str = "named",
     threshold: int | None = None,
 ) -> Callable[[], Mask]:  # fmt: skip
     """A call that reads one mask; what is wrong with it, or with its size, is told. Raises DataError if unusable.
@@ -230,7 +230,7 @@ def mask_reader(
 
 
 def with_mask(
-    sample: Sample, masks: Shelf, name: str | None, decode: Decode, on_finding: OnFinding, look: str = "mask",
+    sample: Sample, masks: Shelf, name: str | None, decode: Decode, on_finding: OnFinding, look: str = "named",
     threshold: int | None = None,
 ) -> Sample:  # fmt: skip
     """The sample with its mask, if it has one that lies in the data set's folder. look, threshold: as mask_reader."""

@@ -20,6 +20,7 @@ FEW_VALUES, FLAT = 64, 0.8  # a mask has few values, in areas: most pixels are a
 MANY_VALUES, VERY_FLAT = 4096, 0.95  # many objects in 16 bits
 EDGES = 0.4  # of what lies between: that differs from its neighbor
 POLES, NEAR = 0.9, 0.12  # a soft mask: nearly all pixels near its darkest or its brightest value
+LOW = 32  # above it a mask of a few classes has no values but 255
 FULL = 200  # such a mask's brightest value
 LOSSY = ("JPEG", "MPO", "WEBP")
 HOW = "; say from which value on it is foreground: handful data convert FOLDER COPY --to masks --mask-threshold 128"
@@ -102,13 +103,18 @@ def look_of_several(paths: Sequence[Path], most: int = 6) -> str | None:
 
 def hard_values(path: Path, root: Path, look: str, threshold: int | None, on_finding: OnFinding) -> np.ndarray | None:
     """As masks.open_values, of a file of masks that look so; a soft one is 0 and 255 by the threshold, or, without one,
-    None after telling. look: one of LOOKS, of the whole set: alpha reads the alpha channel."""
+    None after telling. look: one of LOOKS, of the whole set: alpha reads the alpha channel; "named": hard values, whose
+    classes a file names."""
     values = open_values(path, root, on_finding, alpha=look == "alpha")
     if values is None or values.ndim == 3:
         return values
+    if look == "named":  # values of no class are told as such
+        return values
     if look not in ("soft", "alpha"):  # the set's look is drawn from a few: one of the others may be soft
         rows = values[:: max(1, len(values) // ROWS)]
-        if values.dtype != np.uint8 or not _is_soft(rows, path.suffix.lower() in (".jpg", ".jpeg", ".webp")):
+        lossy = path.suffix.lower() in (".jpg", ".jpeg", ".webp")
+        ids = len(np.unique(rows[rows > LOW])) < 2  # small ids, and 255 for what is not labeled, however scattered
+        if values.dtype != np.uint8 or ids or not _is_soft(rows, lossy):
             return values
     if len(np.unique(values)) <= 2:
         return values
