@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import sys
 import threading
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from handful.device.targets import job
-from tests.warm import Warm
+from handful.files import write_json
+from tests.warm import Kept, Warm, spawner
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
@@ -31,3 +35,50 @@ def test_it_outlives_the_thread_that_started_it_and_is_started_again(tmp_path: P
     ask()
     assert codes == [1, 1, 1]
     warm.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="jobs are forked on Linux only")
+def test_what_was_compiled_is_kept_by_all_that_goes_in(tmp_path: Path) -> None:
+    """The same files twice are compiled once; one other byte, precision or wish for layers is another compile."""
+    asked: list[str] = []
+
+    class Counted(Warm):
+        def ask(self, request: dict[str, object], timeout_s: float) -> int | None:
+            folder = Path(str(request["folder"]))
+            to = Path(json.loads((folder / job.JOB).read_text())["to"])
+            to.mkdir()
+            (to / "made").write_text(str(len(asked)))
+            (folder / job.LOG).write_text("log")
+            (folder / job.RESULT).write_text("{}")
+            asked.append(folder.name)
+            return code
+
+    spawn = spawner(Counted(), Kept(tmp_path / "kept"))
+
+    def compile_(name: str, model: Path, **fields: str) -> str:
+        (tmp_path / name).mkdir()
+        told = job.Job("compile", "onnxruntime", str(model), "a:b", to=str(tmp_path / name / "to"), **fields)
+        write_json(tmp_path / name / job.JOB, asdict(told))
+        assert spawn(tmp_path / name, 1, 60.0) == code
+        return (tmp_path / name / "to" / "made").read_text()
+
+    code = 1
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "net.safetensors").write_text("weights")
+    (model / "handful.json").write_text('{\n    "seconds": 1,\n    "seed": 0\n}')
+    assert compile_("failed", model) == "0"  # what failed is done again
+    code = 0
+    assert compile_("first", model) == "1" == compile_("again", model)
+    copy = shutil.copytree(model, tmp_path / "other")
+    (copy / "handful.json").write_text('{\n    "seconds": 2,\n    "seed": 0\n}')
+    (copy / "compiled").mkdir()
+    (copy / "compiled" / "old").write_text("x")
+    assert compile_("copy", copy) == "1"
+    assert compile_("fp16", model, precision="fp16") == "2"
+    (copy / "notes.txt").write_text("x")
+    assert compile_("changed", copy) == "3"
+    (copy / "notes.txt").unlink()
+    (copy / "handful.json").write_text('{\n    "seconds": 2,\n    "seed": 1\n}')
+    assert compile_("seed", copy) == "4"
+    assert asked == ["failed", "first", "fp16", "changed", "seed"]

@@ -10,11 +10,13 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+import hashlib
 import importlib
 import json
 import os
 import runpy
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from handful.device.targets import job
+from handful.files import sha256
 
 # what a compile imports and does not use before: before the first that needs it, in the process that forks them all
 CONVERTERS = {
@@ -34,6 +37,44 @@ CONVERTERS = {
 }
 CHILD = Path(__file__).parent / "device" / "child.py"  # with the tests' own runtimes and networks
 COLD = job._spawn
+
+
+class Kept:
+    """What was compiled in this session, by all that goes in: the same model is compiled again by many pages and tests,
+    and a converter takes ten seconds of it. Only what succeeded is kept; planted runtimes never are."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+
+    def key(self, folder: Path) -> Path | None:
+        """Where the result of a job is kept; None of a job that is no compile of a model folder."""
+        told = json.loads((folder / job.JOB).read_text()) if (folder / job.JOB).exists() else {"do": ""}
+        if told["do"] != "compile" or not (model := Path(told["model"])).is_dir():
+            return None
+        files = sorted(f for f in model.rglob("*") if f.is_file() and f.relative_to(model).parts[0] != "compiled")
+        held = {str(file.relative_to(model)): _told(file) for file in files}
+        ways = {name: bool(told[name]) for name in ("taps", "base", "taps_base")}
+        about = [told["exporter"], told["runtime"], told["precision"], told["threads"], ways, held]
+        return self.place / hashlib.sha256(json.dumps(about).encode()).hexdigest()
+
+    def give(self, kept: Path, folder: Path) -> None:
+        """Do as the job would have done."""
+        told = json.loads((folder / job.JOB).read_text())
+        for name in ("to", "taps"):
+            if told[name]:
+                shutil.copytree(kept / name, told[name], dirs_exist_ok=True)
+        for name in (job.LOG, job.RESULT):
+            shutil.copyfile(kept / name, folder / name)
+
+    def take(self, kept: Path, folder: Path) -> None:
+        """Keep what a job has done."""
+        told = json.loads((folder / job.JOB).read_text())
+        kept.mkdir(parents=True)
+        for name in ("to", "taps"):
+            if told[name]:
+                shutil.copytree(told[name], kept / name)
+        for name in (job.LOG, job.RESULT):
+            shutil.copyfile(folder / name, kept / name)
 
 
 class Warm:
@@ -81,15 +122,28 @@ def _kill(pid: int) -> None:
         os.killpg(pid, signal.SIGKILL)
 
 
-def spawner(warm: Warm) -> Any:
-    """In the place of handful.device.targets.job._spawn."""
+def _told(file: Path) -> str:
+    """A file's hash, but for how long teaching took."""
+    lines = [line for line in file.read_bytes().splitlines() if not line.startswith(b'    "seconds": ')]
+    return hashlib.sha256(b"\n".join(lines)).hexdigest() if file.suffix == ".json" else sha256(file)
+
+
+def spawner(warm: Warm, kept: Kept | None = None) -> Any:
+    """In the place of handful.device.targets.job._spawn. kept: what is not compiled a second time."""
 
     def spawn(folder: Path, threads: int, timeout_s: float) -> int | None:
         planted = [sys.executable, str(CHILD)] == job.COMMAND
         if not planted and job.COMMAND[1:] != ["-m", "handful.device.targets.worker"]:
             return COLD(folder, threads, timeout_s)
+        place = kept.key(folder) if kept is not None and not planted else None
+        if kept is not None and place is not None and place.exists():
+            kept.give(place, folder)
+            return 0
         env = job._environment(threads)
-        return warm.ask({"folder": str(folder), "env": env, "planted": planted, "threads": threads}, timeout_s)
+        code = warm.ask({"folder": str(folder), "env": env, "planted": planted, "threads": threads}, timeout_s)
+        if kept is not None and place is not None and code == 0:
+            kept.take(place, folder)
+        return code
 
     return spawn
 
