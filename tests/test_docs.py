@@ -57,7 +57,10 @@ SHORTER = {
         COMPILED,
     ),
     # the detector of the tutorial too, so that it is compiled once for both pages
-    "handful teach shop --out detector --max-samples 20": ("--scales 1 --proposer objectness --max-samples 3", COMPILED),
+    "handful teach shop --out detector --max-samples 20": (
+        "--scales 1 --proposer objectness --max-samples 3",
+        COMPILED,
+    ),
     "handful device compare model --runtime litert --precision fp16 --photos test-photos": ("--no-layers", LAYERS),
     "handful device compare model --runtime onnxruntime --precision fp16 --photos new-photos": ("--no-layers", LAYERS),
     "handful device compare detector --runtime onnxruntime --photos shop/images/val": ("--no-layers", LAYERS),
