@@ -172,7 +172,7 @@ def test_bad_photo_folders(photo_folder: Callable[..., Path], tmp_path: Path) ->
     refused("empty: has no images")
     (photos / "empty").rmdir()
     shutil.copytree(photos / "cat", photos / "Cat")
-    refused("same name in different case: Cat, cat")
+    refused("of one name in different spelling: Cat, cat")
     shutil.rmtree(photos / "Cat")
     (photos / "cat" / "broken.jpg").write_bytes(b"\xff\xd8\xff")
     refused(r"broken\.jpg")

@@ -51,6 +51,11 @@ def test_heads_are_mapped_by_class(tmp_path: Path, new: list[str]) -> None:
     assert rows["core.head.weight"].old == (3, 4, 1, 1) and rows["core.head.weight"].new == (len(new), 4, 1, 1)
 
 
+def test_a_class_spelled_otherwise_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    transfer.transfer(net(), folder(tmp_path / "m", ["a", "b", "c"]), ["A", "b", "c"])
+    assert "so they are begun anew: 'A' (known as 'a')" in capsys.readouterr().err
+
+
 def test_no_class_in_common_and_layers_as_wide_as_there_are_classes(tmp_path: Path) -> None:
     names = ["a", "b", "c", "d"]  # as many as the stub is wide, so that only names tell a head from a layer
     network, fresh = net(4), net(4).state_dict()

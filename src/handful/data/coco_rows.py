@@ -9,6 +9,7 @@ from typing import Any
 
 from handful.data.finding import Finding, OnFinding
 from handful.data.masks import MAX_PIXELS
+from handful.data.near_names import spelled_alike
 from handful.data.shapes import box_of, checked_box, checked_polygon, checked_rle, painted
 from handful.types import Category, Object, Rle, Sample
 
@@ -81,10 +82,10 @@ def listed_categories(
             on_finding(Finding("duplicate_category", file, {"id": key, "name": name}, detail=detail))
             ids[key] = name
             continue
-        twin = twins.get(" ".join(name.split()).casefold())
+        twin = twins.get(spelled_alike(name))
         if twin is not None:
             on_finding(Finding("category_twins", file, [twin, name], detail=f"has the classes {twin!r} and {name!r}"))
-        twins[" ".join(name.split()).casefold()] = name
+        twins[spelled_alike(name)] = name
         ids[key] = name
         parent, thing, rgb = row.get("supercategory"), row.get("isthing"), row.get("color")
         more = attributes_of(row, CATEGORY_KEYS, on_finding, file=file, what=f"the category {name!r}")

@@ -6,14 +6,17 @@ CLASS/PHOTO or SPLIT/CLASS/PHOTO, where the splits are folders called train, val
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path, PurePosixPath
 
 from handful.data import pairing
 from handful.data.finding import Finding, OnFinding, stop
-from handful.data.paths import Shelf, is_image_name, is_leftover
+from handful.data.near_names import spelled_alike
+from handful.data.paths import Shelf, is_image_name, is_leftover, linked_folders, relative
 from handful.data.suspects import Suspects, report_unread
 from handful.data.writing import Writer
 from handful.errors import DataError
@@ -92,6 +95,7 @@ def _of(
         rows.append((split, label, at))
         where[split, at] = name
     found = sorted({label for _, label, _ in rows if label is not None})
+    _linked(place, root, on_finding)
     if not rows:
         raise DataError(f"{place} has no images in or below it; wanted CLASS/PHOTO.jpg")
     if not found and not holder and not any("/" in name for name in shelf.images):
@@ -139,13 +143,29 @@ def _labels_among(shelf: Shelf, on_finding: OnFinding) -> set[str]:
     return set(found)
 
 
+def _linked(place: Path, root: Path, on_finding: OnFinding) -> None:
+    """Folders that are links, whose images are not read: a class would be lost in silence."""
+    for name, to in linked_folders(place):
+        if _may_hold_images(Path(to)):
+            detail = f"is a link to {to}, which is not followed, so that its images are not read"
+            detail = f"{detail}; put the folder itself in its place (cp -rL)"
+            on_finding(Finding("linked_folder", relative(place / name, root), to, detail=detail))
+
+
+def _may_hold_images(folder: Path) -> bool:
+    """Whether an image is among the first files of a folder; of one too large to look through, yes."""
+    names = (name for _, _, files in os.walk(folder) for name in files or [""])
+    first = list(islice(names, 1000))
+    return len(first) == 1000 or any(map(is_image_name, first))
+
+
 def _twins(place: Path, root: Path, found: Sequence[str], on_finding: OnFinding) -> None:
     twins = defaultdict(list)
     for name in found:
-        twins[" ".join(name.split()).casefold()].append(name)
+        twins[spelled_alike(name)].append(name)
     for group in twins.values():
         if len(group) > 1:
-            detail = f"has {counted(len(group), 'class')} of the same name in different case: {', '.join(group)}"
+            detail = f"has {counted(len(group), 'class')} of one name in different spelling: {', '.join(group)}"
             on_finding(Finding("category_twins", str(place), group, len(group), detail))
 
 

@@ -23,6 +23,7 @@ import numpy as np
 from handful.data import voc_masks
 from handful.data.finding import Finding, OnFinding, stop
 from handful.data.masks import no_mask, open_values, voc_palette, write_ids
+from handful.data.near_names import spelled_alike
 from handful.data.paths import relative
 from handful.data.reading import label_bytes, label_text, unless_dropped, upright_size
 from handful.data.shapes import box_of
@@ -126,7 +127,7 @@ def _categories(
             found = implied(names, masks=masks)
     folded: dict[str, str] = {}
     for c in found:
-        twin = folded.setdefault(" ".join(c.name.split()).casefold(), c.name)
+        twin = folded.setdefault(spelled_alike(c.name), c.name)
         if twin != c.name:
             on_finding(
                 Finding("category_twins", where, [twin, c.name], detail=f"has the classes {twin!r} and {c.name!r}")

@@ -18,6 +18,7 @@ from typing import Any
 
 from handful.data import yolo_layout
 from handful.data.finding import Finding, OnFinding, stop
+from handful.data.near_names import spelled_alike
 from handful.data.paths import split_kind
 from handful.data.reading import Few, label_text, unless_dropped, upright_size
 from handful.data.writing import Writer, own_size
@@ -123,7 +124,7 @@ def _categories(found: Layout, root: Path, on_finding: OnFinding) -> tuple[Categ
         else:
             found.classes[number] = ids[number] = name
             names.add(name)
-            twin = folded.setdefault(" ".join(name.split()).casefold(), name)
+            twin = folded.setdefault(spelled_alike(name), name)
             if twin != name:
                 few(Finding("category_twins", file, [twin, name], detail=f"has the classes {twin!r} and {name!r}"))
     few.close()

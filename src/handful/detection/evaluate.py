@@ -13,6 +13,7 @@ import numpy as np
 
 from handful.curate.seen import leak, mark
 from handful.data import formats
+from handful.data.near_names import warn_of_strangers
 from handful.data.shapes import box_of
 from handful.detection import evaluate_masks
 from handful.detection.contract import clip_to_image
@@ -292,6 +293,7 @@ def evaluate(
     other = sorted({c.name for c in dataset.categories} - set(detector.classes))
     if other:
         warn(f"{counted(len(other), 'class')} of {data} counted as unknown, since not taught: {', '.join(other[:8])}")
+        warn_of_strangers(data, other, detector.classes)
     worst = Worst(shown=report is not None)
     given = proposer == "boxes"
     found = evaluate_images(detector, samples, true_boxes=given, vigilance=vigilance, masks=masks, worst=worst)

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 
 from handful.data import formats
+from handful.data.finding import known_codes
+from handful.data.near_names import learned_as_named
 from handful.data.shapes import box_of
 from handful.detection import score_threshold
 from handful.detection.embedder import CropSettings
@@ -104,9 +106,10 @@ def _may_write(out: Path, add: bool, overwrite: bool, settings: dict[str, Any]) 
 
 def _taught_more(
     out: Path, picked: list[TaughtImage], dataset: Dataset, exhaustive: bool, vigilance: float | None,
-    told: Mapping[str, Any], began: float,
+    told: Mapping[str, Any], began: float, allow: Sequence[str],
 ) -> dict[str, Any]:  # fmt: skip
     detector = Irene.load(out)
+    learned_as_named(told["data"], sorted({name for one in picked for name in one.labels}), detector.classes, allow)
     unmarked = sorted(set(detector.classes) - {category.name for category in dataset.categories})
     if unmarked and exhaustive:
         exhaustive = False
@@ -223,7 +226,8 @@ def teach(
     wanted = {name for one in picked for name in one.labels}
     if add:
         return _taught_more(out, picked, dataset, exhaustive, vigilance,
-                            {"data": str(data), "split": split, "seed": seed, "warnings": warnings}, began)  # fmt: skip
+                            {"data": str(data), "split": split, "seed": seed, "warnings": warnings}, began,
+                            known_codes(allow))  # fmt: skip
     vigilance = VIGILANCE if vigilance is None else vigilance
     if scales is None:
         scales = fit_scales([(one.sample.size_wh or image_of(one.sample).size_wh, one.boxes) for one in picked])

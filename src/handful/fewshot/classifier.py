@@ -14,6 +14,7 @@ from handful.curate.check import ensure
 from handful.curate.seen import Learned, Mark, Seen, mark
 from handful.data import format_folder
 from handful.data.finding import Finding, known_codes, stop
+from handful.data.near_names import learned_as_named
 from handful.errors import DataError
 from handful.fewshot.embeddings import Embedder, FrontEnd, default_cache, standard_front_end
 from handful.fewshot.nemo import GAIN, VIGILANCE, Nemo, Solution, labels_of, none_below
@@ -317,6 +318,7 @@ def teach(
     began = time.monotonic()
     if add:
         model = FewShotClassifier.load(out, cache=cache)
+        learned_as_named(data, sorted({str(s.label) for s in samples}), model.classes, known_codes(allow))
         if vigilance is not None:
             model.nemo.vigilance = vigilance
     else:

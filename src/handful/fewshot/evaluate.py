@@ -11,6 +11,7 @@ import numpy as np
 
 from handful.curate.seen import Mark, leak, mark
 from handful.data import format_folder
+from handful.data.near_names import warn_of_strangers
 from handful.errors import DataError
 from handful.fewshot.classifier import UNREADABLE, FewShotClassifier, checked_images
 from handful.fewshot.nemo import labels_of
@@ -95,6 +96,7 @@ def evaluate(
         warn(text)
     if split is None and (split := split_to_measure(samples, None) or None) is not None:
         samples = [s for s in samples if s.split and SPLITS.get(s.split, s.split) == split]
+    warn_of_strangers(data, sorted({str(s.label) for s in samples}), taught.classes)
     own = taught.nemo.vigilance if vigilance is None else vigilance
 
     def ask(sample: Sample) -> tuple[np.ndarray, Mark] | None:

@@ -13,6 +13,7 @@ from typing import Any
 from handful.curate.check import ensure
 from handful.data import formats
 from handful.data.finding import Finding, known_codes, stop
+from handful.data.near_names import warn_of_strangers
 from handful.errors import DataError
 from handful.files import cache_home
 from handful.image import read_image
@@ -85,6 +86,7 @@ def not_counted(dataset: Dataset, data: Path, classes: Sequence[str]) -> list[st
     """The classes of the data that a model does not have, with a warning. Raises DataError when it has none of them."""
     known = {c.name for c in dataset.categories}
     other = sorted(known - set(classes))
+    warn_of_strangers(data, other, classes, "not counted")
     if not known & set(classes):
         raise DataError(f"no class of {data} ({', '.join(sorted(known)[:8])}) is one of the model's "
                         f"({', '.join(classes[:8])}); rename them with `handful data convert --labels`, or give "

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 
 import handful.models
+from handful.data.near_names import warn_of_strangers
 from handful.errors import DataError
 from handful.files import read_tensors, replacing
 from handful.models.folder import WEIGHTS, read_meta
@@ -54,6 +55,7 @@ def transfer(
     source = Path(source)
     meta = read_meta(source)
     before = list(meta["classes"])
+    warn_of_strangers("the data", classes, before, "begun anew")
     found = read_tensors(source / WEIGHTS)
     theirs = {_renamed(name, rename or {}): value for name, value in found.items()}
     by_class = {_renamed(name, rename or {}) for name in _class_tensors(meta, found)}

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from handful.errors import DataError
 from handful.pick import unknown
 from handful.training.config import Plan
+from handful.words import counted
 
 T = TypeVar("T")
 CELL = 32  # a crop has whole cells of the coarsest maps
@@ -35,10 +36,25 @@ def made(kind: type[T], own: Mapping[str, Any] | None, given: T | Mapping[str, A
     for key in changed:
         if key not in known:
             raise unknown(f"setting of {kind.__name__.lower()}", key, known)
-    try:
-        return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in changed.items()})
-    except (TypeError, ValueError) as error:
-        raise DataError(f"{changed} are not settings of {kind.__name__.lower()} ({error})") from error
+    plain = kind()
+    for key, value in changed.items():
+        _of_its_kind(kind.__name__.lower(), key, value, getattr(plain, key))
+    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in changed.items()})
+
+
+def _of_its_kind(what: str, key: str, value: Any, plain: Any) -> None:
+    """Raises DataError for a value that is a number where a range is wanted, or a word where a number is."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if isinstance(plain, tuple):
+        good = isinstance(value, list | tuple) and len(value) == len(plain) and all(
+            isinstance(v, int | float) and not isinstance(v, bool) for v in value)  # fmt: skip
+        wanted = f"{counted(len(plain), 'number')} in brackets, such as {key}=[{','.join(map(str, plain))}]"
+    elif isinstance(plain, bool):
+        good, wanted = isinstance(value, bool), f"{key}=true or {key}=false"
+    else:
+        good, wanted = number or (plain is None and value is None), "a number"
+    if not good:
+        raise DataError(f"{key} of {what} is {value!r}; wanted {wanted}")
 
 
 def parts(

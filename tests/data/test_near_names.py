@@ -1,0 +1,89 @@
+"""Names of classes that are one to a person and two to a computer, within a data set and between data and a model."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from handful.curate.check import check, ensure
+from handful.data import format_folder
+from handful.data.finding import Finding
+from handful.data.near_names import learned_as_named, near_names, told
+from handful.errors import DataError
+from handful.fewshot.classifier import teach
+from handful.fewshot.evaluate import evaluate
+from handful.training import source
+from handful.types import Category, Dataset
+from tests.conftest import save
+
+COMPOSED, DECOMPOSED = "Caf\u00e9", "Cafe\u0301"
+
+
+def test_near_names() -> None:
+    assert near_names(["Mug", "mug", "plate", "cup "], ["mug", "cup"]) == [("Mug", "mug"), ("cup ", "cup")]
+    assert near_names([DECOMPOSED, "STRASSE"], [COMPOSED, "stra\u00dfe"]) == [
+        (DECOMPOSED, COMPOSED), ("STRASSE", "stra\u00dfe")]  # fmt: skip
+    assert near_names(["Mug", "mug"], ["Mug", "mug"]) == [] and near_names(["cup"], ["cap"]) == []
+    assert told([("Mug", "mug")]) == "'Mug' (known as 'mug')"
+    assert told([(DECOMPOSED, COMPOSED)]) == r"'Cafe\u0301' (known as 'Caf\xe9')"  # they look the same
+
+
+def test_twins_in_one_set_are_told_however_accents_are_composed(tmp_path: Path) -> None:
+    for name in (COMPOSED, DECOMPOSED):
+        save(np.full((8, 8, 3), 7, np.uint8), tmp_path / name / "a.png")
+    with pytest.raises(DataError, match="one name in different spelling"):
+        format_folder.read(tmp_path)
+
+
+def test_a_model_is_not_taught_a_second_spelling(
+    taught_model: Path, photo_folder: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = Path(shutil.copytree(taught_model, tmp_path / "model"))
+    photos = photo_folder(("cat",), 2)
+    (photos / "cat").rename(photos / "CAT")
+    with pytest.raises(DataError, match=r"'CAT' \(known as 'cat'\); rename.*--allow category_twins"):
+        teach(photos, model, add=True)
+    save(np.zeros((64, 64, 3), np.uint8), photos / "rocket" / "a.png")
+    capsys.readouterr()
+    evaluate(model, photos)
+    assert "spells 1 class otherwise than the model, so they are strangers to it: 'CAT' (known as 'cat')" in (
+        capsys.readouterr().err)  # fmt: skip
+    shutil.rmtree(photos / "rocket")
+    assert teach(photos, model, add=True, allow=["category_twins"])["classes"] == ["CAT", "cat", "coffee", "rocket"]
+
+
+def test_learning_more_and_counting(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(DataError, match="x spells 1 class otherwise"):
+        learned_as_named("x", ["Mug"], ["mug"])
+    learned_as_named("x", ["Mug"], ["mug"], ["category_twins"])
+    learned_as_named("x", ["cup"], ["mug"])
+    assert capsys.readouterr().err.count("learned as other classes") == 1
+    data = Dataset("folder", Path("x"), (Category(0, "Mug"), Category(1, "cup")), lambda: iter(()), 0)
+    assert source.not_counted(data, Path("x"), ["mug", "cup"]) == ["Mug"]
+    assert "not counted: 'Mug' (known as 'mug')" in capsys.readouterr().err
+
+
+def test_a_class_folder_that_is_a_link_is_told(tmp_path: Path) -> None:
+    """By teach and check, whether it leads out or not; one that holds no image is nobody's loss."""
+    data, out = tmp_path / "data", tmp_path / "out"
+    for place in (data / "mug", data / "cup", out / "plate"):
+        for i in range(2):
+            save(np.full((8, 8, 3), 40 * i + len(place.name), np.uint8), place / f"{i}.png")
+    (out / "notes").mkdir()
+    (data / "plate").symlink_to(out / "plate")
+    (data / "notes").symlink_to(out / "notes")
+    found: list[Finding] = []
+    format_folder.read(data, on_finding=found.append)
+    assert [(f.code, f.file, f.value) for f in found] == [("linked_folder", "plate", os.path.realpath(out / "plate"))]
+    with pytest.raises(DataError, match=r"plate: is a link to .*cp -rL.*--allow linked_folder"):
+        ensure(data, format="folder")
+    ensure(data, format="folder", allow=["linked_folder"])
+    (data / "plate").unlink()  # the advice, followed
+    shutil.copytree(out / "plate", data / "plate")
+    assert [c.name for c in format_folder.read(data).categories] == ["cup", "mug", "plate"]
+    assert "linked_folder" not in {f["code"] for f in check(data)["findings"]}
