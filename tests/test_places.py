@@ -79,7 +79,7 @@ def test_one_line_before_anything_heavy(line: str, says: str, tmp_path: Path) ->
     save(rgb(0), tmp_path / "photo.png")
     save(rgb(1), tmp_path / "pictures" / "a.png")
     for name in "ab":
-        save(rgb(2), tmp_path / "photos" / name / "1.png")
+        save(rgb(2), tmp_path / "photos" / name / f"{name}.png")  # of one name they would be looked at: pairs?
     meta = {
         "schema_version": folders.SCHEMA_VERSION, "handful": "99", "task": "segment", "network": {"kind": "unet"},
         "classes": ["a"], "preprocessing": {}, "files": {"model.safetensors": "0"},

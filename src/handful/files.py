@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import json
 import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Container, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ import numpy as np
 
 from handful.errors import DataError
 from handful.pick import need
+
+YOUNG_S = 60.0  # a folder that was begun just now may not be held yet
 
 
 def check_page(path: Path) -> None:
@@ -65,23 +69,36 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def replacing_folder(path: Path) -> Iterator[Path]:
-    """As `replacing`, for a folder: everything in it appears at once, or not at all.
+def replacing_folder(path: Path, ours: Callable[[Path], Container[str]] | None = None) -> Iterator[Path]:
+    """As `replacing`, for a folder: everything in it appears at once, or not at all. A link is followed.
+
+    ours: (the old folder) -> names in it that are handful's, and go; what else lies there is the user's, and is in the
+    new folder too. None: all of it is ours.
 
     Where a file system cannot exchange two folders there is an instant with neither; a `kill -9` just then leaves the
-    old one beside it, as .NAME.*.old.
+    old one beside it, as .NAME.*.old. A folder that is a mounted volume stays where it is: its files are replaced one
+    by one. What a killed process had begun is removed by the next one that writes to the same place.
     """
-    path = Path(path)
-    with _into(path):
-        part = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
-    old = part.with_suffix(".old")
+    path = Path(os.path.realpath(path)) if Path(path).is_symlink() else Path(path)
+    home = path if os.path.ismount(path) else path.parent
+    with _into(home / path.name):
+        _sweep(home, path.name)
+        part = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=home))
+    alive, old = _mark(part), part.with_suffix(".old")
     try:
         yield part
+        if ours is not None and path.is_dir():
+            own = ours(path)
+            for entry in sorted(path.iterdir()):
+                if entry.name not in own and entry.name != part.name and not os.path.lexists(part / entry.name):
+                    _same_again(entry, part / entry.name)
         for file in part.rglob("*"):
-            if file.is_file():
+            if file.is_file() and not file.is_symlink():
                 _sync(file)
         part.chmod(0o777 & ~_umask())
-        if not (path.exists() and _exchanged(part, path)):  # now part is the old one
+        if home == path:
+            _one_by_one(part, path)
+        elif not (path.exists() and _exchanged(part, path)):  # now part is the old one
             if path.exists():
                 os.replace(path, old)
             try:
@@ -96,6 +113,59 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(part, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
+        if alive is not None:
+            os.close(alive)
+
+
+def _same_again(entry: Path, to: Path) -> None:
+    """A user's own file or folder, at a second place; the first one stays until the new folder is there."""
+    if entry.is_symlink():
+        os.symlink(os.readlink(entry), to)
+    elif entry.is_dir():
+        to.mkdir()
+        for one in entry.iterdir():
+            _same_again(one, to / one.name)
+        shutil.copystat(entry, to)
+    else:
+        try:
+            os.link(entry, to)
+        except OSError:  # a file system without hard links
+            shutil.copy2(entry, to)
+
+
+def _one_by_one(part: Path, path: Path) -> None:
+    """Put files over those of a folder that cannot be moved. What says which files there are is the last."""
+    made = {entry.name for entry in part.iterdir()}
+    for entry in sorted(part.iterdir(), key=lambda entry: (entry.suffix == ".json", entry.name)):
+        to = path / entry.name
+        if to.is_dir() and not to.is_symlink():
+            shutil.rmtree(to)
+        os.replace(entry, to)
+    for entry in path.iterdir():
+        if entry.name not in made and entry.name != part.name:
+            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+
+
+def _mark(part: Path) -> int | None:
+    """Hold a lock on what is begun, so that others see that somebody is at it; None where there are no locks."""
+    try:
+        import fcntl
+
+        handle = os.open(part, os.O_RDONLY)
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (ImportError, OSError):
+        return None
+    return handle
+
+
+def _sweep(home: Path, name: str) -> None:
+    """Remove what killed processes had begun here: nobody holds it any more."""
+    for stale in home.glob(f".{glob.escape(name)}.*.part"):
+        age_s = time.time() - stale.lstat().st_mtime if stale.is_dir() else 0.0
+        if age_s < YOUNG_S or (handle := _mark(stale)) is None:
+            continue
+        shutil.rmtree(stale, ignore_errors=True)
+        os.close(handle)
 
 
 def _exchanged(one: Path, other: Path) -> bool:
@@ -212,4 +282,7 @@ def cache_home() -> Path | None:
     said = os.environ.get("HANDFUL_CACHE")
     if said is not None:
         return Path(said) if said else None
-    return Path.home() / ".cache" / "handful"
+    try:
+        return Path.home() / ".cache" / "handful"
+    except RuntimeError:  # a user without a home
+        return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import sys
 from collections.abc import Sequence
@@ -82,7 +83,7 @@ def cli() -> None:
     """Teach a camera something new from a handful of images, and prove it on the phone.
 
     Start with `handful demo`. Results go to stdout, everything else to stderr. Exit code 0: done; 1: a check said no;
-    2: bad input or usage; 130: stopped by Ctrl-C.
+    2: bad input or usage; 70: a fault of handful itself; 130: stopped by Ctrl-C.
     """
 
 
@@ -100,6 +101,7 @@ def main(args: Sequence[str] | None = None) -> None:
     typed = list(sys.argv[1:] if args is None else args)
     try:
         cli.main(args=typed, prog_name="handful", standalone_mode=False)
+        sys.stdout.flush()
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)
     except click.ClickException as error:
@@ -111,11 +113,18 @@ def main(args: Sequence[str] | None = None) -> None:
     except (KeyboardInterrupt, click.Abort):
         click.echo(f"handful: {STOPPED}", err=True)
         _end(typed, STOPPED, 130)
+    except Exception as error:
+        from handful.cli import last_resort
+
+        text, code = last_resort.told(error, typed)
+        click.echo(f"handful: {text}", err=True)
+        _end(typed, text, code)
 
 
 def _end(typed: Sequence[str], text: str, code: int) -> NoReturn:
     """Leave with an exit code; where --json was typed, as an object on stdout, whether or not the verb took it."""
     options = typed[: typed.index("--")] if "--" in typed else typed
     if "--json" in options:
-        say({"schema_version": 1, "error": text, "exit_code": code}, True, str)
+        with contextlib.suppress(OSError):  # nothing takes what is printed
+            say({"schema_version": 1, "error": text, "exit_code": code}, True, str)
     sys.exit(code)

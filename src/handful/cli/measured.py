@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from handful.curate.seen import told
 from handful.words import counted
 
 
 def measured(r: dict[str, Any]) -> str:
     """The figures of any kind of model, by what its JSON object holds."""
-    leak = told(r) if "seen" in r else ""
+    if "seen" not in r:
+        return _figures(r)
+    from handful.curate.seen import told  # not above: with it comes what reads images
+
+    leak = told(r)
     return _figures(r) + (f"\n{leak}" if leak else "")
 
 

@@ -6,6 +6,7 @@ loaded (see handful.cli.shared.Verb).
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,21 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-PATH = click.Path(path_type=Path)
+
+class Place(click.Path):
+    """A path; ~ is the home folder also where the shell left it as it is, as in --out=~/model."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """As a path."""
+        return super().convert(home(value), param, ctx)
+
+
+def home(value: Any) -> Any:
+    """With the home folder for ~, unless a thing of that name is here or nobody has such a home."""
+    return os.path.expanduser(value) if str(value).startswith("~") and not os.path.lexists(value) else value
+
+
+PATH = Place(path_type=Path)
 
 
 class ModelFolder(click.ParamType):  # type: ignore[type-arg]
@@ -26,7 +41,7 @@ class ModelFolder(click.ParamType):  # type: ignore[type-arg]
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         """As a path."""
-        return Path(value)
+        return Path(home(value))
 
     def check(self, place: Path) -> None:
         """Raises DataError or UsageError, in one line, for a path that is something else."""
@@ -51,7 +66,7 @@ class Data(click.ParamType):  # type: ignore[type-arg]
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         """As a path."""
-        return Path(value)
+        return Path(home(value))
 
     def check(self, place: Path) -> None:
         """Raises DataError, in one line, where nothing is, and for a model folder."""
@@ -75,7 +90,7 @@ class ImageFile(click.ParamType):  # type: ignore[type-arg]
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         """As a path."""
-        return Path(value)
+        return Path(home(value))
 
     def check(self, place: Path) -> None:
         """Raises DataError where there is none; whether it can be read is seen later."""

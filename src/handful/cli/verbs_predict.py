@@ -66,7 +66,7 @@ def predict(model: Path, images: Sequence[Path], out: Path | None, as_json: bool
             say({"schema_version": 1, "error": error, "exit_code": 2, "failed": lost}, True, str)
         leave(2)
     if out is not None:
-        predictions.inside(out, paths)
+        predictions.inside(out, paths, images)
     loaded, explainer = _loaded(model, asked, runtime, precision or "fp32", explain, top)
     lines = Lines(top)
     result = predictions.predict_to(

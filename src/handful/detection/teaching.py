@@ -24,6 +24,7 @@ from handful.detection.irene import MAX_PROPOSALS, Irene
 from handful.detection.multiscale import Scales, fit_scales
 from handful.detection.scoring import VIGILANCE
 from handful.errors import DataError
+from handful.locks import one_writer
 from handful.models.folder import may_teach_into
 from handful.pick import unknown
 from handful.progress import note, track, warn
@@ -225,9 +226,10 @@ def teach(
     picked = sample_boxes(rows, max_samples=max_samples, seed=seed, classes=classes)
     wanted = {name for one in picked for name in one.labels}
     if add:
-        return _taught_more(out, picked, dataset, exhaustive, vigilance,
-                            {"data": str(data), "split": split, "seed": seed, "warnings": warnings}, began,
-                            known_codes(allow))  # fmt: skip
+        with one_writer(out):
+            return _taught_more(out, picked, dataset, exhaustive, vigilance,
+                                {"data": str(data), "split": split, "seed": seed, "warnings": warnings},
+                                began, known_codes(allow))  # fmt: skip
     vigilance = VIGILANCE if vigilance is None else vigilance
     if scales is None:
         scales = fit_scales([(one.sample.size_wh or image_of(one.sample).size_wh, one.boxes) for one in picked])
@@ -266,8 +268,9 @@ def teach(
     seconds = round(time.monotonic() - began, 2)
     record = {"seed": seed, "max_samples": max_samples, "images": len(picked), "split": split, "seconds": seconds,
               "exhaustive": exhaustive}  # fmt: skip
-    may_teach_into(out, overwrite=overwrite, begun=True)
-    meta = detector.save(out, data=record)
+    with one_writer(out):
+        may_teach_into(out, overwrite=overwrite, begun=True)
+        meta = detector.save(out, data=record)
     return {
         "schema_version": 1, "model": str(out), "data": str(data), "classes": list(detector.classes),
         "samples": detector.nemo.counts, "images": len(picked), "learned": sum(len(one.labels) for one in picked),

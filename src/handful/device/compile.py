@@ -21,7 +21,8 @@ from handful.device.runtimes.contract import machine
 from handful.device.sessions import runtime_of
 from handful.device.targets.job import Job, run_job
 from handful.errors import DataError, UnknownName
-from handful.files import replacing_folder, sha256, write_json
+from handful.files import read_json, replacing_folder, sha256, write_json
+from handful.locks import one_writer
 from handful.progress import note
 
 TAPS = ".taps"
@@ -79,7 +80,9 @@ def compile_bundle(
         note(f"{folder} was compiled by an older version of handful, so it is compiled again")
     note(f"compiling {source.folder.name} for {runtime} {precision}, which can take a minute")
     with ExitStack() as stack:
-        part = stack.enter_context(replacing_folder(folder))
+        stack.enter_context(one_writer(source.folder))
+        _unchanged(source)
+        part = stack.enter_context(replacing_folder(folder, _own_names))
         tapped = stack.enter_context(replacing_folder(taps_folder(folder))) if taps else None
         base, taps_base = ("", "") if force else _bases(source, runtime, precision, versions)
         job = Job("compile", runtime, str(source.folder), source.exporter, to=str(part), base=base, precision=precision,
@@ -107,6 +110,23 @@ def compile_bundle(
             head: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "handful": handful.__version__}
             write_bundle(tapped, (layered,), {**head, **about, **shared}, app=False)
     return replace(made, folder=folder)
+
+
+def _unchanged(source: ModelSource) -> None:
+    """Raises DataError where the model was changed after it was read: the bundle would not be of what it says."""
+    for name, digest in source.hashes.items():
+        if not (source.folder / name).is_file() or sha256(source.folder / name) != digest:
+            raise DataError(f"{source.folder} was changed by another command meanwhile; run this again")
+
+
+def _own_names(folder: Path) -> frozenset[str]:
+    """Names in a bundle's folder that are handful's own; what else is there is the user's."""
+    try:
+        files = read_json(folder / MANIFEST).get("files")
+    except DataError:
+        return frozenset(entry.name for entry in folder.iterdir())  # an older version's
+    names = {Path(name).parts[0] for name in files} if isinstance(files, dict) and all(files) else set()
+    return frozenset({MANIFEST, OLD, LABELS, README, *names})
 
 
 def write_bundle(to: Path, graphs: tuple[Graph, ...], meta: JSONObject, *, app: bool = True) -> Bundle:
@@ -177,6 +197,6 @@ def shipped(bundle: Bundle, out: Path) -> Bundle:
     to = Path(out).resolve() / bundle.folder.name
     if to == bundle.folder.resolve():
         raise DataError(f"{to} is the compiled model itself; give another --out, or none")
-    with replacing_folder(to) as part:
+    with replacing_folder(to, _own_names) as part:
         shutil.copytree(bundle.folder, part, dirs_exist_ok=True)
     return replace(bundle, folder=to)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from handful.fewshot.nemo import GAIN, VIGILANCE, Nemo, Solution, labels_of, non
 from handful.fewshot.vigilance import check_vigilance
 from handful.files import cache_home, sha256
 from handful.image import fit, read_image
+from handful.locks import one_writer
 from handful.models import folder as folders
 from handful.models import net_taught
 from handful.models.card import Card
@@ -316,27 +318,30 @@ def teach(
     for text in warnings:
         warn(text)
     began = time.monotonic()
-    if add:
-        model = FewShotClassifier.load(out, cache=cache)
-        learned_as_named(data, sorted({str(s.label) for s in samples}), model.classes, known_codes(allow))
-        if vigilance is not None:
-            model.nemo.vigilance = vigilance
-    else:
-        model = FewShotClassifier.new(
-            backbone,
-            vigilance=VIGILANCE if vigilance is None else vigilance,
-            frame_hw=frame_hw,
-            weights=weights,
-            cache=cache,
-        )
-    learned = model.learn_samples(samples, again=again, leave_out=UNREADABLE in allow)
-    for text in learned.told():
-        warnings = [*warnings, text]
-        warn(text)
-    before, these = model.about.get("data_sha256", []), format_folder.digest(samples)
-    if not add:
-        folders.may_teach_into(out, overwrite=overwrite, begun=True)
-    meta = model.save(out, data={"data_sha256": [*before, these]})
+    with contextlib.ExitStack() as alone:
+        if add:
+            alone.enter_context(one_writer(out))
+            model = FewShotClassifier.load(out, cache=cache)
+            learned_as_named(data, sorted({str(s.label) for s in samples}), model.classes, known_codes(allow))
+            if vigilance is not None:
+                model.nemo.vigilance = vigilance
+        else:
+            model = FewShotClassifier.new(
+                backbone,
+                vigilance=VIGILANCE if vigilance is None else vigilance,
+                frame_hw=frame_hw,
+                weights=weights,
+                cache=cache,
+            )
+        learned = model.learn_samples(samples, again=again, leave_out=UNREADABLE in allow)
+        for text in learned.told():
+            warnings = [*warnings, text]
+            warn(text)
+        before, these = model.about.get("data_sha256", []), format_folder.digest(samples)
+        if not add:
+            alone.enter_context(one_writer(out))
+            folders.may_teach_into(out, overwrite=overwrite, begun=True)
+        meta = model.save(out, data={"data_sha256": [*before, these]})
     return {
         "schema_version": 1,
         "model": str(out),

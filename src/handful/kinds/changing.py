@@ -18,7 +18,8 @@ from handful.bundle import Bundle, read_bundle
 from handful.errors import DataError, UsageError
 from handful.files import replacing_folder, sha256
 from handful.kinds import loading, registry
-from handful.models.folder import META, read_meta
+from handful.locks import one_writer
+from handful.models.folder import META, own_names, read_meta
 
 COMPILED = "compiled"
 NOT_IN_GRAPHS = (META, "nemo.json", "seen.safetensors")  # files of a detector that hold nothing a graph is made of
@@ -32,10 +33,11 @@ def set_own(folder: Path, values: Mapping[str, float]) -> JSONObject:
     set.
     """
     _may(folder, "set", [f"set_{name}" for name in values])
-    model: Any = loading.load(folder)
-    for name, value in values.items():
-        getattr(model, f"set_{name}")(value)
-    kept, dropped = _saved(model, folder, values)
+    with one_writer(folder):
+        model: Any = loading.load(folder)
+        for name, value in values.items():
+            getattr(model, f"set_{name}")(value)
+        kept, dropped = _saved(model, folder, values)
     own: JSONObject = {name: getattr(model, name) for name in ("vigilance", "score_threshold") if hasattr(model, name)}
     return {"schema_version": 1, "model": str(folder), **own, "bundles_kept": kept,
             "bundles_dropped": dropped}  # fmt: skip
@@ -49,17 +51,18 @@ def unlearn(folder: Path, data: Path | None, classes: list[str], options: Mappin
     kind that does not unlearn.
     """
     _may(folder, "unlearn", ["unlearn_data"])
-    model: Any = loading.load(folder)
-    before = dict(model.samples)
-    if data is None:
-        for name in classes:
-            model.forget(name)
-        told: JSONObject = {"unlearned": sum(before.values()) - sum(model.samples.values())}
-    else:
-        told = model.unlearn_data(data, classes=classes or None, **options)
-    if not model.classes:
-        raise DataError(f"{folder} would have no class left; teach it something else first, or delete the folder")
-    _, dropped = _saved(model, folder, None)
+    with one_writer(folder):
+        model: Any = loading.load(folder)
+        before = dict(model.samples)
+        if data is None:
+            for name in classes:
+                model.forget(name)
+            told: JSONObject = {"unlearned": sum(before.values()) - sum(model.samples.values())}
+        else:
+            told = model.unlearn_data(data, classes=classes or None, **options)
+        if not model.classes:
+            raise DataError(f"{folder} would have no class left; teach it something else first, or delete the folder")
+        _, dropped = _saved(model, folder, None)
     forgotten = sorted(set(before) - set(model.classes))
     return {"schema_version": 1, "model": str(folder), **told, "classes": list(model.classes),
             "samples": dict(model.samples), "classes_forgotten": forgotten, "bundles_dropped": dropped}  # fmt: skip
@@ -84,7 +87,7 @@ def _saved(model: Any, folder: Path, values: Mapping[str, float] | None) -> tupl
     """Write the folder anew, with the bundles that stay true; the names of those, and of the others."""
     before = _hashes(folder)
     kept, dropped = [], []
-    with replacing_folder(folder) as part:
+    with replacing_folder(folder, own_names) as part:
         new = part / "new"
         model.save(new)
         for file in list(new.iterdir()):

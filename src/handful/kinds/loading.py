@@ -25,7 +25,25 @@ def load(folder: StrPath) -> Model[Any]:
     place = Path(folder)
     if (place / bundles.MANIFEST).exists() or (place / bundles.OLD).exists():
         return load_bundle(place)
-    return registry.loader(place).load(place)
+    while True:
+        now = _state(place)
+        try:
+            model = registry.loader(place).load(place)
+        except DataError:
+            if _state(place) == now:
+                raise
+        else:
+            if _state(place) == now:
+                return model  # else another command put a new model here meanwhile, and this may be half of each
+
+
+def _state(place: Path) -> tuple[int, ...] | None:
+    """Which folder lies at a place, and when it was written; None of none."""
+    try:
+        one, other = place.stat(), (place / "handful.json").stat()
+    except OSError:
+        return None
+    return one.st_ino, other.st_ino, other.st_mtime_ns, other.st_size
 
 
 def load_bundle(folder: StrPath, *, threads: int = 1) -> Model[Any]:

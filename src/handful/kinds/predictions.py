@@ -125,8 +125,12 @@ def predict_to(
     return result
 
 
-def inside(out: Path, paths: Sequence[Path]) -> None:
-    """Raises DataError where what is written could lie over an image that is asked about."""
+def inside(out: Path, paths: Sequence[Path], folders: Sequence[Path] = ()) -> None:
+    """Raises DataError where what is written could lie over an image that is asked about, or among the images of a
+    folder that is asked about."""
+    for folder in folders:
+        if folder.is_dir() and folder.resolve() == out.resolve():
+            raise DataError(f"{out} is the folder of images that is asked about; choose another --out")
     places = {out.resolve(), out.resolve() / MASKS}
     for path in paths:
         if path.resolve().parent in places:

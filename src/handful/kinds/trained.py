@@ -10,7 +10,7 @@ from handful.arrays import JSONObject, StrPath
 from handful.bundle import Bundle
 from handful.files import replacing_folder
 from handful.kinds import shared
-from handful.models.folder import check_replaceable
+from handful.models.folder import check_replaceable, own_names
 
 
 class Trained:
@@ -50,11 +50,17 @@ class Trained:
         return shared.compiled(self.folder, runtime, precision)
 
     def save(self, folder: StrPath) -> Path:
-        """A copy of the model folder, without what was compiled. Raises DataError where something else lies there."""
+        """A copy of the model, without what was compiled or else lies in its folder.
+
+        Raises DataError where something else lies there.
+        """
         own, to = self.on_disk("copy"), Path(folder)
         check_replaceable(to)
         if to.resolve() != own.resolve():
-            with replacing_folder(to) as part:
-                shutil.copytree(own, part, dirs_exist_ok=True, ignore=shutil.ignore_patterns("compiled"))
+            ours = own_names(own) - {"compiled"}
+            with replacing_folder(to, own_names) as part:
+                for name in sorted(ours):
+                    if (own / name).is_file():
+                        shutil.copy2(own / name, part / name)
         self.folder = to
         return to

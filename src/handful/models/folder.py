@@ -14,6 +14,8 @@ from handful.files import read_json, read_tensors, replacing_folder, sha256, to_
 
 SCHEMA_VERSION = 2  # 1: `licence` where now `license` is, `colour_order`, `photos_by_licence`
 META, WEIGHTS = "handful.json", "model.safetensors"
+# what any kind of model keeps in its folder; `compiled` is what was made of it for a runtime
+EVER = (META, WEIGHTS, "nemo.json", "nemo.safetensors", "examples.safetensors", "seen.safetensors", "compiled")
 OLD_KEYS = {"licence": "license", "photos_by_licence": "images_by_license", "colour_order": "color_order"}
 ABOUT_WEIGHTS = ("card", "proposer", "eye", "masks", "preprocessing")  # the parts of handful.json that have such keys
 
@@ -53,9 +55,10 @@ def save_folder(
 
     kind and args: `handful.models.net_<kind>.build(len(classes), **args)` rebuilds the network.
     about: what else a reader must know (license, training, metric rules). beside: writes further files.
-    Returns the meta data. Raises DataError when the folder cannot be written; an older folder is then untouched.
+    What a user has put into an older folder stays in it; what was compiled of the older model goes. Returns the meta
+    data. Raises DataError when the folder cannot be written; an older folder is then untouched.
     """
-    with replacing_folder(folder) as part:
+    with replacing_folder(folder, own_names) as part:
         state = {name: value.detach().cpu().numpy() for name, value in network.state_dict().items()}
         write_tensors(part / WEIGHTS, state)
         if beside is not None:
@@ -76,6 +79,15 @@ def save_folder(
         }
         (part / META).write_text(to_json(meta) + "\n", encoding="utf-8")
     return meta
+
+
+def own_names(folder: Path) -> frozenset[str]:
+    """Names in a model folder that are handful's own; what else is there is the user's."""
+    try:
+        files = read_json(folder / META).get("files")
+    except DataError:
+        files = None
+    return frozenset({*EVER, *(files if isinstance(files, dict) else ())})
 
 
 def read_meta(folder: Path, *, whole: bool = True) -> dict[str, Any]:
