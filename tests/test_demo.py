@@ -70,6 +70,11 @@ def test_own_photos_are_split_without_overlap(tmp_path: Path) -> None:
     assert sum(label == "mug" for label, _ in asked) == 4
     assert sum(label == "lamp" for label, _ in taught) == 1
     assert "Half of each class" in how
+    (tmp_path / "mug" / "bad.jpg").write_bytes(b"\xff\xd8\xff")
+    with pytest.raises(DataError, match="--allow unreadable_image"):
+        own_photos(tmp_path, np.random.default_rng(0))
+    fewer = own_photos(tmp_path, np.random.default_rng(0), ["unreadable_image"])  # the advice, followed
+    assert len(fewer[0]) == 4 and [label for _, label in fewer[1]].count("mug") == 4
     for path in (tmp_path / "mug").iterdir():
         path.unlink()
     save(sample_photo("cat"), tmp_path / "mug" / "one.png")

@@ -12,10 +12,11 @@ import numpy as np
 
 import handful
 import handful.device.runtimes
+from handful.data.finding import known_codes
 from handful.data.sample_images import SAMPLES, sample_photo
 from handful.errors import DataError, MissingPackage, UnknownName
 from handful.fewshot import classifier, evaluate
-from handful.fewshot.classifier import FewShotClassifier, answer, checked_images
+from handful.fewshot.classifier import UNREADABLE, FewShotClassifier, answer, checked_images
 from handful.fewshot.nemo import VIGILANCE, Nemo
 from handful.files import replacing, write_json
 from handful.image import data_uri, fit, read_image
@@ -38,10 +39,12 @@ def run(
     runtimes: Sequence[str] | None = None,
     precisions: Sequence[str] = ("fp32", "fp16"),
     seed: int = 0,
+    allow: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Run the demo; write OUT/report.html, OUT/report.json and OUT/model.
 
-    photos: a folder a class; None: the photographs inside scikit-image, scikit-learn and matplotlib.
+    photos: a folder a class; None: the photographs inside scikit-image, scikit-learn and matplotlib. allow: codes of
+    errors in photos to go on with.
     Returns {"report", "accuracy", "runtimes": {...}, "seconds", ...}. Raises DataError or MissingPackage.
     """
     began = time.monotonic()
@@ -55,7 +58,7 @@ def run(
         )
     chosen = _runtimes(runtimes)
     rng = np.random.default_rng(seed)
-    teach_set, ask_set, how = own_photos(photos, rng) if photos is not None else sample_views(rng)
+    teach_set, ask_set, how = own_photos(photos, rng, allow) if photos is not None else sample_views(rng)
 
     note(
         f"teaching {counted(len({label for _, label in teach_set}), 'class')} from {counted(len(teach_set), 'picture')}"
@@ -200,9 +203,26 @@ def _summary(r: dict[str, Any]) -> str:
     return "\n".join([*lines, f"report: {r['report']}   ({r['seconds']:.0f} s)"])
 
 
-def own_photos(folder: Path, rng: np.random.Generator) -> tuple[list[tuple[Image, str]], list[tuple[Image, str]], str]:
-    """Half of each class, at most 5, is taught; at most 8 of the rest are asked, with photos of other things."""
-    samples, warnings = checked_images(folder)
+def _readable(path: Path) -> bool:
+    try:
+        read_image(path)
+    except DataError:
+        return False
+    return True
+
+
+def own_photos(
+    folder: Path, rng: np.random.Generator, allow: Sequence[str] = ()
+) -> tuple[list[tuple[Image, str]], list[tuple[Image, str]], str]:
+    """Half of each class, at most 5, is taught; at most 8 of the rest are asked, with photos of other things.
+
+    allow: codes of errors to go on with; photos that cannot be read are then left out and counted."""
+    samples, warnings = checked_images(folder, allow=allow)
+    if UNREADABLE in known_codes(allow):
+        readable = [sample for sample in samples if _readable(sample.path)]
+        if lost := len(samples) - len(readable):
+            warn(f"{lost} of {counted(len(samples), 'image')} could not be read and left out")
+        samples = readable
     for text in warnings:
         warn(text)
     by_class: dict[str, list[Path]] = defaultdict(list)

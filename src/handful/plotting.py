@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import colorsys
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +19,13 @@ from handful.pick import need
 GRAY = (60, 60, 66)  # of the background class in a label map
 UNKNOWN = (140, 140, 140)  # of a box that is none of the classes
 MASK_SHARE = 0.45  # of the class's color in the pixels of a mask
+
+# fonts of many scripts, as Linux, macOS and Windows have them
+SYSTEM_FONTS = (
+    "DejaVuSans.ttf", "NotoSansCJK-Regular.ttc", "NotoSans-Regular.ttf", "wqy-microhei.ttc", "wqy-zenhei.ttc",
+    "DroidSansFallbackFull.ttf", "PingFang.ttc", "Hiragino Sans GB.ttc", "AppleSDGothicNeo.ttc", "Arial Unicode.ttf",
+    "msyh.ttc", "simsun.ttc", "msgothic.ttc", "malgun.ttf", "segoeui.ttf", "Nirmala.ttf",
+)  # fmt: skip
 
 RGB = tuple[int, int, int]
 
@@ -66,31 +78,73 @@ def shaded(rgb_u8: U8, things: Sequence[Drawn]) -> U8:
     return out
 
 
+@lru_cache(maxsize=64)
+def _font(name: str, size: int) -> Any:
+    """A font by its file's name, "" for Pillow's own; None where it is not installed."""
+    font_of = need("PIL.ImageFont", "data")
+    try:
+        return font_of.truetype(name, size) if name else font_of.load_default(size)
+    except OSError:
+        return None
+
+
+@lru_cache(maxsize=4096)
+def _has(name: str, size: int, letter: str) -> bool:
+    """Whether a font has a letter: one that it lacks is drawn as the box that stands for U+FFFF."""
+    font = _font(name, size)
+    if letter.isspace() or font is None:
+        return font is not None
+    own, none = font.getmask(letter), font.getmask("\uffff")
+    return (own.size, bytes(own)) != (none.size, bytes(none))
+
+
+def _fonts() -> list[str]:
+    """Files of fonts to try after Pillow's own, which has little beyond ASCII: Matplotlib's, and those of systems."""
+    found = find_spec("matplotlib")
+    ours = [str(Path(found.origin).parent / "mpl-data/fonts/ttf/DejaVuSans.ttf")] if found and found.origin else []
+    return ["", *ours, *SYSTEM_FONTS]
+
+
+def lettered(text: str, size: int) -> tuple[str, Any]:
+    """The text as it can be drawn, and a font for it: the first that has all its letters.
+
+    Where none is installed that has, those that lack are written as their code points: <U+7EA2>.
+    """
+    text = unicodedata.normalize("NFC", text)
+    for name in _fonts():
+        if all(_has(name, size, letter) for letter in text):
+            return text, _font(name, size)
+    name = next((n for n in _fonts()[1:] if _font(n, size) is not None), "")
+    return "".join(c if _has(name, size, c) else f"<U+{ord(c):04X}>" for c in text), _font(name, size)
+
+
 def boxed(rgb_u8: U8, things: Sequence[Drawn]) -> U8:
     """A copy of a photo (h, w, 3) uint8 RGB with the mask, the box and the name of each thing, the first on top."""
-    image, pen_of, font_of = (need(f"PIL.{name}", "data") for name in ("Image", "ImageDraw", "ImageFont"))
+    image, pen_of = (need(f"PIL.{name}", "data") for name in ("Image", "ImageDraw"))
     photo = image.fromarray(shaded(rgb_u8, things))
     pen = pen_of.Draw(photo)
     size = max(11, round(min(photo.size) / 32))
-    font, thick = font_of.load_default(size), max(2, size // 7)
+    thick = max(2, size // 7)
     for thing in reversed(things):  # the first last, so that nothing lies over its name
         left, top, right, bottom = thing.box_px
         pen.rectangle((left, top, max(left, right - 1), max(top, bottom - 1)), outline=thing.color, width=thick)
-        wide, high = pen.textlength(thing.text, font=font) + 6, size + 5
+        text, font = lettered(thing.text, size)
+        wide, high = pen.textlength(text, font=font) + 6, size + 5
         at = (min(left, max(0, photo.size[0] - wide)), top - high if top >= high else top)
         pen.rectangle((at[0], at[1], at[0] + wide, at[1] + high), fill=thing.color)
-        pen.text((at[0] + 3, at[1] + 1), thing.text, fill=_ink(thing.color), font=font)
+        pen.text((at[0] + 3, at[1] + 1), text, fill=_ink(thing.color), font=font)
     return np.asarray(photo)
 
 
 def captioned(rgb_u8: U8, lines: Iterable[tuple[str, RGB]]) -> U8:
     """A copy of a photo (h, w, 3) uint8 RGB with lines of text in its upper left corner, each on its own color."""
-    image, pen_of, font_of = (need(f"PIL.{name}", "data") for name in ("Image", "ImageDraw", "ImageFont"))
+    image, pen_of = (need(f"PIL.{name}", "data") for name in ("Image", "ImageDraw"))
     photo = image.fromarray(rgb_u8)
     pen = pen_of.Draw(photo)
     size = max(11, round(min(photo.size) / 24))
-    font, y = font_of.load_default(size), 0
-    for text, color in lines:
+    y = 0
+    for line, color in lines:
+        text, font = lettered(line, size)
         wide, high = pen.textlength(text, font=font) + 10, size + 7
         pen.rectangle((0, y, wide, y + high), fill=color)
         pen.text((5, y + 2), text, fill=_ink(color), font=font)

@@ -67,6 +67,7 @@ def test_a_set_must_be_named_where_there_are_several(sound: Path, tmp_path: Path
     assert err.rstrip().endswith("name one: --format coco; --masks-in masks")
     got = run_json(capsys, "data", "stats", sound, "--masks-in", "masks", "--out", tmp_path / "stats")
     assert got["format"].startswith("masks")
+    assert got["account"]["counts"]["image"] == got["images"] and got["account"]["files"] > got["images"]
     code, _, err = handful(capsys, "data", "convert", sound, tmp_path / "out", "--to", "cocoa", "--format", "coco")
     assert code == 2 and "did you mean 'coco'" in err
 

@@ -163,3 +163,15 @@ def test_a_later_version_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[s
     with pytest.raises(DataError, match="no whole checkpoint"):
         checkpoint.load(tmp_path)
     assert "schema_version 2; wanted 1" in capsys.readouterr().err
+
+
+def test_what_differs_on_a_resume_is_told_with_the_way_on() -> None:
+    """Which images changed, and what to do for more epochs."""
+    at = checkpoint.State({"epochs": 1}, "a" * 64 + "b" * 64, {}, 1)
+    checkpoint.same_config(at, {"epochs": 1}, at.data_sha256, {})
+    with pytest.raises(DataError, match=r"epochs is 3, was 1; .*--from MODEL --out OTHER"):
+        checkpoint.same_config(at, {"epochs": 3}, at.data_sha256, {})
+    with pytest.raises(DataError, match=r"the data have changed .*: the images of val \(sha256 c{12}.*, was b{12}"):
+        checkpoint.same_config(at, {"epochs": 1}, "a" * 64 + "c" * 64, {})
+    with pytest.raises(DataError, match=r"the images to train on .*sha256 c{12}"):
+        checkpoint.same_config(at, {"epochs": 1}, "c" * 64 + "b" * 64, {})

@@ -39,8 +39,8 @@ def test_classes_in_another_order_and_fewer(tmp_path: Path) -> None:
     assert (labels[ids == 2] == 0).all() and (labels[ids == 1] == 1).all() and (labels[ids == 0] == 255).all()
     with pytest.raises(UnknownName, match="did you mean 'sky'"):
         gathered(tmp_path, "val", ["skye"])
-    with pytest.raises(DataError, match="1 class to train; wanted 2 to 255"):
-        gathered(tmp_path, "val", ["sky"])
+    against = gathered(tmp_path, "val", ["sky"])
+    assert against.classes == ("rest", "sky") and (against[0][1][ids == 2] == 1).all()
 
 
 def test_ids_of_sixteen_bits(tmp_path: Path) -> None:
@@ -223,3 +223,29 @@ def test_nothing_changes_nothing_and_flip_mirrors() -> None:
 def test_settings_out_of_range(wrong: dict[str, Any]) -> None:
     with pytest.raises(DataError, match=next(iter(wrong))):
         Augment(**wrong)
+
+
+def test_one_class_stands_against_all_the_rest() -> None:
+    ids = np.array([[0, 1, 2, 255]], np.uint8)
+
+    def data(*names: str, masks: bool = True) -> Dataset:
+        sample = Sample(Path("a.png"), size_wh=(4, 1), mask=(lambda: Mask(ids)) if masks else None, objects=())
+        return Dataset(
+            "masks", Path("x"), tuple(Category(i, n) for i, n in enumerate(names)), lambda: iter([sample]), 1
+        )
+
+    def read(of: Dataset, classes: tuple[str, ...]) -> list[int]:
+        found = loader_segment.labels_of(of, classes)(next(iter(of)), (4, 1))
+        assert found is not None
+        return [int(v) for v in found[0]]
+
+    roads = data("road", "car", "person")
+    assert loader_segment.classes_of(roads, ["car"]) == ("background", "car")
+    assert read(roads, ("background", "car")) == [0, 1, 0, 255]
+    named = data("background", "car", "person")  # its own background is a class like others
+    assert loader_segment.classes_of(named, ["car"]) == ("rest", "car")
+    assert read(named, ("rest", "car")) == [0, 1, 0, 255]
+    assert read(named, ("background", "car")) == [0, 1, 255, 255]  # both named: the third is left aside
+    assert read(roads, ("road", "car")) == [0, 1, 255, 255]
+    with pytest.raises(DataError, match="1 class to train"):
+        loader_segment.classes_of(data("road"), None)

@@ -121,3 +121,22 @@ def test_show_tells_them() -> None:
     assert "lr_of" not in describe("exeggutor:lite0", args={"pretrained": False})["training"]
     assert describe("exeggutor:small")["training"]["lr"] == 0.008
     assert describe("classifier")["training"] == {}
+
+
+@pytest.mark.parametrize(("kind", "given", "words"), [
+    (Loss, {"dice": "x"}, "dice of loss is 'x'; wanted a number"),
+    (Loss, {"dice": True}, "dice of loss is True; wanted a number"),
+    (augment_segment.Augment, {"scale": 2}, r"scale of augment is 2; wanted 2 numbers.*such as scale=\[0.5,2.0\]"),
+    (augment_segment.Augment, {"scale": [1, "x"]}, "wanted 2 numbers in brackets"),
+    (augment_segment.Augment, {"flip": [1]}, r"flip of augment is \[1\]; wanted a number"),
+])  # fmt: skip
+def test_a_setting_of_another_kind_is_told_in_its_own_words(kind: type, given: dict[str, Any], words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        tuned.made(kind, {}, given)
+    assert tuned.made(Loss, {}, {"ohem": None, "dice": 1}).dice == 1
+
+
+def test_a_crop_is_no_larger_than_its_frame() -> None:
+    with pytest.raises(DataError, match=r"crop is 128x64, larger than the frame of 64x64.*--frame 128x64"):
+        tuned.crop_of((128, 64), (64, 64))
+    assert tuned.crop_of((64, 32), (64, 64)) == (64, 32) and tuned.crop_of(None, (64, 32)) == (64, 32)

@@ -279,16 +279,25 @@ def stats_(
     mask_threshold: int | None, flat: bool, as_json: bool
 ) -> None:  # fmt: skip
     """Write a page of pictures about SOURCE: class counts, object sizes, what comes together, samples."""
+    from handful.cli.findings import account
+    from handful.curate.account import account_of
     from handful.curate.stats import stats as run
     from handful.data import formats
+    from handful.data.ledger import IMAGE, note, noting
 
-    dataset = formats.one(source, format=format, **options_of(masks_in, images, flat, mask_threshold)).read()
-    result = {**run(dataset, out), "data": str(source), "out": str(out)}
+    with noting() as used:
+        dataset = formats.one(source, format=format, **options_of(masks_in, images, flat, mask_threshold)).read()
+        found = run(dataset, out)
+        for sample in dataset:
+            note(sample.path, IMAGE)
+    files = account_of(formats.located(source), used, lambda finding: None, {}).as_json()
     say(
-        result,
-        as_json,
-        lambda r: f"{counted(r['images'], 'image')}, {counted(len(r['classes']), 'class')}: {out / 'stats.html'}",
-    )
+        {**found, "data": str(source), "out": str(out), "account": files}, as_json,
+        lambda r: "\n".join([
+            f"{counted(r['images'], 'image')}, {counted(len(r['classes']), 'class')}: {out / 'stats.html'}",
+            *account(r["account"]),
+        ]),
+    )  # fmt: skip
 
 
 @data.command(

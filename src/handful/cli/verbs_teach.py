@@ -25,17 +25,24 @@ OF_CLASSES = ("backbone_weights", "frame_hw", "no_cache", "again")
 @option("--vigilance", told="3")
 @option("--runtime", "Only this one (may be repeated).", param="runtimes", many=True, told="all four")
 @option("--seed", "Which photos are taught and which are asked.", default=0)
+@option("--allow", told="none")
 @options("--open")
 @common
 def demo(
     photos: Path | None, out: Path, backbone: str, vigilance: float | None, runtimes: Sequence[str], seed: int,
-    open_it: bool, as_json: bool,
+    allow: Sequence[str], open_it: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Teach from a few photos, compile for four phone runtimes, compare, time, and write a report."""
     from handful.demo import run
 
     result = run(
-        photos=photos, out=out, backbone=backbone, vigilance=vigilance, runtimes=list(runtimes) or None, seed=seed
+        photos=photos,
+        out=out,
+        backbone=backbone,
+        vigilance=vigilance,
+        runtimes=list(runtimes) or None,
+        seed=seed,
+        allow=allow,
     )
     say(result, as_json, lambda r: r["summary"])
     if open_it and sys.stdout.isatty():

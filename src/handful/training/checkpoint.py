@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256 as sha256_of
 from pathlib import Path
@@ -267,13 +267,26 @@ def same_config(state: State, config: Mapping[str, Any], data_sha256: str, made_
         what = "; ".join(f"{k} is {config.get(k)!r}, was {before.get(k)!r}" for k in keys)
         raise DataError(
             f"the run to resume has other settings: {what}; give the same settings, or choose another --out"
+            + _further(keys)
         )
     if state.data_sha256 != data_sha256:
-        raise DataError(f"the data have changed since the run was started (sha256 {data_sha256[:12]}..., was "
-                        f"{state.data_sha256[:12]}...); restore them, or choose another --out")  # fmt: skip
+        parts = {"the images to train on": slice(64), "the images of val": slice(64, None)}  # a SHA-256 each
+        for what, part in parts.items():
+            if (now := data_sha256[part]) != (was := state.data_sha256[part]):
+                told = f"{what} (sha256 {now[:12] or 'none'}..., was {was[:12] or 'none'}...)"
+                raise DataError(
+                    f"the data have changed since the run was started: {told}; restore them, or choose another --out"
+                )
     for key, was in state.made_with.items():
         if made_with.get(key) != was:
             warn(f"{key} is {made_with.get(key)}, was {was}: the last bits of the result may differ")
+
+
+def _further(keys: Sequence[str]) -> str:
+    """What to do for more epochs: the learning rate falls over all of them, so none can be put behind the last."""
+    if not {"epochs", "minutes"} & set(keys):
+        return ""
+    return "; to train the model that it made further, begin another with its weights: --from MODEL --out OTHER"
 
 
 def _numpy(tensors: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:

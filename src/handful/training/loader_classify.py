@@ -38,7 +38,9 @@ def classes_of(dataset: Dataset, wanted: Sequence[str] | None = None) -> tuple[s
     """The names of the classes in order: those wanted, or all. Raises UnknownName or DataError (fewer than two)."""
     chosen = chosen_classes(dataset, wanted)
     if len(chosen) < 2:
-        raise DataError(f"{dataset.root} has {counted(len(chosen), 'class')} to tell apart; wanted two or more")
+        raise DataError(f"{dataset.root} has {counted(len(chosen), 'class')} to tell apart; wanted two or more: "
+                        "put images of anything else into a class of their own, or teach the one (handful teach), and "
+                        "all else is none of these")  # fmt: skip
     return tuple(chosen)
 
 

@@ -20,6 +20,7 @@ from handful.training.source import image_of, split_of
 from handful.types import Dataset, Mask, Sample
 from handful.words import counted
 
+REST = "background"
 Batch = tuple[np.ndarray, np.ndarray, np.ndarray]  # see Loader
 
 
@@ -43,13 +44,27 @@ class Images(loader.Images):
 
 
 def classes_of(dataset: Dataset, wanted: Sequence[str] | None = None) -> tuple[str, ...]:
-    """The names of the classes in order: those wanted, or all. Raises UnknownName or DataError (fewer than two)."""
+    """The names of the classes in order: those wanted, or all; one of several against the rest as background.
+
+    Raises UnknownName or DataError (fewer than two)."""
     chosen = chosen_classes(dataset, wanted)
     if not _has_masks(dataset):  # outlines say what is there, and so that all else is not
-        chosen = list(dict.fromkeys(["background", *chosen]))
+        chosen = list(dict.fromkeys([REST, *chosen]))
+    elif len(chosen) == 1 and len(dataset.categories) > 1:  # one class against all the rest
+        there = {c.name for c in dataset.categories}
+        chosen = [next(name for name in (REST, "rest", "all the rest") if name not in there), *chosen]
     if not 2 <= len(chosen) <= IGNORE:
         raise DataError(f"{dataset.root} has {counted(len(chosen), 'class')} to train; wanted 2 to {IGNORE}")
     return tuple(chosen)
+
+
+def rest_of(dataset: Dataset, classes: Sequence[str]) -> int:
+    """The number of what a class of the data set is read as that is not among `classes`: ignored, or the first of two
+    where the data set does not have that one, and so it is all that the other is not."""
+    there = {c.name for c in dataset.categories}
+    return (
+        0 if _has_masks(dataset) and len(classes) == 2 and classes[0] not in there and classes[1] in there else IGNORE
+    )
 
 
 def _has_masks(dataset: Dataset) -> bool:
@@ -59,13 +74,13 @@ def _has_masks(dataset: Dataset) -> bool:
 def labels_of(dataset: Dataset, classes: Sequence[str]) -> Callable[[Sample, tuple[int, int]], np.ndarray | None]:
     """A call (sample, (width, height)) -> (h, w) uint8, numbers of `classes` or 255; None when nobody labeled it.
 
-    Classes of the data set that are not among `classes` are ignored. Raises DataError, naming the file, for a mask of
-    another size than its image or with a value that is no class.
+    Classes of the data set that are not among `classes` are ignored, or the rest (see rest_of). Raises DataError,
+    naming the file, for a mask of another size than its image or with a value that is no class.
     """
     number = {name: i for i, name in enumerate(classes)}
     table = np.full(65536, IGNORE, dtype=np.uint8)
     for c in dataset.categories:
-        table[c.id] = number.get(c.name, IGNORE)
+        table[c.id] = number.get(c.name, rest_of(dataset, classes))
     known = np.zeros(65536, dtype=bool)
     known[[c.id for c in dataset.categories]] = True
     whole = _has_masks(dataset)

@@ -17,7 +17,7 @@ from handful.data.near_names import warn_of_strangers
 from handful.errors import DataError
 from handful.files import cache_home
 from handful.image import read_image
-from handful.progress import warn
+from handful.progress import note, warn
 from handful.types import Dataset, Image, Sample
 from handful.words import counted
 
@@ -82,8 +82,10 @@ def split_to_measure(samples: Iterable[Sample], named: str | None) -> str:
     return named if named is not None else next((s for s in ("test", "val") if s in there), "")
 
 
-def not_counted(dataset: Dataset, data: Path, classes: Sequence[str]) -> list[str]:
-    """The classes of the data that a model does not have, with a warning. Raises DataError when it has none of them."""
+def not_counted(dataset: Dataset, data: Path, classes: Sequence[str], rest: str | None = None) -> list[str]:
+    """The classes of the data that a model does not have, with a warning. Raises DataError when it has none of them.
+
+    rest: the class that they are counted as, if there is one."""
     known = {c.name for c in dataset.categories}
     other = sorted(known - set(classes))
     warn_of_strangers(data, other, classes, "not counted")
@@ -91,6 +93,9 @@ def not_counted(dataset: Dataset, data: Path, classes: Sequence[str]) -> list[st
         raise DataError(f"no class of {data} ({', '.join(sorted(known)[:8])}) is one of the model's "
                         f"({', '.join(classes[:8])}); rename them with `handful data convert --labels`, or give "
                         "other data")  # fmt: skip
+    if other and rest is not None:
+        note(f"{counted(len(other), 'class')} of {data} counted as {rest}: {', '.join(other[:8])}")
+        return []
     if other:
         warn(f"{counted(len(other), 'class')} of {data} not known to the model, so not counted: {', '.join(other[:8])}")
     return other

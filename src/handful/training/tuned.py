@@ -69,8 +69,14 @@ def crop_of(crop: float | tuple[int, int] | None, size_hw: tuple[int, int]) -> t
 
     Raises DataError for a share that is none.
     """
-    if not isinstance(crop, (int, float)):
-        return crop or size_hw
+    if crop is not None and not isinstance(crop, (int, float)):
+        if crop[0] > size_hw[0] or crop[1] > size_hw[1]:
+            asked, frame = (f"{h}x{w}" for h, w in (crop, size_hw))
+            raise DataError(f"crop is {asked}, larger than the frame of {frame} that it is cut of; wanted at most "
+                            f"{frame}, or a larger frame: --frame {asked}")  # fmt: skip
+        return crop
+    if crop is None:
+        return size_hw
     if not 0 < crop <= 1:
         raise DataError(f"crop is {crop}; wanted (height, width) in px, or the share of both sides, above 0 to 1")
     if crop == 1:
