@@ -87,3 +87,24 @@ def test_a_class_folder_that_is_a_link_is_told(tmp_path: Path) -> None:
     shutil.copytree(out / "plate", data / "plate")
     assert [c.name for c in format_folder.read(data).categories] == ["cup", "mug", "plate"]
     assert "linked_folder" not in {f["code"] for f in check(data)["findings"]}
+
+
+@pytest.mark.parametrize(
+    ("folders", "classes", "unlabeled"),
+    [
+        (("Images", "Text"), ["Images", "Text"], 0),
+        (("photos", "drawings"), ["drawings", "photos"], 0),
+        (("train/Photos", "train/art", "val/Photos", "val/art"), ["Photos", "art"], 0),
+        (("images", "cat"), ["cat"], 1),  # as `write` puts images of no class
+        (("images/cat", "images/dog"), ["cat", "dog"], 0),
+    ],
+)
+def test_classes_may_be_called_as_folders_of_images_are(
+    folders: tuple[str, ...], classes: list[str], unlabeled: int, tmp_path: Path
+) -> None:
+    for i, name in enumerate(folders):
+        save(np.full((8, 8, 3), 40 * i, np.uint8), tmp_path / name / f"{i}.png")
+    found: list[Finding] = []
+    dataset = format_folder.read(tmp_path, on_finding=found.append)
+    assert sorted({s.label for s in dataset if s.label is not None}) == classes
+    assert sum(s.label is None for s in dataset) == unlabeled and [one.code for one in found] == []

@@ -448,8 +448,10 @@ def test_detect_asks_what_was_compiled(
     assert [row["like"][0]["image"] for row in plain] == [row["like"][0]["image"] for row in compiled]
     monkeypatch.setattr(CompiledDetector, "select", lambda self, scored, **how: 1 / 0)
     main(["predict", str(in_torch.model), photo])
-    with pytest.raises(ZeroDivisionError):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))  # for the trace
+    with pytest.raises(SystemExit, match="70"):
         main(["predict", str(in_torch.model), photo, "--runtime", "torch"])
+    assert "ZeroDivisionError" in capsys.readouterr().err
 
 
 def test_another_plan_is_refused(irene: Irene) -> None:

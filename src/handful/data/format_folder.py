@@ -83,13 +83,16 @@ def _of(
     splits = bool(parts) and not flat and all(p.lower() in SPLITS for p in parts)
     rows: list[tuple[str | None, str | None, str]] = []  # split, class, name inside the split
     where: dict[tuple[str | None, str], str] = {}  # split and name -> path
+    deep = [PurePosixPath(name).parts[splits:] for name in shelf.images]
+    # beside other folders they are classes like those: photos and drawings, Images and Text; `write` makes `images`
+    only_holders = all(parts[0].lower() in HOLDERS for parts in deep if len(parts) > 1)
     for name in sorted(shelf.images):
         path = PurePosixPath(name)
         split = path.parts[0] if splits and len(path.parts) > 1 else None
         inside = path.relative_to(split) if split else path
         label = path.stem if flat else inside.parts[0] if len(inside.parts) > 1 else None
         at = str(inside)
-        if not flat and label is not None and label.lower() in HOLDERS:
+        if not flat and label is not None and label.lower() in HOLDERS and (only_holders or label == "images"):
             short = str(inside.relative_to(label))
             label, at = None, at if (split, short) in where else short
         rows.append((split, label, at))
@@ -172,7 +175,7 @@ def _twins(place: Path, root: Path, found: Sequence[str], on_finding: OnFinding)
 def _empty(place: Path, splits: set[str] | None, found: Sequence[str], on_finding: OnFinding) -> None:
     parents = [place / split for split in sorted(splits)] if splits else [place]
     names = {p.name for parent in parents for p in _folders(parent)}
-    for name in sorted(names - set(found) - {p.lower() for p in names if p.lower() in HOLDERS}):
+    for name in sorted(names - set(found) - {p for p in names if p.lower() in HOLDERS}):
         on_finding(Finding("empty_class_folder", name, name, detail="has no images in it"))
 
 
