@@ -72,7 +72,7 @@ def test_train_then_evaluate(data: Path, tmp_path: Path, capsys: pytest.CaptureF
         (("--arg", "widht=3"), "did you mean 'width'"),
         (("--loss", "dise=1"), "did you mean 'dice'"),
         (("--augment", "flipp=1"), "did you mean 'flip'"),
-        (("--augment", "scale=2"), "not settings of augment"),
+        (("--augment", "scale=2"), "scale of augment is 2; wanted 2 numbers in brackets"),
         (("--lr-of", "head=fast"), "wanted a number"),
         (("--frame", "32"), "wanted HEIGHTxWIDTH"),
         (("--precision", "bf61"), "did you mean 'bf16'"),
