@@ -54,12 +54,12 @@ def test_the_folder_that_came_in_its_place_is_locked(tmp_path: Path, monkeypatch
     place.mkdir()
     locked, seen = locks._locked, []
 
-    def late(handle: int) -> bool:
+    def late(handle: int, shared: bool) -> bool:
         seen.append(os.fstat(handle).st_ino)
         if len(seen) == 1:
             os.rename(place, tmp_path / "before")
             place.mkdir()
-        return locked(handle)
+        return locked(handle, shared)
 
     monkeypatch.setattr(locks, "_locked", late)
     with one_writer(place):
@@ -80,6 +80,28 @@ def test_a_volume_without_locks_goes_on(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(fcntl, "flock", none)
     with one_writer(tmp_path, 0.0):
         pass
+
+
+def refused(folder: Path, *, shared: bool) -> bool:
+    try:
+        with one_writer(folder, 0.0, shared=shared):
+            return False
+    except DataError:
+        return True
+
+
+def test_compilations_go_side_by_side_and_no_writer_beside_them(tmp_path: Path) -> None:
+    with one_writer(tmp_path, 0.0, shared=True):
+        assert not refused(tmp_path, shared=True) and refused(tmp_path, shared=False)
+    with one_writer(tmp_path, 0.0):
+        assert refused(tmp_path, shared=True) and refused(tmp_path, shared=False)
+
+
+def test_a_users_folder_in_the_place_of_a_bundle_stays(tmp_path: Path) -> None:
+    from handful.device.compile import _own_names
+
+    (tmp_path / "mine.txt").write_text("mine")
+    assert _own_names(tmp_path) == frozenset()
 
 
 def written(place: Path, names: dict[str, str], ours: Any = None) -> None:

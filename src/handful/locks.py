@@ -19,9 +19,10 @@ TAKEN = (errno.EWOULDBLOCK, errno.EACCES)
 
 
 @contextlib.contextmanager
-def one_writer(folder: Path, wait_s: float = WAIT_S) -> Iterator[None]:
+def one_writer(folder: Path, wait_s: float = WAIT_S, *, shared: bool = False) -> Iterator[None]:
     """Nobody else who asks changes a folder meanwhile; of one that is not there, nothing is made beside its place.
 
+    shared: others who ask so too may work beside it, as compilations for several runtimes do; all others may not.
     Waits for another writer. The lock lies on the folder itself, so nothing is left behind, and a folder that took its
     place meanwhile is locked in its stead. Raises DataError when the other is not done after wait_s. On a volume that
     knows no locks there are none. Do not ask twice in one process: it would wait for itself.
@@ -30,7 +31,7 @@ def one_writer(folder: Path, wait_s: float = WAIT_S) -> Iterator[None]:
     while True:
         handle = _opened(folder)
         try:
-            taken = handle is not None and not _locked(handle)
+            taken = handle is not None and not _locked(handle, shared)
             if not taken and (handle is None or _is_at(handle, folder)):
                 yield
                 return
@@ -64,9 +65,9 @@ def _opened(folder: Path) -> int | None:
         return None
 
 
-def _locked(handle: int) -> bool:
+def _locked(handle: int, shared: bool = False) -> bool:
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except OSError as error:
         return error.errno not in TAKEN  # a volume that knows no locks
     return True

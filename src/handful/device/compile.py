@@ -80,7 +80,7 @@ def compile_bundle(
         note(f"{folder} was compiled by an older version of handful, so it is compiled again")
     note(f"compiling {source.folder.name} for {runtime} {precision}, which can take a minute")
     with ExitStack() as stack:
-        stack.enter_context(one_writer(source.folder))
+        stack.enter_context(one_writer(source.folder, shared=True))
         _unchanged(source)
         part = stack.enter_context(replacing_folder(folder, _own_names))
         tapped = stack.enter_context(replacing_folder(taps_folder(folder))) if taps else None
@@ -124,7 +124,8 @@ def _own_names(folder: Path) -> frozenset[str]:
     try:
         files = read_json(folder / MANIFEST).get("files")
     except DataError:
-        return frozenset(entry.name for entry in folder.iterdir())  # an older version's
+        old = (folder / OLD).exists()  # an older version's, which did not list what it wrote
+        return frozenset(entry.name for entry in folder.iterdir()) if old else frozenset()
     names = {Path(name).parts[0] for name in files} if isinstance(files, dict) and all(files) else set()
     return frozenset({MANIFEST, OLD, LABELS, README, *names})
 
