@@ -3,8 +3,8 @@
 python benchmarks/two_writers.py --runs 200 --out benchmarks/results/two_writers.json
 Each run copies a small taught model, with a file of the user's in it, and starts two commands of one of the four pairs
 below, the second a random time after the first; in half of the runs one of them is killed (SIGKILL) at a random moment.
-Then: the model loads; what a command that ended with 0 has taught is there, unless a later --overwrite replaced it; the
-user's file is there; nothing half made is beside the model once a next command has run.
+Then: the model loads; what a command that ended with 0 has taught is there, unless an --overwrite that ended with 0 too
+may have replaced it; the user's files are there.
 """
 
 from __future__ import annotations

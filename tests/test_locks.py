@@ -222,3 +222,32 @@ def test_a_model_changed_meanwhile_is_not_compiled(taught_model: Path, tmp_path:
     set_own(tmp_path / "model", {"vigilance": 2.0})
     with pytest.raises(DataError, match="changed by another command"):
         compile_bundle(source, "torch")
+
+
+def test_a_model_replaced_while_it_is_read_is_read_again(
+    taught_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was begun on the old folder may be half of each; an error of it says nothing of the new one."""
+    from handful.kinds import loading, registry
+
+    place, before = tmp_path / "model", tmp_path / "before"
+    shutil.copytree(taught_model, place)
+    loader, reads = registry.loader(place), []
+
+    class Late:
+        @staticmethod
+        def load(folder: Path) -> Any:
+            model = loader.load(folder)
+            reads.append(model)
+            if len(reads) < 3:  # once as if it were whole, once with an error
+                os.rename(place, before.with_suffix(f".{len(reads)}"))
+                shutil.copytree(taught_model, place)
+            if len(reads) == 2:
+                raise DataError("half of each")
+            return model
+
+    monkeypatch.setattr(registry, "loader", lambda folder: Late)
+    assert loading.load(place) is reads[2] and len(reads) == 3
+    monkeypatch.setattr(Late, "load", staticmethod(lambda folder: loader.load(tmp_path / "absent")))
+    with pytest.raises(DataError, match="absent"):  # nothing has changed: the error is true
+        loading.load(place)

@@ -12,11 +12,10 @@ import numpy as np
 
 import handful
 import handful.device.runtimes
-from handful.data.finding import known_codes
 from handful.data.sample_images import SAMPLES, sample_photo
 from handful.errors import DataError, MissingPackage, UnknownName
 from handful.fewshot import classifier, evaluate
-from handful.fewshot.classifier import UNREADABLE, FewShotClassifier, answer, checked_images
+from handful.fewshot.classifier import UNREADABLE, FewShotClassifier, answer, checked_images, readable
 from handful.fewshot.nemo import VIGILANCE, Nemo
 from handful.files import replacing, write_json
 from handful.image import data_uri, fit, read_image
@@ -203,14 +202,6 @@ def _summary(r: dict[str, Any]) -> str:
     return "\n".join([*lines, f"report: {r['report']}   ({r['seconds']:.0f} s)"])
 
 
-def _readable(path: Path) -> bool:
-    try:
-        read_image(path)
-    except DataError:
-        return False
-    return True
-
-
 def own_photos(
     folder: Path, rng: np.random.Generator, allow: Sequence[str] = ()
 ) -> tuple[list[tuple[Image, str]], list[tuple[Image, str]], str]:
@@ -218,11 +209,11 @@ def own_photos(
 
     allow: codes of errors to go on with; photos that cannot be read are then left out and counted."""
     samples, warnings = checked_images(folder, allow=allow)
-    if UNREADABLE in known_codes(allow):
-        readable = [sample for sample in samples if _readable(sample.path)]
-        if lost := len(samples) - len(readable):
+    if UNREADABLE in allow:
+        read = [sample for sample in samples if readable(sample.path, True) is not None]
+        if lost := len(samples) - len(read):
             warn(f"{lost} of {counted(len(samples), 'image')} could not be read and left out")
-        samples = readable
+        samples = read
     for text in warnings:
         warn(text)
     by_class: dict[str, list[Path]] = defaultdict(list)

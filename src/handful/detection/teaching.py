@@ -129,8 +129,7 @@ def _taught_more(
         known += new.count(False)
         if any(new):
             labels = [label for label, ok in zip(one.labels, new, strict=True) if ok]
-            rgb = image_of(one.sample).rgb_u8
-            detector.learn(rgb, one.boxes[np.array(new)], labels, name, known=one.known,
+            detector.learn(image_of(one.sample).rgb_u8, one.boxes[np.array(new)], labels, name, known=one.known,
                            exhaustive=exhaustive)  # fmt: skip
             learned += len(labels)
     if not learned:

@@ -132,13 +132,8 @@ class FewShotClassifier:
             labels.append(sample.label)
 
         def vector(sample: Sample) -> tuple[np.ndarray, Mark] | None:
-            try:
-                image = read_image(sample.path)
-            except DataError:
-                if not leave_out:
-                    raise
-                return None
-            return self.embedder.teach_vector(image), mark(image.rgb_u8)
+            image = readable(sample.path, leave_out)
+            return None if image is None else (self.embedder.teach_vector(image), mark(image.rgb_u8))
 
         rows = list(track(over(vector, samples), "learning", len(samples)))
         read = [(row, label) for row, label in zip(rows, labels, strict=True) if row is not None]
@@ -276,6 +271,16 @@ def answer(scores: np.ndarray, classes: Sequence[str]) -> Answer:
     best = int(np.argmax(scores[:-1]))
     probability = exp[best if label is not None else -1] / exp.sum()
     return Answer(label, classes[best], float(probability), float(scores[best] - scores[-1]), scores)
+
+
+def readable(path: Path, leave_out: bool) -> Image | None:
+    """An image; None where it cannot be read and may be left out, else raises DataError."""
+    try:
+        return read_image(path)
+    except DataError:
+        if not leave_out:
+            raise
+        return None
 
 
 def teach(

@@ -13,7 +13,7 @@ from handful.curate.seen import Mark, leak, mark
 from handful.data import format_folder
 from handful.data.near_names import warn_of_strangers
 from handful.errors import DataError
-from handful.fewshot.classifier import UNREADABLE, FewShotClassifier, checked_images
+from handful.fewshot.classifier import UNREADABLE, FewShotClassifier, checked_images, readable
 from handful.fewshot.nemo import labels_of
 from handful.image import read_image
 from handful.progress import track, warn
@@ -100,13 +100,8 @@ def evaluate(
     own = taught.nemo.vigilance if vigilance is None else vigilance
 
     def ask(sample: Sample) -> tuple[np.ndarray, Mark] | None:
-        try:
-            image = read_image(sample.path)
-        except DataError:
-            if UNREADABLE not in allow:
-                raise
-            return None
-        return taught.scores(image, vigilance), mark(image.rgb_u8)
+        image = readable(sample.path, UNREADABLE in allow)
+        return None if image is None else (taught.scores(image, vigilance), mark(image.rgb_u8))
 
     rows = list(track(over(ask, samples), "classifying", len(samples)))
     if None in rows:
