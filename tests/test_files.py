@@ -21,7 +21,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     files.write_json(path, {"old": 1})
 
     def fail() -> None:
-        with files.replacing(path) as part:
+        with files.replacing(path, own=True) as part:
             part.write_text("half")
             raise KeyboardInterrupt
 
@@ -79,7 +79,7 @@ def folder(path, value):
 
 if how == "folder in two steps":
     files._exchanged = lambda one, other: False
-write = {"ours": files.write_json, "direct": direct, "moved": moved}.get(how, folder)
+write = {"ours": lambda *given: files.write_json(*given, own=True), "direct": direct, "moved": moved}.get(how, folder)
 
 
 def state():

@@ -48,6 +48,14 @@ def test_another_writer_is_waited_for_and_then_refused(tmp_path: Path) -> None:
         assert other.poll() is not None or other.wait(10) is not None
 
 
+def test_compilations_of_one_model_go_side_by_side(tmp_path: Path) -> None:
+    both = one_writer(tmp_path, 0.0, shared=True), one_writer(tmp_path, 0.0, shared=True)
+    with both[0], both[1], pytest.raises(DataError), one_writer(tmp_path, 0.0):
+        pytest.fail("changed while it is compiled")
+    with one_writer(tmp_path, 0.0), pytest.raises(DataError), one_writer(tmp_path, 0.0, shared=True):
+        pytest.fail("compiled while it is changed")
+
+
 def test_the_folder_that_came_in_its_place_is_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A writer that waited has the old folder in its hand; what lies there now counts."""
     place = tmp_path / "model"

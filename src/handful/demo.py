@@ -17,7 +17,7 @@ from handful.errors import DataError, MissingPackage, UnknownName
 from handful.fewshot import classifier, evaluate
 from handful.fewshot.classifier import UNREADABLE, FewShotClassifier, answer, checked_images, readable
 from handful.fewshot.nemo import VIGILANCE, Nemo
-from handful.files import replacing, write_json
+from handful.files import write_json, write_page
 from handful.image import data_uri, fit, read_image
 from handful.pick import names, need, pick
 from handful.progress import note, warn
@@ -135,8 +135,7 @@ def run(
     from handful.device.lab.report import render
 
     write_json(out / "report.json", whole)
-    with replacing(out / "report.html") as part:
-        part.write_text(render(whole), encoding="utf-8")
+    write_page(out / "report.html", render(whole))
     return result
 
 

@@ -7,6 +7,7 @@ import glob
 import hashlib
 import json
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -17,10 +18,20 @@ from typing import Any
 
 import numpy as np
 
+from handful import places
 from handful.errors import DataError
 from handful.pick import need
 
+SHOWN = 100  # characters of a name, in that of its temporary file: names may not be much longer than they are
 YOUNG_S = 60.0  # a folder that was begun just now may not be held yet
+
+
+def write_page(path: Path, html: str) -> None:
+    """Write an HTML page atomically. It says in its head who made it, so that it may be replaced later."""
+    head = "<head>\n"
+    with replacing(path) as part:
+        said = f'{head}<meta name="generator" content="{places.MARK}">\n'
+        part.write_text(html.replace(head, said, 1), encoding="utf-8", errors="backslashreplace")
 
 
 def check_page(path: Path) -> None:
@@ -45,14 +56,18 @@ def _into(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, own: bool = False) -> Iterator[Path]:
     """A temporary path beside `path`; renamed over it when the block ends, removed when the block fails.
 
-    After a full disk, Ctrl-C or `kill -9` the old file (or no file) is there, never half of the new one.
+    After a full disk, Ctrl-C or `kill -9` the old file (or no file) is there, never half of the new one. A link is
+    followed. Only a file that handful made is replaced (places.ours), and any where `own`: in a folder whose files are
+    all handful's, or where the caller knows. Raises DataError.
     """
-    path = Path(path)
+    if not own and Path(path).exists():
+        places.check_file(Path(path))
+    path = places.real(Path(path)) if Path(path).is_symlink() else Path(path)
     with _into(path):
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name[:SHOWN]}.", suffix=".part", dir=path.parent)
     os.close(handle)
     part = Path(name)
     try:
@@ -209,9 +224,17 @@ def _sha256(file: Any) -> str:  # Python 3.10 has no file_digest
     return digest.hexdigest()
 
 
-def to_json(value: Any) -> str:
-    """JSON text, keys in the order given. NaN and infinity are refused: they are not JSON."""
-    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=_plain)
+def to_json(value: Any, *, ascii: bool = False) -> str:
+    """JSON text, keys in the order given. NaN and infinity are refused: they are not JSON. A byte of a file's name that
+    is no UTF-8 is told as \\xNN, since JSON has no bytes. ascii: all else escaped, for a terminal without letters."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=_plain)
+    text = re.sub("[\ud800-\udfff]", _no_text, text)
+    return re.sub(r"[^\x00-\x7f]", lambda m: json.dumps(m[0])[1:-1], text) if ascii else text
+
+
+def _no_text(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    return f"\\\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else "\ufffd"
 
 
 def _plain(value: Any) -> Any:
@@ -224,10 +247,10 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} has no JSON form")
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON atomically."""
+def write_json(path: Path, value: Any, *, own: bool = False) -> None:
+    """Write JSON atomically. own: as in replacing."""
     text = to_json(value)
-    with replacing(path) as part:
+    with replacing(path, own=own) as part:
         part.write_text(text + "\n", encoding="utf-8")
 
 
@@ -245,9 +268,9 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
-    """Write named arrays as safetensors, atomically."""
+    """Write named arrays as safetensors, atomically, in a folder that is handful's own."""
     save_file = need("safetensors.numpy", "teach").save_file
-    with replacing(path) as part:
+    with replacing(path, own=True) as part:
         try:
             save_file({name: np.asarray(array, order="C") for name, array in tensors.items()}, str(part))
         except Exception as error:  # the library wraps a full disk in an error of its own

@@ -12,6 +12,7 @@ from typing import NoReturn
 import click
 
 from handful import __version__
+from handful.cli.last_resort import settle_terminal
 from handful.cli.shared import SETTINGS, Alias, Verbs, say
 from handful.errors import HandfulError
 from handful.threads import settle_process
@@ -98,6 +99,7 @@ def main(args: Sequence[str] | None = None) -> None:
     """The `handful` command: every handful error is one line on stderr and exit code 2; with --json also an object on
     stdout, so that a program reads what went wrong where it reads everything else."""
     settle_process()
+    settle_terminal()
     typed = list(sys.argv[1:] if args is None else args)
     try:
         cli.main(args=typed, prog_name="handful", standalone_mode=False)

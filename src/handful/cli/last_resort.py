@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import tempfile
@@ -9,6 +10,14 @@ import traceback
 from collections.abc import Sequence
 
 MEMORY = ("not enough memory", "can't allocate memory", "out of memory", "cannot allocate memory", "unable to allocate")
+
+
+def settle_terminal() -> None:
+    """What a terminal or pipe cannot show is escaped, and the bytes of a file's name go out as they are."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            utf = stream.encoding.lower().replace("-", "").startswith("utf")
+            stream.reconfigure(errors="surrogateescape" if utf and stream is sys.stdout else "backslashreplace")
 
 
 def told(error: Exception, typed: Sequence[str]) -> tuple[str, int]:

@@ -13,7 +13,7 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from handful.cli.places import PATH, ModelFolder, model_folders
+from handful.cli.places import PATH, ModelFolder, Output, model_folders
 from handful.cli.shared import decorated
 from handful.fewshot.vigilance import MEANING, check_vigilance
 
@@ -68,7 +68,7 @@ class Net(Name):
 
     def __init__(self, known: Callable[[], Sequence[str]], *, folder: bool = False) -> None:
         super().__init__(known)
-        self.folder = folder
+        self.folder = self.reads = folder
 
     def check(self, value: str) -> None:
         """Raises UnknownName with the nearest real one."""
@@ -181,7 +181,8 @@ MEANINGS: dict[str, Meaning] = {
     "--background": Meaning("Which class is everything else.", str),
     "--true-boxes": Meaning("Ask about the true boxes, to see how well they are named apart from how well they are "
                             "found."),
-    "--report": Meaning("Also write an HTML page: the figures, each class, the images it did worst on.", PATH),
+    "--report": Meaning("Also write an HTML page: the figures, each class, the images it did worst on.",
+                        Output("file")),
     # teaching
     "--backbone": Meaning("Pre-trained network: lite0, lite1, lite2 or timm:NAME.", BACKBONE),
     "--backbone-weights": Meaning("For timm:NAME: a safetensors file with timm's key names.", PATH),
@@ -227,7 +228,7 @@ MEANINGS: dict[str, Meaning] = {
     "--augment": Meaning("How images are changed (may be repeated); none=true: not at all.", str, "augments", many=True,
                          metavar="KEY=VALUE"),
     # data
-    "--fix": Meaning("Write a repaired copy here, and what was done to COPY.repairs.json.", PATH),
+    "--fix": Meaning("Write a repaired copy here, and what was done to COPY.repairs.json.", Output("data")),
     "--no-near": Meaning("Do not look for near-duplicates."),
     "--to": Meaning("The format to write.", FORMAT),
     "--labels": Meaning("Translate classes first: ten, person, or a CSV file with the columns name,target.", str),
@@ -268,17 +269,17 @@ MEANINGS: dict[str, Meaning] = {
 
 
 def option(
-    flag: str, note: str = "", *, default: Any = None, told: str = "", required: bool = False,
-    param: str | None = None, many: bool = False, callback: Callable[..., Any] | None = None,
+    flag: str, note: str = "", *, writes: Output | None = None, default: Any = None, told: str = "",
+    required: bool = False, param: str | None = None, many: bool = False, callback: Callable[..., Any] | None = None,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:  # fmt: skip
     """One option of the table on a command.
 
-    note: what more there is to say of it in this verb. default: its default. told: the default in words, where it is no
-    plain value. param: its name in Python, where this verb has another. many: here it may be repeated. callback: as
-    click has it, for a value that is more than its type.
+    note: what more there is to say of it in this verb. writes: what the verb writes there, for --out. default: its
+    default. told: the default in words, where it is no plain value. param: its name in Python, where this verb has
+    another. many: here it may be repeated. callback: as click has it, for a value that is more than its type.
     """
     meaning = MEANINGS[flag]
-    more: dict[str, Any] = {"is_flag": True} if meaning.type is None else {"type": meaning.type}
+    more: dict[str, Any] = {"is_flag": True} if meaning.type is None else {"type": writes or meaning.type}
     if meaning.many or many:
         more["multiple"] = True
     if meaning.metavar:

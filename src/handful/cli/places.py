@@ -7,7 +7,7 @@ loaded (see handful.cli.shared.Verb).
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +31,51 @@ def home(value: Any) -> Any:
 PATH = Place(path_type=Path)
 
 
+class Output(click.ParamType):  # type: ignore[type-arg]
+    """Where a verb writes. How: "model", a folder that is made or replaced as one, but for what its owner put there;
+    "data", a new folder; "files", a folder for files with these names, or any; "bundles", a folder for compiled models;
+    "file", a file. What is read is known once all is typed, so it is checked by handful.cli.shared.Verb (clear)."""
+
+    name = "path"
+
+    def __init__(self, how: str, *names: str) -> None:
+        self.how, self.names = how, names
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """As a path."""
+        return Path(home(value))
+
+    def clear(self, place: Path, reads: Sequence[Path]) -> None:
+        """Raises DataError, in one line, where the verb would write over what it reads or what handful did not make,
+        and where nothing can be written."""
+        from handful import places
+        from handful.errors import DataError
+
+        if self.how == "file":
+            places.check_file(place, reads)
+            return
+        places.check_folder(place, reads, whole=self.how in ("model", "data"), names=self.names)
+        if self.how == "data":
+            if os.path.lexists(place):
+                raise DataError(f"{place} exists; choose another place, or remove it")
+            within = next((read for read in reads if read.is_dir() and places.holds(read, place)), None)
+            if within is not None:
+                raise DataError(f"{place} lies inside {within}, which this command reads; choose another place")
+        if self.how == "files":
+            model = next((name for name in ("handful.json", "bundle.json") if (place / name).exists()), None)
+            if model is not None:
+                raise DataError(f"{place} is a model, which other files do not belong in; choose another place")
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Files and folders, by the shell."""
+        return [CompletionItem(incomplete, type="file")]
+
+
 class ModelFolder(click.ParamType):  # type: ignore[type-arg]
     """A model folder, of any kind; `bundle`: or a compiled one."""
 
     name = "folder"
+    reads = True
 
     def __init__(self, *, bundle: bool = False) -> None:
         self.bundle = bundle
@@ -63,6 +104,7 @@ class Data(click.ParamType):  # type: ignore[type-arg]
     """A folder or file with images and labels: it is there, and no model folder."""
 
     name = "path"
+    reads = True
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         """As a path."""
@@ -87,6 +129,7 @@ class ImageFile(click.ParamType):  # type: ignore[type-arg]
     """One image."""
 
     name = "image"
+    reads = True
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         """As a path."""
@@ -102,6 +145,12 @@ class ImageFile(click.ParamType):  # type: ignore[type-arg]
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """Files, by the shell."""
         return [CompletionItem(incomplete, type="file")]
+
+
+class PathOrAddress(click.types.StringParamType):
+    """A path, or the address of a store."""
+
+    reads = True
 
 
 def model_folders(incomplete: str) -> list[CompletionItem]:

@@ -36,9 +36,37 @@ class Verb(click.Command):
         for param in self.params:
             check, value = getattr(param.type, "check", None), ctx.params.get(str(param.name))
             if check is not None and value is not None:
-                for one in value if isinstance(value, tuple) and (param.nargs != 1 or _many(param)) else (value,):
+                for one in _each(param, value):
                     check(one)
+        self._clear(ctx)
         return super().invoke(ctx)
+
+    def _clear(self, ctx: click.Context) -> None:
+        """Raises DataError where what is written would fall on what is read."""
+        from handful.cli.places import Output
+
+        given = [(param, ctx.params.get(str(param.name))) for param in self.params]
+        reads = [Path(one) for param, value in given if value is not None and _is_read(param)
+                 for one in _each(param, value) if _there(one)]  # fmt: skip
+        for param, value in given:
+            if isinstance(param.type, Output) and value is not None:
+                param.type.clear(value, reads)
+
+
+def _each(param: click.Parameter, value: Any) -> Sequence[Any]:
+    return value if isinstance(value, tuple) and (param.nargs != 1 or _many(param)) else (value,)
+
+
+def _is_read(param: click.Parameter) -> bool:
+    """Whether a parameter's value is a path, or may be one, of what the verb reads."""
+    return bool(getattr(param.type, "reads", isinstance(param.type, click.Path)))
+
+
+def _there(value: Path | str) -> bool:
+    try:
+        return Path(value).exists()
+    except (OSError, ValueError):
+        return False
 
 
 def _many(param: click.Parameter) -> bool:
@@ -119,7 +147,8 @@ def say(result: Mapping[str, Any], as_json: bool, text: Callable[[dict[str, Any]
     """Print a result: as JSON, or as `text` puts it."""
     from handful.files import to_json
 
-    click.echo(to_json(result) if as_json else text(dict(result)))
+    utf = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().replace("-", "").startswith("utf")
+    click.echo(to_json(result, ascii=not utf) if as_json else text(dict(result)))
 
 
 def refuse(place: Path, what: str, owner: type, method: str, given: Mapping[str, Any]) -> None:

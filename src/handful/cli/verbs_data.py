@@ -10,7 +10,7 @@ import click
 
 from handful.cli.findings import checked, mended
 from handful.cli.options import common, option, options
-from handful.cli.places import PATH, Data
+from handful.cli.places import Data, Output
 from handful.cli.shared import Verbs, decorated, leave, say
 from handful.words import counted
 
@@ -85,7 +85,7 @@ def check_(
     renamed=MASKS,
 )
 @click.argument("source", type=Data())
-@click.argument("out", type=PATH)
+@click.argument("out", type=Output("data"))
 @option("--to", required=True)
 @option("--labels", told="the classes stay as they are")
 @option("--labels-from", told="found out")
@@ -153,7 +153,9 @@ def _kept(r: dict[str, Any]) -> list[str]:
     renamed={**MASKS, "--size": "--count", "--weights": "--balance"},
 )
 @click.argument("source", type=Data())
-@option("--out", "The chosen images and their labels, in the same format.", told="nothing is written")
+@option(
+    "--out", "The chosen images and their labels, in the same format.", writes=Output("data"), told="nothing is written"
+)
 @option("--per", default="images")
 @option("--count", told="as many as leave the classes least uneven")
 @option("--class", told="all")
@@ -217,7 +219,12 @@ def _part(ctx: click.Context, param: click.Parameter, value: Sequence[str]) -> d
     renamed=MASKS,
 )
 @click.argument("source", type=Data())
-@option("--out", "The images and labels by their new splits, in the same format.", told="nothing is written")
+@option(
+    "--out",
+    "The images and labels by their new splits, in the same format.",
+    writes=Output("data"),
+    told="nothing is written",
+)
 @option("--part", told="train=0.8 val=0.2", callback=_part)
 @option("--test-per-class", told="none")
 @option("--by", told="near-duplicates alone")
@@ -271,7 +278,12 @@ def _divided(r: dict[str, Any]) -> str:
     "stats", examples=("handful data stats labelled", "handful data stats labelled --out pages --json"), renamed=MASKS
 )
 @click.argument("source", type=Data())
-@option("--out", "A folder for stats.html and stats.json.", default=Path("stats"))
+@option(
+    "--out",
+    "A folder for stats.html and stats.json.",
+    writes=Output("files", "stats.html", "stats.json"),
+    default=Path("stats"),
+)
 @reading
 @common
 def stats_(
@@ -309,7 +321,7 @@ def stats_(
     renamed={"--scales": "--max-scales"},
 )
 @click.argument("source", type=Data())
-@option("--out", "The COCO data set to make.", required=True)
+@option("--out", "The COCO data set to make.", writes=Output("data"), required=True)
 @option("--side", default=320)
 @option("--max-scales", default=3)
 @option("--proposer", "It says where negative chips are worth it; none: no such chips.", default="objectness")
@@ -336,7 +348,7 @@ def chips_(
     "samples", examples=("handful data samples classes --out photos", "handful data samples boxes --out shop --seed 1")
 )
 @click.argument("kind")
-@option("--out", "A new folder.", required=True)
+@option("--out", "A new folder.", writes=Output("data"), required=True)
 @option("--seed", default=0)
 @common
 def samples_(kind: str, out: Path, seed: int, as_json: bool) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from handful.cli.options import common, option, options
-from handful.cli.places import ModelFolder
+from handful.cli.places import ModelFolder, Output
 from handful.cli.shared import Verbs, leave, say
 from handful.words import counted
 
@@ -28,7 +28,12 @@ def device() -> None:
 @click.argument("model", type=ModelFolder())
 @option("--runtime", required=True)
 @option("--precision", "fp32 or fp16.", default="fp32")
-@option("--out", "What an app needs, as RUNTIME-PRECISION in this folder.", told="only beside the model")
+@option(
+    "--out",
+    "What an app needs, as RUNTIME-PRECISION in this folder.",
+    writes=Output("bundles"),
+    told="only beside the model",
+)
 @options("--force")
 @common
 def compile_(model: Path, runtime: str, precision: str, out: Path | None, force: bool, as_json: bool) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from handful.cli.options import common, option, options
-from handful.cli.places import ImageFile
+from handful.cli.places import ImageFile, Output, PathOrAddress
 from handful.cli.shared import Verbs, decorated, leave, say
 from handful.cli.verbs_data import MASKS, options_of, reading
 from handful.words import counted
@@ -65,8 +65,8 @@ def dream() -> None:
     ),
     renamed={**MASKS, "--jobs": "--workers"},
 )
-@click.argument("seeds")
-@option("--out", "A folder for the shards (.tar), new or with --resume.", required=True)
+@click.argument("seeds", type=PathOrAddress())
+@option("--out", "A folder for the shards (.tar), new or with --resume.", writes=Output("files"), required=True)
 @making
 @options("--previous")
 @option("--limit", told="all")
@@ -136,7 +136,12 @@ def _dreamed(r: dict[str, Any]) -> str:
 @click.argument("photo", type=ImageFile())
 @option("--mask", told="guessed from --box")
 @option("--box", told="none")
-@option("--out", "A folder for sheet.jpg, preview.mp4, gates.json.", required=True)
+@option(
+    "--out",
+    "A folder for sheet.jpg, preview.mp4, gates.json.",
+    required=True,
+    writes=Output("files", "sheet.jpg", "preview.mp4", "gates.json"),
+)
 @making
 @common
 def preview(

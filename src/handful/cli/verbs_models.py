@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from handful.cli.options import NET, NET_OR_MODEL, WEIGHTS, common, option
-from handful.cli.places import ImageFile
+from handful.cli.places import ImageFile, Output
 from handful.cli.shared import Verbs, say
 from handful.words import counted
 
@@ -58,7 +58,7 @@ def show(
 )
 @click.argument("model", type=NET_OR_MODEL)
 @click.argument("image", type=ImageFile())
-@option("--out", "A PNG.", told="MODEL-flow.png in the current folder")
+@option("--out", "A PNG.", writes=Output("file"), told="MODEL-flow.png in the current folder")
 @common
 def flow(model: str, image: Path, out: Path | None, as_json: bool) -> None:
     """Draw how the signal of IMAGE flows through MODEL: a broader path is more important to the answer.

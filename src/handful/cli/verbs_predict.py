@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from handful.cli.options import common, option, options
-from handful.cli.places import PATH, ModelFolder
+from handful.cli.places import PATH, ModelFolder, Output
 from handful.cli.shared import leave, refuse, say, typed, verb
 from handful.words import counted
 
@@ -22,7 +22,7 @@ from handful.words import counted
 @click.argument("model", type=ModelFolder(bundle=True))
 @click.argument("images", type=PATH, nargs=-1, required=True)
 @option("--out", "A folder for the pictures with the answers drawn in, label masks, videos and results.json.",
-        told="nothing is written")  # fmt: skip
+        writes=Output("files", "results.json"), told="nothing is written")  # fmt: skip
 @option("--top", "Of a classifier.", told="the answer alone; with --json all of them")
 @option("--vigilance", told="the model's own")
 @option("--score-threshold", told="the model's own; of a trained detector 0.5")

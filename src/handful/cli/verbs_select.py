@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from handful.cli.options import common, option, options
-from handful.cli.places import Data
+from handful.cli.places import Data, Output
 from handful.cli.shared import decorated, say, verb
 from handful.words import counted
 
@@ -51,7 +51,12 @@ def _asked(given: dict[str, Any]) -> dict[str, Any]:
     examples=("handful heatmap shop --out map", "handful heatmap shop --seeds 3 --workers 2 --no-classes"),
     renamed={"--on": "--ray"},
 )
-@option("--out", "A folder for the picture and the JSON.", default=Path("heatmap"))
+@option(
+    "--out",
+    "A folder for the picture and the JSON.",
+    writes=Output("files", "heatmap.png", "heatmap.json"),
+    default=Path("heatmap"),
+)
 @options("--no-classes")
 @_pool
 def heatmap(out: Path, no_classes: bool, as_json: bool, **given: Any) -> None:
@@ -91,7 +96,12 @@ def _map_text(r: dict[str, Any], out: Path) -> str:
     examples=("handful select shop --out next", "handful select shop --out next --seeds 3 --workers 2"),
     renamed={"--on": "--ray"},
 )
-@option("--out", "A folder for the page and regimen.json.", required=True)
+@option(
+    "--out",
+    "A folder for the page and regimen.json.",
+    writes=Output("files", "regimen.json", "regimen.html"),
+    required=True,
+)
 @option("--vigilance", told="2.4")
 @_pool
 def select(out: Path, vigilance: float | None, as_json: bool, **given: Any) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from handful.cli.options import common, option, options
-from handful.cli.places import Data
+from handful.cli.places import Data, Output
 from handful.cli.shared import leave, say, typed, verb
 from handful.words import counted
 
@@ -20,7 +20,7 @@ OF_CLASSES = ("backbone_weights", "frame_hw", "no_cache", "again")
 
 @verb(examples=("handful demo", "handful demo --photos photos --runtime onnxruntime --out report"))
 @option("--photos", "A folder for each class.", told="photographs inside other packages")
-@option("--out", "The report.", default=Path("demo-report"))
+@option("--out", "The report.", writes=Output("files", "report.html", "report.json"), default=Path("demo-report"))
 @option("--backbone", default="lite2")
 @option("--vigilance", told="3")
 @option("--runtime", "Only this one (may be repeated).", param="runtimes", many=True, told="all four")
@@ -56,7 +56,7 @@ def demo(
     renamed={"--weights": "--backbone-weights"},
 )
 @click.argument("data", type=Data())
-@option("--out", "The model folder to make.", required=True)
+@option("--out", "The model folder to make.", writes=Output("model"), required=True)
 @options("--add", "--overwrite", "--again")
 @option("--class", told="all")
 @option("--backbone", told="lite2; for boxes lite0")

@@ -11,7 +11,7 @@ import click
 
 from handful.cli.measured import measured
 from handful.cli.options import common, option
-from handful.cli.places import Data
+from handful.cli.places import Data, Output
 from handful.cli.shared import Verbs, decorated, say
 from handful.words import counted
 
@@ -33,7 +33,7 @@ def planned(command: Callable[..., Any]) -> Callable[..., Any]:
         "--batch", "--lr", "--optimizer", "--momentum", "--lr-bias", "--weight-decay", "--schedule", "--warmup",
         "--clip", "--ema", "--freeze", "--lr-of")]  # fmt: skip
     return decorated(command, (
-        option("--out", "The model folder to make; OUT.run keeps checkpoints.", required=True),
+        option("--out", "The model folder to make; OUT.run keeps checkpoints.", writes=Output("model"), required=True),
         option("--frame", told=OWN), option("--arg", told=OWN),
         option("--epochs", told="none; either this or --minutes"), option("--minutes", told="none"), *own,
         option("--accumulate", default=1), option("--seed", default=0), option("--torch-device", default="cpu"),

@@ -126,13 +126,13 @@ class Cache:
         """What is kept of a file, if the file is still the one it was."""
         if self._db is None or (stamp := _stamp(path)) is None:
             return None
-        row = self._try(f"SELECT value FROM {table} WHERE path = ? AND stamp = ?", (os.path.abspath(path), stamp))
+        row = self._try(f"SELECT value FROM {table} WHERE path = ? AND stamp = ?", (_key(path), stamp))
         return row[0] if row else None
 
     def put(self, table: str, path: Path, value: str) -> None:
         """Keep something about a file as it is now."""
         if self._db is not None and (stamp := _stamp(path)) is not None:
-            self._try(f"INSERT OR REPLACE INTO {table} VALUES (?, ?, ?)", (os.path.abspath(path), stamp, value))
+            self._try(f"INSERT OR REPLACE INTO {table} VALUES (?, ?, ?)", (_key(path), stamp, value))
             self._new += 1
             if self._new >= KEEP_EVERY:
                 self.keep()
@@ -162,6 +162,11 @@ class Cache:
         except sqlite3.Error:
             self._db = None
             return None
+
+
+def _key(path: Path) -> str:
+    """A path as SQLite can hold it, which takes no name that is no text."""
+    return os.fsencode(os.path.abspath(path)).decode("utf-8", "backslashreplace")
 
 
 def _stamp(path: Path) -> str | None:

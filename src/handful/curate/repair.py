@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from handful import places
 from handful.curate.check import check, inspect
 from handful.curate.differences import differences
 from handful.curate.image_metadata import Cache
@@ -63,6 +64,8 @@ def repair(
         raise DataError(f"{out} exists; choose another place, or remove it")
     if place.resolve() in out.resolve().parents:
         raise DataError(f"{out} lies inside {place}, which is never written to; choose another place")
+    told = out.with_name(out.name + ".repairs.json")
+    places.check_file(told)
     found = sources(place, format=format, **options)
     with Cache(cache) as kept:
         findings, *_ = inspect(place, found, kept)
@@ -92,7 +95,7 @@ def repair(
         "findings": after["findings"],
         "ok": after["ok"],
     }
-    write_json(out.with_name(out.name + ".repairs.json"), result)
+    write_json(told, result)
     return result
 
 

@@ -18,7 +18,7 @@ from handful.curate.balance import Held, area_of, held_by, key_of
 from handful.data.shapes import box_of, painted
 from handful.data.writing import image_of
 from handful.errors import DataError
-from handful.files import replacing, write_json
+from handful.files import write_json, write_page
 from handful.image import data_uri
 from handful.pick import need
 from handful.progress import track
@@ -61,8 +61,7 @@ def stats(dataset: Dataset, out: Path | None = None, *, seed: int = 0) -> dict[s
     if out is not None:
         page = render(result, *_pictures(tally))
         write_json(Path(out) / "stats.json", result)
-        with replacing(Path(out) / "stats.html") as part:
-            part.write_text(page, encoding="utf-8")
+        write_page(Path(out) / "stats.html", page)
     return result
 
 
@@ -141,7 +140,8 @@ class Tally:
                 counted["objects"] += h.objects
                 counted["pixels"] += h.pixels
             # of all images of a class those whose hash is lowest: a fair draw in one pass, in any order
-            rank = hashlib.blake2b(f"{self.seed} {name} {key}".encode(), digest_size=8).digest()
+            text = f"{self.seed} {name} {key}".encode("utf-8", "surrogateescape")
+            rank = hashlib.blake2b(text, digest_size=8).digest()
             best = self.shown[self.number[name]]
             best.append((rank, key, sample))
             if len(best) > 2 * EACH:

@@ -19,6 +19,7 @@ from handful.arrays import U8
 from handful.errors import DataError
 from handful.files import replacing
 from handful.pick import need
+from handful.places import MARK
 from handful.words import counted
 
 SUFFIXES = frozenset((".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".3gp", ".wmv", ".ts", ".mts"))
@@ -159,13 +160,19 @@ def write_video(
     fps: Fraction | int = FPS,
     at: Callable[[], float] | None = None,
     ticks: Fraction | int = FPS,
+    own: bool = False,
 ) -> None:
     """Write frames of one size, (h, w, 3) uint8 RGB, as an MP4 that every browser plays (H.264, 4:2:0); whole, or not
     at all when `frames` raises. An odd last row or column is cut off. at: when the frame is shown that came last, in
-    seconds, for frames that come unevenly; rounded to `ticks` parts of a second. Raises MissingPackage without PyAV."""
+    seconds, for frames that come unevenly; rounded to `ticks` parts of a second. own: as in files.replacing. Raises
+    MissingPackage without PyAV."""
     av = need("av", "video")
     last = -1
-    with replacing(path) as part, av.open(str(part), "w", format="mp4", options={"movflags": "faststart"}) as out:
+    with (
+        replacing(path, own=own) as part,
+        av.open(str(part), "w", format="mp4", options={"movflags": "faststart"}) as out,
+    ):
+        out.metadata["comment"] = MARK
         stream = None
         for frame in frames:
             even = np.ascontiguousarray(frame[: frame.shape[0] // 2 * 2, : frame.shape[1] // 2 * 2])  # 4:2:0 halves it

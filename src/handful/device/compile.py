@@ -198,6 +198,8 @@ def shipped(bundle: Bundle, out: Path) -> Bundle:
     to = Path(out).resolve() / bundle.folder.name
     if to == bundle.folder.resolve():
         raise DataError(f"{to} is the compiled model itself; give another --out, or none")
+    if to.is_dir() and any(to.iterdir()) and not (to / MANIFEST).exists() and not (to / OLD).exists():
+        raise DataError(f"{to} exists and is no bundle, so it is not overwritten; choose another --out")
     with replacing_folder(to, _own_names) as part:
         shutil.copytree(bundle.folder, part, dirs_exist_ok=True)
     return replace(bundle, folder=to)

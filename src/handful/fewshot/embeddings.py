@@ -110,7 +110,7 @@ class Embedder:
             pass  # absent or damaged: made again below
         made = self._run(frames)
         try:
-            with replacing(path) as part, open(part, "wb") as file:
+            with replacing(path, own=True) as part, open(part, "wb") as file:
                 np.save(file, made)
         except DataError:
             self.cache = None  # a full disk or a read-only home costs speed, not the work

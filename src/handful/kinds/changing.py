@@ -19,7 +19,7 @@ from handful.errors import DataError, UsageError
 from handful.files import replacing_folder, sha256
 from handful.kinds import loading, registry
 from handful.locks import one_writer
-from handful.models.folder import META, own_names, read_meta
+from handful.models.folder import META, check_beside, own_names, read_meta
 
 COMPILED = "compiled"
 NOT_IN_GRAPHS = (META, "nemo.json", "seen.safetensors")  # files of a detector that hold nothing a graph is made of
@@ -74,6 +74,7 @@ def _may(folder: Path, verb: str, methods: list[str]) -> None:
     reason = module.VERBS.why_not(verb)
     if reason is not None:
         raise UsageError(f"{folder} is {module.DESCRIPTION}; {reason}")
+    check_beside(folder)
     for method in methods:
         if not hasattr(owner, method):
             takers = [

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from handful import places
 from handful.arrays import U8
 from handful.data.masks import png_of
 from handful.data.video import SUFFIXES as VIDEOS
@@ -23,6 +24,7 @@ from handful.image import HEIC_SUFFIXES, SUFFIXES
 from handful.kinds import registry
 from handful.kinds.contract import Model
 from handful.pick import need
+from handful.places import MARK
 from handful.progress import note, track
 from handful.results import Classification, Detections, Result, Segmentation
 from handful.words import counted
@@ -73,14 +75,25 @@ class Names:
 
 
 def others(out: Path) -> list[Path]:
-    """What lies in a folder of predictions and was not written by one, as its results.json tells."""
+    """What lies in a folder of predictions and was not written by one: a picture says so itself, whatever became of
+    the run; of those of versions before 0.4 results.json tells."""
     try:
         told = read_json(out / RESULTS)
         rows = [*told["results"], *told["videos"]]
         ours = {Path(row[key]).name for row in rows for key in ("picture", "video") if key in row}
-    except (HandfulError, KeyError, TypeError):
+        ours |= {Path(row["mask"]).parts[Path(row["mask"]).parts.index(MASKS) + 1] for row in rows if "mask" in row}
+    except (HandfulError, KeyError, TypeError, ValueError, IndexError):
         ours = set()
-    return [path for path in out.iterdir() if path.name not in {*ours, RESULTS, MASKS}] if out.is_dir() else []
+    if not out.is_dir():
+        return []
+    found = [*out.iterdir(), *((out / MASKS).iterdir() if (out / MASKS).is_dir() else ())]
+    return [path for path in found if path.name not in {*ours, RESULTS, MASKS} and not _all_ours(path)]
+
+
+def _all_ours(path: Path) -> bool:
+    if path.is_dir():
+        return all(places.ours(one) for one in path.rglob("*") if one.is_file())
+    return places.ours(path)
 
 
 def predict_to(
@@ -162,8 +175,8 @@ class _Run:
             if self.out is not None:
                 name = self.names(path)
                 written["picture"] = str(self.out / f"{name}.jpg")
-                with replacing(self.out / f"{name}.jpg") as part:
-                    pillow().fromarray(result.plot()).save(part, format="JPEG", quality=QUALITY)
+                with replacing(self.out / f"{name}.jpg", own=True) as part:  # Names knows what is ours
+                    pillow().fromarray(result.plot()).save(part, format="JPEG", quality=QUALITY, comment=MARK)
                 written |= self._mask(result, Path(MASKS) / f"{name}.png")
             self._row(result, written)
 
@@ -180,7 +193,7 @@ class _Run:
         if first is not None and self.out is not None:
             even = opened.ticks == opened.fps
             at = None if even else lambda: float(self.rows[-1]["time_s"])
-            write_video(_again(first, frames), self.out / f"{name}.mp4", opened.fps, at, opened.ticks)
+            write_video(_again(first, frames), self.out / f"{name}.mp4", opened.fps, at, opened.ticks, True)
         elif first is not None:
             for _ in frames:
                 pass
@@ -208,8 +221,10 @@ class _Run:
     def _mask(self, result: Result, name: Path) -> Row:
         if self.out is None or not isinstance(result, Segmentation):
             return {}
-        with replacing(self.out / name) as part:
-            png_of(result.ids).save(part, format="PNG")
+        with replacing(self.out / name, own=True) as part:
+            said = need("PIL.PngImagePlugin", "data").PngInfo()
+            said.add_text("Software", MARK)
+            png_of(result.ids).save(part, format="PNG", pnginfo=said)
         return {"mask": str(self.out / name)}
 
     def _row(self, result: Result, written: Row) -> None:

@@ -17,12 +17,13 @@ _COLOR_TYPE = 25
 _INDEXED = 3
 
 
-def jpeg(rgb_u8: np.ndarray, quality: int = 95) -> bytes:
-    """(h, w, 3) uint8 RGB as a JPEG file. quality: 1 to 100."""
+def jpeg(rgb_u8: np.ndarray, quality: int = 95, comment: str = "") -> bytes:
+    """(h, w, 3) uint8 RGB as a JPEG file. quality: 1 to 100. comment: kept in the file."""
     done, data = cv2.imencode(".jpg", cv2.cvtColor(rgb_u8, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not done:
         raise DataError(f"a frame of shape {rgb_u8.shape} could not be encoded as JPEG")
-    return data.tobytes()
+    held, said = data.tobytes(), comment.encode()
+    return held[:2] + b"\xff\xfe" + (len(said) + 2).to_bytes(2, "big") + said + held[2:] if said else held
 
 
 def png(ids: np.ndarray) -> bytes:

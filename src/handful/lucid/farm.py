@@ -366,7 +366,7 @@ def _whole(run: _Run, lost: Sequence[Finding], categories: Sequence[Category]) -
 
 
 def _name(out: Path, categories: Sequence[Category]) -> None:
-    with replacing(out / LABELS) as part, tempfile.TemporaryDirectory(prefix="handful-") as folder:
+    with replacing(out / LABELS, own=True) as part, tempfile.TemporaryDirectory(prefix="handful-") as folder:
         write_labels(Writer(Path(folder)), categories, ignore=65535 if any(c.id >= 255 for c in categories) else 255)
         shutil.copyfile(Path(folder) / LABELS, part)
 

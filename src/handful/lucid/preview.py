@@ -23,6 +23,7 @@ from handful.lucid.gates import measured, summary
 from handful.lucid.outline import mask_in_box
 from handful.lucid.seed import Seed
 from handful.pick import present
+from handful.places import MARK
 from handful.progress import note
 from handful.types import Sample
 
@@ -88,7 +89,7 @@ def preview(dream: Dream, folder: Path) -> dict[str, Any]:
         *([outlined(frames[t].rgb_u8, frames[t].ids) for t in shown[i : i + 3]] for i in range(0, len(shown), 3)),
     ]
     with replacing(folder / "sheet.jpg") as part:
-        part.write_bytes(jpeg(sheet(rows, 420), 88))
+        part.write_bytes(jpeg(sheet(rows, 420), 88, MARK))
     moving = _write_video((f.rgb_u8 for f in frames), folder)
     result = summary([measured(dream, t, frames[t]) for t in shown])
     write_json(folder / "gates.json", {"schema_version": 1, "recipe": dream.recipe(0), **result})
@@ -131,7 +132,7 @@ def preview_run(folder: Path, max_clips: int = 6) -> dict[str, str | None]:
             [outlined(image_of(s).rgb_u8, s.mask().ids if s.mask else np.zeros((1, 1), np.uint8)) for s in chosen]
         )
     with replacing(folder / "sheet.jpg") as part:
-        part.write_bytes(jpeg(sheet(rows, 280), 88))
+        part.write_bytes(jpeg(sheet(rows, 280), 88, MARK))
     shown = (_framed(image_of(s).rgb_u8, VIDEO_WH) for samples in clips.values() for s in samples)
     return {"sheet": str(folder / "sheet.jpg"), "video": _write_video(shown, folder)}
 

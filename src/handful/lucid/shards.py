@@ -151,7 +151,7 @@ class Open:
     def __init__(self, shard: Shard, out: Path, stack: ExitStack) -> None:
         self.shard, self.out = shard, out
         self._own = ExitStack()
-        self._file = open(self._own.enter_context(replacing(shard.tar(out))), "wb")  # noqa: SIM115
+        self._file = open(self._own.enter_context(replacing(shard.tar(out), own=True)), "wb")  # noqa: SIM115
         # buffered bytes that do not fit on the disk raise once more when the file is closed
         self._own.push(lambda *error: _closed(self._file, quiet=error[0] is not None))
         stack.push(self._own)

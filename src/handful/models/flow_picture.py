@@ -14,6 +14,7 @@ from handful.data.masks import voc_palette
 from handful.files import replacing
 from handful.models.flow import MEASURE, Edge, Flow, Node
 from handful.pick import need
+from handful.places import MARK
 
 TALL, GAP, ROW, CHAIN_ROW, MOST_A_LINE = 0.72, 0.92, 1.62, 2.7, 12  # inches: box, between columns, between rows
 LANE = 0.84  # how far below its row's middle the image fed again runs
@@ -70,7 +71,7 @@ def draw(found: Flow, path: Path) -> None:
     axes.set(xlim=(left, right), ylim=(low, high))
     axes.axis("off")
     with replacing(path) as part:
-        figure.savefig(part, format="png", dpi=110)
+        figure.savefig(part, format="png", dpi=110, metadata={"Software": MARK})
 
 
 def _placed(found: Flow) -> tuple[dict[str, _Box], bool]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import handful
+from handful import places
 from handful.errors import DataError
 from handful.files import read_json, read_tensors, replacing_folder, sha256, to_json, write_tensors
 
@@ -131,10 +133,17 @@ def read_meta(folder: Path, *, whole: bool = True) -> dict[str, Any]:
     return {key: today(value) if key in ABOUT_WEIGHTS else value for key, value in meta.items()}
 
 
+def check_beside(out: Path) -> None:
+    """Raises DataError where a model folder cannot be written: it is made beside its place, or in a mounted volume."""
+    place = places.real(out)
+    places.check_writable(place if os.path.ismount(place) else place.parent)
+
+
 def check_replaceable(out: Path) -> None:
     """Raises DataError unless a model folder may be written to `out`: nothing is there, an empty folder, or a model."""
     if out.exists() and not (out / META).exists() and not (out.is_dir() and not any(out.iterdir())):
         raise DataError(f"{out} exists and is not a model folder, so it is not overwritten; choose another place")
+    check_beside(out)
 
 
 def may_teach_into(out: Path, *, overwrite: bool, begun: bool = False) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from handful.files import replacing
 from handful.pick import need
+from handful.places import MARK
 from handful.words import counted
 
 
@@ -23,7 +24,7 @@ def draw(path: Path, result: Mapping[str, Any]) -> None:
     if study:
         _classes(axes[1], study)
     with replacing(path) as part:
-        figure.savefig(part, format="png", dpi=120)
+        figure.savefig(part, format="png", dpi=120, metadata={"Software": MARK})
 
 
 def _map(figure: Any, axes: Any, result: Mapping[str, Any]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from handful.files import replacing
+from handful.files import write_page
 from handful.pick import need
 from handful.select.grid_evaluation import GridEvaluation, MatchedDetections
 from handful.training.report_page import picture
@@ -40,8 +40,7 @@ def write(
         r=result, plot=plot(result), images=shown, colors=LINES,
         marks={"found": _hex(RIGHT), "wrong": _hex(WRONG), "missed": _hex(MISSED)},
     )  # fmt: skip
-    with replacing(path) as part:
-        part.write_text(html, encoding="utf-8")
+    write_page(path, html)
 
 
 def plot(result: Mapping[str, Any]) -> str:

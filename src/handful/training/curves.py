@@ -29,7 +29,7 @@ def write_csv(path: Path, history: Sequence[Mapping[str, Any]]) -> None:
     writer.writeheader()
     for row in history:
         writer.writerow({k: "" if row.get(k) is None else row[k] for k in columns})
-    with replacing(path) as part:
+    with replacing(path, own=True) as part:
         part.write_text(text.getvalue(), encoding="utf-8")
 
 
@@ -59,5 +59,5 @@ def draw_curves(path: Path, history: Sequence[Mapping[str, Any]], *, title: str 
         axes.grid(alpha=0.3)
         if axes.get_legend_handles_labels()[0]:
             axes.legend(fontsize=8)
-    with replacing(path) as part:
+    with replacing(path, own=True) as part:
         figure.savefig(part, format="png", dpi=110)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from handful import places
 from handful.errors import DataError
 from handful.files import sha256, write_tensors
 from handful.models.folder import META, WEIGHTS
@@ -61,6 +62,7 @@ def reserved(out: Path, *, resume: bool, overwrite: bool, distributed: Distribut
         raise DataError("--resume and --overwrite exclude each other: resume, or start over?")
     if out.exists() and not (out / META).exists():
         raise DataError(f"{out} exists and is not a model folder, so it is not overwritten; choose another --out")
+    places.check_writable(places.real(place))
     if not resume and not overwrite and (out.exists() or checkpoint.checkpoints(place)):
         there = out if out.exists() else place
         raise DataError(f"{there} exists; use --resume to continue, --overwrite to start over, or another --out")

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from handful.curate.seen import told
-from handful.files import check_page, replacing
+from handful.files import check_page, write_page
 from handful.image import data_uri
 from handful.pick import need
 from handful.plotting import palette
@@ -108,5 +108,4 @@ def write(path: Path, result: Mapping[str, Any], worst: Worst, *, curves: Path |
     """Render to a file, whole or not at all."""
     check_page(path)
     html = render(result, worst, curves=curves)
-    with replacing(path) as part:
-        part.write_text(html, encoding="utf-8")
+    write_page(path, html)

@@ -187,7 +187,7 @@ def draw(rows: Sequence[Row], path: Path, *, old: str = "old", new: str = "new")
     axes.set_xlim(-0.7, 1.7)
     axes.set_ylim(max(left, right, 1.0) + 0.1, -0.6)
     axes.axis("off")
-    with replacing(path) as part:
+    with replacing(path, own=True) as part:
         figure.savefig(part, format="png", dpi=130)
 
 

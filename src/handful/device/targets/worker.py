@@ -48,7 +48,7 @@ def main(folder: Path) -> int:
         write_json(folder / RESULT, {"error": {"class": type(error).__name__, "text": str(error)}})
         return 3
     if outputs:
-        with replacing(folder / OUT) as part, open(part, "wb") as file:
+        with replacing(folder / OUT, own=True) as part, open(part, "wb") as file:
             np.savez(file, **{f"o{i}": array for i, array in enumerate(outputs.values())})  # type: ignore[arg-type]
     write_json(folder / RESULT, {"facts": facts, "outputs": list(outputs), "peak_rss_mb": peak_rss_mb()})
     return 0
