@@ -246,3 +246,41 @@ def test_json_is_json_whatever_the_name_and_the_terminal() -> None:
     plain.encode()
     ascii.encode("ascii")
     assert json.loads(plain) == json.loads(ascii) == {**value, "file": "caf\\xe9.png", "half": "\ufffd"}
+
+
+def test_a_kept_verdict_depends_on_folders_and_links(tmp_path: Path) -> None:
+    from handful.curate.check import check
+
+    folder, outside, cache = tmp_path / "photos", tmp_path / "outside", tmp_path / "cache"
+    outside.mkdir()
+    for label in "ab":
+        (folder / label).mkdir(parents=True)
+        for number in range(2):
+            noise = np.random.default_rng(number + ord(label)).integers(0, 255, (64, 64, 3)).astype(np.uint8)
+            PIL_Image.fromarray(noise).save(folder / label / f"{number}.png")
+    (outside / "x.png").write_bytes((folder / "a" / "0.png").read_bytes()[::-1])
+
+    def now(*changes: object) -> None:
+        """The verdict of now is that without a cache, and is then kept."""
+        fresh = check(folder, cache=None)["findings"]
+        assert check(folder, cache=cache)["findings"] == check(folder, cache=cache)["findings"] == fresh
+        seen.append(json.dumps(fresh))
+
+    seen: list[str] = []
+    now()
+    now((folder / "todo").mkdir())
+    now((folder / "todo").rmdir())
+    assert seen[0] == seen[2] and "todo" in seen[1]
+    link = folder / "a" / "2.png"
+    now(link.symlink_to(outside / "x.png"))
+    now(link.unlink(), link.symlink_to(folder / "b" / "0.png"))
+    now(link.unlink(), link.write_bytes((folder / "b" / "0.png").read_bytes()))
+    now(link.unlink(), (folder / "c").symlink_to(outside))
+    now((folder / "c").unlink(), (folder / "c").symlink_to(tmp_path / "none"))
+    assert len(set(seen)) >= 6
+    times = (folder / "a" / "1.png").stat()
+    (folder / "c").unlink()
+    (folder / "a" / "1.png").write_bytes(bytes(times.st_size))
+    os.utime(folder / "a" / "1.png", ns=(times.st_atime_ns, times.st_mtime_ns))
+    now()
+    assert "zero bytes" in seen[-1]

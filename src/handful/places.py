@@ -102,6 +102,15 @@ def check_writable(folder: Path) -> None:
         raise DataError(f"nothing can be written into {folder} ({why}); choose another folder") from error
 
 
+def writable(folder: Path) -> bool:
+    """Whether something can be made in a folder."""
+    try:
+        check_writable(folder)
+    except DataError:
+        return False
+    return True
+
+
 def same(one: Path, other: Path) -> bool:
     """Whether two paths are one file or folder: by link, hard link or the volume's way with upper and lower case."""
     with contextlib.suppress(OSError):

@@ -17,5 +17,6 @@ def plural(noun: str) -> str:
 
 
 def is_a_line(name: str) -> bool:
-    """Whether a class's name is one line that is not empty, as whoever reads names line by line needs it."""
-    return name.splitlines() == [name]
+    """Whether a class's name is one line of text that is not empty, as whoever reads names line by line needs it. The
+    name of a folder may hold bytes that are no text."""
+    return name.splitlines() == [name] and not any("\ud800" <= letter <= "\udfff" for letter in name)

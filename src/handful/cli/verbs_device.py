@@ -41,11 +41,14 @@ def compile_(model: Path, runtime: str, precision: str, out: Path | None, force:
 
     What it writes is a bundle: all that an app needs, with a README.md that says how to use it.
     """
+    from handful import places
     from handful.device.compile import shipped
     from handful.kinds.compiling import compile_model
 
-    made = compile_model(model, runtime, precision, force=force)
-    if out is not None:
+    # a model on a volume that cannot be written is compiled elsewhere all the same
+    into = out if out is not None and not places.writable(model) else None
+    made = compile_model(model, runtime, precision, force=force, into=into)
+    if out is not None and into is None:
         made = shipped(made, out)
     say(
         {**made.meta, "model": str(model), "bundle": str(made.folder), "bytes": made.bytes},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from handful.curate.account import Account, account_of
+from handful.curate.cache_key import content_hash, shape
 from handful.curate.duplicates import DuplicateIndex
 from handful.curate.findings import FindingCounts, FindingsReport
-from handful.curate.image_metadata import Cache, ImageMetadata, file_hash, gather
+from handful.curate.image_metadata import Cache, ImageMetadata, gather
 from handful.data import pairing
 from handful.data.finding import Finding, OnFinding, known_codes
 from handful.data.formats import Source, located, sources
@@ -102,8 +102,9 @@ def _check(
         if options.get("images"):  # they may lie elsewhere
             digest += content_hash(Path(options["images"]), kept)
         what = {"format": format, "near": near, **options}
-        key = f"{VERSION} {digest} {optional_kinds()} {json.dumps(what, sort_keys=True, default=str)}"
-        old = kept.report(key)
+        key = f"{VERSION} {digest} {shape(place)} {optional_kinds()} {json.dumps(what, sort_keys=True, default=str)}"
+        # a file with labels names images that may lie anywhere, and only reading it tells where
+        old = kept.report(key) if place.is_dir() else None
         if old is not None:
             report: dict[str, Any] = json.loads(old)
             return {**report, "data": str(named)}
@@ -132,16 +133,6 @@ def inspect(
     files = account_of(place, used, findings.on_finding, {f.file: f.code for f in findings.found})
     _names(place, findings)
     return findings, parts, files
-
-
-def content_hash(place: Path, cache: Cache) -> str:
-    """SHA-256 over the names and bytes of every file in a folder (or of one file)."""
-    digest = hashlib.sha256()
-    if place.is_file():
-        return file_hash(place, cache)
-    for name in track(list(walk(place)), "hashing"):
-        digest.update(f"{name}\0{file_hash(place / name, cache)}\n".encode("utf-8", "surrogateescape"))
-    return digest.hexdigest()
 
 
 def _part(source: Source, findings: FindingsReport, cache: Cache, near: bool, threads: int, reported: set[str]) -> Part:

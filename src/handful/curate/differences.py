@@ -97,7 +97,8 @@ def _rows(dataset: Dataset, images: str) -> Iterator[tuple[str, str, str]]:
 
 
 def _stem(sample: Sample) -> str:
-    return str(PurePosixPath(sample.name).with_suffix(""))
+    # SQLite takes no name whose bytes are no text
+    return str(PurePosixPath(sample.name).with_suffix("")).encode("utf-8", "backslashreplace").decode()
 
 
 def _image_hash(sample: Sample, by: str) -> str:
@@ -153,7 +154,7 @@ def _mask_hash(mask: Mask, dataset: Dataset) -> str:
     labels = ["" if v == mask.ignore else names.get(v, str(v)) for v in present.tolist()]
     order = {name: i for i, name in enumerate(sorted(set(labels)))}
     pixels = np.array([order[name] for name in labels], dtype=np.uint16)[where.reshape(mask.ids.shape)]
-    digest = hashlib.sha256("\0".join(sorted(set(labels))).encode())
+    digest = hashlib.sha256("\0".join(sorted(set(labels))).encode("utf-8", "backslashreplace"))
     digest.update(str(mask.ids.shape).encode())
     digest.update(pixels.tobytes())
     return digest.hexdigest()

@@ -166,7 +166,7 @@ class Cache:
 
 def _key(path: Path) -> str:
     """A path as SQLite can hold it, which takes no name that is no text."""
-    return os.fsencode(os.path.abspath(path)).decode("utf-8", "backslashreplace")
+    return os.path.abspath(path).encode("utf-8", "backslashreplace").decode()
 
 
 def _stamp(path: Path) -> str | None:

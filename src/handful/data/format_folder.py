@@ -199,4 +199,4 @@ def write(dataset: Dataset, writer: Writer) -> None:
 def digest(samples: Sequence[Sample]) -> str:
     """One SHA-256 over the labels and bytes of all images, whatever their order and names."""
     lines = sorted(f"{sample.label}\0{sha256(sample.path)}" for sample in samples)
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    return hashlib.sha256("\n".join(lines).encode("utf-8", "backslashreplace")).hexdigest()

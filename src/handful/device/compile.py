@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import handful
+from handful import places
 from handful.arrays import JSONObject
 from handful.bundle import LABELS, MANIFEST, OLD, README, SCHEMA_VERSION, Bundle, Graph, read_bundle
 from handful.device import manual
@@ -61,23 +62,34 @@ def taps_folder(bundle: Path) -> Path:
 
 
 def compile_bundle(
-    source: ModelSource, runtime: str, precision: str = "fp32", *, taps: bool = False, force: bool = False
+    source: ModelSource, runtime: str, precision: str = "fp32", *, taps: bool = False, force: bool = False,
+    into: Path | None = None,
 ) -> Bundle:  # fmt: skip
     """Compile a model, or hand back what was compiled before from the same files with the same versions.
 
     taps: also compile a variant whose further outputs are the network's layers, for comparing; it takes as long again,
-    and there is none of a model of several graphs. force: compile even when nothing changed.
+    and there is none of a model of several graphs. force: compile even when nothing changed. into: where the
+    bundle's folder is made instead of MODEL/compiled, for a model that cannot be written.
     Raises UnknownName, MissingPackage, DataError (the model), or CompileError (the runtime could not take it); what
     was compiled before is then still there.
     """
     module = runtime_of(runtime, to_compile=True)
     check_precision(module, runtime, precision)
     folder, versions = bundle_folder(source.folder, runtime, precision), _versions(module, source)
+    if into is not None:
+        folder = places.real(into) / folder.name
+        _may_ship(folder)
     taps = taps and not source.program
     if not force and (old := _reusable(source, folder, versions, taps)) is not None:
         return old
     if (folder / OLD).exists() and not (folder / MANIFEST).exists():
         note(f"{folder} was compiled by an older version of handful, so it is compiled again")
+    try:
+        places.check_writable(folder)
+    except DataError as error:
+        raise DataError(
+            f"{error}: handful device compile {source.folder} --runtime {runtime} --precision {precision} --out DIR"
+        ) from error
     note(f"compiling {source.folder.name} for {runtime} {precision}, which can take a minute")
     with ExitStack() as stack:
         stack.enter_context(one_writer(source.folder, shared=True))
@@ -190,6 +202,12 @@ def layers_of(tapped: Bundle) -> tuple[str, ...]:
     return tuple(map(str, names)) if isinstance(names, list) else ()
 
 
+def _may_ship(to: Path) -> None:
+    """Raises DataError where a bundle would replace a folder that is none."""
+    if to.is_dir() and any(to.iterdir()) and not (to / MANIFEST).exists() and not (to / OLD).exists():
+        raise DataError(f"{to} exists and is no bundle, so it is not overwritten; choose another --out")
+
+
 def shipped(bundle: Bundle, out: Path) -> Bundle:
     """Copy a bundle into OUT/RUNTIME-PRECISION, whole or not at all.
 
@@ -198,8 +216,7 @@ def shipped(bundle: Bundle, out: Path) -> Bundle:
     to = Path(out).resolve() / bundle.folder.name
     if to == bundle.folder.resolve():
         raise DataError(f"{to} is the compiled model itself; give another --out, or none")
-    if to.is_dir() and any(to.iterdir()) and not (to / MANIFEST).exists() and not (to / OLD).exists():
-        raise DataError(f"{to} exists and is no bundle, so it is not overwritten; choose another --out")
+    _may_ship(to)
     with replacing_folder(to, _own_names) as part:
         shutil.copytree(bundle.folder, part, dirs_exist_ok=True)
     return replace(bundle, folder=to)

@@ -124,7 +124,9 @@ class Nemo:
             return
         for label in labels:
             if not is_a_line(label):
-                raise DataError(f"a class is named {label!r}; wanted one line that is not empty; rename the class")
+                raise DataError(
+                    f"a class is named {label!r}; wanted one line of text that is not empty; rename the class"
+                )
             if label.strip().casefold() == NONE_OF_THESE:
                 raise DataError(
                     f"no class can be called {label!r}: that is the answer for images of no class; rename the class, "

@@ -49,12 +49,13 @@ def source_of(folder: StrPath, verb: str = "compile") -> ModelSource:
 
 
 def compile_model(
-    folder: StrPath, runtime: str, precision: str = "fp32", *, taps: bool = False, force: bool = False
+    folder: StrPath, runtime: str, precision: str = "fp32", *, taps: bool = False, force: bool = False,
+    into: Path | None = None,
 ) -> Bundle:  # fmt: skip
     """See handful.device.compile.compile_bundle."""
     from handful.device.compile import compile_bundle
 
-    return compile_bundle(source_of(folder), runtime, precision, taps=taps, force=force)
+    return compile_bundle(source_of(folder), runtime, precision, taps=taps, force=force, into=into)
 
 
 def compare_model(

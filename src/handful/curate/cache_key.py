@@ -1,0 +1,57 @@
+"""What a verdict on a folder depends on: the bytes and names of its files, its folders, and where its links lead."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from pathlib import Path
+
+from handful.curate.image_metadata import Cache, file_hash
+from handful.data.paths import walk
+from handful.progress import track
+
+
+def content_hash(place: Path, cache: Cache) -> str:
+    """SHA-256 over the names and bytes of every file in a folder (or of one file)."""
+    digest = hashlib.sha256()
+    if place.is_file():
+        return file_hash(place, cache)
+    for name in track(list(walk(place)), "hashing"):
+        digest.update(f"{name}\0{file_hash(place / name, cache)}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
+
+
+def shape(place: Path) -> str:
+    """SHA-256 of what a folder's files do not tell: which folders there are, empty ones too, where links lead, and what
+    lies in folders that are links. A verdict depends on all of it."""
+    digest = hashlib.sha256()
+    stack = [str(place)]
+    while stack:
+        at = stack.pop()
+        with contextlib.suppress(OSError), os.scandir(at) as entries:
+            for entry in sorted(entries, key=lambda entry: entry.name):
+                if entry.name.startswith("."):
+                    continue
+                said = [os.path.relpath(entry.path, place)]
+                if entry.is_symlink():
+                    said += ["link", os.readlink(entry.path), os.path.realpath(entry.path), *_linked(entry)]
+                elif entry.is_dir():
+                    stack.append(entry.path)
+                else:
+                    continue
+                digest.update("\0".join([*said, "\n"]).encode("utf-8", "backslashreplace"))
+    return digest.hexdigest()
+
+
+def _linked(entry: os.DirEntry[str]) -> list[str]:
+    """What is below a folder that is a link, by names, sizes and times."""
+    if not entry.is_dir():
+        return ["there" if entry.is_file() else "broken"]
+    found = []
+    for folder, _, names in os.walk(entry.path):
+        for name in sorted(names):
+            with contextlib.suppress(OSError):
+                now = os.stat(os.path.join(folder, name))
+                found.append(f"{folder}/{name} {now.st_size} {now.st_mtime_ns} {now.st_ctime_ns}")
+    return sorted(found)
