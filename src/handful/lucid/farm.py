@@ -194,7 +194,7 @@ def _begun(out: Path, now: dict[str, Any], resume: bool) -> None:
     if there and PLAN not in there:
         raise DataError(f"{out} holds other files, such as {sorted(there)[0]}; choose a new or empty folder")
     if not any(name.startswith("shard-") for name in there):  # nothing yet that could be lost
-        write_json(out / PLAN, now)
+        write_json(out / PLAN, now, own=True)
         return
     if not resume:
         raise DataError(f"{out} holds an earlier run; {GO_ON}, choose another folder or remove this one")
@@ -360,7 +360,7 @@ def _whole(run: _Run, lost: Sequence[Finding], categories: Sequence[Category]) -
         "gates": gates.summary(measured) if measured else {},
     }
     if not (run.out / WHOLE).exists() or len(run.finished) > run.before:
-        write_json(run.out / WHOLE, {"schema_version": 1, **result})
+        write_json(run.out / WHOLE, {"schema_version": 1, **result}, own=True)
     speed = run.frames / seconds if run.frames else 0.0
     return {**result, "seconds": round(seconds, 3), "frames_per_second": round(speed, 2), "out": str(run.out)}
 

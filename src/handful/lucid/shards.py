@@ -188,7 +188,7 @@ class Open:
         write_json(self.shard.list(self.out), {
             "schema_version": 1, "sha256": self._digest.hexdigest(), "bytes": self.bytes, "top": self._top,
             "seeds": self._seeds, "frames": self._rows,
-        })  # fmt: skip
+        }, own=True)  # fmt: skip
         return self._seeds
 
 

@@ -158,7 +158,7 @@ def get(name: str, given: Path | None = None) -> dict[str, Any]:
         "license": chosen.license, "paper": chosen.paper, "trained_on": chosen.trained_on, "files": chosen.files,
         "sha256": sha256(target),
     }  # fmt: skip
-    write_json(target.with_suffix(".json"), about)
+    write_json(target.with_suffix(".json"), about, own=True)
     return {**about, "path": str(target), "bytes": target.stat().st_size}
 
 
