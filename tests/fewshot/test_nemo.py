@@ -7,6 +7,7 @@ a NEMO with a fault planted in it, where it must fail.
 from __future__ import annotations
 
 import hashlib
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -101,6 +102,19 @@ def covariance_is_the_textbook_one(cls: type[Nemo]) -> None:
     np.testing.assert_allclose(whiten @ want @ whiten.T, np.eye(DIM), atol=2e-3)
 
 
+def learning_grows_with_the_samples_alone(cls: type[Nemo]) -> None:
+    """By the memory that it takes, which no busy machine changes: once there was one number a sample and class."""
+    z, _ = samples(1500)
+    nemo = cls(DIM)
+    tracemalloc.start()
+    try:
+        nemo.learn_many(z, [f"class {i}" for i in range(1500)])
+        assert tracemalloc.get_traced_memory()[1] < 8e6
+    finally:
+        tracemalloc.stop()
+    assert len(nemo) == len(nemo.classes) == 1500
+
+
 class FloatSums(Nemo):
     """Fault: no fixed point, so the order of additions shows in the last bits."""
 
@@ -155,6 +169,15 @@ class SavesFloat32(Nemo):
         self._gram = gram
 
 
+class OneRowAClass(Nemo):
+    """Fault: a batch is multiplied by one row a class, as it was once."""
+
+    def _add(self, q, labels, sign):  # type: ignore[no-untyped-def]
+        names, which = np.unique(np.asarray(labels), return_inverse=True)
+        assert (np.eye(len(names))[which].T @ q).shape == (len(names), DIM)
+        super()._add(q, labels, sign)
+
+
 class NoMeans(Nemo):
     """Fault: the scatter is taken about zero, not about each class's mean."""
 
@@ -174,6 +197,7 @@ PROPERTIES: list[tuple[Callable[..., None], type[Nemo]]] = [
     (merging_is_the_same_as_learning_all, GlobalCount),
     (unlearning_leaves_no_trace, HalfUnlearns),
     (unlearning_leaves_no_trace, FloatSums),
+    (learning_grows_with_the_samples_alone, OneRowAClass),
     (covariance_is_the_textbook_one, NoMeans),
     (covariance_is_the_textbook_one, GlobalCount),
 ]
@@ -188,6 +212,22 @@ def test_nemo_is_exact(check: Callable[..., None]) -> None:
 def test_the_check_fails_on_a_planted_fault(check: Callable[..., None], faulty: type[Nemo]) -> None:
     with pytest.raises(AssertionError):
         check(faulty)
+
+
+def test_many_samples_are_worked_on_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    z, y = samples()
+    whole, parts = Nemo(DIM), Nemo(DIM)
+    whole.learn_many(z, y)
+    monkeypatch.setattr(module, "BLOCK", 7)
+    parts.learn_many(z, y)
+    assert len(parts._unread) == 1 and len(parts._unread[0][1]) == 40 % 7  # the others are in the ledger
+    assert bits(parts) == bits(whole)
+    for row, label in zip(z, y, strict=True):
+        parts.unlearn(row, label)
+    assert not len(parts) and not parts._gram.any()
+    with pytest.raises(DataError, match="NaN"):  # in the last part
+        parts.learn_many(np.concatenate([z, z[:1] * np.nan]), [*y, y[0]])
+    assert not len(parts)
 
 
 def test_saving_keeps_every_bit(tmp_path: Path) -> None:

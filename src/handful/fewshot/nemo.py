@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache
@@ -45,6 +45,7 @@ RIDGE = 0.25
 GAIN = 20.0  # logits (calibrated in nats) per unit of cosine; the predicted class does not depend on it
 EXPECTED_OF_ONE = 0.6  # the expected score while no class has two samples to compare
 SCALE = 1 << 15
+BLOCK = 4096  # samples that are worked on at once, and that wait for the ledger: more would only take memory
 MAX_SAMPLES = 1 << 22  # products are below 2^30, so float64 holds the sums exactly up to 2^53
 STATE, ABOUT = "nemo.safetensors", "nemo.json"
 
@@ -119,10 +120,10 @@ class Nemo:
 
     def learn_many(self, z: np.ndarray, labels: Sequence[str]) -> None:
         """Learn a batch: z (n, d) float, one label a row. All or nothing: bad input changes nothing."""
-        q = self._fixed(z, labels)
-        if not len(q):
+        z = self._checked(z, labels)
+        if not len(z):
             return
-        for label in labels:
+        for label in dict.fromkeys(labels):
             if not is_a_line(label):
                 raise DataError(
                     f"a class is named {label!r}; wanted one line of text that is not empty; rename the class"
@@ -132,10 +133,12 @@ class Nemo:
                     f"no class can be called {label!r}: that is the answer for images of no class; rename the class, "
                     "or leave these samples out, since unknown things need not be taught"
                 )
-        if len(self) + len(q) > MAX_SAMPLES:
-            raise DataError(f"NEMO holds at most {MAX_SAMPLES} samples; it has {len(self)} and was given {len(q)}")
-        with _one_thread() if len(q) > 1 else nullcontext():
-            self._add(q, labels, +1)
+        if len(self) + len(z) > MAX_SAMPLES:
+            raise DataError(f"NEMO holds at most {MAX_SAMPLES} samples; it has {len(self)} and was given {len(z)}")
+        with _one_thread() if len(z) > 1 else nullcontext():
+            for start in range(0, len(z), BLOCK):
+                part = labels[start : start + BLOCK]
+                self._add(self._fixed(z[start : start + BLOCK], part), part, +1)
 
     def knows(self, z: np.ndarray, label: str) -> bool:
         """Whether this very sample was learned under this label, and not taken back."""
@@ -188,7 +191,7 @@ class Nemo:
         """How many samples both have learned under the same label: merging counts those twice."""
         return sum((self._ledger() & other._ledger()).values())
 
-    def _fixed(self, z: np.ndarray, labels: Sequence[str]) -> np.ndarray:
+    def _checked(self, z: np.ndarray, labels: Sequence[str]) -> np.ndarray:
         z = np.asarray(z)
         if z.ndim != 2 or z.shape != (len(labels), self.dim):
             raise DataError(f"samples must be ({len(labels)}, {self.dim}), one label a row, got {z.shape}")
@@ -199,17 +202,18 @@ class Nemo:
         for label in labels:
             if not isinstance(label, str) or not label:
                 raise DataError(f"a label must be a name, got {label!r}")
+        return z
+
+    def _fixed(self, z: np.ndarray, labels: Sequence[str]) -> np.ndarray:
+        z = self._checked(z, labels)
         q: np.ndarray = np.empty(z.shape)
         np.multiply(z, SCALE, out=q)
         np.rint(q, out=q)
         return q
 
     def _add(self, q: np.ndarray, labels: Sequence[str], sign: int) -> None:
-        names, which = np.unique(np.asarray(labels), return_inverse=True)
-        # whole numbers, so the product is exact and its order free
-        sums = np.eye(len(names))[which].T @ q if len(names) > 1 else q.sum(axis=0, keepdims=True)
-        for label, added, count in zip(names.tolist(), sums, np.bincount(which), strict=True):
-            n = self._n.get(label, 0) + sign * int(count)
+        for label, added, count in _sums(q, labels):
+            n = self._n.get(label, 0) + sign * count
             if n:
                 self._n[label] = n
                 self._sum[label] = self._sum.get(label, 0) + sign * added
@@ -222,13 +226,16 @@ class Nemo:
             self._gram = blas.dsyrk(sign, q.T, beta=1, c=self._gram, lower=1, overwrite_c=True)
         if sign > 0:
             self._unread.append((q, tuple(labels)))
+            if sum(len(rows) for rows, _ in self._unread) >= BLOCK:
+                self._ledger()
         else:
             self._seen = self._ledger() - Counter(_key(row, label) for row, label in zip(q, labels, strict=True))
 
     def _ledger(self) -> Counter[bytes]:
-        """How often each sample was learned. Kept up only when asked for, since classifying does not need it."""
+        """How often each sample was learned. Kept up when asked for, since classifying does not need it, and before
+        what waits for it takes much memory."""
         for q, labels in self._unread:
-            keys = [_key(row, label) for row, label in zip(q, labels, strict=True)]
+            keys = [_key(row, label) for row, label in zip(q.astype(np.int32), labels, strict=True)]
             self._seen.update(keys)
             self._class_of.update(zip(keys, labels, strict=True))
         self._unread.clear()
@@ -350,7 +357,19 @@ def _controller() -> Any:
 
 
 def _key(q: np.ndarray, label: str) -> bytes:
-    return hashlib.blake2b(q.astype(np.int32).tobytes() + label.encode(), digest_size=16).digest()
+    digest = hashlib.blake2b(q.astype(np.int32, copy=False).data, digest_size=16)
+    digest.update(label.encode())
+    return digest.digest()
+
+
+def _sums(q: np.ndarray, labels: Sequence[str]) -> Iterator[tuple[str, np.ndarray, int]]:
+    """(class, sum of its rows, how many) for each class among the labels. Every row is added once, so the time grows
+    with the samples and not with the classes; whole numbers, so the order of the additions does not show."""
+    rows: dict[str, list[int]] = {}
+    for i, label in enumerate(labels):
+        rows.setdefault(label, []).append(i)
+    for label, mine in rows.items():
+        yield label, q[mine].sum(axis=0), len(mine)
 
 
 def _expected(n: np.ndarray, sum2: np.ndarray, total2: float) -> float:
