@@ -226,7 +226,9 @@ def test_options_have_the_same_names_in_python() -> None:
     def of_kinds(method: str) -> set[str]:
         return {name for kind in registry.kinds() for name in registry.options(registry.model_class(kind), method)}
 
-    assert named("teach") - {"no_cache"} == takes(handful.teach) - {"cache"}
+    assert named("teach") - {"no_cache"} == takes(handful.teach) - {"cache", "engine"}
+    assert "engine" in takes(handful.load)  # the command's holds for all that the verb does
+    assert all(any("--engine" in p.opts for p in VERBS[v,].params) for v in ("teach", "predict", "evaluate", "unlearn"))
     own = {"arg", "args", "settings"}  # the rest of the recipe's settings
     assert takes(handful.train) - {"task"} - own <= named("train", "segment")
     assert takes(handful.dream) <= named("dream", "run")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
+from handful import engine as engines
 from handful.arrays import JSON, JSONObject, StrPath
 from handful.errors import DataError
 from handful.evaluation import Evaluation
@@ -20,33 +21,42 @@ if TYPE_CHECKING:
     from handful.data.sources import Source
 
 AnyModel = Classifier | Segmenter | Detector
+Engine = Literal["auto", "onnxruntime", "torch"]
 Task = Literal["segment", "classify", "detect", "instance"]
 TASKS: tuple[Task, ...] = ("segment", "classify", "detect", "instance")
 CLASSES: dict[str, type] = {"classifier": Classifier, "segmenter": Segmenter, "detector": Detector}
 
 
 @overload
-def load(folder: StrPath) -> AnyModel: ...
+def load(folder: StrPath, *, engine: Engine | None = None) -> AnyModel: ...
 @overload
-def load(folder: StrPath, kind: Literal["classifier"]) -> Classifier: ...
+def load(folder: StrPath, kind: Literal["classifier"], *, engine: Engine | None = None) -> Classifier: ...
 @overload
-def load(folder: StrPath, kind: Literal["segmenter"]) -> Segmenter: ...
+def load(folder: StrPath, kind: Literal["segmenter"], *, engine: Engine | None = None) -> Segmenter: ...
 @overload
-def load(folder: StrPath, kind: Literal["detector"]) -> Detector: ...
+def load(folder: StrPath, kind: Literal["detector"], *, engine: Engine | None = None) -> Detector: ...
 
 
-def load(folder: StrPath, kind: Literal["classifier", "segmenter", "detector"] | None = None) -> AnyModel:
+def load(
+    folder: StrPath,
+    kind: Literal["classifier", "segmenter", "detector"] | None = None,
+    *,
+    engine: Engine | None = None,
+) -> AnyModel:
     """The model in a folder: taught, trained, or compiled (a bundle, which needs no torch).
 
-    kind: what it must be, so that a type checker knows what it answers. Raises DataError, naming the file, for a folder
-    that holds no model or a damaged one, or another kind of model; UnknownName for another `kind`.
+    kind: what it must be, so that a type checker knows what it answers. engine: what computes what a taught model sees,
+    "onnxruntime", "torch", or "auto", the first of them that is installed and works; None: as HANDFUL_ENGINE says, else
+    auto. Raises DataError, naming the file, for a folder that holds no model or a damaged one, or another kind of
+    model; UnknownName for another `kind`.
 
     >>> model = handful.load("shop-model", "classifier")
     >>> model.predict("new.jpg")[0].label
     """
     if kind is not None and kind not in CLASSES:
         raise unknown("kind", kind, CLASSES)
-    model: AnyModel = loading.load(folder)  # type: ignore[assignment]
+    with engines.using(engine):
+        model: AnyModel = loading.load(folder)  # type: ignore[assignment]
     if kind is not None and not isinstance(model, CLASSES[kind]):
         raise DataError(f"{folder} is {registry.describe(folder)}; wanted a {kind}")
     return model
@@ -75,6 +85,7 @@ def teach(
     overwrite: bool = False,
     allow: Sequence[str] = (),
     cache: bool = True,
+    engine: Engine | None = None,
 ) -> AnyModel:
     """Teach a model from a handful of images, and keep it in the folder `out`: in seconds, without gradients.
 
@@ -82,7 +93,7 @@ def teach(
     backbone: lite0, lite1, lite2 or timm:NAME. vigilance: how careful, 0 to 10, in practice 1.2 to 4.1; higher says
     "none of these" more often. classes: only these. add: teach the model in `out` more; overwrite: replace it. again:
     count images again that were learned before as the same class. allow: go on although the check of the data finds
-    errors of these codes. cache: keep what was computed for the next time.
+    errors of these codes. cache: keep what was computed for the next time. engine: as in `load`.
 
     Of a classifier: frame_hw, the frame the phone will give, (height, width) px; flat, images lie in the folder itself;
     backbone_weights, for timm:NAME, a safetensors file with timm's key names.
@@ -104,13 +115,14 @@ def teach(
             raise DataError(f"{name} is for images with boxes; {data} has none")
         from handful.fewshot import classifier
 
-        classifier.teach(
-            place, Path(out), backbone=backbone or classifier.BACKBONE, vigilance=vigilance,
-            frame_hw=frame_hw or classifier.FRAME_HW, classes=classes, flat=flat, add=add, overwrite=overwrite,
-            allow=allow, cache=classifier.cache_folder(cache), split=split, again=again,
-            weights=None if backbone_weights is None else Path(backbone_weights),
-        )  # fmt: skip
-        return load(out)
+        with engines.using(engine):
+            classifier.teach(
+                place, Path(out), backbone=backbone or classifier.BACKBONE, vigilance=vigilance,
+                frame_hw=frame_hw or classifier.FRAME_HW, classes=classes, flat=flat, add=add, overwrite=overwrite,
+                allow=allow, cache=classifier.cache_folder(cache), split=split, again=again,
+                weights=None if backbone_weights is None else Path(backbone_weights),
+            )  # fmt: skip
+        return load(out, engine=engine)
     for name, value in (("frame_hw", frame_hw), ("backbone_weights", backbone_weights)):
         if value is not None:
             raise DataError(f"{data} has boxes, so a detector is taught; {name} is for images with one class each")
@@ -118,13 +130,14 @@ def teach(
     from handful.detection.embedder import CropSettings
 
     options: dict[str, Any] = {} if images is None else {"images": str(images)}
-    teaching.teach(
-        place, Path(out), max_samples=max_samples or teaching.MAX_SAMPLES, classes=classes, proposer=proposer,
-        crop=CropSettings(backbone=backbone) if backbone else None,
-        vigilance=vigilance, scales=scales, seed=seed, exhaustive=not partial, split=split, format=format or found,
-        allow=allow, overwrite=overwrite, add=add, **options,
-    )  # fmt: skip
-    return load(out)
+    with engines.using(engine):
+        teaching.teach(
+            place, Path(out), max_samples=max_samples or teaching.MAX_SAMPLES, classes=classes, proposer=proposer,
+            crop=CropSettings(backbone=backbone) if backbone else None,
+            vigilance=vigilance, scales=scales, seed=seed, exhaustive=not partial, split=split, format=format or found,
+            allow=allow, overwrite=overwrite, add=add, **options,
+        )  # fmt: skip
+    return load(out, engine=engine)
 
 
 def train(

@@ -15,7 +15,8 @@ import handful.device.runtimes
 from handful.data.sample_images import SAMPLES, sample_photo
 from handful.errors import DataError, MissingPackage, UnknownName
 from handful.fewshot import classifier, evaluate
-from handful.fewshot.classifier import UNREADABLE, FewShotClassifier, answer, checked_images, readable
+from handful.fewshot.answer import answer
+from handful.fewshot.classifier import UNREADABLE, FewShotClassifier, checked_images, readable
 from handful.fewshot.nemo import VIGILANCE, Nemo
 from handful.files import write_json, write_page
 from handful.image import data_uri, fit, read_image

@@ -17,18 +17,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from handful.errors import DataError, UnknownName
+from handful.fewshot import ledger
 from handful.fewshot import nemo as module
 from handful.fewshot.nemo import SCALE, Nemo, labels_of
+from handful.files import read_tensors, write_tensors
 from tests.bounds import SEED, bound
 
 DIM = 24
 
 
-def samples(n: int = 40, classes: int = 4, seed: int = 0, spread: float = 0.6) -> tuple[np.ndarray, list[str]]:
+def samples(
+    n: int = 40, classes: int = 4, seed: int = 0, spread: float = 0.6, dim: int = DIM
+) -> tuple[np.ndarray, list[str]]:
     rng = np.random.default_rng(seed)
-    centres = rng.normal(size=(classes, DIM))
+    centres = rng.normal(size=(classes, dim))
     which = np.arange(n) % classes
-    z = centres[which] + spread * rng.normal(size=(n, DIM))
+    z = centres[which] + spread * rng.normal(size=(n, dim))
     return z / np.linalg.norm(z, axis=1, keepdims=True), [f"class {k}" for k in which]
 
 
@@ -219,8 +223,9 @@ def test_many_samples_are_worked_on_in_parts(monkeypatch: pytest.MonkeyPatch) ->
     whole, parts = Nemo(DIM), Nemo(DIM)
     whole.learn_many(z, y)
     monkeypatch.setattr(module, "BLOCK", 7)
+    monkeypatch.setattr(ledger, "BLOCK", 7)
     parts.learn_many(z, y)
-    assert len(parts._unread) == 1 and len(parts._unread[0][1]) == 40 % 7  # the others are in the ledger
+    assert [len(labels) for _, labels in parts._ledger._unread] == [40 % 7]  # the others are written down
     assert bits(parts) == bits(whole)
     for row, label in zip(z, y, strict=True):
         parts.unlearn(row, label)
@@ -329,6 +334,67 @@ def test_bad_samples_change_nothing(z: np.ndarray, labels: list[str], words: str
     with pytest.raises(DataError, match=words):
         nemo.learn_many(z, labels)
     assert bits(nemo) == before
+
+
+def seen_otherwise(z: np.ndarray, cells: int, seed: int) -> np.ndarray:
+    """The same samples as another engine may see them: each number up to so many cells of the grid away."""
+    off = np.random.default_rng(seed).integers(-cells, cells + 1, z.shape)
+    return z + off / SCALE
+
+
+def unlearning_takes_what_was_added(cls: type[Nemo]) -> None:
+    z, y = samples()
+    z = 0.9 * z
+    for cells in (1, 7):
+        never, once = cls(DIM), cls(DIM)
+        never.learn_many(z[10:], y[10:])
+        once.learn_many(z, y)
+        for row, label in zip(seen_otherwise(z[:10], cells, 3), y[:10], strict=True):
+            assert once.knows(row, label)
+            once.unlearn(row, label)
+            assert not once.knows(row, label)
+        assert bits(never) == bits(once)
+
+
+class SubtractsWhatIsGiven(Nemo):
+    """Fault: what is subtracted is the vector at hand, not the one that was added."""
+
+    def unlearn(self, z, label):  # type: ignore[no-untyped-def]
+        q = self._ledger.find(self._fixed(z[None], [label])[0], label)
+        super().unlearn(z, label)
+        self._sum[label] = self._sum[label] + q - self._fixed(z[None], [label])[0]
+
+
+def test_unlearning_takes_what_was_added_on_another_engine(tmp_path: Path) -> None:
+    unlearning_takes_what_was_added(Nemo)
+    with pytest.raises(AssertionError):
+        unlearning_takes_what_was_added(SubtractsWhatIsGiven)
+    z, y = samples(dim=DIM - 1)  # an odd number of them
+    nemo = Nemo(DIM - 1)
+    nemo.learn_many(0.9 * z, y)
+    nemo.save(tmp_path)
+    after = Nemo.load(tmp_path)
+    after.unlearn(seen_otherwise(0.9 * z[:1], 7, 1)[0], y[0])
+    with pytest.raises(DataError, match="never learned"):  # another sample of the class
+        after.unlearn(seen_otherwise(0.9 * z[:1], 7, 1)[0], y[0])
+    with pytest.raises(DataError, match="never learned"):  # farther away than the low bits tell
+        after.unlearn(0.9 * z[1] + 9 / SCALE, y[1])
+    assert len(after) == len(y) - 1
+
+
+def test_a_folder_without_low_bits_unlearns_the_very_vector_alone(tmp_path: Path) -> None:
+    z, y = samples()
+    nemo = Nemo(DIM)
+    nemo.learn_many(0.9 * z, y)
+    nemo.save(tmp_path)
+    held = read_tensors(tmp_path / module.STATE)
+    del held["seen_low"]
+    write_tensors(tmp_path / module.STATE, held)
+    old = Nemo.load(tmp_path, whole=False)
+    assert old.knows(0.9 * z[0], y[0]) and not old.knows(seen_otherwise(0.9 * z[:1], 1, 0)[0], y[0])
+    old.save(tmp_path / "again")  # what is not known is not made up
+    again = Nemo.load(tmp_path / "again")
+    assert again.knows(0.9 * z[0], y[0]) and not again.knows(seen_otherwise(0.9 * z[:1], 1, 0)[0], y[0])
 
 
 def test_what_was_never_learned_cannot_be_unlearned() -> None:

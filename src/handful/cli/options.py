@@ -15,6 +15,7 @@ from click.shell_completion import CompletionItem
 
 from handful.cli.places import PATH, ModelFolder, Output, model_folders
 from handful.cli.shared import decorated
+from handful.engine import NAMES
 from handful.fewshot.vigilance import MEANING, check_vigilance
 
 
@@ -125,6 +126,7 @@ ACCELERATOR = Name(lambda: ["cpu", "cuda", "mps"])
 PRECISION = Name(lambda: ["fp32", "fp16", "bf16"])
 WEIGHTS = Name(fetchable)
 MODEL = ModelFolder()
+ENGINE = click.Choice(NAMES)
 COUNT, SHARE = click.IntRange(1), click.FloatRange(0, 1)
 
 
@@ -152,6 +154,8 @@ MEANINGS: dict[str, Meaning] = {
     "--ray": Meaning("Instead on a Ray cluster: local (started here), auto (running here) or HOST:PORT.", str),
     "--resume": Meaning("Go on where a run with the same settings was stopped."),
     "--threads": Meaning("Processor threads.", COUNT),
+    "--engine": Meaning("What computes what a taught model sees: onnxruntime, torch, or auto, the first of them that "
+                        "is installed and works.", ENGINE),
     "--torch-device": Meaning("Where torch computes: cpu, cuda, cuda:1 or mps.", ACCELERATOR),
     # which data
     "--format": Meaning("Read the labels as this instead of finding out.", FORMAT),
@@ -301,6 +305,20 @@ def _quiet(ctx: click.Context, param: click.Parameter, value: bool) -> bool:
     from handful.progress import set_quiet
 
     set_quiet(value)
+    return value
+
+
+def on_engine(command: Callable[..., Any]) -> Callable[..., Any]:
+    """--engine, which holds while the command runs."""
+    meaning = MEANINGS["--engine"]
+    told = f"{meaning.help} [default: auto]"
+    return click.option("--engine", type=meaning.type, callback=_engine, expose_value=False, help=told)(command)
+
+
+def _engine(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    from handful.engine import using
+
+    ctx.with_resource(using(value))
     return value
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from handful.cli.options import common, option, options
+from handful.cli.options import common, on_engine, option, options
 from handful.cli.places import Data, ModelFolder
 from handful.cli.shared import refuse, say, typed, verb
 from handful.words import counted
@@ -52,6 +52,7 @@ def _dropped(r: dict[str, Any]) -> list[str]:
 @option("--split", "Of boxes.", told="all images")
 @option("--format", "Of boxes.", told="found out")
 @option("--images", told="beside the JSON")
+@on_engine
 @common
 def unlearn(model: Path, data: Path | None, classes: tuple[str, ...], as_json: bool, **given: Any) -> None:
     """Take back what a taught MODEL learned from DATA, as if it had never been learned.

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from handful.cli.measured import measured
-from handful.cli.options import common, option
+from handful.cli.options import common, on_engine, option
 from handful.cli.places import Data, ModelFolder
 from handful.cli.shared import refuse, say, typed, verb
 
@@ -34,6 +34,7 @@ from handful.cli.shared import refuse, say, typed, verb
 @option("--true-boxes", "Of a taught detector.")
 @option("--images", "Of a taught detector.", told="beside the JSON")
 @option("--torch-device", "Of a trained model.", told="cpu")
+@on_engine
 @common
 def evaluate(model: Path, data: Path, split: str | None, report: Path | None, as_json: bool, **given: Any) -> None:
     """Measure MODEL on DATA, labelled images that it has not seen.

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from handful.cli.options import common, option, options
+from handful.cli.options import common, on_engine, option, options
 from handful.cli.places import PATH, ModelFolder, Output
 from handful.cli.shared import leave, refuse, say, typed, verb
 from handful.words import counted
@@ -31,6 +31,7 @@ from handful.words import counted
 @option("--scale-mode", told="as it was taught")
 @option("--runtime", "The model is compiled first when it was not.", told="none, it runs in torch")
 @option("--precision", "fp32 or fp16, with --runtime.", told="fp32")
+@on_engine
 @common
 def predict(model: Path, images: Sequence[Path], out: Path | None, as_json: bool, **given: Any) -> None:
     """Say what MODEL sees in each of IMAGES: files, folders or videos.

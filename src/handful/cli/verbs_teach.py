@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from handful.cli.options import common, option, options
+from handful.cli.options import common, on_engine, option, options
 from handful.cli.places import Data, Output
 from handful.cli.shared import leave, say, typed, verb
 from handful.words import counted
@@ -74,6 +74,7 @@ def demo(
 @option("--images", told="beside the JSON")
 @option("--partial", "Then the rest of an image teaches nothing.")
 @options("--no-cache")
+@on_engine
 @common
 def teach(data: Path, out: Path, as_json: bool, **given: Any) -> None:
     """Teach a model from DATA, in seconds: a folder of images for each class, or images with boxes.

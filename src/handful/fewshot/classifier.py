@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,50 +16,38 @@ from handful.data import format_folder
 from handful.data.finding import Finding, known_codes, stop
 from handful.data.near_names import learned_as_named
 from handful.errors import DataError
-from handful.fewshot.embeddings import Embedder, FrontEnd, default_cache, standard_front_end
-from handful.fewshot.nemo import GAIN, VIGILANCE, Nemo, Solution, labels_of, none_below
+from handful.fewshot.answer import Answer, answer
+from handful.fewshot.embeddings import Embedder, FrontEnd, default_cache, standard_front_end, unit
+from handful.fewshot.nemo import GAIN, VIGILANCE, Nemo, Solution, none_below
+from handful.fewshot.network import TaughtNetwork
 from handful.fewshot.vigilance import check_vigilance
 from handful.files import cache_home, sha256
 from handful.image import fit, read_image
 from handful.locks import one_writer
 from handful.models import folder as folders
-from handful.models import net_taught
-from handful.models.card import Card
+from handful.pick import present
 from handful.progress import track, warn
-from handful.threads import inference, over
+from handful.threads import over
 from handful.training.source import split_of
 from handful.types import Image, Sample
 
 BACKBONE = "lite2"
 FRAME_HW = (448, 448)
 UNREADABLE = "unreadable_image"
+AT_ONCE = 512  # images whose vectors wait to be learned
 RULE = (
     "the answer is the class with the largest score, or none of these when that score is larger; "
     "scores are cosines to whitened class means times 20"
 )
 
 
-@dataclass(frozen=True)
-class Answer:
-    """A prediction for one image.
-
-    label: the class, or None for "none of these". nearest: the closest class all the same. probability: softmax of
-    the answer's score among all scores. margin: logits by which the nearest class beats "none of these"; below
-    zero means none. scores: (k + 1,) float32 logits, the last for "none of these".
-    """
-
-    label: str | None
-    nearest: str
-    probability: float
-    margin: float
-    scores: np.ndarray
-
-
 class FewShotClassifier:
     """A model in memory: the network that goes to the phone, and the NEMO that made its head."""
 
-    def __init__(self, network: Any, nemo: Nemo, embedder: Embedder, about: dict[str, Any] | None = None) -> None:
-        self.network, self.nemo, self.embedder = network, nemo, embedder
+    def __init__(
+        self, net: TaughtNetwork, nemo: Nemo, embedder: Embedder, about: dict[str, Any] | None = None
+    ) -> None:  # fmt: skip
+        self.net, self.nemo, self.embedder = net, nemo, embedder
         self.about = about or {}
         self.seen: Seen | None = Seen()  # what was learned; None for a folder that does not say
         self._solution: Solution | None = None
@@ -77,30 +64,29 @@ class FewShotClassifier:
         front_end: FrontEnd | None = None,
     ) -> FewShotClassifier:
         """An untaught model. backbone: lite0, lite1, lite2 or timm:NAME; frame_hw: the frame the phone will give."""
-        from handful.models import backbone as backbones
-
-        built = backbones.build(backbone, weights=weights)
-        chosen = front_end or standard_front_end(built.card)
-        network = net_taught.TaughtNet(built, 1, frame_hw, chosen.rank).eval()
-        embedder = Embedder(network, cache=cache, front_end=chosen)
+        net = TaughtNetwork.new(backbone, frame_hw, weights=weights)
+        chosen = front_end or standard_front_end(net.card)
+        net.rank = chosen.rank
+        embedder = Embedder(net, cache=cache, front_end=chosen)
         nemo = Nemo(chosen.rank, features=embedder.name, vigilance=vigilance)
-        return cls(network, nemo, embedder, {"backbone": backbone})
+        return cls(net, nemo, embedder, {"backbone": backbone})
 
     @classmethod
     def load(cls, folder: Path, *, cache: Path | None = None) -> FewShotClassifier:
         """From a model folder. Raises DataError, naming the file, if anything in it is missing or not as saved."""
-        model = folders.from_folder(folder)
-        if model.meta["network"]["kind"] != "taught":
-            raise DataError(f"{folder} holds a {model.meta['network']['kind']!r} network; wanted a taught model")
-        # the card was made when the weights were first loaded, and saved
-        model.network.backbone.card = Card.from_json(model.meta["card"])
-        embedder = Embedder(model.network, cache=cache)
+        net, meta = TaughtNetwork.load(folder)
+        embedder = Embedder(net, cache=cache)
         nemo = Nemo.load(Path(folder), features=embedder.name)
-        if list(nemo.classes) != model.classes:
+        if list(nemo.classes) != meta["classes"]:
             raise DataError(f"{folder}: nemo.json and handful.json name different classes; teach the model again")
-        found = cls(model.network, nemo, embedder, model.meta["about"])
+        found = cls(net, nemo, embedder, meta["about"])
         found.seen = Seen.load(Path(folder))
         return found
+
+    @property
+    def network(self) -> Any:
+        """The network that goes to the phone, as a net_taught.TaughtNet of torch."""
+        return self.net.module
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -132,29 +118,71 @@ class FewShotClassifier:
             labels.append(sample.label)
 
         def vector(sample: Sample) -> tuple[np.ndarray, Mark] | None:
-            image = readable(sample.path, leave_out)
-            return None if image is None else (self.embedder.teach_vector(image), mark(image.rgb_u8))
+            try:
+                return self.embedder.of_file(sample.path)
+            except DataError:
+                if not leave_out:
+                    raise
+                return None
 
-        rows = list(track(over(vector, samples), "learning", len(samples)))
-        read = [(row, label) for row, label in zip(rows, labels, strict=True) if row is not None]
         there = set(self.seen.rows) if self.seen is not None else set()
-        new = []
-        for (z, one), label in read:
-            if again or (one[0], label) not in there:
-                new.append((z, one, label))
-            there.add((one[0], label))
-        if not read:
-            raise DataError("no image can be read; wanted one at least to learn from")
-        if new:
-            self.learn_vectors(*zip(*new, strict=True))
-        return Learned(len(new), len(read) - len(new), len(rows) - len(read))
+        # they are learned as they come, aside, so that their number costs no memory and a failure changes nothing
+        aside = Nemo(self.nemo.dim, features=self.nemo.features, vigilance=self.nemo.vigilance, ridge=self.nemo.ridge)
+        marks: list[tuple[Mark, str]] = []
+        waiting: list[tuple[np.ndarray, str]] = []
+        known = unreadable = 0
 
-    def unlearn(self, image: Image, label: str) -> None:
-        """Take one image back, as if it had never been learned; a class without images is gone."""
-        self.nemo.unlearn(self.embedder.teach_vector(image), label)
+        def learn() -> None:
+            if waiting:
+                aside.learn_many(np.stack([z for z, _ in waiting]), [label for _, label in waiting])
+                waiting.clear()
+
+        rows = track(over(vector, samples), "learning", len(samples))
+        for row, label in zip(rows, labels, strict=True):
+            if row is None:
+                unreadable += 1
+                continue
+            z, one = row
+            if not again and (one[0], label) in there:
+                known += 1
+                continue
+            there.add((one[0], label))
+            marks.append((one, label))
+            waiting.append((z, label))
+            if len(waiting) >= AT_ONCE:
+                learn()
+        learn()
+        if unreadable == len(samples):
+            raise DataError("no image can be read; wanted one at least to learn from")
+        if marks:
+            self.nemo = self.nemo.merge(aside)
+            for one, label in marks:
+                if self.seen is not None:
+                    self.seen.add(one, label)
+            self.refresh()
+        return Learned(len(marks), known, unreadable)
+
+    def unlearn(self, image: Image, label: str) -> np.ndarray:
+        """Take one image back, as if it had never been learned; a class without images is gone. Returns its vector, as
+        it was learned."""
+        taken = self.take_back(image, label)
         if self.seen is not None:
             self.seen.drop(mark(image.rgb_u8), label)
         self.changed()
+        return taken
+
+    def take_back(self, image: Image, label: str) -> np.ndarray:
+        """What `unlearn` does to NEMO alone; returns the vector that was learned."""
+        vector = self.embedder.teach_vector(image)
+        if not self.nemo.knows(vector, label) and self.nemo.only_exact(label) and present("torch"):
+            # a folder of 0.3 was taught on PyTorch, and does not say more of a sample than its hash
+            exact = unit(self.embedder.front_end(self._on_torch(image)).mean(axis=0))
+            vector = exact if self.nemo.knows(exact, label) else vector
+        return self.nemo.unlearn(vector, label)
+
+    def _on_torch(self, image: Image) -> np.ndarray:
+        frame = fit(image.rgb_u8, self.net.frame_hw)
+        return self.net.features(np.stack([frame, frame[:, ::-1]]), on="torch")
 
     def forget(self, label: str) -> None:
         """Take a whole class back, without its images at hand; see Nemo.forget."""
@@ -171,24 +199,9 @@ class FewShotClassifier:
 
     def refresh(self) -> Solution:
         """Rewrite the network's head from what NEMO knows now."""
-        import torch
-        from torch import nn
-
-        solution, front = self.nemo.solve(), self.embedder.front_end
-        self._solution = solution
-        head, classes = self.network.head, len(solution.classes)
-        whiten = solution.whiten @ front.projection.T.astype(np.float64)
-        # the cosine does not see how long the vector is, so the whole map may be scaled to sit well inside float16
-        whiten /= np.abs(whiten).max()
-        if head.classify.out_features != classes + 1:
-            head.classify = nn.Linear(solution.whiten.shape[0], classes + 1)
-        rows = np.concatenate([solution.prototypes * GAIN, np.zeros((1, len(solution.whiten)))])
-        bias = np.array([0.0] * classes + [solution.none * GAIN])
-        with torch.no_grad():
-            head.whiten.weight.copy_(torch.from_numpy(whiten))
-            head.whiten.bias.copy_(torch.from_numpy(-whiten @ front.center.astype(np.float64)))
-            head.classify.weight.copy_(torch.from_numpy(rows))
-            head.classify.bias.copy_(torch.from_numpy(bias))
+        self._solution = solution = self.nemo.solve()
+        front = self.embedder.front_end
+        self.net.rewrite_head(solution, front.center, front.projection)
         return solution
 
     def scores(self, image: Image, vigilance: float | None = None) -> np.ndarray:
@@ -197,16 +210,11 @@ class FewShotClassifier:
         vigilance: for this call, instead of the model's own, which stays as it is. Raises DataError for a model that
         was taught nothing.
         """
-        import torch
-
         if not len(self.nemo):
             raise DataError(
                 "the model was taught nothing yet; learn at least one image: handful teach PHOTOS --out DIR"
             )
-        frame = fit(image.rgb_u8, self.network.frame_hw)
-        with inference():
-            out = self.network(torch.from_numpy(np.ascontiguousarray(frame[None])))
-        row = np.array(out.numpy()[0])
+        row: np.ndarray = self.net.scores(self.net.features(fit(image.rgb_u8, self.net.frame_hw)[None]))[0]
         if vigilance is not None:
             row[-1] = GAIN * none_below(self.expected, check_vigilance(vigilance))
         return row
@@ -225,8 +233,8 @@ class FewShotClassifier:
     def save(self, folder: Path, *, data: dict[str, Any] | None = None) -> dict[str, Any]:
         """Write the model folder, whole or not at all. data: what it was taught from, for the record."""
         self.refresh()
-        card = self.network.backbone.card
-        height, width = self.network.frame_hw
+        card = self.net.card
+        height, width = self.net.frame_hw
 
         def beside(part: Path) -> None:
             self.nemo.save(part)
@@ -235,7 +243,7 @@ class FewShotClassifier:
 
         return folders.save_folder(
             folder,
-            self.network,
+            self.net,
             kind="taught",
             args={
                 "backbone": card.name,
@@ -249,7 +257,7 @@ class FewShotClassifier:
                 "dtype": "uint8",
                 "layout": "NHWC",
                 "before_the_graph": "resize the image to frame_hw: bilinear, antialiased, aspect not kept",
-                "in_the_graph": f"average pooling by {self.network.resize.pool}, bilinear to {card.size_px}x"
+                "in_the_graph": f"average pooling by {self.net.pool}, bilinear to {card.size_px}x"
                 f"{card.size_px} (half-pixel centers), then (x / 255 - mean) / std",
                 "mean": list(card.mean),
                 "std": list(card.std),
@@ -262,15 +270,6 @@ class FewShotClassifier:
             },
             beside=beside,
         )
-
-
-def answer(scores: np.ndarray, classes: Sequence[str]) -> Answer:
-    """Read one row of scores (k + 1,) as an Answer."""
-    exp = np.exp(scores - scores.max())
-    label = labels_of(scores[None], classes)[0]
-    best = int(np.argmax(scores[:-1]))
-    probability = exp[best if label is not None else -1] / exp.sum()
-    return Answer(label, classes[best], float(probability), float(scores[best] - scores[-1]), scores)
 
 
 def readable(path: Path, leave_out: bool) -> Image | None:

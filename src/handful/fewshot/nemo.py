@@ -21,8 +21,6 @@ measurements behind each line.
 
 from __future__ import annotations
 
-import hashlib
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -33,6 +31,7 @@ from typing import Any
 import numpy as np
 
 from handful.errors import DataError
+from handful.fewshot.ledger import BLOCK, Ledger
 from handful.fewshot.vigilance import MEANING
 from handful.files import read_json, read_tensors, sha256, write_json, write_tensors
 from handful.pick import need, unknown
@@ -45,7 +44,6 @@ RIDGE = 0.25
 GAIN = 20.0  # logits (calibrated in nats) per unit of cosine; the predicted class does not depend on it
 EXPECTED_OF_ONE = 0.6  # the expected score while no class has two samples to compare
 SCALE = 1 << 15
-BLOCK = 4096  # samples that are worked on at once, and that wait for the ledger: more would only take memory
 MAX_SAMPLES = 1 << 22  # products are below 2^30, so float64 holds the sums exactly up to 2^53
 STATE, ABOUT = "nemo.safetensors", "nemo.json"
 
@@ -86,9 +84,7 @@ class Nemo:
         self._sum: dict[str, np.ndarray] = {}
         # the lower triangle; integers held in float64: exact below 2^53, and BLAS adds a batch in one product
         self._gram = np.zeros((dim, dim), order="F")
-        self._seen: Counter[bytes] = Counter()
-        self._class_of: dict[bytes, str] = {}  # of each key in it, where that is known
-        self._unread: list[tuple[np.ndarray, Sequence[str]]] = []
+        self._ledger = Ledger()
 
     @property
     def vigilance(self) -> float:
@@ -141,17 +137,27 @@ class Nemo:
                 self._add(self._fixed(z[start : start + BLOCK], part), part, +1)
 
     def knows(self, z: np.ndarray, label: str) -> bool:
-        """Whether this very sample was learned under this label, and not taken back."""
-        return label in self._n and self._ledger()[_key(self._fixed(np.asarray(z)[None], [label])[0], label)] > 0
+        """Whether this sample was learned under this label, and not taken back; as in `unlearn`."""
+        return label in self._n and self._ledger.find(self._fixed(np.asarray(z)[None], [label])[0], label) is not None
 
-    def unlearn(self, z: np.ndarray, label: str) -> None:
-        """Take one sample back, as if it had never been learned. Raises DataError if it never was."""
+    def unlearn(self, z: np.ndarray, label: str) -> np.ndarray:
+        """Take one sample back, as if it had never been learned. Raises DataError if it never was.
+
+        z may come from another engine or machine than the one that was learned: what is subtracted is the vector that
+        was added, to the bit (see handful.fewshot.ledger). It is returned, so that it can be learned again.
+        """
         if label not in self._n:
             raise unknown("class", label, self.classes)
-        q = self._fixed(np.asarray(z)[None], [label])
-        if self._ledger()[_key(q[0], label)] < 1:
+        q = self._ledger.find(self._fixed(np.asarray(z)[None], [label])[0], label)
+        if q is None:
             raise DataError(f"this sample was never learned as {label!r}, so it cannot be unlearned")
-        self._add(q, [label], -1)
+        self._add(q[None], [label], -1)
+        taken: np.ndarray = q / SCALE
+        return taken
+
+    def only_exact(self, label: str) -> bool:
+        """Whether there are samples of a class that only the very same vector unlearns: those that 0.3 has saved."""
+        return self._ledger.only_exact(label)
 
     def forget(self, label: str) -> None:
         """Take a whole class back, without its samples at hand. Raises DataError for a class that was never taught.
@@ -162,9 +168,7 @@ class Nemo:
         if label not in self._n:
             raise unknown("class", label, self.classes)
         n, total = self._n.pop(label), self._sum.pop(label)
-        ledger = self._ledger()
-        for key in [key for key in ledger if self._class_of.get(key) == label]:
-            del ledger[key], self._class_of[key]
+        self._ledger.forget(label)
         # rounded, since the sums are whole numbers wherever they are kept
         self._gram -= np.tril(np.rint(np.outer(total, total) / n))
         if not self._n:
@@ -183,13 +187,12 @@ class Nemo:
                 both._n[name] = both._n.get(name, 0) + n
                 both._sum[name] = both._sum.get(name, 0) + one._sum[name]
             both._gram += one._gram
-            both._seen.update(one._ledger())
-            both._class_of.update(one._class_of)
+            both._ledger.update(one._ledger)
         return both
 
     def shared_samples(self, other: Nemo) -> int:
         """How many samples both have learned under the same label: merging counts those twice."""
-        return sum((self._ledger() & other._ledger()).values())
+        return self._ledger.shared(other._ledger)
 
     def _checked(self, z: np.ndarray, labels: Sequence[str]) -> np.ndarray:
         z = np.asarray(z)
@@ -225,21 +228,9 @@ class Nemo:
         else:
             self._gram = blas.dsyrk(sign, q.T, beta=1, c=self._gram, lower=1, overwrite_c=True)
         if sign > 0:
-            self._unread.append((q, tuple(labels)))
-            if sum(len(rows) for rows, _ in self._unread) >= BLOCK:
-                self._ledger()
+            self._ledger.add(q, labels)
         else:
-            self._seen = self._ledger() - Counter(_key(row, label) for row, label in zip(q, labels, strict=True))
-
-    def _ledger(self) -> Counter[bytes]:
-        """How often each sample was learned. Kept up when asked for, since classifying does not need it, and before
-        what waits for it takes much memory."""
-        for q, labels in self._unread:
-            keys = [_key(row, label) for row, label in zip(q.astype(np.int32), labels, strict=True)]
-            self._seen.update(keys)
-            self._class_of.update(zip(keys, labels, strict=True))
-        self._unread.clear()
-        return self._seen
+            self._ledger.drop(q[0], labels[0])
 
     def solve(self) -> Solution:
         """The constants that classify, from the sums alone. Raises DataError when nothing has been learned."""
@@ -272,17 +263,13 @@ class Nemo:
         """Write the sums as `nemo.safetensors` and what they are as `nemo.json`, each whole or not at all."""
         folder = Path(folder)
         names = self.classes
-        seen = self._ledger()
-        keys, of = sorted(seen), {name: i for i, name in enumerate(names)}
         write_tensors(
             folder / STATE,
             {
                 "count": np.array([self._n[name] for name in names], np.int64),
                 "sum": np.array([self._sum[name] for name in names], np.int64).reshape(len(names), self.dim),
                 "gram": self._gram.astype(np.int64),
-                "seen": np.frombuffer(b"".join(keys), np.uint8).reshape(len(keys), 16),
-                "seen_times": np.array([seen[key] for key in keys], np.int64),
-                "seen_class": np.array([of.get(self._class_of.get(key, ""), -1) for key in keys], np.int64),
+                **self._ledger.tensors(names, self.dim),
             },
         )
         about = {
@@ -327,11 +314,7 @@ class Nemo:
         nemo._n = {name: int(n) for name, n in zip(names, tensors["count"], strict=True)}
         nemo._sum = {name: row.astype(np.float64) for name, row in zip(names, tensors["sum"], strict=True)}
         nemo._gram = np.asfortranarray(tensors["gram"].astype(np.float64))
-        times = tensors["seen_times"]
-        nemo._seen = Counter({bytes(key): int(t) for key, t in zip(tensors["seen"], times, strict=True)})
-        known = tensors.get("seen_class", np.full(len(times), -1))  # folders of 0.3 do not say
-        pairs = zip(tensors["seen"], known.tolist(), strict=True)
-        nemo._class_of = {bytes(key): names[i] for key, i in pairs if 0 <= i < len(names)}
+        nemo._ledger = Ledger.of(tensors, names)
         return nemo
 
 
@@ -354,12 +337,6 @@ def _one_thread() -> AbstractContextManager[Any]:
 def _controller() -> Any:
     need("scipy.linalg", "teach")  # its BLAS must be loaded to be found
     return need("threadpoolctl", "teach").ThreadpoolController()
-
-
-def _key(q: np.ndarray, label: str) -> bytes:
-    digest = hashlib.blake2b(q.astype(np.int32, copy=False).data, digest_size=16)
-    digest.update(label.encode())
-    return digest.digest()
 
 
 def _sums(q: np.ndarray, labels: Sequence[str]) -> Iterator[tuple[str, np.ndarray, int]]:

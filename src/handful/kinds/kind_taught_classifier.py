@@ -48,7 +48,7 @@ class TaughtClassifier(Taught, Classifier):
         """See Model.card."""
         return {
             "kind": self.kind, "task": self.task, "classes": list(self.classes), "samples": dict(self.samples),
-            "vigilance": self.vigilance, **self.inner.about, "backbone": self.inner.network.backbone.card.to_json(),
+            "vigilance": self.vigilance, **self.inner.about, "backbone": self.inner.net.card.to_json(),
         }  # fmt: skip
 
     def predict(self, source: Source, *, vigilance: float | None = None) -> list[Classification]:
@@ -108,9 +108,8 @@ class TaughtClassifier(Taught, Classifier):
         try:
             for source, label in rows:
                 for image, origin in images_of(source):
-                    vector = self.inner.embedder.teach_vector(image)
                     try:
-                        self.inner.nemo.unlearn(vector, label)
+                        vector = self.inner.take_back(image, label)
                     except HandfulError as error:
                         raise DataError(f"{origin.name}: {error}") from error
                     done.append((vector, label))

