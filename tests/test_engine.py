@@ -1,4 +1,5 @@
 """ONNX Runtime where it is installed and works, else PyTorch, told once; who names one gets that one or an error."""
+
 from __future__ import annotations
 
 import sys

@@ -7,10 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from handful import engine
 from handful.data.sample_images import sample_photo
 from handful.detection.contract import Proposals
 from handful.detection.embedder import BoxEmbedder, CropSettings, crop_boxes
 from handful.errors import DataError
+from handful.models import lite
+from tests.skips import need_runtime
 
 
 class Fake:
@@ -63,6 +66,20 @@ def test_the_share_is_the_squared_length_of_the_proposers_part(both: BoxEmbedder
     assert np.allclose((found[:, :4] ** 2).sum(axis=1), both.settings.share)
     only = BoxEmbedder(Fake(), BARE).embed(rgb, BOXES[:2], both.proposer.propose(rgb))
     assert only.shape == (2, 4) and np.allclose(found[:, :4] / np.sqrt(both.settings.share), only)
+
+
+def test_both_engines_give_the_same_vectors_but_for_their_last_digits(monkeypatch: pytest.MonkeyPatch) -> None:
+    need_runtime("onnxruntime")
+    rgb = sample_photo("astronaut").rgb_u8
+    with engine.using("onnxruntime"):
+        one = BoxEmbedder(Fake())
+    seen = one.proposer.propose(rgb)
+    found, want = one.embed(rgb, BOXES, seen), one.on_torch().embed(rgb, BOXES, seen)
+    assert np.abs(found - want).max() < 1e-5 and (found != want).any()
+    assert one.name == one.on_torch().name
+    monkeypatch.setattr(lite, "BATCH_NORM_EPS", 1e-4)
+    with engine.using("onnxruntime"):
+        assert np.abs(BoxEmbedder(Fake()).embed(rgb, BOXES, seen) - want).max() > 1e-5  # a planted fault
 
 
 def test_a_taught_box_is_the_mean_of_it_and_its_mirror_image(both: BoxEmbedder) -> None:

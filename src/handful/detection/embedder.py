@@ -6,19 +6,23 @@ were made to find the box. The crop, enlarged and run through an ImageNet networ
 
 from __future__ import annotations
 
+import copy
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from handful import engine
 from handful.detection.contract import Proposals, Proposer, clip_to_image, encode
 from handful.detection.crops import crop_boxes
 from handful.errors import DataError
 from handful.fewshot.embeddings import FrontEnd, standard_front_end, unit
 from handful.files import read_tensors
+from handful.models import lite
 from handful.threads import inference
 
 BASE = Path(__file__).parent / "base"
@@ -70,6 +74,8 @@ class BoxEmbedder:
         from handful.models import backbone as backbones
 
         self.settings, self.proposer = settings or CropSettings(), proposer
+        self._wanted, self._lock = engine.wanted(), threading.Lock()
+        self._run: Callable[[np.ndarray], np.ndarray] | None = None
         share = self.settings.share
         if share and not proposer.dim:
             raise DataError(f"{proposer.about.get('name')} has no features of its own; wanted share=0, got {share}")
@@ -119,15 +125,37 @@ class BoxEmbedder:
         plain = self.embed(rgb_u8, boxes, proposals)
         return unit((plain + self.embed(flipped, mirrored, encode(self.proposer, flipped))) / 2)
 
+    def on_torch(self) -> BoxEmbedder:
+        """The same with its crops on PyTorch, whichever engine this one uses."""
+        other = copy.copy(self)
+        other._run = other._on_torch
+        return other
+
     def _crop_features(self, rgb_u8: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+        frames = crop_boxes(rgb_u8, boxes, self.settings.side_px, self.settings.margin)
+        if not len(frames):
+            return np.zeros((0, self.backbone.card.dim), np.float32)
+        run = self._run
+        if run is None:
+            with self._lock:
+                run = self._run = self._run or engine.choose(
+                    self._wanted, self._on_onnxruntime if self.settings.backbone in lite.LITE else None,
+                    lambda: self._on_torch, str(self.settings.backbone),
+                )  # fmt: skip
+        return np.concatenate([run(frames[start : start + BATCH]) for start in range(0, len(frames), BATCH)])
+
+    def _on_onnxruntime(self) -> Callable[[np.ndarray], np.ndarray]:
+        state = {name: value.cpu().numpy() for name, value in self.backbone.state_dict().items()}
+        side = self.settings.side_px
+        session = engine.onnx_session(lite.onnx(state, replace(self.backbone.card, size_px=side), (side, side)))
+        return lambda frames: np.asarray(session.run(None, {"image": np.ascontiguousarray(frames)})[0])
+
+    def _on_torch(self, frames: np.ndarray) -> np.ndarray:
         import torch
 
-        frames = crop_boxes(rgb_u8, boxes, self.settings.side_px, self.settings.margin)
-        card, rows = self.backbone.card, []
+        card = self.backbone.card
         mean, std = (torch.tensor(v, dtype=torch.float32).view(1, 3, 1, 1) for v in (card.mean, card.std))
         with inference():
-            for start in range(0, len(frames), BATCH):
-                x = torch.from_numpy(frames[start : start + BATCH]).permute(0, 3, 1, 2).float()
-                x = ((x / 255 - mean) / std).contiguous(memory_format=torch.channels_last)
-                rows.append(self.backbone(x).numpy())
-        return np.concatenate(rows) if rows else np.zeros((0, card.dim), np.float32)
+            x = torch.from_numpy(frames).permute(0, 3, 1, 2).float()
+            x = ((x / 255 - mean) / std).contiguous(memory_format=torch.channels_last)
+            return np.asarray(self.backbone(x).numpy())

@@ -144,7 +144,10 @@ class Irene:
 
     def unlearn(self, rgb_u8: np.ndarray, box: Sequence[float], label: str, image: str = "") -> None:
         """Take one box back, as if it had never been learned. Raises DataError if it never was."""
-        vector = self.embedder.embed_flip_averaged(rgb_u8, np.array([box], np.float64))[0]
+        for embedder in self._embedders(label):
+            vector = embedder.embed_flip_averaged(rgb_u8, np.array([box], np.float64))[0]
+            if self.nemo.knows(vector, label):
+                break
         self.nemo.unlearn(vector, label)
         held = zip(self.examples.labels, self.examples.images, self.examples.boxes, strict=True)
         at = next((i for i, one in enumerate(held) if one == (label, image, [float(v) for v in box])), None)
@@ -162,8 +165,7 @@ class Irene:
         try:
             for i in which:
                 vector, label = self._as_learned(rgb_u8, image, i), self.examples.labels[i]
-                self.nemo.unlearn(vector, label)
-                done.append((vector, label))
+                done.append((self.nemo.unlearn(vector, label), label))
         except DataError as error:
             for vector, label in done:
                 self.nemo.learn(vector, label)
@@ -178,13 +180,19 @@ class Irene:
         own = [i for i, name in enumerate(self.examples.images) if name == image]
         boxes = np.array([self.examples.boxes[i] for i in own], np.float64).reshape(-1, 4)
         at = own.index(which)
-        vector: np.ndarray = np.zeros(self.nemo.dim)
-        for proposals in (self.proposer.propose(rgb_u8, MAX_PROPOSALS), encode(self.proposer, rgb_u8)):
-            for some, place in ((boxes, at), (boxes[at : at + 1], 0)):
-                vector = np.asarray(self.embedder.embed_flip_averaged(rgb_u8, some, proposals)[place])
-                if self.nemo.knows(vector, self.examples.labels[which]):
-                    return vector
+        vector, label = np.zeros(self.nemo.dim), self.examples.labels[which]
+        for embedder in self._embedders(label):
+            for proposals in (self.proposer.propose(rgb_u8, MAX_PROPOSALS), encode(self.proposer, rgb_u8)):
+                for some, place in ((boxes, at), (boxes[at : at + 1], 0)):
+                    vector = np.asarray(embedder.embed_flip_averaged(rgb_u8, some, proposals)[place])
+                    if self.nemo.knows(vector, label):
+                        return vector
         return vector
+
+    def _embedders(self, label: str) -> list[BoxEmbedder]:
+        """What may have made the vectors of a class: a folder of 0.3 was taught on PyTorch, and does not say more of a
+        sample than its hash."""
+        return [self.embedder, *([self.embedder.on_torch()] if self.nemo.only_exact(label) else [])]
 
     def forget(self, label: str) -> None:
         """Take a whole class back, without its images at hand; see Nemo.forget."""
