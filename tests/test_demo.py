@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from handful.curate.seen import Seen
 from handful.data.sample_images import SAMPLES, sample_photo
 from handful.demo import own_photos, run, view
 from handful.errors import DataError
@@ -31,6 +32,8 @@ def test_the_demo_proves_the_road(done: tuple[dict, Path]) -> None:  # type: ign
     kept = json.loads((out / "report.json").read_text())
     assert kept["runtimes"].keys() == result["runtimes"].keys()
     assert kept["images"] == len(kept["answers"])
+    seen = Seen.load(out / "model")
+    assert seen is not None and len(seen) == 15  # three views of five photographs
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ import numpy as np
 
 import handful
 import handful.device.runtimes
+from handful.curate.seen import mark
 from handful.data.sample_images import SAMPLES, sample_photo
 from handful.errors import DataError, MissingPackage, UnknownName
 from handful.fewshot import classifier, evaluate
@@ -65,14 +66,14 @@ def run(
     )
     model = FewShotClassifier.new(backbone, vigilance=VIGILANCE if vigilance is None else vigilance)
     vectors = [model.embedder.teach_vector(image) for image, _ in teach_set]
+    marks = [mark(image.rgb_u8) for image, _ in teach_set]
     labels = [label for _, label in teach_set]
     # once for nothing: loading the linear algebra is not learning, so it is not timed as such
     rehearsal = Nemo(model.nemo.dim)
     rehearsal.learn_many(np.stack(vectors), labels)
     rehearsal.solve()
     learning = time.perf_counter()
-    model.nemo.learn_many(np.stack(vectors), labels)
-    model.refresh()
+    model.learn_vectors(vectors, marks, labels)
     learn_ms = (time.perf_counter() - learning) * 1e3
     place = out / "model"
     model.save(place, data={"taught_by": "handful demo", "seed": seed})

@@ -169,12 +169,19 @@ def test_boxes_are_taken_back(world_of: Worlds, tmp_path: Path, capsys: Capture)
     assert told["unlearned"] == own.samples["leaf"] and told["never_learned"] > 0
     assert told["classes_forgotten"] == ["leaf"]
     left: Any = handful.load(model)
+    named = {label: {i for i, one in zip(own.inner.examples.images, own.inner.examples.labels, strict=True)
+                     if one == label} for label in own.samples}  # fmt: skip
+    assert {label for _, label in left.inner.seen.rows} == {"apple", "sky"}
+    assert len(own.inner.seen) == len(set.union(*named.values()))
     assert left.samples == {k: v for k, v in own.samples.items() if k != "leaf"}
     assert set(left.inner.examples.labels) == set(left.classes) == {"apple", "sky"}
     # as if it had never been learned: the sums are those of one that was taught without it
     taught: Any = handful.load(world.model)
     taught.forget("leaf")
+    assert taught.inner.seen.rows == left.inner.seen.rows
     assert left.inner.nemo.counts == taught.inner.nemo.counts
+    taught.forget("sky")  # an image that no other class has is not known any more
+    assert len(taught.inner.seen) == len(named["apple"]) < len(own.inner.seen)
     code, _, err = typed(capsys, "unlearn", model, world.data, "--class", "leaf")
     assert code == 2 and "has learned none" in err
     other = data_set(tmp_path / "other", ["apple"], {"train": 2})
@@ -194,7 +201,7 @@ def test_unlearned_boxes_leave_no_trace(world_of: Worlds, tmp_path: Path) -> Non
     assert "lemon" in more.classes and more.samples["apple"] > before["apple"]
     changing.unlearn(changing_model, extra, [], {})
     back: Any = handful.load(changing_model)
-    assert back.inner.nemo.counts == before
+    assert back.inner.nemo.counts == before and back.inner.seen.rows == model.inner.seen.rows
     again = back.inner.nemo.solve()
     assert np.array_equal(again.whiten, first.whiten) and np.array_equal(again.prototypes, first.prototypes)
 

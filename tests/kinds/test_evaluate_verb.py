@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,24 @@ def test_a_detector_s_page_shows_its_mistakes(world_of: Worlds, tmp_path: Path, 
         assert all(row["image"] in html for row in told["worst"])
         assert all(name in html for name in ("AP50", "APs", "AR100", "COCO"))
         assert ("F1 at vigilance" in html) == ("boxes taught" in html) == (kind == "taught_detector")
+
+
+def test_an_image_that_cannot_be_read_is_left_out_when_allowed(
+    world: World, tmp_path: Path, capsys: Capture
+) -> None:  # fmt: skip
+    data = shutil.copytree(world.data, tmp_path / "data")
+    bad = sorted(f for f in (data / world.images.relative_to(world.data)).iterdir() if f.suffix == ".png")[0]
+    bad.write_bytes(b"no image")
+    words = ["evaluate", world.model, data, *(["--split", world.split] if world.split else []), "--json"]
+    code, _, err = typed(capsys, *words)
+    advice = re.search(r"--allow (\w+)", err)
+    assert code == 2 and bad.name in err and advice is not None, err
+    code, said, err = typed(capsys, *words, "--allow", advice.group(1))  # the advice, followed
+    before = json.loads(typed(capsys, *asked(world), "--json")[1])
+    assert code == 0 and json.loads(said)["images"] == before["images"] - 1, err
+    assert "left out" in err
+    code, _, err = typed(capsys, *words, "--allow", "unreadable_imag")
+    assert code == 2 and "did you mean 'unreadable_image'" in err
 
 
 # option, its value, the kinds that take it

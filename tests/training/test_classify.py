@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from handful.cli import main
+from handful.curate.seen import Seen
 from handful.data import formats
 from handful.errors import DataError, MissingPackage, UnknownName
 from handful.files import read_tensors
@@ -22,9 +23,11 @@ from handful.training.augment_classify import NOTHING, Augment, augmented
 from handful.training.evaluate_classify import evaluate, predict, scores
 from handful.training.loss import Loss
 from handful.training.recipe_classify import run
+from handful.training.start import seen_by
 from tests.bounds import SEED, bound
 from tests.training.made import write
 
+Capture = pytest.CaptureFixture[str]
 MOVES = Augment(shift=2 / 32, scale=(1.0, 1.0), rotate_deg=0, brightness=0, contrast=0, saturation=0, hue_deg=0)
 COLORS = {"blue": (40, 60, 200), "green": (60, 160, 70), "red": (200, 60, 40)}
 FAST: dict[str, Any] = {"net": "signet", "args": {"width": 0.25}, "epochs": 3, "batch": 8, "lr": 0.02, "threads": 1,
@@ -145,10 +148,19 @@ def test_teacher_transfer_and_fewer_classes(model: tuple[Path, dict[str, Any]], 
     assert (tmp_path / "m" / "transfer.png").exists()
     one, other = (read_tensors(p / "model.safetensors") for p in (out, tmp_path / "m"))
     assert all((one[k] == other[k]).all() for k in one if k.startswith("core.groups"))
+    # what the source has seen, of green too, the new model has seen
+    before, after = Seen.load(out), Seen.load(tmp_path / "m")
+    assert before is not None and after is not None and len(before) == 36 and after.rows == before.rows
     new = folders(tmp_path / "d", names=("blue", "green", "red"))
     (new / "train" / "red").rename(new / "train" / "yellow")
     with pytest.raises(DataError, match="does not know yellow"):
         run(new, tmp_path / "n", **{**FAST, "classes": ["yellow", "blue"]}, teacher=out)
+
+
+def test_a_source_that_does_not_say_what_it_has_seen_is_told(tmp_path: Path, capsys: Capture) -> None:
+    assert len(seen_by(None)) == 0 and not capsys.readouterr().err
+    assert len(seen_by(tmp_path)) == 0
+    assert f"{tmp_path} does not say which images it has seen" in capsys.readouterr().err
 
 
 def bad_photo(root: Path) -> None:

@@ -24,7 +24,7 @@ from handful.cli.shared import refuse, say, typed, verb
 @option("--report", told="no page")
 @option("--vigilance", "Of a taught model.", told="the model's own")
 @option("--flat", "Of a taught classifier.")
-@option("--allow", "Of a taught classifier.", told="none")
+@option("--allow", "Images that cannot be used are then left out.", told="none")
 @option("--rule", "Of a segmenter.", told="mmseg")
 @option("--background", "Of a segmenter.", told="found by its name")
 @option("--masks-in", "Of a segmenter.", told="the only one")

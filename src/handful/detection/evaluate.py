@@ -28,7 +28,7 @@ from handful.progress import track, warn
 from handful.results import Detections
 from handful.training.coco_table import IOUS, area_px, coco_table, predicted_row, rule_of, xywh
 from handful.training.report_page import Worst, write
-from handful.training.source import image_of, split_of, split_to_measure
+from handful.training.source import image_of, split_of, split_to_measure, to_measure, usable
 from handful.types import Sample
 from handful.words import counted
 
@@ -181,10 +181,12 @@ def evaluate_images(
     vigilance: float | None = None,
     masks: bool | str = False,
     worst: Worst | None = None,
+    leave_out: bool = False,
 ) -> dict[str, Any]:
     """All the figures over images. true_boxes: classify the true boxes instead of proposals, so that every error is
     NEMO's. masks: also the figures of masks, by a mask method by name or, True, the detector's own. worst: where images
-    with errors are handed to. Raises DataError when no image shows a taught class."""
+    with errors are handed to. leave_out: images that cannot be read are left out, with a warning. Raises DataError when
+    no image shows a taught class."""
     classes = detector.classes
     truth: list[GroundTruth] = []
     ranked: list[Detections] = []
@@ -192,9 +194,16 @@ def evaluate_images(
     recall, counts, seconds = AgnosticRecall(), DetectionCounts(classes), 0.0
     pixels = evaluate_masks.MaskTable(detector, masks) if masks else None
     marks = []
+    unused = 0
     right, margins = [], {True: [np.zeros(0)], False: [np.zeros(0)]}
     for sample in track(samples, "detecting", len(samples)):
-        rgb = image_of(sample).rgb_u8
+        try:
+            rgb = image_of(sample).rgb_u8
+        except DataError as error:
+            if not leave_out:
+                raise usable(error) from error
+            unused += 1
+            continue
         sizes.append((rgb.shape[1], rgb.shape[0]))
         marks.append(mark(rgb))
         own = ground_truth_of(sample, sizes[-1])
@@ -222,6 +231,8 @@ def evaluate_images(
         for kind in (True, False):
             margins[kind].append(classified.margin[knows == kind])
         truth.append(own)
+    if unused:
+        warn(f"left out: {counted(unused, 'image')} that cannot be read")
     if not right:
         raise DataError(f"no image shows a class the detector was taught ({', '.join(classes[:8])})")
     stats, ap = box_table(truth, ranked, sizes, classes)
@@ -242,10 +253,10 @@ def evaluate_images(
         "known_objects": unknown["known"],
         "unknown_objects": unknown["unknown"],
         "per_class": per_class,
-        "images": len(samples),
+        "images": len(truth),
         "seen": leak(detector.seen, marks),
         "objects": sum(objects[name] for name in classes),
-        "seconds_per_image": seconds / len(samples),
+        "seconds_per_image": seconds / len(truth),
     }
 
 
@@ -271,20 +282,21 @@ def _add(worst: Worst, sample: Sample, rgb_u8: np.ndarray, own: GroundTruth, fou
 def evaluate(
     model: Path, data: Path, *, split: str | None = None, format: str | None = None, proposer: str | None = None,
     vigilance: float | None = None, masks: bool | str = False, scale_mode: str | None = None,
-    detector: Irene | None = None, report: Path | None = None, **options: Any,
+    detector: Irene | None = None, report: Path | None = None, allow: Sequence[str] = (), **options: Any,
 ) -> dict[str, Any]:  # fmt: skip
     """Measure a taught detector on a split of any data set with boxes: test unless named, or val, or all of it; classes
     it was not taught count as unknown.
 
     proposer: "boxes" to classify the true boxes; None for the detector's own. masks: as in evaluate_images; scale_mode:
-    as in Irene.load; report: an HTML page to write. Returns the JSON object that `handful evaluate --json` prints.
+    as in Irene.load; report: an HTML page to write. allow: codes of errors to go on with; with any, images that cannot
+    be read are left out, with a warning. Returns the JSON object that `handful evaluate --json` prints.
     Raises DataError or UnknownName.
     """
     detector = detector or Irene.load(model, scale_mode)
     own = str(detector.proposer.about.get("name"))
     if proposer not in (None, "boxes", own):
         raise unknown("proposer", str(proposer), [own, "boxes"])
-    dataset = formats.read(data, format=format or formats.with_boxes(data), **options)
+    dataset = to_measure(data, format=format or formats.with_boxes(data), allow=allow, **options)
     split = split_to_measure(dataset, split) or None
     samples = list(dataset) if split is None else split_of(dataset, split)
     samples = [s for s in samples if s.objects is not None]
@@ -296,14 +308,15 @@ def evaluate(
         warn_of_strangers(data, other, detector.classes)
     worst = Worst(shown=report is not None)
     given = proposer == "boxes"
-    found = evaluate_images(detector, samples, true_boxes=given, vigilance=vigilance, masks=masks, worst=worst)
+    found = evaluate_images(detector, samples, true_boxes=given, vigilance=vigilance, masks=masks, worst=worst,
+                            leave_out=bool(allow))  # fmt: skip
     about: Mapping[str, Any] = detector.about
     result = {
         "schema_version": 1, "task": "detect", "model": str(model), **found, "proposer": proposer or own,
         "scales": asdict(detector.proposer.scales) if isinstance(detector.proposer, MultiScaleProposer) else None,
         "vigilance": detector.nemo.vigilance if vigilance is None else vigilance,
         "score_threshold": detector.score_threshold, "seed": about.get("seed"),
-        "samples": detector.nemo.counts, "split": split, "subset": len(samples) < 5000,
+        "samples": detector.nemo.counts, "split": split, "subset": found["images"] < 5000,
         "rule": {**rule_of(bool(masks)), **RULE, **({"masks": evaluate_masks.RULE} if masks else {})},
         "data": str(data), "report": None if report is None else str(report), "worst": worst.rows(),
     }  # fmt: skip

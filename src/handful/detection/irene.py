@@ -41,6 +41,7 @@ from handful.words import counted
 RIDGE = 2.0  # of 0.25, 1, 2 and 3 on COCO boxes: 0.25 is worse, the others are level
 MAX_PROPOSALS = 100  # boxes of an image that are embedded and scored
 SAME_BOX_IOU = 0.99  # above it two taught boxes are one
+SAME_PIXELS = 0.99  # cosine above which a box embedding is that of the same pixels
 
 
 class Irene:
@@ -137,7 +138,9 @@ class Irene:
         background = self.embedder.embed(rgb_u8, rest, proposals)
         self.nemo.learn_many(vectors, list(labels))
         if self.seen is not None:
-            self.seen.add(mark(rgb_u8))
+            one = mark(rgb_u8)
+            for label in set(labels):
+                self.seen.add(one, label)
         self.examples.add(vectors, labels, image, boxes)
         self.bank.add(image, rest, background)
         self._solution = self._whitened = None
@@ -153,6 +156,7 @@ class Irene:
         at = next((i for i, one in enumerate(held) if one == (label, image, [float(v) for v in box])), None)
         if at is not None:
             self.examples.drop(at)
+            self._unsee(rgb_u8, image, [label])
         self._solution = self._whitened = None
 
     def unlearn_taught(self, rgb_u8: np.ndarray, image: str, which: Sequence[int]) -> None:
@@ -172,7 +176,29 @@ class Irene:
             raise DataError(f"{image}: {error}; are these the pixels that were learned?") from error
         for i in sorted(which, reverse=True):
             self.examples.drop(i)
+        self._unsee(rgb_u8, image, [label for _, label in done])
         self._solution = self._whitened = None
+
+    def _unsee(self, rgb_u8: np.ndarray, image: str, labels: Sequence[str]) -> None:
+        """An image of which some boxes were taken back is no longer known as theirs, where it has no other of a class;
+        "" is how older detectors remembered an image, of whatever classes."""
+        if self.seen is None:
+            return
+        one, held = mark(rgb_u8), self.examples
+        rows = list(zip(held.labels, held.boxes, held.vectors, strict=True))
+        others = [row for row, name in zip(rows, held.images, strict=True) if name == image]
+        for label in set(labels):
+            if not any(self._shows(rgb_u8, box, vector) for name, box, vector in others if name == label):
+                self.seen.drop(one, label)
+        if not others:
+            self.seen.drop(one)
+
+    def _shows(self, rgb_u8: np.ndarray, box: Sequence[float], vector: np.ndarray) -> bool:
+        """Whether a taught box is of these pixels, and not of another image of the same name."""
+        if box[2] > rgb_u8.shape[1] or box[3] > rgb_u8.shape[0]:
+            return False
+        own = self.embedder.embed_flip_averaged(rgb_u8, np.array([box], np.float64))[0]
+        return float(unit(own) @ unit(vector.astype(np.float64))) > SAME_PIXELS
 
     def _as_learned(self, rgb_u8: np.ndarray, image: str, which: int) -> np.ndarray:
         """The very vector of a taught box. How many boxes run at once decides its last bits, so it is made with all of
@@ -199,6 +225,8 @@ class Irene:
         self.nemo.forget(label)
         for at in reversed([i for i, held in enumerate(self.examples.labels) if held == label]):
             self.examples.drop(at)
+        if self.seen is not None:
+            self.seen.forget(label)
         self._solution = self._whitened = None
 
     def solution(self) -> Solution:

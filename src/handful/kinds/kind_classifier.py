@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,14 +54,14 @@ class TrainedClassifier(Trained, Classifier):
 
     def evaluate(
         self, data: StrPath, *, split: str | None = None, report: StrPath | None = None, format: str | None = None,
-        torch_device: str = "cpu",
+        torch_device: str = "cpu", allow: Sequence[str] = (),
     ) -> Evaluation:  # fmt: skip
-        """As Model.evaluate, on any data set whose images have one class each."""
+        """As Model.evaluate, on any data set whose images have one class each. allow: codes of errors to go on with."""
         from handful.training.evaluate_classify import evaluate
 
         result = evaluate(
             self.on_disk("evaluate"), Path(data), split=split, report=None if report is None else Path(report),
-            format=format, device=torch_device,
+            format=format, device=torch_device, allow=allow,
         )  # fmt: skip
         return shared.evaluation("classify", result, ("accuracy", "mean_accuracy", "accuracy_mirrored"))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,14 +81,17 @@ class TrainedDetector(Trained, Detector):
 
     def evaluate(
         self, data: StrPath, *, split: str | None = None, report: StrPath | None = None, format: str | None = None,
-        torch_device: str = "cpu",
+        torch_device: str = "cpu", allow: Sequence[str] = (),
     ) -> Evaluation:  # fmt: skip
-        """As Model.evaluate, on any data set with boxes; with outlines or pixels, where the model gives masks."""
+        """As Model.evaluate, on any data set with boxes; with outlines or pixels, where the model gives masks.
+
+        allow: codes of errors to go on with.
+        """
         from handful.training.evaluate_detect import evaluate
 
         result = evaluate(
             self.on_disk("evaluate"), Path(data), split=split, report=None if report is None else Path(report),
-            format=format, device=torch_device,
+            format=format, device=torch_device, allow=allow,
         )  # fmt: skip
         return shared.evaluation(self.task, result, shared.COCO)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,17 +59,20 @@ class TrainedSegmenter(Trained, Segmenter):
     def evaluate(
         self, data: StrPath, *, split: str | None = None, report: StrPath | None = None, format: str | None = None,
         rule: str = "mmseg", background: str | None = None, masks_in: str | None = None, torch_device: str = "cpu",
+        allow: Sequence[str] = (),
     ) -> Evaluation:  # fmt: skip
         """As Model.evaluate, on any data set with masks.
 
         rule: what absent classes count for, of handful.training.metrics.RULES. background: which class is everything
-        else; found by its name unless told. masks_in: which folder of masks, where several lie side by side.
+        else; found by its name unless told. masks_in: which folder of masks, where several lie side by side. allow:
+        codes of errors to go on with.
         """
         from handful.training.evaluate_segment import evaluate
 
         result = evaluate(
             self.on_disk("evaluate"), Path(data), split=split, report=None if report is None else Path(report),
             format=format, rule=rule, background=background, masks=masks_in, device=torch_device,
+            allow=allow,
         )  # fmt: skip
         headline = ("miou_with_background", "miou_without_background", "pixel_accuracy", "mean_accuracy", "boundary_f")
         return shared.evaluation("segment", result, headline)

@@ -53,7 +53,7 @@ class TaughtDetector(Taught, Detector):
             self._modes[scale_mode] = type(self.inner).load(shared.on_disk(self.folder, "ask"), scale_mode)
         other = self._modes[scale_mode]
         other.nemo, other.examples, other.bank = self.inner.nemo, self.inner.examples, self.inner.bank
-        other.score_threshold = self.inner.score_threshold
+        other.score_threshold, other.seen = self.inner.score_threshold, self.inner.seen
         return other
 
     @property
@@ -145,13 +145,13 @@ class TaughtDetector(Taught, Detector):
     def evaluate(
         self, data: StrPath, *, split: str | None = None, report: StrPath | None = None, format: str | None = None,
         true_boxes: bool = False, vigilance: float | None = None, masks: bool | str = False,
-        images: StrPath | None = None, scale_mode: str | None = None,
+        images: StrPath | None = None, scale_mode: str | None = None, allow: Sequence[str] = (),
     ) -> Evaluation:  # fmt: skip
         """As Model.evaluate, on any data set with boxes. Classes that it was not taught count as unknown.
 
         true_boxes: ask about these, to see how well they are named apart from how well they are found. masks: also
         COCO's table of masks. images: the folder of COCO's images, where they do not lie beside the JSON. scale_mode:
-        as in `stream`.
+        as in `stream`. allow: codes of errors to go on with.
         """
         from handful.detection.evaluate import evaluate
 
@@ -160,7 +160,7 @@ class TaughtDetector(Taught, Detector):
         result = evaluate(
             self.folder or Path("the model"), Path(data), split=split, format=format,
             proposer="boxes" if true_boxes else None, vigilance=vigilance, masks=masks, detector=self._at(scale_mode),
-            report=None if report is None else Path(report), **options,
+            report=None if report is None else Path(report), allow=allow, **options,
         )  # fmt: skip
         return shared.evaluation("detect", result, (*shared.COCO, "f1", "accuracy"))
 

@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from handful.curate.seen import Mark, Seen, leak
-from handful.data import formats
 from handful.errors import DataError
 from handful.models.folder import from_folder
 from handful.training.distributed import ready
 from handful.training.loader_segment import rest_of
 from handful.training.report_page import Worst, write
-from handful.training.source import held, not_counted, split_to_measure
+from handful.training.source import not_counted, split_to_measure, to_measure
 from handful.types import Dataset
 
 
@@ -55,12 +54,13 @@ class Subject:
 
 
 def opened(
-    model: Path, data: Path, tasks: Sequence[str], *, split: str | None, format: str | None, device: str, **options: Any
-) -> Subject:
+    model: Path, data: Path, tasks: Sequence[str], *, split: str | None, format: str | None, device: str,
+    allow: Sequence[str] = (), **options: Any,
+) -> Subject:  # fmt: skip
     """Open a model folder of one of these tasks, and a data set that has some of its classes.
 
-    split: which; None for test, or val where there is none, or the images in no split. options: for the format. Raises
-    DataError or UnknownName.
+    split: which; None for test, or val where there is none, or the images in no split. allow: codes of errors to go on
+    with. options: for the format. Raises DataError or UnknownName.
     """
     began = time.monotonic()
     loaded = from_folder(model)
@@ -68,7 +68,7 @@ def opened(
         made = " or ".join(f"`handful train {task}`" for task in tasks)
         raise DataError(f"{model} is a model to {loaded.meta.get('task')}; wanted one that {made} made")
     classes = tuple(loaded.classes)
-    dataset = held(formats.read(data, format=format, **options))
+    dataset = to_measure(data, format=format, allow=allow, **options)
     rest = classes[0] if tasks == ("segment",) and rest_of(dataset, classes) == 0 else None
     other = not_counted(dataset, data, classes, rest)
     network = ready(loaded.network, device)

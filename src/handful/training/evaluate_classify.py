@@ -81,16 +81,18 @@ def _add_wrong(worst: Worst, images: Images, which: Sequence[int], probabilities
 
 def evaluate(
     model: Path, data: Path, *, split: str | None = None, format: str | None = None, device: str = "cpu",
-    report: Path | None = None, **options: Any,
+    report: Path | None = None, allow: Sequence[str] = (), **options: Any,
 ) -> dict[str, Any]:  # fmt: skip
     """Measure a classifier on a split of any data set whose images have a class: test unless named, or val.
 
     Images of classes that the model does not have are not counted, with a warning. "worst" names those it was surest of
-    and wrong. report: an HTML page to write. Returns the JSON object that `handful evaluate --json` prints. Raises
+    and wrong. report: an HTML page to write. allow: codes of errors to go on with; with any, images that cannot be used
+    are left out, with a warning. Returns the JSON object that `handful evaluate --json` prints. Raises
     DataError or UnknownName.
     """
-    subject = opened(model, data, ("classify",), split=split, format=format, device=device, **options)
-    images = gather(subject.dataset, subject.split, subject.classes, subject.network.frame_hw)
+    subject = opened(model, data, ("classify",), split=split, format=format, device=device, allow=allow, **options)
+    frame_hw, leave_out = subject.network.frame_hw, bool(allow)
+    images = gather(subject.dataset, subject.split, subject.classes, frame_hw, leave_out=leave_out)
     worst = Worst(shown=report is not None)
     found = measured(subject.network, images, worst=worst)
     both = (found + measured(subject.network, images, mirror=True)) / 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -136,17 +137,19 @@ def _pictures(images: Images, index: int, shown: list[Row]) -> dict[str, np.ndar
 
 def evaluate(
     model: Path, data: Path, *, split: str | None = None, format: str | None = None, device: str = "cpu",
-    report: Path | None = None, **options: Any,
+    report: Path | None = None, allow: Sequence[str] = (), **options: Any,
 ) -> dict[str, Any]:  # fmt: skip
     """Measure a detector's model folder on a split of any data set with boxes: test unless named, or val.
 
     Where the model gives masks, the objects in the data must have outlines or pixels. report: an HTML page to write.
+    allow: codes of errors to go on with; with any, images that cannot be used are left out, with a warning.
     Classes of the data that the model does not have are not counted, with a warning. Returns the JSON object that
     `handful evaluate --json` prints. Raises DataError or UnknownName.
     """
-    subject = opened(model, data, TASKS, split=split, format=format, device=device, **options)
+    subject = opened(model, data, TASKS, split=split, format=format, device=device, allow=allow, **options)
     masks = subject.about["task"] == "instance"
-    images = gather(subject.dataset, subject.split, subject.classes, subject.network.frame_hw, masks=masks)
+    images = gather(subject.dataset, subject.split, subject.classes, subject.network.frame_hw, masks=masks,
+                    leave_out=bool(allow))  # fmt: skip
     worst = Worst(shown=report is not None)
     measures = {
         **measured(subject.network, images, worst=worst), "images": len(images), "objects": sum(images.objects),

@@ -21,7 +21,7 @@ from handful.training.evaluate import opened
 from handful.training.loader_segment import Images, labels_of
 from handful.training.metrics import RULES, Confusion, Contours, background_of, mean
 from handful.training.report_page import Worst, painted
-from handful.training.source import image_of, split_of
+from handful.training.source import image_of, split_of, usable
 from handful.types import Sample
 from handful.words import counted
 
@@ -69,25 +69,35 @@ def confusion_of(network: Any, images: Images, most: int | None = None) -> Confu
 def measured(
     network: Any, samples: Sequence[Sample], read: Callable[[Sample, tuple[int, int]], np.ndarray | None],
     classes: tuple[str, ...], *, rule: str, background: int | None, worst: Worst,
-    marks: list[Mark] | None = None,
+    marks: list[Mark] | None = None, leave_out: bool = False,
 ) -> dict[str, Any]:  # fmt: skip
     """Scores (see Confusion.scores, boundary_f besides) at the size of the labels.
 
     Each class also says how many images show it. "worst" names the images with the lowest mIoU over the classes that
     are in them or were predicted. read: as handful.training.loader_segment.labels_of gives it. worst: collects those
-    images, for a page. marks: takes that of each image that is measured. Raises DataError when nothing is labeled.
+    images, for a page. marks: takes that of each image that is measured. leave_out: images or masks that cannot be used
+    are left out, with a warning. Raises DataError when nothing is labeled.
     """
     colors = palette(classes, None if background is None else classes[background])
     counts, contours = Confusion(len(classes)), Contours(len(classes))
-    images = unlabeled = 0
+    images = unlabeled = unused = 0
 
-    def asked(sample: Sample) -> tuple[Sample, np.ndarray, np.ndarray | None, np.ndarray]:
-        image = image_of(sample)
-        truth = read(sample, image.size_wh)
+    def asked(sample: Sample) -> tuple[Sample, np.ndarray, np.ndarray | None, np.ndarray] | None:
+        try:
+            image = image_of(sample)
+            truth = read(sample, image.size_wh)
+        except DataError as error:
+            if not leave_out:
+                raise usable(error) from error
+            return None
         return sample, image.rgb_u8, truth, NOT_ASKED if truth is None else predict(network, image.rgb_u8)
 
     done = over(asked, samples, workers=side_by_side(network))
-    for sample, rgb_u8, truth, predicted in track(done, "measuring", len(samples)):
+    for row in track(done, "measuring", len(samples)):
+        if row is None:
+            unused += 1
+            continue
+        sample, rgb_u8, truth, predicted = row
         if truth is None:
             unlabeled += 1
             continue
@@ -103,6 +113,8 @@ def measured(
     if not counts.counts.sum():
         raise DataError(f"no pixel of {counted(images + unlabeled, 'image')} is labeled with a class of the model "
                         f"({', '.join(classes[:8])}); check that these are its masks")  # fmt: skip
+    if unused:
+        warn(f"left out: {counted(unused, 'image')} that cannot be used")
     if unlabeled:
         warn(f"not counted: {counted(unlabeled, 'image')} that nobody labeled")
     found = counts.scores(classes, rule=rule, background=background)
@@ -139,23 +151,26 @@ def evaluate(
     format: str | None = None,
     device: str = "cpu",
     report: Path | None = None,
+    allow: Sequence[str] = (),
     **options: Any,
 ) -> dict[str, Any]:
     """Measure a segmentation model folder on a split of any data set: test unless named, or val where there is none.
 
     rule: one of handful.training.metrics.RULES, what absent classes count for. background: which class is everything
     else; found by its name unless given. masks: which folder of masks, where several lie side by side. report: an HTML
-    page to write. Classes of the data that the model does not have are not counted, with a warning. Returns the JSON
+    page to write. allow: codes of errors to go on with; with any, images that cannot be used are left out, with a
+    warning. Classes of the data that the model does not have are not counted, with a warning. Returns the JSON
     object that `handful evaluate --json` prints. Raises DataError or UnknownName.
     """
     if rule not in RULES:
         Confusion(1).iou(rule)  # raises, naming them
     options |= {"masks": masks} if masks else {}
-    subject = opened(model, data, ("segment",), split=split, format=format, device=device, **options)
+    subject = opened(model, data, ("segment",), split=split, format=format, device=device, allow=allow,
+                     **options)  # fmt: skip
     which = background_of(subject.classes, background)
     samples, worst = split_of(subject.dataset, subject.split), Worst(shown=report is not None)
     marks: list[Mark] = []
     read = labels_of(subject.dataset, subject.classes)
     measures = measured(subject.network, samples, read, subject.classes, rule=rule, background=which, worst=worst,
-                        marks=marks)  # fmt: skip
+                        marks=marks, leave_out=bool(allow))  # fmt: skip
     return subject.result(measures, worst, report, marks)

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from handful.curate.seen import Seen
 from handful.files import sha256, write_json
 from handful.models.folder import WEIGHTS, save_folder
 from handful.progress import note
@@ -64,10 +63,9 @@ def finished(
         for file in (loop.CSV, CURVES, *([FLOW] if rows else [])):
             shutil.copyfile(folder / file, part / file)
         write_json(part / RECORD, record)
-        seen = Seen()
         for one in images.marks():
-            seen.add(one)
-        seen.save(part)
+            begun.seen.add(one)
+        begun.seen.save(part)
 
     args = {k: v for k, v in config["args"].items() if k not in ("pretrained", "weights")}
     save_folder(out, network, kind=start.name, args=args, classes=classes, about=about, beside=beside,

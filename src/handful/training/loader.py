@@ -23,6 +23,7 @@ from handful.curate.seen import Mark, mark
 from handful.errors import DataError
 from handful.pick import need, unknown
 from handful.progress import note, track, warn
+from handful.training.source import usable
 from handful.types import Dataset, Sample
 from handful.words import counted
 
@@ -93,7 +94,7 @@ def decoded(
             found = decode(sample)
         except DataError as error:
             if not leave_out:
-                raise
+                raise usable(error) from error
             found = str(error)
         if isinstance(found, str):
             skipped.setdefault(found, []).append(name)

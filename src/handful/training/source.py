@@ -5,6 +5,7 @@ An image is read with `image_of`, whatever format it lies in.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -43,6 +44,36 @@ def checked(
             stop(finding)
 
     return held(formats.read(data, format=format, on_finding=on_finding, **options)), warnings
+
+
+def to_measure(data: Path, *, format: str | None, allow: Sequence[str] = (), **options: Any) -> Dataset:
+    """A data set to measure on, read once (see held); only what its reader finds is checked.
+
+    allow: codes of errors to go on with, which are counted in a warning. options: for the format. Raises DataError with
+    the first other error, or UnknownName for a code that there is not.
+    """
+    allow, passed = known_codes(allow), Counter[str]()
+
+    def on_finding(finding: Finding) -> None:
+        if finding.severity != "error":
+            return
+        if finding.code in allow:
+            passed[finding.code] += 1
+            return
+        try:
+            stop(finding)
+        except DataError as error:
+            raise DataError(f"{error}; go on all the same: --allow {finding.code}") from error
+
+    found = held(formats.read(data, format=format, on_finding=on_finding, **options))
+    for code, count in passed.items():
+        warn(f"{data}: {counted(count, 'error')} passed over, of {code}")
+    return found
+
+
+def usable(error: DataError) -> DataError:
+    """The same error about one image, with the way to go on without it."""
+    return DataError(f"{error}; leave out images that cannot be used: --allow unreadable_image")
 
 
 def held(dataset: Dataset) -> Dataset:

@@ -11,8 +11,10 @@ from typing import Any, TypedDict, TypeVar
 
 import torch
 
+from handful.curate.seen import Seen
 from handful.models.count import Counts, count
 from handful.pick import unknown
+from handful.progress import warn
 from handful.training import checkpoint, loop, transfer, tuned, weights
 from handful.training.config import Plan
 from handful.training.distributed import Distributed, seed_everything
@@ -142,7 +144,7 @@ class Start:
         rows = transfer.transfer(network, source, classes, rename=self.given.get("rename")) if source else []
         rates = weights.rates(network, self.lr_of, self.freeze)
         counts = count(network, torch.zeros(1, *network.frame_hw, 3, dtype=torch.uint8))
-        return Begun(network, rates, transfer.with_rates(rows, rates), counts)
+        return Begun(network, rates, transfer.with_rates(rows, rates), counts, seen_by(source))
 
     def train(
         self, task: loop.Task, begun: Begun, folder: Path, classes: Sequence[str], **own: Any
@@ -168,12 +170,21 @@ class Start:
 @dataclass(frozen=True)
 class Begun:
     """A network as its training begins. rates: factor of the learning rate of each parameter; rows: where its weights
-    came from; counts: what it costs."""
+    came from; counts: what it costs; seen: the images that those weights have seen already."""
 
     network: Any
     rates: Mapping[str, float]
     rows: Sequence[transfer.Row]
     counts: Counts
+    seen: Seen
+
+
+def seen_by(source: Path | None) -> Seen:
+    """What the model has seen that a training begins with; nothing, with a warning, where its folder does not say."""
+    seen = Seen() if source is None else Seen.load(Path(source))
+    if seen is None:
+        warn(f"{source} does not say which images it has seen, so an evaluation of the new model cannot tell of them")
+    return seen or Seen()
 
 
 def begin(task: str, net: str, given: Settings, **otherwise: Any) -> Start:
