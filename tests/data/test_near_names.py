@@ -20,6 +20,7 @@ from handful.fewshot.evaluate import evaluate
 from handful.training import source
 from handful.types import Category, Dataset
 from tests.conftest import save
+from tests.data.layouts import Maker
 
 COMPOSED, DECOMPOSED = "Caf\u00e9", "Cafe\u0301"
 
@@ -107,4 +108,32 @@ def test_classes_may_be_called_as_folders_of_images_are(
     found: list[Finding] = []
     dataset = format_folder.read(tmp_path, on_finding=found.append)
     assert sorted({s.label for s in dataset if s.label is not None}) == classes
-    assert sum(s.label is None for s in dataset) == unlabeled and [one.code for one in found] == []
+    assert sum(s.label is None for s in dataset) == unlabeled
+    assert [one.code for one in found] == ["unlabeled_image"] * unlabeled
+
+
+@pytest.mark.parametrize("beside", ["Text", "Labels", "labels", "Annotations", "Masks", "gt", "mask"])
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_classes_may_be_called_as_folders_of_labels_are(beside: str, suffix: str, tmp_path: Path) -> None:
+    """What lies in them decides: photographs, of the same names."""
+    maker = Maker(3, tmp_path)
+    for name in ("Images", beside, "cup"):
+        for i in range(2):
+            maker.photo(f"{name}/{i}{suffix}")
+    report = check(tmp_path)
+    assert report["ok"] and [s["format"] for s in report["sets"]] == ["folder"]
+    assert sorted(report["sets"][0]["per_class"]) == sorted(["Images", beside, "cup"])
+    assert "unlabeled_image" not in {f["code"] for f in report["findings"]}
+
+
+@pytest.mark.parametrize(("beside", "code"), [("text", "unlabeled_image"), ("masks", "mask_not_ids")])
+def test_photographs_in_images_are_no_class_until_it_is_renamed(beside: str, code: str, tmp_path: Path) -> None:
+    maker = Maker(4, tmp_path)
+    for name in ("images", beside):
+        for i in range(2):
+            maker.photo(f"{name}/{i}.png")
+    (text,) = [f["text"] for f in check(tmp_path)["findings"] if f["code"] == code]
+    assert "rename" in text and "Images/" in text and "colored masks, and no file" not in text
+    (tmp_path / "images").rename(tmp_path / "Images")  # the advice, followed
+    report = check(tmp_path)
+    assert report["ok"] and list(report["sets"][0]["per_class"]) == ["Images", beside]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -191,6 +193,25 @@ def test_names_come_from_the_lists_that_lie_there(made: Callable[..., Path]) -> 
         report = check(place)
         assert report["ok"] and report["account"]["counts"]["mask"] == 3, name
         (place / name).unlink()
+
+
+@pytest.mark.parametrize("photos", ["images", "imgs"])  # the formats masks and pairs
+def test_colored_masks_without_a_list_are_told_with_their_colors(photos: str, tmp_path: Path) -> None:
+    m = Maker(5, tmp_path)
+    for i in range(2):
+        m.photo(f"{photos}/{i}.jpg")
+        rgb = np.array([[0, 0, 0], [200, 10, 10]], np.uint8)[np.minimum(m.areas(), 1)]
+        m.save(PIL_Image.fromarray(rgb), f"masks/{i}.png")
+    pixels = np.concatenate([np.asarray(PIL_Image.open(f))[..., 0].ravel() for f in (tmp_path / "masks").iterdir()])
+    text = codes(check(tmp_path))["mask_not_ids"]
+    assert f"0,0,0 in {(pixels == 0).sum()} pixels; 200,10,10 in {(pixels > 0).sum()} pixels" in text
+    command = re.search(r"printf '[^']+' > class_dict\.csv", text)
+    assert command is not None, text
+    subprocess.run(["sh", "-c", command[0]], cwd=tmp_path, check=True)  # by copy and paste
+    report = check(tmp_path)
+    assert report["ok"] and report["sets"][0]["labeled"] == 2, report["findings"]
+    counts = {name: row["pixels"] for name, row in report["sets"][0]["per_class"].items()}
+    assert counts == {"NAME0": (pixels == 0).sum(), "NAME1": (pixels > 0).sum()}
 
 
 def test_two_lists_that_disagree_are_refused(made: Callable[..., Path]) -> None:

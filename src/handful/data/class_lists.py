@@ -43,6 +43,16 @@ def find(folder: Path, folders: Iterable[str]) -> list[Path]:
             if path.is_file() and is_class_list(path.name)]  # fmt: skip
 
 
+def named(folder: Path, lists: Sequence[Path], on_finding: OnFinding) -> Labels | None:
+    """The classes of the first of some lists that can be read, or None; one that says otherwise is told."""
+    found = [(path, labels) for path in lists if (labels := read(path, folder, on_finding)) is not None]
+    for path, labels in found[1:]:
+        if labels.categories != found[0][1].categories:
+            names = " and ".join(sorted(str(p.relative_to(folder)) for p in (found[0][0], path)))
+            on_finding(Finding("unreadable_labels", names, detail="name the values of the masks in two ways"))
+    return found[0][1] if found else None
+
+
 def read(path: Path, root: Path, on_finding: OnFinding) -> Labels | None:
     """The classes that a list names, or None after telling why it cannot be read."""
     file = relative(path, root)

@@ -85,6 +85,7 @@ def _of(
     where: dict[tuple[str | None, str], str] = {}  # split and name -> path
     deep = [PurePosixPath(name).parts[splits:] for name in shelf.images]
     # beside other folders they are classes like those: photos and drawings, Images and Text; `write` makes `images`
+    aside: list[str] = []
     only_holders = all(parts[0].lower() in HOLDERS for parts in deep if len(parts) > 1)
     for name in sorted(shelf.images):
         path = PurePosixPath(name)
@@ -94,6 +95,7 @@ def _of(
         at = str(inside)
         if not flat and label is not None and label.lower() in HOLDERS and (only_holders or label == "images"):
             short = str(inside.relative_to(label))
+            aside += [name] * (not only_holders)
             label, at = None, at if (split, short) in where else short
         rows.append((split, label, at))
         where[split, at] = name
@@ -106,6 +108,10 @@ def _of(
         raise DataError(
             f"{place} has no class folders in it ({counted(len(rows), 'loose image')}); wanted CLASS/PHOTO.jpg; {do}"
         )
+    if aside:
+        detail = ("lie in images/, where images of no class are, beside class folders; if it is a class too, "
+                  "rename it to Images/")  # fmt: skip
+        on_finding(Finding("unlabeled_image", ".", aside[:20], len(aside), detail))
     _twins(place, root, found, on_finding)
     _empty(place, parts if splits else None, found, on_finding)
     suspects = _labels_among(shelf, on_finding)

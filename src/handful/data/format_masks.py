@@ -7,14 +7,16 @@ seg10/, ...). The names of the ids are in labels.json, or a text file with a nam
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from handful.data import class_lists
 from handful.data.finding import Finding, OnFinding, stop
-from handful.data.label_names import Labels, is_ours, labels_of, write_labels
+from handful.data.label_names import LISTS, Labels, is_ours, labels_of, write_labels
 from handful.data.label_tree import (
     Decode,
     decoder,
@@ -32,12 +34,14 @@ from handful.data.label_tree import (
 )
 from handful.data.looks import checked_threshold, hard_values, look_of_several
 from handful.data.masks import write_ids
+from handful.data.pairing import MASK_WORDS, TOKEN
 from handful.data.paths import Shelf, walk
 from handful.data.writing import Writer
 from handful.errors import DataError
 from handful.pick import unknown
 from handful.progress import track
 from handful.types import Category, Dataset, Sample
+from handful.words import counted
 
 PRECEDENCE = 80  # any of the others may look like this too
 TITLE = "Images and a folder of masks"
@@ -48,12 +52,22 @@ masks/a.png                        the same path with .png; any name of the fold
 labels.json                        {"labels": {"0": "background", "1": "mug"}, "ignore": 255}
 """
 IMAGES, MASKS = "images", "masks"
+MOST_COLORS = 64  # of colored masks that nothing names: with more, no color is a class
 BINARY = {0: 0, 255: 1, 128: 255}
 
 
 def detect(folder: Path) -> bool:
-    """Whether the folder has images/ and a folder of masks that mirrors it."""
-    return bool(mask_trees(folder))
+    """Whether the folder has images/ and a folder of masks that mirrors it; one of photographs, whose name says nothing
+    of masks, is a class beside images."""
+    return any(_says_mask(tree) or _look(Path(folder) / tree) != "photo" for tree in mask_trees(folder))
+
+
+def _says_mask(tree: str) -> bool:
+    return any(token.lower() in MASK_WORDS for token in TOKEN.findall(tree))
+
+
+def _look(tree: Path) -> str | None:
+    return look_of_several([tree / name for name in sorted(walk(tree)) if name.lower().endswith(".png")])
 
 
 def mask_trees(folder: Path) -> list[str]:
@@ -94,6 +108,9 @@ def read(
     mask_of = paired(sorted(images.images), shelf, on_finding)
     labels, look = labels_of(folder, tree, on_finding), "named"
     if labels is None:
+        others = [path for path in class_lists.find(folder, [tree]) if path not in {folder / name for name in LISTS}]
+        labels = class_lists.named(folder, others, on_finding)
+    if labels is None:
         names = sorted(mask_of.values())
         look = look_of_several([shelf.folder / name for name in names]) or "mask"
         opened = partial(hard_values, root=folder, look=look, threshold=checked_threshold(threshold))
@@ -120,18 +137,21 @@ def meaning_of(
     names: of the masks, on the shelf. opened: reads one, as looks.hard_values with all but path and on_finding given.
     """
     seen: set[int] = set()
-    colored = 0
+    colored, colors = 0, Counter[int]()
     for name in track(names, f"looking for values in {tree}"):
         if not shelf.inside(name, lambda finding: None):
             continue
         values = opened(shelf.folder / name, on_finding=lambda finding: None)
-        colored += values is not None and values.ndim == 3
+        if values is not None and values.ndim == 3:
+            colored += 1
+            if len(colors) <= MOST_COLORS:
+                code = values.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
+                one, counts = np.unique(code, return_counts=True)
+                colors.update(dict(zip(one[: MOST_COLORS + 1].tolist(), counts.tolist(), strict=False)))
         if values is not None and values.ndim == 2:
             seen.update(np.unique(values).tolist())
     if colored and not seen:
-        detail = ("are colored masks, and no file says which color is which class; give labels.json, or class_dict.csv "
-                  "with the lines name,r,g,b")  # fmt: skip
-        on_finding(Finding("mask_not_ids", tree, "RGB", colored, detail=detail))
+        on_finding(Finding("mask_not_ids", tree, "RGB", colored, detail=_unnamed(colors)))
         return Labels(()), decoder((), lambda finding: None)
     if 255 in seen and seen <= BINARY.keys():
         also = " and 128 as ignore" if 128 in seen else ""
@@ -140,6 +160,20 @@ def meaning_of(
         return Labels((Category(0, "background"), Category(1, "foreground"))), translator(BINARY, on_finding)
     categories, decode = numbered(seen, tree, on_finding)
     return Labels(categories), decode
+
+
+def _unnamed(colors: Counter[int]) -> str:
+    """What is wrong with colored masks that no file names, and how to name them. colors: {0xRRGGBB: pixels}."""
+    if len(colors) > MOST_COLORS:
+        return (f"hold more than {MOST_COLORS} colors, as photographs and JPEG do, so that no color is a class; save "
+                f"colored masks as PNG; or, if this is a class of photographs and {IMAGES}/ another, rename {IMAGES}/ "
+                f"to {IMAGES.capitalize()}/")  # fmt: skip
+    rows = [(code >> 16, code >> 8 & 255, code & 255, n) for code, n in colors.most_common()]
+    rows.sort(key=lambda row: row[:3] != (0, 0, 0))  # black first, which mostly is the background
+    told = "; ".join(f"{r},{g},{b} in {counted(n, 'pixel')}" for r, g, b, n in rows)
+    lines = "".join(f"NAME{i},{r},{g},{b}\\n" for i, (r, g, b, _) in enumerate(rows))
+    return (f"are colored masks, and no file says which color is which class: {told}; name them in the data's own "
+            f"folder: printf 'name,r,g,b\\n{lines}' > class_dict.csv (with names of yours)")  # fmt: skip
 
 
 def write(dataset: Dataset, writer: Writer) -> None:

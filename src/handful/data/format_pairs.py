@@ -136,12 +136,7 @@ def _rows(pairs: pairing.Pairs) -> list[tuple[str, str, str]]:
 def _named(folder: Path, lists: Sequence[Path], on_finding: OnFinding) -> Labels | None:
     if (folder / FILE).exists():
         return labels_of(folder, None, on_finding)
-    found = [(path, labels) for path in lists if (labels := class_lists.read(path, folder, on_finding)) is not None]
-    for path, labels in found[1:]:
-        if labels.categories != found[0][1].categories:
-            names = " and ".join(sorted(str(p.relative_to(folder)) for p in (found[0][0], path)))
-            on_finding(Finding("unreadable_labels", names, detail="name the values of the masks in two ways"))
-    return found[0][1] if found else None
+    return class_lists.named(folder, lists, on_finding)
 
 
 def _values(one: _Set, name: str, on_finding: OnFinding) -> np.ndarray | None:
