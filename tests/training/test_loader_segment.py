@@ -43,6 +43,42 @@ def test_classes_in_another_order_and_fewer(tmp_path: Path) -> None:
     assert against.classes == ("rest", "sky") and (against[0][1][ids == 2] == 1).all()
 
 
+def test_other_classes_are_the_rest_only_for_a_model_that_has_one(tmp_path: Path) -> None:
+    """A model of cat and dog is measured on dogs and cars: cars are no cats."""
+    ids = np.repeat(np.array([[0], [1], [2]], np.uint8), 3, axis=1)
+    sample = Sample(tmp_path / "a.png", split="val", mask=lambda: Mask(ids))
+    dataset = Dataset("x", tmp_path, tuple(Category(i, n) for i, n in enumerate(("sky", "dog", "car"))),
+                      lambda: iter([sample]), 1)  # fmt: skip
+
+    def read(*classes: str) -> list[int]:
+        labels = loader_segment.labels_of(dataset, classes)(sample, (3, 3))
+        assert labels is not None
+        return [int(v) for v in labels[:, 0]]
+
+    assert read("cat", "dog") == [255, 1, 255]
+    assert read("background", "dog") == read("rest", "dog") == read("other", "dog") == [0, 1, 0]
+    assert read("cat", "dog", "rest") == [255, 1, 255] and read("sky", "dog") == [0, 1, 255]
+
+
+def test_one_class_of_outlines_against_all_the_rest(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.png", np.zeros((20, 20, 3), np.uint8))
+
+    def square(x: int, size: int) -> Any:
+        return (np.array([[x, 2], [x + size, 2], [x + size, 2 + size], [x, 2 + size]], np.float64),)
+
+    objects = (Object("car", polygons_px=square(1, 12)), Object("dog", polygons_px=square(3, 4)),
+               Object("dog", polygons_px=square(15, 4), crowd=True))  # fmt: skip
+    samples = [Sample(path, name="a.png", split="train", objects=objects)]
+    dataset = Dataset("x", tmp_path, (Category(0, "car"), Category(1, "dog")), lambda: iter(samples), 1)
+    classes = loader_segment.classes_of(dataset, ["car"])
+    labels = loader_segment.gather(dataset, "train", classes, (20, 20))[0][1]
+    assert classes == ("background", "car")
+    assert labels[3, 2] == 1 and labels[4, 5] == labels[4, 17] == labels[18, 5] == 0 and not (labels == 255).any()
+    # a model trained against the rest of masks, where that had another name, is measured on outlines likewise
+    read = loader_segment.labels_of(dataset, ("rest", "dog"))(samples[0], (20, 20))
+    assert read is not None and read[3, 2] == read[18, 5] == 0 and read[4, 5] == 1 and read[4, 17] == 255
+
+
 def test_ids_of_sixteen_bits(tmp_path: Path) -> None:
     ids = np.full((9, 9), 65535, np.uint16)
     ids[:3], ids[3:5] = 1000, 255
@@ -130,7 +166,7 @@ def test_outlines_are_painted_over_a_background(tmp_path: Path) -> None:
     assert labels[0, 0] == 0 and labels[3, 3] == 1 and labels[5, 5] == 2 and labels[17, 17] == 255
     assert photos.skipped == {"nobody labeled its pixels": ["b.png"]}  # a box says no pixels
     fewer = loader_segment.gather(dataset, "train", ("background", "b"), (20, 20))[0][1]
-    assert fewer[3, 3] == 255 and fewer[5, 5] == 1 and fewer[0, 0] == 0  # a class not asked for is ignored
+    assert fewer[3, 3] == fewer[17, 17] == fewer[0, 0] == 0 and fewer[5, 5] == 1  # a class not asked for is the rest
     known = loader_segment.labels_of(dataset, ("a", "b"))(samples[0], (20, 20))
     assert known is not None and known[0, 0] == 255 and known[3, 3] == 0
 

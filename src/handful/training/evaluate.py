@@ -13,6 +13,7 @@ from handful.errors import DataError
 from handful.models.folder import from_folder
 from handful.training.distributed import ready
 from handful.training.loader_segment import rest_of
+from handful.training.metrics import IGNORE
 from handful.training.report_page import Worst, write
 from handful.training.source import not_counted, split_to_measure, to_measure
 from handful.types import Dataset
@@ -69,8 +70,8 @@ def opened(
         raise DataError(f"{model} is a model to {loaded.meta.get('task')}; wanted one that {made} made")
     classes = tuple(loaded.classes)
     dataset = to_measure(data, format=format, allow=allow, **options)
-    rest = classes[0] if tasks == ("segment",) and rest_of(dataset, classes) == 0 else None
-    other = not_counted(dataset, data, classes, rest)
+    rest = rest_of(dataset, classes) if tasks == ("segment",) else IGNORE
+    other = not_counted(dataset, data, classes, classes[rest] if rest != IGNORE else None)
     network = ready(loaded.network, device)
     chosen = split_to_measure(dataset, split)
     return Subject(model, data, loaded.meta, network, classes, dataset, chosen, other, began)

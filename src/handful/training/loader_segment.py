@@ -15,12 +15,13 @@ from handful.image import fit
 from handful.training import loader
 from handful.training.augment_segment import augmented
 from handful.training.loader import RAM_BYTES, chosen_classes, decoded, named, nearest, room, warn_of_missing
-from handful.training.metrics import IGNORE
+from handful.training.metrics import BACKGROUNDS, IGNORE
 from handful.training.source import image_of, split_of
 from handful.types import Dataset, Mask, Sample
 from handful.words import counted
 
 REST = "background"
+REST_NAMES = (REST, "rest", "all the rest")  # what one class against all others calls these, where a name is taken
 Batch = tuple[np.ndarray, np.ndarray, np.ndarray]  # see Loader
 
 
@@ -52,19 +53,24 @@ def classes_of(dataset: Dataset, wanted: Sequence[str] | None = None) -> tuple[s
         chosen = list(dict.fromkeys([REST, *chosen]))
     elif len(chosen) == 1 and len(dataset.categories) > 1:  # one class against all the rest
         there = {c.name for c in dataset.categories}
-        chosen = [next(name for name in (REST, "rest", "all the rest") if name not in there), *chosen]
+        chosen = [next(name for name in REST_NAMES if name not in there), *chosen]
     if not 2 <= len(chosen) <= IGNORE:
         raise DataError(f"{dataset.root} has {counted(len(chosen), 'class')} to train; wanted 2 to {IGNORE}")
     return tuple(chosen)
 
 
 def rest_of(dataset: Dataset, classes: Sequence[str]) -> int:
-    """The number of what a class of the data set is read as that is not among `classes`: ignored, or the first of two
-    where the data set does not have that one, and so it is all that the other is not."""
+    """The number of what a class of the data set is read as that is not among `classes`: that of the class whose name
+    says that it is all the rest, or ignored.
+
+    Outlines leave it all that they do not enclose, so it is there whenever `classes` has it. Masks say what each pixel
+    is: it is the first of two that the data set does not have, and so all that the other is not.
+    """
     there = {c.name for c in dataset.categories}
-    return (
-        0 if _has_masks(dataset) and len(classes) == 2 and classes[0] not in there and classes[1] in there else IGNORE
-    )
+    rest = next((i for i, name in enumerate(classes) if name.casefold() in (*BACKGROUNDS, *REST_NAMES)), IGNORE)
+    if not _has_masks(dataset):
+        return rest
+    return 0 if rest == 0 and len(classes) == 2 and classes[0] not in there and classes[1] in there else IGNORE
 
 
 def _has_masks(dataset: Dataset) -> bool:
@@ -78,9 +84,9 @@ def labels_of(dataset: Dataset, classes: Sequence[str]) -> Callable[[Sample, tup
     naming the file, for a mask of another size than its image or with a value that is no class.
     """
     number = {name: i for i, name in enumerate(classes)}
-    table = np.full(65536, IGNORE, dtype=np.uint8)
+    table, rest = np.full(65536, IGNORE, dtype=np.uint8), rest_of(dataset, classes)
     for c in dataset.categories:
-        table[c.id] = number.get(c.name, rest_of(dataset, classes))
+        table[c.id] = number.get(c.name, rest)
     known = np.zeros(65536, dtype=bool)
     known[[c.id for c in dataset.categories]] = True
     whole = _has_masks(dataset)
@@ -96,7 +102,7 @@ def labels_of(dataset: Dataset, classes: Sequence[str]) -> Callable[[Sample, tup
             return _checked(mask, table, known, where, dataset)
         if whole or sample.objects is None:
             return None
-        return _drawn(sample, size_wh, number)
+        return _drawn(sample, size_wh, number, rest)
 
     return read
 
@@ -112,15 +118,16 @@ def _checked(mask: Mask, table: np.ndarray, known: np.ndarray, where: Path, data
     return np.asarray(table[mask.ids])
 
 
-def _drawn(sample: Sample, size_wh: tuple[int, int], number: dict[str, int]) -> np.ndarray | None:
-    """Objects painted over the background, smaller ones over larger ones; a crowd is ignored."""
+def _drawn(sample: Sample, size_wh: tuple[int, int], number: dict[str, int], rest: int) -> np.ndarray | None:
+    """Objects painted over all the rest, smaller ones over larger ones, those of other classes as the rest; a crowd is
+    ignored."""
     assert sample.objects is not None
-    ids = np.full(size_wh[::-1], number.get("background", IGNORE), dtype=np.uint8)
+    ids = np.full(size_wh[::-1], rest, dtype=np.uint8)
     parts = [(thing, painted(thing, size_wh)) for thing in sample.objects]
     if any(pixels is None for _, pixels in parts):
         return None  # a box alone does not say which pixels
     for thing, pixels in sorted(parts, key=lambda part: -int(part[1].sum())):  # type: ignore[union-attr]
-        ids[pixels] = IGNORE if thing.crowd else number.get(thing.label, IGNORE)
+        ids[pixels] = IGNORE if thing.crowd and thing.label in number else number.get(thing.label, rest)
     return ids
 
 
