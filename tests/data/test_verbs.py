@@ -10,6 +10,7 @@ import pytest
 
 from handful.data.finding import CODES
 from tests.conftest import ROOT
+from tests.data.layouts import Maker
 from tests.data.planted import FAULTS, Planted
 from tests.test_cli import handful
 
@@ -89,6 +90,28 @@ def test_balance_split_stats(sound: Path, tmp_path: Path, capsys: Capture) -> No
     got = run_json(capsys, "data", "stats", sound, "--format", "coco", "--out", tmp_path / "page")
     assert "cat" in (tmp_path / "page/stats.html").read_text()
     assert got["classes"]
+
+
+def test_stats_tell_what_was_found(tmp_path: Path, capsys: Capture) -> None:
+    """By the reader, of the last images too, and of labels that it did not read."""
+    maker = Maker(6, tmp_path / "set")
+    for i in range(3):
+        maker.photo(f"mug/{i}.jpg")
+        maker.photo(f"images/{i}.jpg")
+    maker.write("slides.pptx", "words")
+    words = ("data", "stats", maker.place, "--out", tmp_path / "pages")
+    rows = {row["code"]: row for row in run_json(capsys, *words)["findings"]}
+    assert rows["not_an_image"]["count"] == 1 and rows["unlabeled_image"]["count"] == 3
+    _, said, _ = handful(capsys, *words)
+    assert "slides.pptx" in said and "rename it to Images/" in said and f"handful data check {maker.place}" in said
+    yolo = Maker(7, tmp_path / "yolo")
+    yolo.photo("images/0.jpg")
+    yolo.write("labels/0.txt", "0 0.5 0.5 0.2 0.2\n")
+    yolo.write("data.yaml", "train: images\nnames: [mug]\n")
+    yolo.write("boxes.csv", "image,label\n0.jpg,mug\n")
+    told = run_json(capsys, "data", "stats", yolo.place, "--format", "yolo", "--out", tmp_path / "p")
+    rows = {row["code"]: row for row in told["findings"]}
+    assert rows["unread_labels"]["file"] == "boxes.csv" and rows["unread_labels"]["severity"] == "error"
 
 
 @pytest.mark.parametrize(

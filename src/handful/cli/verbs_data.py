@@ -291,25 +291,17 @@ def stats_(
     mask_threshold: int | None, flat: bool, as_json: bool
 ) -> None:  # fmt: skip
     """Write a page of pictures about SOURCE: class counts, object sizes, what comes together, samples."""
-    from handful.cli.findings import account
-    from handful.curate.account import account_of
-    from handful.curate.stats import stats as run
-    from handful.data import formats
-    from handful.data.ledger import IMAGE, note, noting
+    from handful.cli.findings import account, table
+    from handful.curate.survey import survey
 
-    with noting() as used:
-        dataset = formats.one(source, format=format, **options_of(masks_in, images, flat, mask_threshold)).read()
-        found = run(dataset, out)
-        for sample in dataset:
-            note(sample.path, IMAGE)
-    files = account_of(formats.located(source), used, lambda finding: None, {}).as_json()
-    say(
-        {**found, "data": str(source), "out": str(out), "account": files}, as_json,
-        lambda r: "\n".join([
-            f"{counted(r['images'], 'image')}, {counted(len(r['classes']), 'class')}: {out / 'stats.html'}",
-            *account(r["account"]),
-        ]),
-    )  # fmt: skip
+    found = survey(source, out, format=format, **options_of(masks_in, images, flat, mask_threshold))
+
+    def told(r: dict[str, Any]) -> str:
+        lines = [f"{counted(r['images'], 'image')}, {counted(len(r['classes']), 'class')}: {out / 'stats.html'}"]
+        lines += [*account(r["account"]), *table(r["findings"])]
+        return "\n".join([*lines, f"all findings: handful data check {source}"] if r["findings"] else lines)
+
+    say({**found, "data": str(source), "out": str(out)}, as_json, told)
 
 
 @data.command(
