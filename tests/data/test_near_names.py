@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image as PIL_Image
 
 from handful.curate.check import check, ensure
 from handful.data import format_folder
@@ -84,10 +87,57 @@ def test_a_class_folder_that_is_a_link_is_told(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"plate: is a link to .*cp -rL.*--allow linked_folder"):
         ensure(data, format="folder")
     ensure(data, format="folder", allow=["linked_folder"])
-    (data / "plate").unlink()  # the advice, followed
-    shutil.copytree(out / "plate", data / "plate")
-    assert [c.name for c in format_folder.read(data).categories] == ["cup", "mug", "plate"]
-    assert "linked_folder" not in {f["code"] for f in check(data)["findings"]}
+    copy = followed(found[0].text, data)
+    (copy / "notes").rmdir()
+    assert [c.name for c in format_folder.read(copy).categories] == ["cup", "mug", "plate"]
+    assert "linked_folder" not in {f["code"] for f in check(copy)["findings"]}
+
+
+def followed(text: str, data: Path) -> Path:
+    """What a message about links says to do, done: the copy."""
+    assert "cp -rL FOLDER COPY" in text
+    copy = data.parent / "copy"
+    subprocess.run(["cp", "-rL", data, copy], check=True)
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("link", "other", "named"),
+    [
+        ("labels", "images", "data.yaml"), ("labels/train", "images", "data.yaml"), ("images", "labels", "data.yaml"),
+        ("gt", "imgs", ""), ("imgs", "gt", ""), ("shapes", "images", ""), ("images", "shapes", ""),
+        ("images", "", "train.csv"),
+    ],
+)  # fmt: skip
+def test_a_folder_that_leads_out_is_told_in_every_format(link: str, other: str, named: str, tmp_path: Path) -> None:
+    """Not passed over, as if nobody had labeled the images, nor blamed on the labels."""
+    maker = Maker(2, tmp_path / "data")
+    shape = {"label": "mug", "points": [[1, 1], [20, 1], [20, 20]], "shape_type": "polygon"}
+    for i in range(2):
+        for place in {link.split("/")[0], other} & {"images", "imgs"}:
+            maker.photo(f"{place}/{'train/' if named == 'data.yaml' else ''}{i}.jpg")
+        for place in {link.split("/")[0], other} - {"images", "imgs", ""}:
+            if place == "labels":
+                maker.write(f"labels/train/{i}.txt", "0 .5 .5 .2 .2\n")
+            elif place == "gt":
+                maker.save(PIL_Image.fromarray((maker.areas() > 0).astype(np.uint8) * 255), f"gt/{i}.png")
+            else:
+                maker.write(f"shapes/{i}.json", json.dumps({"version": "5", "shapes": [shape], "imagePath": f"{i}.jpg",
+                            "imageWidth": 96, "imageHeight": 72, "imageData": None}))  # fmt: skip
+    if named:
+        lists = {"data.yaml": "train: images/train\nnames: [mug]\n", "train.csv": "image,label\n0.jpg,mug\n1.jpg,mug\n"}
+        maker.write(named, lists[named])
+    assert check(maker.place)["ok"]
+    whole = check(maker.place)["sets"]
+    (tmp_path / "out").mkdir()
+    shutil.move(maker.place / link, tmp_path / "out" / "own")
+    (maker.place / link).symlink_to(tmp_path / "out" / "own")
+    try:
+        (text,) = [f["text"] for f in check(maker.place)["findings"] if f["code"] == "linked_folder"]
+    except DataError as error:  # nothing else is there
+        text = str(error)
+        assert f"{link} is a link to" in text
+    assert check(followed(text, maker.place))["sets"] == whole
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from handful.data import pairing
 from handful.data.class_lists import is_class_list
 from handful.data.finding import Finding, OnFinding
 from handful.data.ledger import IMAGE, LABELS, UNREAD
-from handful.data.paths import is_image_name, is_leftover, walk
+from handful.data.paths import COPY_LINKED, is_image_name, is_leftover, linked_out, walk
 from handful.data.suspects import ABOUT, Suspects, report_unread
 from handful.words import counted
 
@@ -114,4 +114,15 @@ def account_of(place: Path, used: Mapping[str, str], on_finding: OnFinding, said
         detail = f"{counted(len(unused), 'image')} that no label file and no folder of the set names ({few})"
         on_finding(Finding("unused_image", unused[0] if len(unused) == 1 else ".", unused[:20], len(unused), detail))
     found.files = {name: found.files[name] for name in names}
+    _links(place, used, on_finding, said)
     return found
+
+
+def _links(place: Path, used: Mapping[str, str], on_finding: OnFinding, said: Mapping[str, str]) -> None:
+    """Tell of folders with images or labels that are links out of the data set and were not followed."""
+    links = [(name, to) for name, to in (linked_out(place) if place.is_dir() else ()) if name not in said]
+    real = {os.path.realpath(path) for path in used} if links else set()
+    for name, to in links:
+        if not any(path.startswith(to + os.sep) for path in real):
+            detail = f"is a link to {to}, which is not followed, so that what lies there is not read; {COPY_LINKED}"
+            on_finding(Finding("linked_folder", name, to, detail=detail))

@@ -21,6 +21,7 @@ from handful.data.coco_rows import size_of, written_name
 from handful.data.finding import Finding, OnFinding
 from handful.data.label_tree import header
 from handful.data.paths import (
+    COPY_LINKED,
     Tails,
     folded,
     is_from_elsewhere,
@@ -314,8 +315,8 @@ def _usual(part: Index, tree: Tree) -> str:
 
 def _tell_links(tree: Tree, file: str, on_finding: OnFinding) -> None:
     for name, to in tree.links:
-        detail = f"is a link to {to}, outside the data set, so that the images {file} names there are not read; put "
-        detail += f"the folder itself in its place, or give --images {to}"
+        detail = f"is a link to {to}, outside the data set, so that the images {file} names there are not read; give "
+        detail += f"--images {to}, or {COPY_LINKED}"
         on_finding(Finding("linked_folder", name, to, detail=detail))
 
 

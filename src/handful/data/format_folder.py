@@ -6,17 +6,15 @@ CLASS/PHOTO or SPLIT/CLASS/PHOTO, where the splits are folders called train, val
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from itertools import islice
 from pathlib import Path, PurePosixPath
 
 from handful.data import pairing
 from handful.data.finding import Finding, OnFinding, stop
 from handful.data.near_names import spelled_alike
-from handful.data.paths import Shelf, is_image_name, is_leftover, linked_folders, relative
+from handful.data.paths import COPY_LINKED, Shelf, holds_data, is_image_name, is_leftover, linked_folders, relative
 from handful.data.suspects import Suspects, report_unread
 from handful.data.writing import Writer
 from handful.errors import DataError
@@ -155,17 +153,9 @@ def _labels_among(shelf: Shelf, on_finding: OnFinding) -> set[str]:
 def _linked(place: Path, root: Path, on_finding: OnFinding) -> None:
     """Folders that are links, whose images are not read: a class would be lost in silence."""
     for name, to in linked_folders(place):
-        if _may_hold_images(Path(to)):
-            detail = f"is a link to {to}, which is not followed, so that its images are not read"
-            detail = f"{detail}; put the folder itself in its place (cp -rL)"
+        if holds_data(to):
+            detail = f"is a link to {to}, which is not followed, so that its images are not read; {COPY_LINKED}"
             on_finding(Finding("linked_folder", relative(place / name, root), to, detail=detail))
-
-
-def _may_hold_images(folder: Path) -> bool:
-    """Whether an image is among the first files of a folder; of one too large to look through, yes."""
-    names = (name for _, _, files in os.walk(folder) for name in files or [""])
-    first = list(islice(names, 1000))
-    return len(first) == 1000 or any(map(is_image_name, first))
 
 
 def _twins(place: Path, root: Path, found: Sequence[str], on_finding: OnFinding) -> None:

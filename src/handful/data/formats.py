@@ -15,7 +15,7 @@ from handful.data import pairing, sniff
 from handful.data.archive import opened
 from handful.data.finding import Finding, OnFinding, stop
 from handful.data.label_tree import SPLITS
-from handful.data.paths import is_image_name, walk
+from handful.data.paths import COPY_LINKED, is_image_name, linked_out, walk
 from handful.data.writing import Writer
 from handful.errors import DataError
 from handful.pick import names, pick
@@ -102,9 +102,12 @@ def sources(place: Path, *, format: str | None = None, **options: Any) -> list[S
         return [Source("pairs", place, options)]
     found = _sources(place, DEPTH, options)
     if not found:
+        links = linked_out(place) if place.is_dir() else []
         raise DataError(
             f"{place} holds no images or labels in a layout known here; wanted one of {', '.join(known())}; "
             "give it with --format if you know it"
+            + "".join(f"; {name} is a link to {to}, which is not followed" for name, to in links[:3])
+            + (f"; {COPY_LINKED}" if links else "")
         )
     return found
 

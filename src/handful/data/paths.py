@@ -7,14 +7,19 @@ import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from handful.arrays import StrPath
 from handful.data.finding import Finding, OnFinding
 from handful.errors import DataError
 from handful.image import HEIC_SUFFIXES, SUFFIXES
 
 LEFTOVER_SUFFIXES = (".part", ".partial", ".crdownload", ".tmp", ".download", ".filepart", ".swp", "~")
+LABEL_SUFFIXES = (".txt", ".xml", ".json", ".csv")
+# of a link that is not followed; a copy, since to put a folder into a link's place by hand may write where it leads
+COPY_LINKED = "make a copy with what the links lead to in their places: cp -rL FOLDER COPY"
 _DRIVE = re.compile(r"^[A-Za-z]:")
 _URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://")
 _WORD = re.compile(r"[a-z]+")
@@ -126,6 +131,22 @@ def linked_folders(folder: Path) -> list[tuple[str, str]]:
     return sorted(found)
 
 
+def linked_out(folder: Path) -> list[tuple[str, str]]:
+    """As linked_folders, of the links that lead out of the folder to images or labels."""
+    real = os.path.realpath(folder) + os.sep
+    return [
+        (name, to) for name, to in linked_folders(folder) if not f"{to}{os.sep}".startswith(real) and holds_data(to)
+    ]
+
+
+def holds_data(folder: StrPath) -> bool:
+    """Whether an image or a file of labels is among the first files of a folder; of one too large to look through,
+    yes."""
+    names = (name for _, _, files in os.walk(folder) for name in files or [""])
+    first = list(islice(names, 1000))
+    return len(first) == 1000 or any(is_image_name(name) or name.lower().endswith(LABEL_SUFFIXES) for name in first)
+
+
 def folded(name: str) -> str:
     """A name as it is compared where nothing is spelled alike: letters in any case, accents composed or not."""
     return name.casefold() if name.isascii() else unicodedata.normalize("NFC", name).casefold()
@@ -222,8 +243,7 @@ class Shelf:
         path = os.path.join(self.folder, name)
         if os.path.islink(path) and not os.path.realpath(path).startswith(self._real):
             where = os.path.realpath(path)
-            on_finding(
-                Finding("symlink_outside", relative(Path(path), self.root), where, detail=f"is a link to {where}")
-            )
+            detail = f"is a link to {where}, outside the data set; {COPY_LINKED}"
+            on_finding(Finding("symlink_outside", relative(Path(path), self.root), where, detail=detail))
             return False
         return True

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from handful.data.finding import Finding, OnFinding
-from handful.data.paths import Shelf, is_image_name, linked_folders, relative, split_kind, walk
+from handful.data.paths import COPY_LINKED, Shelf, is_image_name, linked_folders, relative, split_kind, walk
 from handful.data.reading import Few, is_pointer, label_text
 from handful.data.yolo_names import names_beside, with_notes
 from handful.pick import need
@@ -290,8 +290,8 @@ def _without_clashes(found: Layout, rows: Iterable[tuple[str, str, str | None]],
     ]  # fmt: skip
     links = linked_folders(found.shelf.root) if lost else []
     for link, to in links:
-        detail = f"is a link to {to}, which is not followed, so that its images are not read"
-        few(Finding("linked_folder", link, to, detail=f"{detail}; put the folder itself in its place (cp -rL)"))
+        detail = f"is a link to {to}, which is not followed, so that its images are not read; {COPY_LINKED}"
+        few(Finding("linked_folder", link, to, detail=detail))
     for label in lost:
         if not any(_images_of(label).startswith(f"{link}/") for link, _ in links):
             detail, cause = "is a label file without an image", "label files without an image"
