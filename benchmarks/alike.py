@@ -169,7 +169,7 @@ class Part:
             self.plain["dhash"].append([plain_dhash(v) for v in versions])
         codes = np.array([[p.bits for p in one] for one in self.prints], dtype=np.uint64)
         self.apart = np.bitwise_count(codes[:, :1] ^ codes[:, 1:])
-        gray, chroma = (np.array([[getattr(p, of) for p in one] for one in self.prints]) for of in ("grey", "chroma"))
+        gray, chroma = (np.array([[getattr(p, of) for p in one] for one in self.prints]) for of in ("gray", "chroma"))
         columns = range(1, codes.shape[1])
         pairs = ((gray[:, 0], chroma[:, 0], gray[:, i], chroma[:, i]) for i in columns)
         self.left = np.stack([near_duplicates._difference(*pair) for pair in pairs], axis=1)

@@ -21,8 +21,8 @@ from handful.types import Image
 from handful.words import counted
 
 FILE = "seen.safetensors"
-BITS = 4  # of 64 of the pHash may differ: a copy at another size or JPEG quality, not another view of the same thing
-COLOR = 10  # how far a sixteenth's color may be off, of 255
+BITS = 6  # of 64 of the pHash may differ: a copy at another size or JPEG quality or cropped a little, not another view
+COLOR = 10  # how far a sixteenth's color may be off, of 255; both as benchmarks/seen.py measured them
 Mark = tuple[bytes, int, bytes]  # 16 bytes of the pixels' SHA-256, pHash, colors
 
 
