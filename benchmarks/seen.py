@@ -114,8 +114,8 @@ def main() -> None:
             "wrong": "pairs of different photos of one class taken for near copies, without those that a person found "
             "to be one picture or scene",
             "precision": "worn photos found of those and the wrong pairs"}  # fmt: skip
-    figures = {"cropped by, %": 100 * CROP, "brighter by, %": 10, "photos": own["photos"], "pairs of one class": own["pairs"], "wrong pairs": own["wrong"],
-               "found, %": 100 * own["found"],
+    figures = {"cropped by, %": 100 * CROP, "brighter by, %": 10, "photos": own["photos"],
+               "pairs of one class": own["pairs"], "wrong pairs": own["wrong"], "found, %": 100 * own["found"],
                **{f"{how}, %": 100 * share for how, share in own["each"].items()},
                "cropped 2 %, with 4 bits, %": 100 * rates(parts, 4, seen.COLOR)["each"]["cropped 2 %"]}  # fmt: skip
     save(args.out, {"seeds": [SEED], "spread": "none: counts", "figures": figures, "rule": rule, "limits": own,

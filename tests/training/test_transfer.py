@@ -133,3 +133,10 @@ def test_the_picture_shows_every_kind(tmp_path: Path) -> None:
         rgb = [int(transfer.COLORS[what][i : i + 2], 16) for i in (1, 3, 5)]
         assert (np.abs(pixels - rgb).max(axis=1) < 3).sum() > 100, what
     assert len(transfer._joined(transfer.layers(rows))) <= 80
+
+
+def test_a_taught_detector_has_no_weights_to_begin_with(tmp_path: Path) -> None:
+    parts = torch.nn.Linear(2, 2)
+    save_folder(tmp_path / "irene", parts, kind="irene", args={}, classes=["a"], preprocessing={}, about={})
+    with pytest.raises(DataError, match=r"irene is no single network.*wanted a model that `handful train` made"):
+        transfer.transfer(torch.nn.Linear(2, 2), tmp_path / "irene", ["a"])

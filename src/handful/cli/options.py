@@ -13,7 +13,7 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from handful.cli.places import PATH, ModelFolder, Output, model_folders
+from handful.cli.places import PATH, Data, ModelFolder, Output, model_folders
 from handful.cli.shared import decorated
 from handful.engine import NAMES
 from handful.fewshot.vigilance import MEANING, check_vigilance
@@ -168,7 +168,7 @@ MEANINGS: dict[str, Meaning] = {
     "--allow": Meaning("Go on although `handful data check` finds errors of this code (may be repeated).", str,
                        many=True),
     "--again": Meaning("Count images again that were learned before as the same class."),
-    "--photos": Meaning("Your own photos, instead of those that come along.", PATH),
+    "--photos": Meaning("Your own photos, instead of those that come along.", Data()),
     # of a model
     "--vigilance": Meaning(f"How careful, {MEANING}.", Vigilance()),
     "--score-threshold": Meaning("Leave out boxes with a lower score, 0 to 1.", SHARE),

@@ -45,6 +45,11 @@ def sources(paths: Sequence[Path], out: Path | None, on_failed: OnFailed) -> lis
     found: list[Path] = []
     for path in map(Path, paths):
         if path.is_dir():
+            try:
+                registry.no_model(path)  # its curves and its page are no images to ask about
+            except DataError as error:
+                on_failed({"source": str(path), "error": str(error)})
+                continue
             below = sorted(p for p in path.rglob("*") if p.suffix.lower() in KNOWN and p.is_file())
             below = [p for p in below if out is None or out == path or out not in p.parents]
             why = "has no images or videos in or below it; wanted at least one"

@@ -12,7 +12,11 @@ from handful.evaluation import Evaluation
 from handful.fewshot.vigilance import check_vigilance
 
 _TAUGHT = "a trained model is not taught image by image; train it on more data: handful train TASK DATA --from MODEL"
-TRAINED_LACKS = {"learn": _TAUGHT, "unlearn": _TAUGHT, "set": "vigilance belongs to taught models; it has none to set"}
+TRAINED_LACKS = {
+    "learn": _TAUGHT,
+    "unlearn": _TAUGHT,
+    "set": "vigilance and score threshold belong to taught models",
+}
 
 
 COCO = ("AP", "AP50", "AP75", "AR100")  # COCO's table, its first figures

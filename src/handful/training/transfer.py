@@ -14,7 +14,7 @@ from handful.data.near_names import warn_of_strangers
 from handful.errors import DataError
 from handful.files import read_tensors, replacing
 from handful.models.folder import WEIGHTS, read_meta
-from handful.pick import need, pick
+from handful.pick import names, need, pick
 
 What = Literal["kept", "reshaped", "dropped", "new"]
 COLORS = {"kept": "#4878a8", "reshaped": "#d9a441", "new": "#6aa66a", "dropped": "#b0b0b0"}
@@ -54,6 +54,9 @@ def transfer(
     """
     source = Path(source)
     meta = read_meta(source)
+    if meta["network"].get("kind") not in names(handful.models, "net"):  # a taught detector, which is several
+        raise DataError(f"{source} is no single network, so there are no weights to begin with; wanted a model that "
+                        "`handful train` made")  # fmt: skip
     before = list(meta["classes"])
     warn_of_strangers("the data", classes, before, "begun anew")
     found = read_tensors(source / WEIGHTS)
