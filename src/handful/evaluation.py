@@ -9,6 +9,7 @@ import numpy as np
 
 from handful.arrays import JSON, U8, JSONObject
 from handful.pick import need
+from handful.plotting import lettered, readable
 from handful.words import counted
 
 
@@ -43,7 +44,10 @@ class Evaluation:
         known = sorted(((n, v) for n, v in rows if isinstance(v, (int, float))), key=lambda r: (r[1], r[0]))
         figure = Figure(figsize=(7, max(2.0, 0.26 * len(known) + 1.2)), dpi=110)
         canvas, axes = FigureCanvasAgg(figure), figure.add_subplot()
-        axes.barh([n for n, _ in known], [100 * v for _, v in known], color="#3b6fb6")
+        axes.barh(range(len(known)), [100 * v for _, v in known], color="#3b6fb6")
+        axes.set_yticks(range(len(known)), [lettered(n, 16)[0] for n, _ in known])
+        for words in axes.get_yticklabels():
+            readable(words)
         axes.set_xlim(0, 100)
         axes.set_xlabel(f"{first}, %")
         told = ", ".join(f"{k} {100 * v:.1f} %" for k, v in list(self.metrics.items())[:3] if v is not None)

@@ -94,6 +94,8 @@ def _has(name: str, size: int, letter: str) -> bool:
     font = _font(name, size)
     if letter.isspace() or font is None:
         return font is not None
+    if 0xD800 <= ord(letter) <= 0xDFFF:  # a byte of a file's name that is no Unicode
+        return False
     own, none = font.getmask(letter), font.getmask("\uffff")
     return (own.size, bytes(own)) != (none.size, bytes(none))
 
@@ -116,6 +118,20 @@ def lettered(text: str, size: int) -> tuple[str, Any]:
             return text, _font(name, size)
     name = next((n for n in _fonts()[1:] if _font(n, size) is not None), "")
     return "".join(c if _has(name, size, c) else f"<U+{ord(c):04X}>" for c in text), _font(name, size)
+
+
+def readable(words: Any) -> Any:
+    """A text of a Matplotlib figure that may hold names of a user's, made as `lettered` makes them, in its font; "$" is
+    a dollar and no mathematics. Returns it."""
+    text, font = lettered(words.get_text(), 16)
+    words.set_text(text)
+    words.set_parse_math(False)
+    file = getattr(font, "path", None)
+    if isinstance(file, str) and Path(file).name != "DejaVuSans.ttf":  # which is Matplotlib's own
+        properties = words.get_fontproperties().copy()
+        properties.set_file(file)
+        words.set_fontproperties(properties)
+    return words
 
 
 def boxed(rgb_u8: U8, things: Sequence[Drawn]) -> U8:

@@ -15,6 +15,7 @@ from handful.files import replacing
 from handful.models.flow import MEASURE, Edge, Flow, Node
 from handful.pick import need
 from handful.places import MARK
+from handful.plotting import readable
 
 TALL, GAP, ROW, CHAIN_ROW, MOST_A_LINE = 0.72, 0.92, 1.62, 2.7, 12  # inches: box, between columns, between rows
 LANE = 0.84  # how far below its row's middle the image fed again runs
@@ -65,7 +66,7 @@ def draw(found: Flow, path: Path) -> None:
         _box(axes, box, found, chain)
     _answer(axes, answer, found, chain)
     said = "trained weights" if found.trained else "RANDOM WEIGHTS, untrained: the paths say nothing of a task yet"
-    axes.text(left + 0.35, high - 0.3, found.name, fontsize=15, weight="bold", va="center", color=INK)
+    readable(axes.text(left + 0.35, high - 0.3, found.name, fontsize=15, weight="bold", va="center", color=INK))
     axes.text(left + 0.35, high - 0.58, said, fontsize=9.5, va="center", color=PALE if found.trained else "#b03a2e")
     _legend(axes, found, left + 0.35, low, right - left - 0.7)
     axes.set(xlim=(left, right), ylim=(low, high))
@@ -286,14 +287,14 @@ def _answer(axes: Any, box: _Box, found: Flow, chain: bool) -> None:
             color = palette[_shade(np.array(i))]
             axes.add_patch(patches.Rectangle((x, y - 0.06), 0.14, 0.12, facecolor=color, lw=0.5, edgecolor=INK,
                                              zorder=6))  # fmt: skip
-            axes.text(x + 0.2, y, f"{_short(found.classes[i], 14)}  {shares[i]:.0%}", fontsize=8.5, va="center",
-                      color=INK, zorder=6)  # fmt: skip
+            readable(axes.text(x + 0.2, y, f"{_short(found.classes[i], 14)}  {shares[i]:.0%}", fontsize=8.5,
+                               va="center", color=INK, zorder=6))  # fmt: skip
             y -= 0.17
         else:
             axes.add_patch(patches.Rectangle((x, y - 0.05), 0.7 * shares[i], 0.1, facecolor=COLORS["down"], lw=0,
                                              zorder=5))  # fmt: skip
-            axes.text(x + 0.7 * shares[i] + 0.06, y, f"{shares[i]:.0%} {_short(found.classes[i])}", fontsize=8,
-                      va="center", color=INK, zorder=6)  # fmt: skip
+            readable(axes.text(x + 0.7 * shares[i] + 0.06, y, f"{shares[i]:.0%} {_short(found.classes[i])}", fontsize=8,
+                               va="center", color=INK, zorder=6))  # fmt: skip
             y -= 0.14
     if chain:
         axes.text(box.x, box.y + box.tall / 2 + 0.05, "answer", fontsize=9.5, weight="bold", ha="center", va="bottom",

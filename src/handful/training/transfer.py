@@ -15,6 +15,7 @@ from handful.errors import DataError
 from handful.files import read_tensors, replacing
 from handful.models.folder import WEIGHTS, read_meta
 from handful.pick import names, need, pick
+from handful.plotting import readable
 
 What = Literal["kept", "reshaped", "dropped", "new"]
 COLORS = {"kept": "#4878a8", "reshaped": "#d9a441", "new": "#6aa66a", "dropped": "#b0b0b0"}
@@ -185,8 +186,8 @@ def draw(rows: Sequence[Row], path: Path, *, old: str = "old", new: str = "new")
     total = counts(rows)
     marks = [patches.Patch(color=COLORS[k], label=f"{k}: {MEANS[k]} ({n})") for k, n in total.items() if n]
     figure.legend(handles=marks, loc="outside lower center", fontsize=7, ncols=2, frameon=False)
-    axes.text(0, -0.3, old, ha="center", fontsize=8, weight="bold")
-    axes.text(1, -0.3, new, ha="center", fontsize=8, weight="bold")
+    for x, name in enumerate((old, new)):  # a folder may have any name
+        readable(axes.text(x, -0.3, name, ha="center", fontsize=8, weight="bold"))
     axes.set_xlim(-0.7, 1.7)
     axes.set_ylim(max(left, right, 1.0) + 0.1, -0.6)
     axes.axis("off")
