@@ -373,7 +373,9 @@ def list_images(folder: Path) -> tuple[list[Path], list[Path]]:
     except FileNotFoundError:
         raise DataError(f"{folder} does not exist; wanted a folder of images") from None
     except NotADirectoryError:
-        raise DataError(f"{folder} is a file; wanted a folder of images") from None
+        packed = str(folder).lower().endswith((".zip", ".tar", ".tgz", ".tar.gz", ".tar.xz", ".tar.bz2"))
+        unpack = f"; unpack it: handful data convert {folder} FOLDER --to folder" if packed else ""
+        raise DataError(f"{folder} is a file; wanted a folder of images{unpack}") from None
     photos = [p for p in files if p.suffix.lower() in SUFFIXES | HEIC_SUFFIXES]
     return photos, [p for p in files if p not in set(photos)]
 

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 import torch
 
+from handful.cli import main
 from handful.data.sample_images import sample_photo
 from handful.errors import DataError
-from handful.fewshot.classifier import FewShotClassifier, teach
+from handful.fewshot.classifier import FewShotClassifier, checked_images, teach
 from handful.fewshot.evaluate import auroc, measure
 from handful.models.folder import from_folder, may_teach_into
 from tests.bounds import bound
@@ -301,6 +302,26 @@ def test_an_image_that_cannot_be_read_is_left_out_when_allowed(
         evaluate(tmp_path / "m", photos)
     found = evaluate(tmp_path / "m", photos, allow=["unreadable_image"])
     assert found["images"] == 4 and found["seen"] == {"images": 4, "copies": 4, "near_copies": 0}
+
+
+def test_no_image_that_is_left_and_an_archive_are_told_with_the_way_on(
+    photo_folder: Callable[..., Path], tmp_path: Path
+) -> None:  # fmt: skip
+    photos = photo_folder(("cat", "flower"), 2)
+    links = tmp_path / "links"
+    for file in photos.rglob("*.png"):
+        (links / file.parent.name).mkdir(parents=True, exist_ok=True)
+        (links / file.parent.name / file.name).symlink_to(file)
+    with pytest.raises(DataError, match=r"outside the data set; .*cp -rL FOLDER COPY"):
+        teach(links, tmp_path / "m")
+    with pytest.raises(DataError, match="no image left that can be used; see why: handful data check"):
+        teach(links, tmp_path / "m", allow=["symlink_outside"])
+    packed = shutil.make_archive(str(tmp_path / "photos"), "zip", photos)
+    with pytest.raises(DataError, match=r"photos\.zip is a file; .*: handful data convert .* FOLDER --to folder"):
+        teach(Path(packed), tmp_path / "m")
+    main(["data", "convert", packed, str(tmp_path / "unpacked"), "--to", "folder"])  # the advice, followed
+    samples, _ = checked_images(tmp_path / "unpacked")
+    assert sorted(str(s.label) for s in samples) == ["cat", "cat", "flower", "flower"]
 
 
 @pytest.mark.parametrize(

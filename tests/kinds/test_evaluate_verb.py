@@ -13,6 +13,7 @@ import pytest
 
 import handful
 from handful.kinds import registry
+from handful.training.start import begin
 from tests.kinds.worlds import World, untouched
 from tests.test_cli import handful as typed
 
@@ -79,6 +80,22 @@ def test_an_image_that_cannot_be_read_is_left_out_when_allowed(
     assert code == 2 and "did you mean 'unreadable_image'" in err
 
 
+def test_images_that_lie_elsewhere(world_of: Worlds, tmp_path: Path, capsys: Capture) -> None:
+    """A trained detector, as a taught one, by their folder; a segmenter by a pattern."""
+    world = world_of("detector")
+    labels = shutil.copy(next(world.data.rglob("instances_val.json")), tmp_path / "labels.json")
+    named = json.loads(typed(capsys, *asked(world), "--json")[1])
+    code, said, err = typed(capsys, "evaluate", world.model, labels, "--images", world.images, "--json")
+    assert code == 0 and json.loads(said)["AP"] == named["AP"] and json.loads(said)["images"] == 4, err
+    data = begin("detect", "faster_rcnn", {"images": str(world.images), "epochs": 1}).read(labels)[0]
+    assert [sample.path.parent for sample in data] == [world.images] * 4  # train --images
+    world = world_of("segmenter")
+    named = json.loads(typed(capsys, *asked(world), "--json")[1])
+    where = ("--images", "images/val/{}.png", "--masks-in", "masks/val/{}.png")
+    code, said, err = typed(capsys, "evaluate", world.model, world.data, *where, "--json")
+    assert code == 0 and json.loads(said)["confusion"] == named["confusion"], err
+
+
 # option, its value, the kinds that take it
 OPTIONS: list[tuple[str, tuple[str, ...], set[str]]] = [
     ("--vigilance", ("2",), {"taught_classifier", "taught_detector"}),
@@ -90,6 +107,7 @@ OPTIONS: list[tuple[str, tuple[str, ...], set[str]]] = [
     ("--true-boxes", (), {"taught_detector"}),
     ("--scale-mode", ("whole",), {"taught_detector"}),
     ("--torch-device", ("cpu",), {"classifier", "segmenter", "detector"}),
+    ("--images", ("x",), {"segmenter", "detector", "taught_detector"}),
 ]
 
 

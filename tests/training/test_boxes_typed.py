@@ -23,6 +23,21 @@ def typed(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str,
     return code, *capsys.readouterr()
 
 
+@pytest.mark.parametrize("task", ["detect", "instance", "segment"])
+def test_images_that_lie_elsewhere_reach_the_recipe(
+    task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:  # fmt: skip
+    given: dict[str, object] = {}
+
+    def run(data: Path, out: Path, **options: object) -> dict[str, object]:
+        given.update(options)
+        return {"rank": 1, "model": str(out)}
+
+    monkeypatch.setattr(f"handful.training.recipe_{task}.run", run)
+    words = ("train", task, tmp_path, "--out", tmp_path / "m", "--epochs", 1, "--images", "photos")
+    assert typed(capsys, *words)[0] == 0 and given["images"] == "photos"
+
+
 @pytest.mark.parametrize("task", ["detect", "instance"])
 def test_train_then_evaluate(task: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data, out = small(tmp_path / "d"), tmp_path / "m"

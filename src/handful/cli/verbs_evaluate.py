@@ -32,7 +32,7 @@ from handful.cli.shared import refuse, say, typed, verb
 @option("--masks-by", "Of a taught detector.", told="its own way")
 @option("--scale-mode", "Of a taught detector.", told="as it was taught")
 @option("--true-boxes", "Of a taught detector.")
-@option("--images", "Of a taught detector.", told="beside the JSON")
+@option("--images", "Of a detector or segmenter.", told="beside the JSON")
 @option("--torch-device", "Of a trained model.", told="cpu")
 @on_engine
 @common

@@ -62,6 +62,7 @@ def plain(options: dict[str, Any]) -> dict[str, Any]:
     options["classes"] = list(options["classes"]) or None
     options["size_hw"], options["device"] = options.pop("frame_hw"), options.pop("torch_device")
     typed = {key: value for key, value in options.items() if value is not None}
+    typed |= {"images": str(typed["images"])} if "images" in typed else {}
     off = {key for key, nothing in (("ema", 0), ("clip", 0), ("val_split", "none")) if typed.get(key) == nothing}
     return {**typed, **dict.fromkeys(off)}
 
@@ -69,6 +70,9 @@ def plain(options: dict[str, Any]) -> dict[str, Any]:
 def weights(command: Callable[..., Any]) -> Callable[..., Any]:
     """Of networks with one answer a pixel or an image."""
     return decorated(command, (option("--balance", told=OWN), option("--teacher", told="none")))
+
+
+beside = option("--images", told="beside the JSON")
 
 
 @train.command("segment", renamed={**RENAMED, "--masks": "--masks-in"}, examples=(
@@ -83,6 +87,7 @@ def weights(command: Callable[..., Any]) -> Callable[..., Any]:
 @option("--background", told="found by its name")
 @option("--rule", default="mmseg")
 @option("--masks-in", told="the only one")
+@beside
 @planned
 def segment(data: Path, out: Path, as_json: bool, **options: Any) -> None:
     """Train a segmentation network on DATA, any folder whose pixels have classes, with splits train and val."""
@@ -137,6 +142,7 @@ zoomed = option("--augment", "flip, scale=[0.6,1.8], visible, brightness, ..., d
 @click.argument("data", type=Data())
 @option("--net", default="faster_rcnn")
 @zoomed
+@beside
 @planned
 def detect(data: Path, out: Path, as_json: bool, **options: Any) -> None:
     """Train a detector on DATA, any folder whose images have boxes, with splits train and val."""
@@ -149,6 +155,7 @@ def detect(data: Path, out: Path, as_json: bool, **options: Any) -> None:
 @click.argument("data", type=Data())
 @option("--net", default="mask_rcnn")
 @zoomed
+@beside
 @planned
 def instance(data: Path, out: Path, as_json: bool, **options: Any) -> None:
     """Train a network that outlines each thing on DATA, any folder whose images have outlines, as `detect`."""

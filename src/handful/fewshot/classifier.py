@@ -378,9 +378,8 @@ def checked_images(
     """The images of a folder per class after a check of all of them, and its warnings.
 
     allow: codes of errors to go on with; what they concern is left out. split: only this one. Raises DataError on any
-    other error, or for a split that there is not.
+    other error, for a split that there is not, and where no image is left.
     """
-
     allow = known_codes(allow)
 
     def on_finding(finding: Finding) -> None:
@@ -389,7 +388,10 @@ def checked_images(
 
     warnings = ensure(data, format="folder", allow=allow, quiet=quiet, cache=cache_home() if keep else None, flat=flat)
     samples = format_folder.read(data, on_finding=on_finding, classes=classes, flat=flat)
-    return (list(samples) if split is None else split_of(samples, split)), warnings
+    found = list(samples) if split is None else split_of(samples, split)
+    if not found:
+        raise DataError(f"{data} has no image left that can be used; see why: handful data check {data}")
+    return found, warnings
 
 
 def cache_folder(use: bool = True) -> Path | None:

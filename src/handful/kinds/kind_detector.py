@@ -82,16 +82,19 @@ class TrainedDetector(Trained, Detector):
     def evaluate(
         self, data: StrPath, *, split: str | None = None, report: StrPath | None = None, format: str | None = None,
         torch_device: str = "cpu", allow: Sequence[str] = (),
+        images: StrPath | None = None,
     ) -> Evaluation:  # fmt: skip
         """As Model.evaluate, on any data set with boxes; with outlines or pixels, where the model gives masks.
 
-        allow: codes of errors to go on with.
+        allow: codes of errors to go on with. images: the folder of COCO's images, where they do not lie beside the
+        JSON.
         """
         from handful.training.evaluate_detect import evaluate
 
+        options = {} if images is None else {"images": str(images)}
         result = evaluate(
             self.on_disk("evaluate"), Path(data), split=split, report=None if report is None else Path(report),
-            format=format, device=torch_device, allow=allow,
+            format=format, device=torch_device, allow=allow, **options,
         )  # fmt: skip
         return shared.evaluation(self.task, result, shared.COCO)
 

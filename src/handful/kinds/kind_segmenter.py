@@ -59,20 +59,21 @@ class TrainedSegmenter(Trained, Segmenter):
     def evaluate(
         self, data: StrPath, *, split: str | None = None, report: StrPath | None = None, format: str | None = None,
         rule: str = "mmseg", background: str | None = None, masks_in: str | None = None, torch_device: str = "cpu",
-        allow: Sequence[str] = (),
+        allow: Sequence[str] = (), images: StrPath | None = None,
     ) -> Evaluation:  # fmt: skip
         """As Model.evaluate, on any data set with masks.
 
         rule: what absent classes count for, of handful.training.metrics.RULES. background: which class is everything
         else; found by its name unless told. masks_in: which folder of masks, where several lie side by side. allow:
-        codes of errors to go on with.
+        codes of errors to go on with. images: the folder of COCO's images, where they do not lie beside the JSON.
         """
         from handful.training.evaluate_segment import evaluate
 
+        options = {} if images is None else {"images": str(images)}
         result = evaluate(
             self.on_disk("evaluate"), Path(data), split=split, report=None if report is None else Path(report),
             format=format, rule=rule, background=background, masks=masks_in, device=torch_device,
-            allow=allow,
+            allow=allow, **options,
         )  # fmt: skip
         headline = ("miou_with_background", "miou_without_background", "pixel_accuracy", "mean_accuracy", "boundary_f")
         return shared.evaluation("segment", result, headline)

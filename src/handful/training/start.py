@@ -34,9 +34,10 @@ class Settings(TypedDict, total=False):
     frame (h, w) px the phone will give, which images are squashed to. from_: a model folder whose fitting weights are
     taken, `rename` as in handful.training.transfer. freeze: parts that are not trained; lr_of: factors of the learning
     rate by part. train_split: "train" unless given. val_split: "val" unless given; None to measure nothing and keep the
-    last weights. format: of the data, found out unless given. allow: codes of errors of `handful data check` to go on
-    with. resume: go on with the run in OUT.run, to the bit as if it had never stopped (same device, versions and
-    threads). overwrite: replace the model in OUT and the run beside it. clock: seconds, for `minutes`.
+    last weights. format: of the data, found out unless given. images: the folder of COCO's images, where they do not
+    lie beside the JSON. allow: codes of errors of `handful data check` to go on with. resume: go on with the run in
+    OUT.run, to the bit as if it had never stopped (same device, versions and threads). overwrite: replace the model in
+    OUT and the run beside it. clock: seconds, for `minutes`.
     """
 
     args: Mapping[str, Any] | None
@@ -49,6 +50,7 @@ class Settings(TypedDict, total=False):
     train_split: str
     val_split: str | None
     format: str | None
+    images: str | None
     allow: Sequence[str]
     resume: bool
     overwrite: bool
@@ -115,6 +117,7 @@ class Start:
 
     def read(self, data: Path, **options: Any) -> tuple[Dataset, list[str]]:
         """The data set, checked and read once, and what the check warned of. options: of the format, None for none."""
+        options = {"images": self.given.get("images"), **options}
         options = {key: value for key, value in options.items() if value is not None}
         fmt, allow = self.given.get("format"), self.given.get("allow", ())
         return checked(Path(data), format=fmt, allow=allow, main=self.distributed.main, **options)
