@@ -274,3 +274,17 @@ def test_a_timing_is_of_the_runs_that_count() -> None:
     assert made.machine == {"cpus": 2} and made.versions == {"torch": "9"} and made.peak_rss_mb == 90.0
     with pytest.raises(DataError, match="19 runs are too few for a timing"):
         timing(Trace({}, times[:-1], 7.0, None, 3.0, {}), threads=1, versions={})
+
+
+@pytest.mark.filterwarnings("ignore")  # of the trace, which runs in a process of its own otherwise
+def test_a_temporary_folder_with_an_apostrophe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """pnnx writes its path into Python code, which is none then; ncnn's files are whole all the same."""
+    pytest.importorskip("pnnx")
+    from handful.device.runtimes import runtime_ncnn
+    from handful.models import net_signet
+
+    (tmp_path / "it's").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "it's"))
+    network = net_signet.build(3, width=0.25, frame_hw=[32, 32], pretrained=False).eval()
+    assert runtime_ncnn.compile(network, tmp_path, "fp32")["layers"]["Input"] == 1
+    assert (tmp_path / runtime_ncnn.BIN).stat().st_size > 1000 and not list((tmp_path / "it's").iterdir())

@@ -11,6 +11,7 @@ not at all on a PC, so an app that wants these numbers must switch the three opt
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from collections import Counter
 from collections.abc import Callable
@@ -44,7 +45,10 @@ def compile(network: Any, to: Path, precision: str, base: Path | None = None) ->
         raise CompileError("ncnn here takes one frame and no other input; use onnxruntime or litert for this network")
     with tempfile.TemporaryDirectory() as work:
         planar = torch.zeros((1, 3, *network.frame_hw))
-        pnnx.export(_from_planar(network), str(Path(work) / "model.pt"), (planar,), fp16=precision == "fp16")
+        # beside ncnn's files, which are all that is wanted, it writes and reads Python code with its path in it: in a
+        # folder with an apostrophe in its name that is no Python
+        with contextlib.suppress(SyntaxError):
+            pnnx.export(_from_planar(network), str(Path(work) / "model.pt"), (planar,), fp16=precision == "fp16")
         for name in (PARAM, BIN):
             made = Path(work) / name
             if not made.exists():
