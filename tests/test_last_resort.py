@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,10 @@ import pytest
 
 from handful.cli import cli, main
 from handful.cli.places import home
+from handful.errors import DataError
+from handful.fewshot.classifier import teach
+from handful.fewshot.evaluate import evaluate
+from handful.files import cache_home
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
@@ -82,3 +87,44 @@ def test_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert home("~/m") == f"{tmp_path}/m" and home("a~b") == "a~b" and home("~nobody-at-all/m") == "~nobody-at-all/m"
     os.mkdir("~")
     assert home("~") == "~"
+
+
+@pytest.mark.parametrize("how", ["a file", "nowhere", "no home"])
+def test_without_a_place_for_the_cache_the_work_is_done(
+    how: str, photo_folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    photos = photo_folder(("cat", "rocket"), 2)
+    (tmp_path / "file").touch()
+    if how == "no home":  # and nobody in the list of users
+        monkeypatch.delenv("HANDFUL_CACHE")
+        monkeypatch.delenv("HOME")
+
+        def nobody(uid: int) -> None:
+            raise KeyError(uid)
+
+        monkeypatch.setattr("pwd.getpwuid", nobody)
+        assert cache_home() is None
+    else:
+        places = {"a file": tmp_path / "file", "nowhere": "/proc/1/none"}
+        monkeypatch.setenv("HANDFUL_CACHE", str(places[how]))
+    main(["data", "check", str(photos), "--json"])
+    assert json.loads(capsys.readouterr().out)["ok"]
+    teach(photos, tmp_path / "m", backbone="lite0", frame_hw=(64, 64), cache=cache_home())
+    assert (tmp_path / "m" / "handful.json").exists()
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_folder_of_train_and_test_is_taught_by_its_split(
+    split: str, photo_folder: Callable[..., Path], tmp_path: Path
+) -> None:  # fmt: skip
+    place = tmp_path / "set"
+    for i, name in enumerate(("train", "test")):
+        place.mkdir(exist_ok=True)
+        photo_folder(("cat", "rocket"), 2, seed=i, name=name).rename(place / name)
+    with pytest.raises(DataError, match=r"is split into test, train; name one of them: --split"):
+        teach(place, tmp_path / "m", backbone="lite0", frame_hw=(64, 64))
+    made = teach(place, tmp_path / "m", backbone="lite0", frame_hw=(64, 64), split=split)
+    found = evaluate(tmp_path / "m", place)
+    assert made["images"] == 4 and found["split"] == "test" and found["images"] == 4
+    assert found["seen"]["copies"] == (4 if split == "test" else 0)
