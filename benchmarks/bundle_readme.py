@@ -38,7 +38,7 @@ from handful.data import format_folder
 from handful.detection import teaching
 from handful.detection.scoring import MIN_SCORE
 from handful.device.lab.agreement import agreement
-from handful.fewshot.classifier import cache_folder, teach
+from handful.fewshot.teaching import cache_folder, teach
 from handful.image import images_below
 from handful.kinds.compiling import compile_model
 from handful.results import NONE_OF_THESE, Detections

@@ -16,7 +16,7 @@ import numpy as np
 from common import data_folder, save
 
 from handful.data import format_folder
-from handful.fewshot.classifier import cache_folder, teach
+from handful.fewshot.teaching import cache_folder, teach
 from handful.image import read_image
 from handful.kinds.compiling import compare_model, measure_model
 

@@ -22,10 +22,11 @@ import numpy as np
 from common import data_folder, save
 
 from handful.data import format_folder
-from handful.fewshot.classifier import FewShotClassifier, cache_folder
+from handful.fewshot.classifier import FewShotClassifier
 from handful.fewshot.embeddings import FrontEnd, unit
 from handful.fewshot.evaluate import measure
 from handful.fewshot.nemo import Nemo
+from handful.fewshot.teaching import cache_folder
 from handful.files import read_tensors
 from handful.image import read_image
 from handful.progress import track

@@ -22,9 +22,10 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.neighbors import NearestCentroid
 
 from handful.data import format_folder
-from handful.fewshot.classifier import FewShotClassifier, cache_folder
+from handful.fewshot.classifier import FewShotClassifier
 from handful.fewshot.embeddings import unit
 from handful.fewshot.nemo import Nemo
+from handful.fewshot.teaching import cache_folder
 from handful.image import read_image
 from handful.progress import track
 

@@ -94,7 +94,7 @@ def photo_folder(tmp_path: Path) -> Callable[..., Path]:
 def taught_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model folder taught from three classes; copy it before changing it."""
     from handful.demo import view
-    from handful.fewshot.classifier import teach
+    from handful.fewshot.teaching import teach
 
     place = tmp_path_factory.mktemp("taught")
     rng = np.random.default_rng(SEED)

@@ -74,7 +74,7 @@ def _clip(to: Path) -> None:
 
 
 def _model(to: Path) -> None:
-    from handful.fewshot.classifier import teach
+    from handful.fewshot.teaching import teach
 
     photos = to.parent / f".{to.name}-photos"
     MAKERS["photos"](photos)

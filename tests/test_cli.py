@@ -15,7 +15,7 @@ from PIL import Image as PIL_Image
 
 from handful.cli import cli, main
 from handful.data.sample_images import sample_photo
-from handful.fewshot import classifier
+from handful.fewshot import teaching
 from tests.conftest import save
 
 
@@ -143,7 +143,7 @@ def test_ctrl_c_is_130_and_one_line(
     def stop(*args: object, **kwargs: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(classifier, "teach", stop)
+    monkeypatch.setattr(teaching, "teach", stop)
     code, _, err = handful(capsys, "teach", photo_folder(n=1), "--out", "y")
     assert code == 130 and err.strip().count("\n") == 0 and "stopped" in err
 

@@ -114,12 +114,14 @@ def teach(
         for name in (name for name, value in {**for_boxes, "partial": partial or None}.items() if value is not None):
             raise DataError(f"{name} is for images with boxes; {data} has none")
         from handful.fewshot import classifier
+        from handful.fewshot.teaching import cache_folder
+        from handful.fewshot.teaching import teach as teach_classifier
 
         with engines.using(engine):
-            classifier.teach(
+            teach_classifier(
                 place, Path(out), backbone=backbone or classifier.BACKBONE, vigilance=vigilance,
                 frame_hw=frame_hw or classifier.FRAME_HW, classes=classes, flat=flat, add=add, overwrite=overwrite,
-                allow=allow, cache=classifier.cache_folder(cache), split=split, again=again,
+                allow=allow, cache=cache_folder(cache), split=split, again=again,
                 weights=None if backbone_weights is None else Path(backbone_weights),
             )  # fmt: skip
         return load(out, engine=engine)

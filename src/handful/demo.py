@@ -17,8 +17,9 @@ from handful.data.sample_images import SAMPLES, sample_photo
 from handful.errors import DataError, MissingPackage, UnknownName
 from handful.fewshot import classifier, evaluate
 from handful.fewshot.answer import answer
-from handful.fewshot.classifier import UNREADABLE, FewShotClassifier, checked_images, readable
+from handful.fewshot.classifier import FewShotClassifier
 from handful.fewshot.nemo import VIGILANCE, Nemo
+from handful.fewshot.teaching import UNREADABLE, checked_images, readable
 from handful.files import write_json, write_page
 from handful.image import data_uri, fit, read_image
 from handful.pick import names, need, pick

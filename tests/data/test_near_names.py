@@ -18,8 +18,8 @@ from handful.data import format_folder
 from handful.data.finding import Finding
 from handful.data.near_names import learned_as_named, near_names, told
 from handful.errors import DataError
-from handful.fewshot.classifier import teach
 from handful.fewshot.evaluate import evaluate
+from handful.fewshot.teaching import teach
 from handful.training import source
 from handful.types import Category, Dataset
 from tests.conftest import save

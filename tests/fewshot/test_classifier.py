@@ -15,8 +15,9 @@ import torch
 from handful.cli import main
 from handful.data.sample_images import sample_photo
 from handful.errors import DataError
-from handful.fewshot.classifier import FewShotClassifier, checked_images, teach
+from handful.fewshot.classifier import FewShotClassifier
 from handful.fewshot.evaluate import auroc, measure
+from handful.fewshot.teaching import checked_images, teach
 from handful.models.folder import from_folder, may_teach_into
 from tests.bounds import bound
 from tests.conftest import save

@@ -14,8 +14,9 @@ from handful import engine
 from handful.data.sample_images import sample_photo
 from handful.errors import DataError
 from handful.fewshot import nemo as nemos
-from handful.fewshot.classifier import FewShotClassifier, teach
+from handful.fewshot.classifier import FewShotClassifier
 from handful.fewshot.nemo import Nemo
+from handful.fewshot.teaching import teach
 from handful.files import read_json, read_tensors, sha256, write_json, write_tensors
 from handful.image import read_image
 from tests.skips import need_runtime

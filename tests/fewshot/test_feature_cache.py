@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from handful.fewshot import classifier, embeddings
-from handful.fewshot.classifier import FewShotClassifier, teach
+from handful.fewshot.classifier import FewShotClassifier
 from handful.fewshot.feature_cache import FeatureCache
 from handful.fewshot.network import TaughtNetwork
+from handful.fewshot.teaching import teach
 from handful.threads import over
 
 

@@ -111,7 +111,7 @@ def test_what_is_compiled_of_a_classifier_is_not_kept(world_of: Worlds, tmp_path
 
 
 def test_images_are_taken_back_as_if_never_learned(world_of: Worlds, tmp_path: Path, capsys: Capture) -> None:
-    from handful.fewshot.classifier import teach
+    from handful.fewshot.teaching import teach
 
     world = world_of("taught_classifier")
     photos = shutil.copytree(world.data, tmp_path / "photos")

@@ -48,7 +48,7 @@ def _taught_classifier(root: Path) -> World:
     import timm
     import torch
 
-    from handful.fewshot.classifier import teach
+    from handful.fewshot.teaching import teach
     from handful.files import write_tensors
 
     with torch.random.fork_rng():

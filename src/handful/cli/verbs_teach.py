@@ -103,7 +103,7 @@ def teach(data: Path, out: Path, as_json: bool, **given: Any) -> None:
 
 def _classes(data: Path, out: Path, classes: list[str] | None, as_json: bool, asked: dict[str, Any]) -> None:
     from handful.data import formats
-    from handful.fewshot import classifier
+    from handful.fewshot import teaching
 
     other = None if "format" in asked or asked.get("flat") else formats.with_labels(data)
     if other is not None:
@@ -113,10 +113,10 @@ def _classes(data: Path, out: Path, classes: list[str] | None, as_json: bool, as
         )
     if asked.pop("format", "folder") != "folder":
         raise click.UsageError(f"{data}: only folders of images teach a classifier; --format is for images with boxes")
-    cache = classifier.cache_folder(not asked.pop("no_cache", False))
+    cache = teaching.cache_folder(not asked.pop("no_cache", False))
     asked = {"weights" if name == "backbone_weights" else name: value for name, value in asked.items()}
     say(
-        classifier.teach(data, out, classes=classes, cache=cache, **asked), as_json,
+        teaching.teach(data, out, classes=classes, cache=cache, **asked), as_json,
         lambda r: f"learned {counted(r['learned'], 'image')}; {r['model']} knows "
         f"{counted(len(r['classes']), 'class')} from {counted(sum(r['samples'].values()), 'image')}, "
         f"{r['bytes'] / 1e6:.1f} MB, {r['seconds']:.1f} s",

@@ -13,8 +13,9 @@ from handful.curate.seen import Mark, leak, mark
 from handful.data import format_folder
 from handful.data.near_names import warn_of_strangers
 from handful.errors import DataError
-from handful.fewshot.classifier import UNREADABLE, FewShotClassifier, checked_images, readable
+from handful.fewshot.classifier import FewShotClassifier
 from handful.fewshot.nemo import labels_of
+from handful.fewshot.teaching import UNREADABLE, checked_images, readable
 from handful.image import read_image
 from handful.progress import track, warn
 from handful.results import NONE_OF_THESE
