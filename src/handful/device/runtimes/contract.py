@@ -29,7 +29,8 @@ class Runtime(Protocol):
     MODULES: the packages that compiling imports. EXTRA: pip's name for them, `pip install 'handful[EXTRA]'`.
     RUNS, RUN_EXTRA: the same for loading and running, which must not need torch where the runtime does not.
     PRECISIONS: of "fp32" and "fp16", those it has; the file's docstring says what its fp16 means. TAKES: what the
-    runtime's own file takes for an image, in words, for an app's programmer.
+    runtime's own file takes for an image, in words, for an app's programmer. FOLDS, where it is False: what `compile`
+    is given is the network as it is; else its batch normalizations are folded (handful.device.fold_norms).
     """
 
     MODULES: tuple[str, ...]

@@ -25,6 +25,7 @@ EXTRA = "teach"
 RUNS: tuple[str, ...] = ("torch", "safetensors")
 RUN_EXTRA = "teach"
 PRECISIONS: tuple[str, ...] = ("fp32", "fp16")
+FOLDS = False  # the weights go back into a network that is built anew
 WEIGHTS = "network.safetensors"
 TAKES = "a uint8 tensor (1, height, width, 3): rows of pixels, red first, 0 to 255, not normalized"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import os
 import re
@@ -87,14 +88,21 @@ def called(name: str) -> Any:
 
 
 def _compile(job: Job, feeds: Sequence[Feed], photos: Photos) -> Results:
+    from handful.device.fold_norms import fold_norms
     from handful.device.network import graph_of
     from handful.device.taps import Tapped, tap_names
 
+    # converters make millions of objects and drop few: looked through as often as by default they take a tenth longer
+    gc.set_threshold(100_000, 50, 50)
     runtime, to = runtime_of(job.runtime, to_compile=True), Path(job.to)
     export = called(job.exporter)(Path(job.model))
     manifest, graphs, facts = dict(export.manifest), list[Graph](), dict[str, Any]()
     start = time.perf_counter()
-    for name, network in export.graphs.items():
+    layers = tap_names(next(iter(export.graphs.values()))) if len(export.graphs) == 1 else []
+    networks = export.graphs
+    if getattr(runtime, "FOLDS", True):
+        networks = {name: fold_norms(network, layers) for name, network in networks.items()}
+    for name, network in networks.items():
         print(f"{GRAPH_IS}{name}", flush=True)  # for run_job, should this process die
         folder = name if len(export.graphs) > 1 else ""
         graph = graph_of(network, name, folder, manifest.get("labels"))
@@ -106,8 +114,7 @@ def _compile(job: Job, feeds: Sequence[Feed], photos: Photos) -> Results:
         "manifest": manifest, "layers": [],
     }  # fmt: skip
     if job.taps:
-        ((name, network),) = export.graphs.items()
-        layers = tap_names(network)
+        ((name, network),) = networks.items()
         tapped = Tapped(network, layers)
         told["layers"] = layers
         base, graph = Path(job.taps_base) if job.taps_base else None, graph_of(tapped, name)
