@@ -1,4 +1,4 @@
-"""Batch normalization folded before a network is converted: the same answers, and no layer that is looked at changes."""
+"""Batch normalization folded before a network is converted: the same answers, the same layers."""
 
 from __future__ import annotations
 

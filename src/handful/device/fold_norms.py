@@ -27,13 +27,14 @@ class Rest(nn.Module):
         self.act = getattr(norm, "act", nn.Identity())
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Any shape -> the same shape."""
         out: torch.Tensor = self.act(image)
         return out
 
 
 def fold_norms(network: Any, keep: Collection[str] = ()) -> Any:
-    """A copy of a network in eval mode without the batch normalizations that come right after a convolution, at the same
-    paths; the network itself where there are none, or where the copy would not answer the same.
+    """A copy of a network in eval mode without the batch normalizations that come right after a convolution: what else
+    they do is left at their paths. The network itself where there are none, or where the copy would answer otherwise.
 
     keep: paths of convolutions whose own outputs somebody looks at.
     """
