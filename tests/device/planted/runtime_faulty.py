@@ -16,6 +16,7 @@ RUNS: tuple[str, ...] = ()
 RUN_EXTRA = "none"
 PRECISIONS: tuple[str, ...] = ("fp32",)
 TAKES = "nothing"
+FOLDS = runtime_torch.FOLDS
 
 
 def compile(network: Any, to: Path, precision: str, base: Path | None = None) -> dict[str, Any]:
