@@ -63,10 +63,14 @@ SHORTER = {
     ),
     "handful device compare model --runtime litert --precision fp16 --photos test-photos": ("--no-layers", LAYERS),
     "handful device compare model --runtime onnxruntime --precision fp16 --photos new-photos": ("--no-layers", LAYERS),
+    "handful device compare model --runtime onnxruntime --precision fp16 --photos test-photos --json": (
+        "--no-layers",
+        LAYERS,
+    ),
     "handful device compare detector --runtime onnxruntime --photos shop/images/val": ("--no-layers", LAYERS),
     "handful device compare detector --runtime onnxruntime --photos shop": ("--no-layers", LAYERS),
     "handful heatmap shop --out map": ("--seeds 1 --no-classes", "ten seeds take 20 s"),
-    "handful select shop --out next": ("--seeds 2", "ten seeds take half a minute"),
+    "handful select shop --out next": ("--seeds 1", "ten seeds take half a minute"),
 }
 
 
