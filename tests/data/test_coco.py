@@ -220,6 +220,38 @@ def test_no_name_leaves_the_folder(name: str, tmp_path: Path) -> None:
         assert read[tmp_path / "set/images/a.png"] and read[tmp_path / "set/images/b.png"] is None
 
 
+@pytest.mark.parametrize("size", [{"width": float(W), "height": float(H)}, {}, {"width": None, "height": None}])
+def test_sizes_as_other_tools_write_them(size: dict[str, Any], tmp_path: Path) -> None:
+    value = coco(tmp_path)
+    value["images"] = [{"id": 1, "file_name": "a.png", **size}]
+    (tmp_path / "instances_train.json").write_text(json.dumps(value))
+    found: list[Finding] = []
+    (sample,) = format_coco.read(tmp_path, on_finding=found.append)
+    assert [f.code for f in found if f.severity == "error"] == []
+    assert sample.objects is not None and sample.objects[0].box_px == (1, 2, 4, 6)
+    assert sample.size_wh == (W, H)
+
+
+@pytest.mark.parametrize("colors", [(5, 70000), (0x474747, 0x5A5A5A)])
+def test_a_panoptic_map_may_be_gray(colors: tuple[int, int], tmp_path: Path) -> None:
+    """Black-and-white photographs are colored in grays; the three bytes are one number all the same."""
+    blank(tmp_path / "images" / "train" / "a.png")
+    ids = np.full((H, W), colors[0], np.uint32)
+    ids[5:15, 5:20] = colors[1]
+    rgb = np.stack([ids & 255, ids >> 8 & 255, ids >> 16 & 255], -1).astype(np.uint8)
+    (tmp_path / "annotations" / "panoptic_train").mkdir(parents=True)
+    PIL_Image.fromarray(rgb).save(tmp_path / "annotations" / "panoptic_train" / "a.png")
+    parts = [{"id": color, "category_id": i, "area": 1, "iscrowd": 0} for i, color in enumerate(colors, 1)]
+    value = {
+        "images": [{"id": 1, "file_name": "a.png", "width": W, "height": H}],
+        "annotations": [{"image_id": 1, "file_name": "a.png", "segments_info": parts}],
+        "categories": [{"id": 1, "name": "wall", "isthing": 0}, {"id": 2, "name": "mug", "isthing": 1}],
+    }
+    (tmp_path / "annotations" / "panoptic_train.json").write_text(json.dumps(value))
+    (sample,) = format_coco.read(tmp_path)
+    assert sample.mask is not None and (sample.mask().ids == np.where(ids == colors[1], 2, 1)).all()
+
+
 @pytest.mark.parametrize("name", [7, None])
 def test_an_image_without_a_name(name: Any, tmp_path: Path) -> None:
     value = coco(tmp_path)
