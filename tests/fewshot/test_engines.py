@@ -43,6 +43,21 @@ def test_both_engines_answer_alike(taught_model: Path) -> None:
     assert (one.net.engine, other.net.engine) == ENGINES
 
 
+def test_the_users_number_of_threads_holds(taught_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[int] = []
+    session = engine.onnx_session
+
+    def noted(model: bytes, threads: int = 1) -> object:
+        given.append(threads)
+        return session(model, threads)
+
+    monkeypatch.setattr(engine, "onnx_session", noted)
+    for said in ("3", None):
+        monkeypatch.delenv("OMP_NUM_THREADS") if said is None else monkeypatch.setenv("OMP_NUM_THREADS", said)
+        on("onnxruntime", taught_model).scores(sample_photo("cat"))
+    assert given == [3, 1]
+
+
 def test_the_module_of_torch_says_the_same(taught_model: Path) -> None:
     import torch
 

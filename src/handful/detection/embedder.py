@@ -23,7 +23,7 @@ from handful.errors import DataError
 from handful.fewshot.embeddings import FrontEnd, standard_front_end, unit
 from handful.files import read_tensors
 from handful.models import lite
-from handful.threads import inference
+from handful.threads import asked, inference
 
 BASE = Path(__file__).parent / "base"
 SIDE_PX = 160
@@ -147,7 +147,8 @@ class BoxEmbedder:
     def _on_onnxruntime(self) -> Callable[[np.ndarray], np.ndarray]:
         state = {name: value.cpu().numpy() for name, value in self.backbone.state_dict().items()}
         side = self.settings.side_px
-        session = engine.onnx_session(lite.onnx(state, replace(self.backbone.card, size_px=side), (side, side)))
+        model = lite.onnx(state, replace(self.backbone.card, size_px=side), (side, side))
+        session = engine.onnx_session(model, asked() or 1)
         return lambda frames: np.asarray(session.run(None, {"image": np.ascontiguousarray(frames)})[0])
 
     def _on_torch(self, frames: np.ndarray) -> np.ndarray:

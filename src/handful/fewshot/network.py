@@ -21,7 +21,7 @@ from handful.models import lite
 from handful.models.card import Card
 from handful.models.folder import WEIGHTS, check_fit, read_meta
 from handful.pick import present
-from handful.threads import inference
+from handful.threads import asked, inference
 
 EPS = 1e-12  # of models.net_taught.Head
 Features = Callable[[np.ndarray], np.ndarray]
@@ -159,7 +159,7 @@ class TaughtNetwork:
         return engine.choose(self._wanted, self._on_onnxruntime if known else None, self._on_torch, self.card.name)
 
     def _on_onnxruntime(self) -> Features:
-        session = engine.onnx_session(lite.onnx(self.backbone, self.card, self.frame_hw))
+        session = engine.onnx_session(lite.onnx(self.backbone, self.card, self.frame_hw), asked() or 1)
         self.engine = "onnxruntime"
         return lambda frames: np.asarray(session.run(None, {"image": frames})[0])
 
