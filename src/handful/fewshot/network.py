@@ -16,6 +16,7 @@ import numpy as np
 
 from handful import engine
 from handful.errors import DataError
+from handful.fewshot.embeddings import product
 from handful.fewshot.nemo import GAIN, Solution
 from handful.models import lite
 from handful.models.card import Card
@@ -42,6 +43,7 @@ class TaughtNetwork:
         if min(frame_hw) < 32:
             raise DataError(f"the frame must be at least 32 px a side, got {frame_hw[0]}x{frame_hw[1]}")
         self.card, self.rank, self.frame_hw = card, rank, (int(frame_hw[0]), int(frame_hw[1]))
+        self._head: dict[str, np.ndarray] = {}
         self.head = dict(head or {})
         self.engine = ""
         self._wanted = engine.wanted()
@@ -91,6 +93,16 @@ class TaughtNetwork:
         )
         height, width = args["frame_hw"]
         return cls(Card.from_json(meta["card"]), (height, width), rank, backbone, head), meta
+
+    @property
+    def head(self) -> dict[str, np.ndarray]:
+        """The head's weights, by the names of Head.state_dict(); none before anything was learned."""
+        return {name: value for name, value in self._head.items() if not name.endswith(".turned")}
+
+    @head.setter
+    def head(self, weights: Mapping[str, np.ndarray]) -> None:
+        turned = {name: np.ascontiguousarray(value.T) for name, value in weights.items() if name.endswith(".weight")}
+        self._head = {**weights, **{name.replace(".weight", ".turned"): value for name, value in turned.items()}}
 
     @property
     def backbone(self) -> Mapping[str, np.ndarray]:
@@ -195,12 +207,12 @@ class TaughtNetwork:
 
     def scores(self, features: np.ndarray) -> np.ndarray:
         """(n, card.dim) float32 -> (n, k + 1) float32, "none of these" last: what net_taught.Head computes."""
-        head, root = self.head, np.sqrt(np.maximum(features, 0))
+        head, root = self._head, np.sqrt(np.maximum(features, 0))
         if self.card.signed:
             root = root - np.sqrt(np.maximum(-features, 0))
-        white = root @ head["whiten.weight"].T + head["whiten.bias"]
+        white = product(root, head["whiten.turned"]) + head["whiten.bias"]
         length = np.sqrt(np.sum(white * white, axis=1, keepdims=True) + np.float32(EPS))
-        scores: np.ndarray = (white / length) @ head["classify.weight"].T + head["classify.bias"]
+        scores: np.ndarray = product(white / length, head["classify.turned"]) + head["classify.bias"]
         return scores
 
     def state_dict(self) -> dict[str, np.ndarray]:
