@@ -16,8 +16,8 @@ import pytest
 from handful.cli import cli, main
 from handful.cli.places import home
 from handful.errors import DataError
-from handful.fewshot.classifier import teach
 from handful.fewshot.evaluate import evaluate
+from handful.fewshot.teaching import teach
 from handful.files import cache_home
 
 
