@@ -20,7 +20,7 @@ import numpy as np
 from handful.arrays import JSONObject
 from handful.errors import DataError, UnknownName
 from handful.files import read_json, sha256
-from handful.words import is_a_line
+from handful.words import is_a_line, shell
 
 SCHEMA_VERSION = 2
 MANIFEST, LABELS, README = "bundle.json", "labels.txt", "README.md"
@@ -217,8 +217,8 @@ def compile_again(folder: Path, meta: Mapping[str, Any]) -> str:
     """What to type to compile a bundle again, as far as its folder tells."""
     told = meta or (read_json(folder / OLD) if (folder / OLD).exists() else {})
     place = Path(folder).resolve().parent.parent
-    model = str(place) if (place / "handful.json").exists() else "MODEL"
+    model = shell(place) if (place / "handful.json").exists() else "MODEL"
     runtime, _, precision = Path(folder).name.rpartition("-")
     runtime, precision = str(told.get("runtime") or runtime or "RUNTIME"), str(told.get("precision") or precision)
-    more = f" --precision {precision}" if precision not in ("", "fp32") else ""
-    return f"run: handful device compile {model} --runtime {runtime}{more}"
+    more = f" --precision {shell(precision)}" if precision not in ("", "fp32") else ""
+    return f"run: handful device compile {model} --runtime {shell(runtime)}{more}"

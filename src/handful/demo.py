@@ -13,13 +13,14 @@ import numpy as np
 import handful
 import handful.device.runtimes
 from handful.curate.seen import mark
+from handful.data.finding import UNREADABLE
 from handful.data.sample_images import SAMPLES, sample_photo
 from handful.errors import DataError, MissingPackage, UnknownName
 from handful.fewshot import classifier, evaluate
 from handful.fewshot.answer import answer
 from handful.fewshot.classifier import FewShotClassifier
 from handful.fewshot.nemo import VIGILANCE, Nemo
-from handful.fewshot.teaching import UNREADABLE, checked_images, readable
+from handful.fewshot.teaching import checked_images, readable
 from handful.files import write_json, write_page
 from handful.image import data_uri, fit, read_image
 from handful.pick import names, need, pick
@@ -211,7 +212,7 @@ def own_photos(
 
     allow: codes of errors to go on with; photos that cannot be read are then left out and counted."""
     samples, warnings = checked_images(folder, allow=allow)
-    if UNREADABLE in allow:
+    if UNREADABLE.intersection(allow):
         read = [sample for sample in samples if readable(sample.path, True) is not None]
         if lost := len(samples) - len(read):
             warn(f"{lost} of {counted(len(samples), 'image')} could not be read and left out")

@@ -17,7 +17,7 @@ from handful.arrays import U8
 from handful.errors import DataError
 from handful.image_bytes import HEAD, PLAIN, Scale, ends_in_zeros, kind_of, pages_of, scale_of, whole_jpeg
 from handful.pick import need, present
-from handful.words import counted
+from handful.words import counted, shell
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -374,7 +374,7 @@ def list_images(folder: Path) -> tuple[list[Path], list[Path]]:
         raise DataError(f"{folder} does not exist; wanted a folder of images") from None
     except NotADirectoryError:
         packed = str(folder).lower().endswith((".zip", ".tar", ".tgz", ".tar.gz", ".tar.xz", ".tar.bz2"))
-        unpack = f"; unpack it: handful data convert {folder} FOLDER --to folder" if packed else ""
+        unpack = f"; unpack it: handful data convert {shell(folder)} FOLDER --to folder" if packed else ""
         raise DataError(f"{folder} is a file; wanted a folder of images{unpack}") from None
     photos = [p for p in files if p.suffix.lower() in SUFFIXES | HEIC_SUFFIXES]
     return photos, [p for p in files if p not in set(photos)]

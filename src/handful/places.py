@@ -70,7 +70,7 @@ def check_folder(place: Path, reads: Iterable[Path] = (), *, whole: bool = False
     place = Path(place)
     for read in reads:
         if same(place, read):
-            raise DataError(f"{place} is read by this command, so nothing is written there; choose another --out")
+            raise DataError(f"{place} is read by this command, so nothing is written there; choose another place")
         if whole and holds(place, read):
             raise DataError(f"{read} lies in {place}, which this command would write anew; choose another place")
     if os.path.lexists(place) and place.exists() and not place.is_dir():

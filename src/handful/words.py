@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+
 
 def counted(n: int, one: str, many: str = "") -> str:
     """counted(1, "class") -> "1 class", counted(3, "class") -> "3 classes". many: what `one` is for another number,
@@ -14,6 +17,14 @@ def plural(noun: str) -> str:
     if noun.endswith("y") and noun[-2:-1] not in "aeiou":
         return noun[:-1] + "ies"
     return noun + ("es" if noun.endswith(("s", "x", "ch", "sh")) else "s")
+
+
+def shell(value: object) -> str:
+    """A path or name as one word of a command, quoted where a shell would take it apart."""
+    text = str(value)
+    if os.name == "nt":
+        return f'"{text}"' if " " in text else text
+    return shlex.quote(text)
 
 
 def is_a_line(name: str) -> bool:

@@ -216,7 +216,7 @@ def test_names_that_fit_two_sources_in_two_ways_are_refused() -> None:
 
 def test_unknown_names_are_told_with_the_nearest() -> None:
     ten = label_map("ten")
-    with pytest.raises(DataError, match=r"no source of the label map 'ten' has 'dgo' \(nearest: 'dog'\), '%%%'; name"):
+    with pytest.raises(DataError, match=r"of the label map 'ten' has 'dgo' \(nearest: 'dog'\), '%%%'; give a table"):
         ten.source_for(["cat", "dgo", "%%%"])
     with pytest.raises(DataError, match=r"has 'x10', 'x11'.* 'x19' and 5 more"):
         ten.source_for([f"x{i}" for i in range(10, 25)])

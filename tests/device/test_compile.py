@@ -161,7 +161,7 @@ def teach_again(copied: Bundle) -> None:
 def test_compiled_again_when_the_model_changed(copied: Bundle, capsys: pytest.CaptureFixture[str]) -> None:
     teach_again(copied)
     handful.load(copied.folder)
-    told = f"was compiled before {of(copied)} last changed; to compile it again: handful device compile {of(copied)}"
+    told = f"was compiled before {of(copied)} last changed; run: handful device compile {of(copied)}"
     assert told in capsys.readouterr().err
     again = compile_model(of(copied), "torch", "fp32")
     assert again.meta["source"] != copied.meta["source"]

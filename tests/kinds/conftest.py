@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.kinds.worlds import MAKERS, World, planted
+from tests.kinds.worlds import HELD, MAKERS, World, planted
 
 
 @pytest.fixture(autouse=True)
@@ -19,13 +19,12 @@ def _planted() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def world_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], World]:
     """The world of a kind; copy its model before changing it."""
-    held: dict[str, World] = {}
 
     def get(kind: str) -> World:
-        if kind not in held:
+        if kind not in HELD:
             with planted():
-                held[kind] = MAKERS[kind](tmp_path_factory.mktemp(kind))
-        return held[kind]
+                HELD[kind] = MAKERS[kind](tmp_path_factory.mktemp(kind))
+        return HELD[kind]
 
     return get
 

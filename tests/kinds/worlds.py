@@ -103,6 +103,9 @@ MAKERS: dict[str, Callable[[Path], World]] = {
 }
 
 
+HELD: dict[str, World] = {}  # those made in this run, by kind
+
+
 def test_every_kind_has_a_world() -> None:
     assert sorted(MAKERS) == registry.kinds()
 

@@ -520,7 +520,7 @@ def test_gather_itself_names_the_photo(data: Path) -> None:
         ({"args": {"chanels": 3}}, "did you mean 'channels'"),
         ({"freeze": ["bacbone"]}, "did you mean 'backbone'"),
         ({"val_split": "vla"}, "no split 'vla'"),
-        ({"epochs": None}, "either epochs or minutes"),
+        ({"epochs": None}, "either --epochs or --minutes"),
         ({"from_": Path("nowhere")}, "nowhere is not a folder"),
     ],
 )

@@ -288,8 +288,8 @@ def test_a_device_that_is_not_there() -> None:
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        ({"epochs": None}, "either epochs or minutes"),
-        ({"minutes": 1.0}, "either epochs or minutes"),
+        ({"epochs": None}, "either --epochs or --minutes"),
+        ({"minutes": 1.0}, "either --epochs or --minutes"),
         ({"epochs": 0}, "epochs is 0"),
         ({"batch": 0}, "batch is 0"),
         ({"lr": 0.0}, "lr is 0.0"),

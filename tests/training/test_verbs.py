@@ -77,7 +77,7 @@ def test_train_then_evaluate(data: Path, tmp_path: Path, capsys: pytest.CaptureF
         (("--frame", "32"), "wanted HEIGHTxWIDTH"),
         (("--precision", "bf61"), "did you mean 'bf16'"),
         (("--masks-in", "maks"), "did you mean 'masks'"),
-        (("--minutes", "1"), "either epochs or minutes"),
+        (("--minutes", "1"), "either --epochs or --minutes"),
     ],
 )
 def test_wrong_words_are_answered(

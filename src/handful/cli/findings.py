@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from handful.data.finding import by_hand, ways_on
 from handful.words import counted
 
 FEW = 20  # images whose state changed that are named
@@ -27,8 +28,8 @@ def checked(r: dict[str, Any]) -> str:
     lines += ["", *account(r["account"]), "", *table(r["findings"])]
     errors, warnings = (sum(f["severity"] == severity for f in r["findings"]) for severity in ("error", "warning"))
     if errors:
-        lines.append(f"not fit to train on: {counted(errors, 'error')}, {counted(warnings, 'warning')}; "
-                     f"repair a copy: handful data check {r['data']} --fix COPY")  # fmt: skip
+        said = f"not fit to train on: {counted(errors, 'error')}, {counted(warnings, 'warning')}"
+        lines.append("; ".join([said, *ways_on(r["data"], r["findings"])]))
     else:
         lines.append(f"fit to train on: no errors, {counted(warnings, 'warning')}")
     return "\n".join(lines)
@@ -58,7 +59,8 @@ def table(findings: Sequence[dict[str, Any]]) -> list[str]:
         if len(rows) > 3:
             lines.append(f"        and {len(rows) - 3} more; all with --json")
         if severity == "error":
-            lines.append(f"        --fix: {rows[0]['repair']}")
+            do = by_hand(code)
+            lines.append(f"        by hand: {do}" if do is not None else f"        --fix: {rows[0]['repair']}")
     return lines
 
 

@@ -37,7 +37,8 @@ def taught(r: dict[str, Any]) -> str:
         lines.append(f"unknown AUROC {r['unknown_auroc']:.3f}")
     missed = round(sum(row["images"] * (1 - row["accepted"]) for row in r["per_class"].values()))
     if missed:
-        cure = "; if that is too often, a lower --vigilance" if missed > r["known_images"] / 5 else ""
+        often = missed > r["known_images"] / 5 and r["vigilance"] > 0
+        cure = "; if that is too often, a lower --vigilance" if often else ""
         lines.append(f"{missed} of the {r['known_images']} were answered 'none of these'{cure}")
     worst = sorted(r["per_class"].items(), key=lambda item: (item[1]["accuracy"], item[0]))[:5]
     lines.append("worst classes " + ", ".join(f"{name} {v['accuracy']:.2f}" for name, v in worst))

@@ -39,7 +39,10 @@ class Verb(click.Command):
                 for one in _each(param, value):
                     check(one)
         self._clear(ctx)
-        return super().invoke(ctx)
+        from handful import running
+
+        with running.verb(flag for param in self.params for flag in param.opts):
+            return super().invoke(ctx)
 
     def _clear(self, ctx: click.Context) -> None:
         """Raises DataError where what is written would fall on what is read."""

@@ -12,7 +12,7 @@ from handful.cli.findings import checked, mended
 from handful.cli.options import common, option, options
 from handful.cli.places import Data, Output
 from handful.cli.shared import Verbs, decorated, leave, say
-from handful.words import counted
+from handful.words import counted, shell
 
 UNREAD = ("other_task", "missing_split", "no_label_map", "moved_name", "not_an_image")  # of these a copy is told
 MASKS = {"--masks": "--masks-in"}
@@ -299,7 +299,7 @@ def stats_(
     def told(r: dict[str, Any]) -> str:
         lines = [f"{counted(r['images'], 'image')}, {counted(len(r['classes']), 'class')}: {out / 'stats.html'}"]
         lines += [*account(r["account"]), *table(r["findings"])]
-        return "\n".join([*lines, f"all findings: handful data check {source}"] if r["findings"] else lines)
+        return "\n".join([*lines, f"all findings: handful data check {shell(source)}"] if r["findings"] else lines)
 
     say({**found, "data": str(source), "out": str(out)}, as_json, told)
 
@@ -322,6 +322,7 @@ def stats_(
 @option("--split", "Others are copied.", default="train")
 @option("--seed", default=0)
 @option("--format", told="found out")
+@option("--images", told="beside the JSON")
 @option("--allow", told="none")
 @common
 def chips_(
@@ -330,6 +331,8 @@ def chips_(
     """Cut SOURCE's images into chips that show each thing at a fitting size, to train a detector on (SNIPER)."""
     from handful.detection.chip_set import chip_set
 
+    if given["images"] is None:
+        del given["images"]
     result = chip_set(source, out, side_px=side, max_scales=max_scales, format=format, **given)
     say(result, as_json, lambda r: f"{counted(r['chips'], 'chip')} of {counted(r['images'], 'image')} at "
         f"{counted(len(r['by_scale']), 'scale')} ({', '.join(map(str, r['by_scale']))}), {r['negative']} of them "

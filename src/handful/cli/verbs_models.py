@@ -84,11 +84,16 @@ def _traced(model: str, rgb_u8: Any) -> Any:
     import torch
 
     import handful.models
+    from handful.errors import UsageError
+    from handful.kinds import registry
     from handful.models.flow import trace
     from handful.models.show import card_of, classes_of, make
     from handful.pick import pick
 
     if Path(model).exists():
+        found = registry.loader(Path(model))
+        if (reason := found.VERBS.why_not("flow")) is not None:
+            raise UsageError(f"{model} is {found.DESCRIPTION}; {reason}")
         return trace(Path(model), rgb_u8)
     kind = model.partition(":")[0]
     taken = inspect.signature(pick(handful.models, "net", kind).build).parameters

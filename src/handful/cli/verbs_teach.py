@@ -12,7 +12,7 @@ import click
 from handful.cli.options import common, on_engine, option, options
 from handful.cli.places import Data, Output
 from handful.cli.shared import leave, say, typed, verb
-from handful.words import counted
+from handful.words import counted, shell
 
 OF_BOXES = ("max_samples", "proposer", "scales", "seed", "images", "partial")
 OF_CLASSES = ("backbone_weights", "frame_hw", "no_cache", "again")
@@ -109,7 +109,7 @@ def _classes(data: Path, out: Path, classes: list[str] | None, as_json: bool, as
     if other is not None:
         raise click.UsageError(
             f"{data} says the class of each image as {other}, and folders of images teach a classifier; make them: "
-            f"handful data convert {data} COPY --to folder --allow-loss"
+            f"handful data convert {shell(data)} COPY --to folder --allow-loss"
         )
     if asked.pop("format", "folder") != "folder":
         raise click.UsageError(f"{data}: only folders of images teach a classifier; --format is for images with boxes")

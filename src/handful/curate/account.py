@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -12,11 +13,14 @@ from typing import Any
 from handful.data import pairing
 from handful.data.class_lists import is_class_list
 from handful.data.finding import Finding, OnFinding
-from handful.data.ledger import IMAGE, LABELS, UNREAD
+from handful.data.formats import Source, sources
+from handful.data.ledger import IMAGE, LABELS, MASK, UNREAD, noting
 from handful.data.paths import COPY_LINKED, is_image_name, is_leftover, linked_out, walk
 from handful.data.suspects import ABOUT, Suspects, report_unread
+from handful.errors import DataError
 from handful.words import counted
 
+ASIDE = "another set"
 CLASSES, REFUSED, ABOUT_IT, LEFT, UNUSED, IGNORED = "classes", "refused", "about", "leftover", "unused image", "ignored"
 SHOWN = 20
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar", ".bz2", ".xz")
@@ -27,7 +31,7 @@ class Account:
     """files: {path: (role, why)} of every file below the folder, relative, hidden ones left out.
 
     role: "image", "mask", "labels", "classes", "refused" (a finding says why), "about" (a readme or license),
-    "leftover", "unread" (looks like labels), "unused image", "ignored".
+    "leftover", "another set" (read, had it been asked for), "unread" (looks like labels), "unused image", "ignored".
     """
 
     files: dict[str, tuple[str, str]] = field(default_factory=dict)
@@ -41,29 +45,51 @@ class Account:
         """For `handful data check --json`: counts, and the files that were not used, with why."""
         rest: dict[str, list[dict[str, str]]] = {}
         for name, (role, why) in self.files.items():
-            if role in (UNREAD, REFUSED, UNUSED, IGNORED, LEFT) and len(rest.setdefault(role, [])) < SHOWN:
+            if role in (ASIDE, UNREAD, REFUSED, UNUSED, IGNORED, LEFT) and len(rest.setdefault(role, [])) < SHOWN:
                 rest[role].append({"file": name, "why": why})
         return {"files": len(self.files), "counts": self.counts, "not_used": rest}
 
 
-def account_of(place: Path, used: Mapping[str, str], on_finding: OnFinding, said: Mapping[str, str]) -> Account:
+def left_aside(place: Path, chosen: Sequence[Source]) -> dict[str, str]:
+    """{path as it was opened: title} of the files of every set in a folder that is not among those somebody chose.
+
+    Only where these are of those that are found there: a format forced on a folder leaves nothing aside.
+    """
+    if not place.is_dir():
+        return {}
+    try:
+        every = sources(place)
+    except DataError:
+        return {}
+    titles = {(source.place, source.title) for source in chosen}
+    rest = [source for source in every if (source.place, source.title) not in titles]
+    if len(rest) == len(every):
+        return {}
+    files: dict[str, str] = {}
+    for source in rest:
+        with noting() as used, contextlib.suppress(DataError):
+            for sample in source.read(lambda finding: None):
+                used[os.fspath(sample.path)] = IMAGE
+                if sample.mask_path is not None:
+                    used[os.fspath(sample.mask_path)] = MASK
+        files |= dict.fromkeys(used, source.title)
+    return files
+
+
+def account_of(
+    place: Path, used: Mapping[str, str], on_finding: OnFinding, said: Mapping[str, str],
+    aside: Mapping[str, str] | None = None,
+) -> Account:  # fmt: skip
     """What became of each file.
 
     used: {path as it was opened: role}, of ledger.noting, images included. said: {file: the code of a finding about
-    it}, which is not told a second time.
+    it}, which is not told a second time. aside: {path as it was opened: the set it is of}, of left_aside.
 
     What looks like labels and was not read is an error: of one kind of file told once, with its count and the first
     three.
     """
     place = Path(place)
-    found, root = Account(), os.fspath(place) + os.sep
-    roles = {path[len(root) :].replace(os.sep, "/"): role for path, role in used.items() if path.startswith(root)}
-    if len(roles) < len(used):  # named by another way to the same file
-        real = os.path.realpath(place) + os.sep
-        for path, role in used.items():
-            at = os.path.realpath(path)
-            if not path.startswith(root) and at.startswith(real):
-                roles[at[len(real) :].replace(os.sep, "/")] = role
+    found, roles, others = Account(), _inside(place, used), _inside(place, aside or {})
     names = list(walk(place)) if place.is_dir() else []
     images = [name for name, role in roles.items() if role == IMAGE]
     suspects = Suspects(place, images)
@@ -76,6 +102,8 @@ def account_of(place: Path, used: Mapping[str, str], on_finding: OnFinding, said
             found.files[name] = (CLASSES if is_list else role, "")
         elif name in said:
             found.files[name] = (REFUSED, said[name])
+        elif name in others:
+            found.files[name] = (ASIDE, f"of the set {others[name]}, which was not asked for")
         elif is_leftover(name):
             found.files[name] = (LEFT, "what a broken copy or download leaves behind")
         elif ABOUT.fullmatch(PurePosixPath(name).name):
@@ -106,7 +134,7 @@ def account_of(place: Path, used: Mapping[str, str], on_finding: OnFinding, said
             found.files[name] = (UNUSED, "no labels name it")
     for title in sorted({masks[name] for name in spare if name in masks}):
         these = {name: why for name, why in unread.items() if masks.get(name) == title}
-        report_unread(place, these, on_finding, f"to read them: --format pairs --masks-in {title}")
+        report_unread(place, these, on_finding, f"to read them: {pairing.how_to_read(place, title)}")
     report_unread(place, {name: why for name, why in unread.items() if name not in masks}, on_finding)
     unused = [name for name in spare if name not in masks]
     if unused:
@@ -126,3 +154,16 @@ def _links(place: Path, used: Mapping[str, str], on_finding: OnFinding, said: Ma
         if not any(path.startswith(to + os.sep) for path in real):
             detail = f"is a link to {to}, which is not followed, so that what lies there is not read; {COPY_LINKED}"
             on_finding(Finding("linked_folder", name, to, detail=detail))
+
+
+def _inside(place: Path, files: Mapping[str, str]) -> dict[str, str]:
+    """Paths as they were opened, relative to a folder; those outside are left out."""
+    root = os.fspath(place) + os.sep
+    found = {path[len(root) :].replace(os.sep, "/"): what for path, what in files.items() if path.startswith(root)}
+    if len(found) < len(files):  # named by another way to the same file
+        real = os.path.realpath(place) + os.sep
+        for path, what in files.items():
+            at = os.path.realpath(path)
+            if not path.startswith(root) and at.startswith(real):
+                found[at[len(real) :].replace(os.sep, "/")] = what
+    return found

@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from handful.curate.account import Account, account_of
+from handful import running
+from handful.curate.account import Account, account_of, left_aside
 from handful.curate.cache_key import content_hash, shape
 from handful.curate.duplicates import DuplicateIndex
 from handful.curate.findings import FindingCounts, FindingsReport
 from handful.curate.image_metadata import Cache, ImageMetadata, gather
 from handful.data import pairing
-from handful.data.finding import Finding, OnFinding, known_codes
+from handful.data.finding import Finding, OnFinding, known_codes, ways_on
 from handful.data.formats import Source, located, sources
 from handful.data.label_tree import top_of
 from handful.data.ledger import IMAGE, note, noting
@@ -28,7 +29,7 @@ from handful.errors import DataError
 from handful.image import NO_END, optional_kinds
 from handful.progress import track
 from handful.types import Dataset, Object, Sample
-from handful.words import counted
+from handful.words import counted, shell
 
 VERSION = 5  # of the rules and of the report: one that another version kept is not used
 TINY_PX = 4.0
@@ -36,6 +37,10 @@ SUFFIX_OF = {"JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"), "MPO": (".jpg", ".jpeg"
              "WEBP": (".webp",), "GIF": (".gif",), "TIFF": (".tif", ".tiff"), "PPM": (".ppm", ".pgm"),
              "BMP": (".bmp",), "AVIF": (".avif",), "JPEG2000": (".jp2",),
              "HEIF": (".heic", ".heif", ".hif")}  # fmt: skip
+
+
+# messages name them only where the running verb has them
+READING = ("--images", "--masks-in", "--flat", "--mask-threshold")
 
 
 @dataclass
@@ -99,16 +104,17 @@ def _check(
     found = sources(place, format=format, **options)
     with Cache(cache) as kept:
         digest = content_hash(place, kept)
-        if options.get("images"):  # they may lie elsewhere
+        if options.get("images") and "{}" not in str(options["images"]):  # they may lie elsewhere
             digest += content_hash(Path(options["images"]), kept)
-        what = {"format": format, "near": near, **options}
+        what = {"format": format, "near": near, "has": running.has(*READING), **options}
         key = f"{VERSION} {digest} {shape(place)} {optional_kinds()} {json.dumps(what, sort_keys=True, default=str)}"
         # a file with labels names images that may lie anywhere, and only reading it tells where
         old = kept.report(key) if place.is_dir() else None
         if old is not None:
             report: dict[str, Any] = json.loads(old)
             return {**report, "data": str(named)}
-        findings, parts, files = inspect(place, found, kept, near=near, threads=threads)
+        aside = left_aside(place, found) if chosen(format, options) else {}
+        findings, parts, files = inspect(place, found, kept, near=near, threads=threads, aside=aside)
         report = {
             "schema_version": 1,
             "data": str(named),
@@ -122,15 +128,22 @@ def _check(
     return report
 
 
+def chosen(format: str | None, options: Mapping[str, Any]) -> bool:
+    """Whether somebody said which of the sets of a folder is meant."""
+    return format is not None or bool(options.get("masks"))
+
+
 def inspect(
-    place: Path, found: Sequence[Source], cache: Cache, *, near: bool = True, threads: int = 2
-) -> tuple[FindingsReport, list[Part], Account]:
-    """Every finding about the label sets of a folder, what each set holds, and what became of every file."""
+    place: Path, found: Sequence[Source], cache: Cache, *, near: bool = True, threads: int = 2,
+    aside: Mapping[str, str] | None = None,
+) -> tuple[FindingsReport, list[Part], Account]:  # fmt: skip
+    """Every finding about the label sets of a folder, what each set holds, and what became of every file. aside: files
+    of sets that somebody chose not to read (account.left_aside)."""
     findings = FindingsReport(place)
     reported: set[str] = set()  # images that two sets share are compared once
     with noting() as used:
         parts = [_part(source, findings, cache, near, threads, reported) for source in found]
-    files = account_of(place, used, findings.on_finding, {f.file: f.code for f in findings.found})
+    files = account_of(place, used, findings.on_finding, {f.file: f.code for f in findings.found}, aside)
     _names(place, findings)
     return findings, parts, files
 
@@ -339,10 +352,11 @@ def ensure(
         if len(errors) > 5:
             lines.append(f"and {len(errors) - 5} more")
         what = lines[0] if len(errors) == 1 else f"{place} has {len(errors)} faults:\n  " + "\n  ".join(lines) + "\n "
-        raise DataError(
-            f"{what}; see all: handful data check {place}; repair a copy: handful data check {place} --fix COPY; "
-            f"go on all the same: --allow {errors[0]['code']}"
-        )
+        ways = ["see all: handful data check " + shell(place), *ways_on(place, errors)]
+        if any(part["labeled"] for part in report["sets"]) and running.has("--allow"):  # else nothing is left to go on
+            codes = dict.fromkeys(f["code"] for f in errors)
+            ways.append("go on all the same: " + " ".join(f"--allow {code}" for code in codes))
+        raise DataError("; ".join([what, *ways]))
     warnings = [f for f in report["findings"] if f["severity"] == "warning" and f["code"] not in quiet]
     return [_line(place, f) for f in warnings]
 

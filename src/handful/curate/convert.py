@@ -12,6 +12,7 @@ from handful.data.finding import Finding, stop
 from handful.errors import DataError
 from handful.files import replacing_folder
 from handful.types import Dataset
+from handful.words import shell
 
 
 class _Refused(Exception):
@@ -93,6 +94,6 @@ def measured(dataset: Dataset, copy: Path, to: str) -> list[Difference]:
     if errors:
         raise DataError(
             f"the {to} copy would be faulty: {errors[0].text} [{errors[0].code}]; it was not kept; "
-            "check the source with `handful data check`"
+            f"check the source: handful data check {shell(dataset.root)}"
         )
     return rows

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from handful import places
-from handful.curate.check import check, inspect
+from handful.curate.account import left_aside
+from handful.curate.check import check, chosen, inspect
 from handful.curate.differences import differences
 from handful.curate.image_metadata import Cache
 from handful.data import formats
@@ -68,7 +69,8 @@ def repair(
     places.check_file(told)
     found = sources(place, format=format, **options)
     with Cache(cache) as kept:
-        findings, *_ = inspect(place, found, kept)
+        aside = left_aside(place, found) if chosen(format, options) else {}
+        findings, *_ = inspect(place, found, kept, aside=aside)
     repairs = [{**f.as_json(), "done": f.repair} for f in findings.found if f.repair != KEPT and not _undone(f)]
     rows: dict[str, list[dict[str, Any]]] = {}
     states: dict[str, dict[str, Any]] = {}
@@ -101,7 +103,7 @@ def repair(
 
 def _undone(finding: Finding) -> bool:
     """Whether --fix leaves it to a person."""
-    return finding.repair.startswith("none")
+    return finding.by_hand is not None
 
 
 def _states(dataset: Dataset, place: Path) -> dict[Key, tuple[str, State]]:

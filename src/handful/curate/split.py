@@ -22,7 +22,7 @@ from handful.errors import DataError
 from handful.pick import unknown
 from handful.progress import track
 from handful.types import Dataset, Sample
-from handful.words import counted
+from handful.words import counted, shell
 
 SHARES = {"train": 0.8, "val": 0.2}
 PHOTOS = 10.0  # what the share of all images counts for, where the share of one class counts for 1
@@ -87,10 +87,12 @@ def split(
     """
     _checked(parts)
     rows, about, groups = _grouped(dataset, by, near, cache)
+    if len(about) < len(parts):
+        raise DataError(f"{dataset.root} has {counted(len(about), 'image')}; wanted {len(parts)} or more, one a part")
     if len(groups) < len(parts):
         raise DataError(
             f"{dataset.root} falls into {counted(len(groups), 'group')} that must stay together; wanted {len(parts)} "
-            "or more, one a part; ask for fewer parts, or leave out what holds them together (by, near)"
+            "or more, one a part; ask for fewer parts, or hold fewer together: --no-near, and no --by"
         )
     rng = np.random.default_rng(seed)
     whole = _groups_table(rows, groups, states=True)
@@ -173,7 +175,7 @@ def _grouped(
             pairs.append((sources.setdefault(source, i), i))
     if by is not None and not sources:
         if by in ("clip", "folder"):
-            raise DataError(f"no sample of {dataset.root} has a {by}; leave by out, or name an attribute")
+            raise DataError(f"no sample of {dataset.root} has a {by}; leave --by out, or name an attribute")
         raise unknown("attribute", by, ["clip", "folder", *sorted(known)])
     if near:
         held = [p for p in prints if p is not None]
@@ -201,8 +203,8 @@ def _marked(dataset: Dataset, cache: Path | None) -> Iterator[tuple[Sample, near
             mark = near_duplicates.fingerprint(image_of(sample)) if sample.pixels is not None else meta.fingerprint
             if mark is None:
                 raise DataError(
-                    f"{sample.path} {meta.error_text}; repair a copy with `handful data check --fix`, or leave "
-                    f"near duplicates apart"
+                    f"{sample.path} {meta.error_text}; repair a copy: handful data check {shell(dataset.root)} --fix "
+                    "COPY; or leave near-duplicates apart: --no-near"
                 )
             yield sample, mark
 

@@ -16,6 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from urllib.parse import unquote
 
+from handful import running
 from handful.data.coco_index import Index
 from handful.data.coco_rows import size_of, written_name
 from handful.data.finding import Finding, OnFinding
@@ -32,7 +33,7 @@ from handful.data.paths import (
     split_kind,
     walk,
 )
-from handful.words import counted
+from handful.words import counted, shell
 
 USUAL = frozenset(("", "images", "image", "imgs", "img", "data", "photos", "pictures", "jpegimages", "rgb"))
 LABEL_FOLDERS = frozenset(("annotations", "annotation", "annots", "anns", "ann", "labels", "label", "json"))
@@ -230,7 +231,7 @@ class _Names:
             detail = f"none of its {counted(len(gone), 'image')} is in {where} ({_few(gone)})"
             detail = (
                 f"{gone[0]} is not in {where}" if len(gone) == 1 else detail
-            ) + "; where they lie elsewhere, say so with --images FOLDER"
+            ) + f"; where they lie elsewhere, say so: {_say(self.tree.root / file, 'FOLDER')}"
         on_finding(Finding("missing_image", file, gone[0] if len(gone) == 1 else gone[:20], len(gone), detail))
 
 
@@ -278,7 +279,7 @@ def _folder(names: _Names, tree: Tree, root: Path, on_finding: OnFinding) -> str
     count, names.strip, found = best
     if not count:
         if total and tree.links:
-            _tell_links(tree, file, on_finding)
+            _tell_links(tree, root, file, on_finding)
             _tell_nameless(names, file, on_finding)
             return None
         return _usual(part, tree)
@@ -297,7 +298,7 @@ def _folder(names: _Names, tree: Tree, root: Path, on_finding: OnFinding) -> str
     if len(most) > 1:
         places = [str(relative(tree.root / folder, root)) for folder in sorted(most)]
         detail = f"has {counted(total, 'image')} that may be those of {' or '.join(places)}; nothing is guessed: "
-        detail += f"name the file and say which are its images, as in {part.file} --images {tree.root / most[0]}"
+        detail += "name the file and say which are its images, as in " + _say(part.file, tree.root / most[0])
         on_finding(Finding("ambiguous_image", file, places, total, detail))
         return None
     return most[0]
@@ -313,10 +314,16 @@ def _usual(part: Index, tree: Tree) -> str:
     return next((place for place in found if place and (tree.root / place).is_dir()), "")
 
 
-def _tell_links(tree: Tree, file: str, on_finding: OnFinding) -> None:
+def _say(file: Path, images: object) -> str:
+    """How to say that a folder holds the images of a file: `FILE.json --images FOLDER`."""
+    how = running.reading(f"--images {shell(images) if images != 'FOLDER' else images}", file, "coco")
+    return f"{shell(file)} {how}" if how.startswith("--") else how
+
+
+def _tell_links(tree: Tree, root: Path, file: str, on_finding: OnFinding) -> None:
     for name, to in tree.links:
-        detail = f"is a link to {to}, outside the data set, so that the images {file} names there are not read; give "
-        detail += f"--images {to}, or {COPY_LINKED}"
+        detail = f"is a link to {to}, outside the data set, so that the images {file} names there are not read; say "
+        detail += f"that those are meant: {_say(root / file, to)}; or {COPY_LINKED}"
         on_finding(Finding("linked_folder", name, to, detail=detail))
 
 
@@ -369,6 +376,6 @@ def _unmix(folder: str, parts: Sequence[Index], found: dict[Path, Bound], root: 
             detail += (
                 f", so the images of {part.split} are not there; put them into a folder called {part.split}, or say "
             )
-            detail += f"that those are meant: {part.file} --images {place}"
+            detail += f"that those are meant: {_say(part.file, place)}"
             on_finding(Finding("ambiguous_image", file, shared[:20], len(shared), detail))
             found[part.file] = Bound(found[part.file].place)

@@ -4,13 +4,14 @@ does."""
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from handful.errors import DataError
 from handful.pick import unknown
+from handful.words import shell
 
 
 class Code(NamedTuple):
@@ -131,7 +132,11 @@ CODES: dict[str, Code] = {
     "no_license": Code("note", "images without a license field", KEPT),
 }  # fmt: skip
 
+# an image of which nothing can be seen: whoever allows one of these goes on without such images
+UNREADABLE = frozenset(("unreadable_image", "empty_file", "image_bomb", "lfs_pointer"))
 SEVERITIES = ("error", "warning", "note")
+SEE_ALL = "to see all: handful data check FOLDER"
+BY_HAND = "none; "  # how a repair begins that --fix leaves to a person
 # what handful 0.3 called them
 OLD_CODES = {
     "not_a_photo": "not_an_image", "one_photo": "one_image", "same_photo_twice": "same_image_twice",
@@ -148,6 +153,21 @@ def known_codes(codes: Iterable[str]) -> tuple[str, ...]:
         if code not in CODES:
             raise unknown("code of a finding", code, list(CODES))
     return found
+
+
+def by_hand(code: str) -> str | None:
+    """What a person has to do about findings of a code, where --fix can do nothing; None where it does something."""
+    repair = CODES[code].repair
+    return repair.removeprefix(BY_HAND) if repair.startswith(BY_HAND) else None
+
+
+def ways_on(place: object, findings: Iterable[Mapping[str, Any]]) -> list[str]:
+    """What to do about findings, rows of `handful data check --json`: repair a copy, where --fix mends an error of
+    them, and what only a person can do."""
+    codes = dict.fromkeys(row["code"] for row in findings if row["severity"] == "error")
+    hands = {code: do for code in codes if (do := by_hand(code)) is not None}
+    ways = [f"repair a copy: handful data check {shell(place)} --fix COPY"] if len(hands) < len(codes) else []
+    return [*ways, *(f"by hand: {do} [{code}]" for code, do in hands.items())]
 
 
 @dataclass(frozen=True)
@@ -176,6 +196,11 @@ class Finding:
     def repair(self) -> str:
         """What --fix does about it."""
         return CODES[self.code].repair
+
+    @property
+    def by_hand(self) -> str | None:
+        """What a person has to do about it, where --fix can do nothing; None where it does something."""
+        return by_hand(self.code)
 
     @property
     def text(self) -> str:
@@ -215,7 +240,7 @@ OnFinding = Callable[[Finding], None]
 def stop(finding: Finding) -> None:
     """What a reader does about a finding unless told otherwise: an error ends the reading, anything else is passed."""
     if finding.severity == "error":
-        raise DataError(
-            f"{finding.text}; repair it, or see all with `handful data check` and repair a copy with --fix "
-            f"(there: {finding.repair})"
-        )
+        by_hand = finding.by_hand
+        do = by_hand if by_hand is not None else "repair it, or a copy of all: handful data check FOLDER --fix COPY"
+        there = "" if by_hand is not None else f" (there: {finding.repair})"
+        raise DataError(f"{finding.text}; {do}{there}; {SEE_ALL}")

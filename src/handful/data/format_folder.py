@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
+from handful import running
 from handful.data import pairing
 from handful.data.finding import Finding, OnFinding, stop
 from handful.data.near_names import spelled_alike
@@ -102,7 +103,8 @@ def _of(
     if not rows:
         raise DataError(f"{place} has no images in or below it; wanted CLASS/PHOTO.jpg")
     if not found and not holder and not any("/" in name for name in shelf.images):
-        do = "move them into a folder for each class, or use --flat where each file's name is its class"
+        do = "move them into a folder for each class"
+        do += ", or use --flat where each file's name is its class" if running.has("--flat") else ""
         raise DataError(
             f"{place} has no class folders in it ({counted(len(rows), 'loose image')}); wanted CLASS/PHOTO.jpg; {do}"
         )
@@ -146,7 +148,9 @@ def _labels_among(shelf: Shelf, on_finding: OnFinding) -> set[str]:
     report_unread(shelf.folder, found, on_finding)
     for pairs in pairing.find(shelf.folder, shelf.images):
         masks = {mask: "looks like the mask of an image" for several in pairs.masks.values() for mask in several}
-        report_unread(shelf.folder, masks, on_finding, f"to read them: --format pairs --masks-in {pairs.title}")
+        report_unread(
+            shelf.folder, masks, on_finding, f"to read them: {pairing.how_to_read(shelf.folder, pairs.title)}"
+        )
     return set(found)
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from handful import running
 from handful.data import class_lists
 from handful.data.finding import Finding, OnFinding, stop
 from handful.data.label_names import LISTS, Labels, is_ours, labels_of, write_labels
@@ -41,7 +42,7 @@ from handful.errors import DataError
 from handful.pick import unknown
 from handful.progress import track
 from handful.types import Category, Dataset, Sample
-from handful.words import counted
+from handful.words import counted, shell
 
 PRECEDENCE = 80  # any of the others may look like this too
 TITLE = "Images and a folder of masks"
@@ -102,7 +103,8 @@ def read(
     if not trees:
         raise DataError(f"{folder} has no {IMAGES}/ with a folder of masks beside it that mirrors it")
     if masks is None and len(trees) > 1:
-        raise DataError(f"{folder} has {len(trees)} trees of masks: {', '.join(trees)}; name one with --masks")
+        how = running.reading(f"--masks-in {shell(trees[0])}", folder, "masks")
+        raise DataError(f"{folder} has {len(trees)} trees of masks: {', '.join(trees)}; name one, as in: {how}")
     tree = masks or trees[0]
     images, shelf = Shelf(folder / IMAGES, folder), Shelf(folder / tree, folder)
     mask_of = paired(sorted(images.images), shelf, on_finding)

@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from handful import running
 from handful.data import class_lists, pairing
 from handful.data.finding import Finding, OnFinding, stop
 from handful.data.format_masks import meaning_of
@@ -29,6 +30,7 @@ from handful.errors import DataError
 from handful.pick import unknown
 from handful.progress import track
 from handful.types import Category, Dataset, Mask, Object, Sample
+from handful.words import shell
 
 PRECEDENCE = 85  # after images/ with a folder of masks that mirrors it, before folders of classes
 TITLE = "Photos and masks in pairs"
@@ -77,15 +79,16 @@ def read(
     patterned = images is not None or (masks is not None and "{}" in masks)
     found = pairing.told(folder, None if images is None else str(images), masks) if patterned else pairing.find(folder)
     if not found:
-        raise DataError(f"{folder} has no photographs and masks whose names pair; say how: --images 'a/{{}}.jpg' "
-                        "--masks-in 'b/{}_mask.png'")  # fmt: skip
+        how = running.reading("--images 'a/{}.jpg' --masks-in 'b/{}_mask.png'", folder, "masks")
+        raise DataError(f"{folder} has no photographs and masks whose names pair; say how: {how}")
     titles = [pairs.title for pairs in found]
     if not patterned and masks is not None:
         if masks not in titles:
             raise unknown("tree of masks", masks, titles)
         found = [pairs for pairs in found if pairs.title == masks]
     if len(found) > 1:
-        raise DataError(f"{folder} has {len(found)} trees of masks: {', '.join(titles)}; name one with --masks-in")
+        how = running.reading(f"--masks-in {shell(titles[0])}", folder, "masks")
+        raise DataError(f"{folder} has {len(found)} trees of masks: {', '.join(titles)}; name one, as in: {how}")
     one = _Set(folder, Shelf(folder, folder), found[0], threshold)
     for name in one.pairs.orphans:
         on_finding(Finding("missing_image", name, detail="is a mask, but there is no image of its name"))

@@ -26,7 +26,7 @@ from handful.data.label_tree import stored
 from handful.data.masks import MAX_PIXELS, checked_ids, png_of
 from handful.data.paths import Shelf, safe_name
 from handful.data.reading import Few
-from handful.data.shard_lists import Once, absent, json_object, listed, parsed
+from handful.data.shard_lists import Once, absent, again, json_object, listed, parsed
 from handful.data.shard_tar import Damaged, Member
 from handful.data.writing import Writer
 from handful.errors import DataError
@@ -81,8 +81,8 @@ class Held:
             raise DataError(f"{self.shard} cannot be read ({error.strerror or error})") from error
         if len(data) != self.member.size or self.sha256 not in (None, hashlib.sha256(data).hexdigest()):
             raise DataError(
-                f"{self.shard}: {self.member.name} is damaged: not the bytes that were written; make the shard again "
-                "with `handful dream --resume`, or restore it"
+                f"{self.shard}: {self.member.name} is damaged: not the bytes that were written; restore it, or make "
+                f"the shard again: {again(self.shard.parent)}"
             )
         return data
 

@@ -197,6 +197,6 @@ def _size(sample: Sample) -> tuple[int, int]:
         said = f"{sample.size_wh[0]}x{sample.size_wh[1]}"
         raise DataError(
             f"{sample.path} is {size[0]}x{size[1]} px as EXIF turns it, its labels are for {said}; YOLO's would be "
-            "wrong; repair a copy with `handful data check --fix`"
+            "wrong; repair a copy, and convert that: handful data check FOLDER --fix COPY"
         )
     return size

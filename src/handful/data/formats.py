@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 import handful.data
+from handful import running
 from handful.data import pairing, sniff
 from handful.data.archive import opened
 from handful.data.finding import Finding, OnFinding, stop
@@ -20,7 +21,7 @@ from handful.data.writing import Writer
 from handful.errors import DataError
 from handful.pick import names, pick
 from handful.types import Category, Dataset, Sample
-from handful.words import counted
+from handful.words import counted, shell
 
 BOXES = ("coco", "voc", "yolo")
 FLAGS = {
@@ -103,9 +104,12 @@ def sources(place: Path, *, format: str | None = None, **options: Any) -> list[S
     found = _sources(place, DEPTH, options)
     if not found:
         links = linked_out(place) if place.is_dir() else []
+        loose = place.is_dir() and any(is_image_name(name) for name in walk(place))
+        flat = ", or with --flat where each image's name is its class" if running.has("--flat") else ""
         raise DataError(
-            f"{place} holds no images or labels in a layout known here; wanted one of {', '.join(known())}; "
-            "give it with --format if you know it"
+            f"{place} holds no {'labels' if loose else 'images or labels'} in a layout known here; wanted one of "
+            f"{', '.join(known())}; give the folder where a set begins"
+            + (f"{flat}; images of one class each go into a folder for each class" if loose else "")
             + "".join(f"; {name} is a link to {to}, which is not followed" for name, to in links[:3])
             + (f"; {COPY_LINKED}" if links else "")
         )
@@ -208,14 +212,17 @@ def one(place: Path, *, format: str | None = None, **options: Any) -> Source:
     """The one set of labels in a folder. Raises DataError, with what to say, when there are several."""
     found = sources(place, format=format, **options)
     if len(found) > 1:
-        said = "; ".join(
-            str(s.place)
-            if s.place != Path(place)
-            else " ".join(f"--{FLAGS.get(k, k)} {v}" for k, v in s.options.items()) or f"--format {s.format}"
-            for s in found
-        )
+        said = "; ".join(_choice(s, Path(place)) for s in found)
         raise DataError(f"{place} holds {counted(len(found), 'set')} of labels; name one: {said}")
     return found[0]
+
+
+def _choice(source: Source, place: Path) -> str:
+    """What names one of several sets: its folder, or what to say."""
+    if source.place != place:
+        return shell(source.place)
+    named = " ".join(f"--{FLAGS.get(k, k)} {shell(v)}" for k, v in source.options.items())
+    return running.reading(named or f"--format {source.format}", place, "masks")
 
 
 def with_boxes(place: Path, format: str | None = None) -> str | None:

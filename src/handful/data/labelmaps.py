@@ -61,7 +61,7 @@ class LabelMap:
             if differ:
                 raise DataError(
                     f"the class names fit {' and '.join(fits)} of the label map {self.name!r}, which map "
-                    f"{_few(differ)} differently; name the source"
+                    f"{_few(differ)} differently; name the source: --labels-from {fits[0]}"
                 )
             if fits:
                 return min(fits, key=lambda source: len(self.table[source]))
@@ -89,7 +89,7 @@ class LabelMap:
         nowhere = [name for name in names if not _found(every, [name], loose=True)]
         best = max(self.table, key=lambda source: len(_found(self.table[source], names, loose=True)))
         absent = [name for name in names if name not in _found(self.table[best], names, loose=True)]
-        do = "name the source, or give a table of your own with the columns name,target"
+        do = "give a table of your own with the columns name,target: --labels TABLE.csv"
         if nowhere:
             return DataError(f"no source of the label map {self.name!r} has {_nearest(nowhere, every)}; {do}")
         return DataError(

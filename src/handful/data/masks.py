@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from handful.data.finding import Finding, OnFinding
+from handful.data.finding import SEE_ALL, Finding, OnFinding
 from handful.data.ledger import MASK, note
 from handful.data.paths import relative
 from handful.errors import DataError
@@ -218,4 +218,4 @@ def same_size(mask: Mask, size_wh: tuple[int, int], on_finding: OnFinding, *, fi
 
 def no_mask(path: Path) -> DataError:
     """The error for a mask that was told to be unusable and is asked for all the same."""
-    return DataError(f"{path} cannot be used as a mask; see `handful data check`")
+    return DataError(f"{path} cannot be used as a mask; {SEE_ALL}")

@@ -17,10 +17,11 @@ from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
 
+from handful import running
 from handful.data.looks import look_of_several
 from handful.data.paths import is_image_name, walk
 from handful.errors import DataError
-from handful.words import counted
+from handful.words import counted, shell
 
 MASK_WORDS = frozenset((
     "mask", "masks", "masque", "segmask", "seg", "segm", "segmentation", "segmentations", "segmentationmap",
@@ -280,13 +281,19 @@ def _of_two_folders(folder: Path, named: Sequence[Named]) -> list[Pairs]:
     return found
 
 
+def how_to_read(folder: Path, title: str) -> str:
+    """What to say for the masks of a title in a folder to be read."""
+    return running.reading(f"--format pairs --masks-in {shell(title)}", folder, "masks")
+
+
 def told(folder: Path, images: str | None, masks: str | None) -> list[Pairs]:
     """Pairs by patterns that somebody gave, `{}` standing for what they share: `imgs/{}.jpg`, `masks/{}_mask.png`.
 
     Raises DataError for a pattern without `{}`, and where none or several match.
     """
     if images is None or masks is None:
-        raise DataError("--images and --masks-in belong together where they have {} in them; give both")
+        how = running.reading("--images 'a/{}.jpg' --masks-in 'b/{}_mask.png'", folder, "masks")
+        raise DataError(f"a pattern with {{}} says how images and masks pair only beside another; give both: {how}")
     sides = [_matched(folder, pattern) for pattern in (images, masks)]
     rows: dict[str, tuple[str, ...]] = {name: (sides[1][key],) for key, name in sides[0].items() if key in sides[1]}
     if not rows:

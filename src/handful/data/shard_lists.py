@@ -8,7 +8,7 @@ from typing import Any
 
 from handful.data.finding import Finding, OnFinding, stop
 from handful.data.reading import label_text
-from handful.words import counted
+from handful.words import counted, shell
 
 MOST_BYTES = 1 << 29
 
@@ -26,6 +26,11 @@ class Once:
             self.on_finding(finding)
 
 
+def again(folder: Path) -> str:
+    """The command that makes what a folder of shards lacks; of what is whole nothing is made twice."""
+    return f"handful dream SEEDS --out {shell(folder)} --resume (and the settings it was begun with)"
+
+
 def absent(plan: Path, there: int, on_finding: OnFinding) -> None:
     """Tell shards that dream.json plans and that are not there: a run that was never finished."""
     if not plan.is_file():
@@ -33,8 +38,8 @@ def absent(plan: Path, there: int, on_finding: OnFinding) -> None:
     planned = json_object(plan, plan.parent, on_finding).get("shards")
     if isinstance(planned, int) and planned > there:
         missing = planned - there
-        detail = f"lacks {missing} of {counted(planned, 'shard')}; go on with `handful dream --resume`"
-        on_finding(Finding("missing_image", plan.name, missing, missing, detail[:300]))
+        detail = f"lacks {missing} of {counted(planned, 'shard')}; go on: {again(plan.parent)}"
+        on_finding(Finding("missing_image", plan.name, missing, missing, detail))
 
 
 def json_object(path: Path, root: Path, on_finding: OnFinding) -> dict[str, Any]:

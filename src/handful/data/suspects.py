@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
+from handful import running
 from handful.data.class_lists import is_class_list
 from handful.data.finding import Finding, OnFinding
 from handful.data.ledger import UNREAD, note
@@ -113,12 +114,12 @@ class Suspects:
         return {line.strip().split(",")[-1].strip() for line in lines if line.strip()} <= self.folders
 
 
-HINT = "say what they are with --format, or move them away if they are no labels"
-
-
-def report_unread(folder: Path, found: Mapping[str, str], on_finding: OnFinding, hint: str = HINT) -> None:
+def report_unread(folder: Path, found: Mapping[str, str], on_finding: OnFinding, hint: str | None = None) -> None:
     """Tell files that look like labels and were not read: one finding for each reason and kind of file, with its count
     and the first three. found: {file, relative to the folder: why}. hint: what to do."""
+    if hint is None:
+        hint = "say what they are with --format, or " if running.has("--format") else ""
+        hint += "move them away if they are no labels"
     for name in found:
         note(folder / name, UNREAD)
     kinds: dict[tuple[str, str], list[str]] = {}

@@ -6,7 +6,7 @@ import os
 import shutil
 from pathlib import Path, PurePosixPath
 
-from handful.data.finding import stop
+from handful.data.finding import SEE_ALL, stop
 from handful.data.paths import safe_name
 from handful.data.reading import upright_size
 from handful.errors import DataError
@@ -26,7 +26,7 @@ def own_size(sample: Sample) -> tuple[int, int]:
         return image_of(sample).size_wh
     size = upright_size(sample.path, sample.path.parent, stop)
     if size is None:
-        raise DataError(f"{sample.path} cannot be read as an image; see `handful data check`")
+        raise DataError(f"{sample.path} cannot be read as an image; {SEE_ALL}")
     return size
 
 

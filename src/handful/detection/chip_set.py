@@ -26,7 +26,7 @@ from handful.files import replacing_folder
 from handful.image import fit
 from handful.pick import pick
 from handful.progress import track
-from handful.training.source import checked, image_of, split_of
+from handful.training.source import checked, image_of, split_of, without_unreadable
 from handful.types import Category, Dataset, Image, Object, Sample
 from handful.words import counted
 
@@ -57,6 +57,7 @@ def chip_set(
                         "32 px or more, and 1 or more of the others")  # fmt: skip
     source = pick(handful.detection, "proposer", proposer).load() if proposer != NOTHING else None
     dataset, warnings = checked(data, format=format or formats.with_boxes(data), allow=allow, main=True, **options)
+    dataset = without_unreadable(dataset, allow)
     if one is not None:
         dataset = _of_one_class(dataset, one)
     photos = [sample for sample in split_of(dataset, split) if sample.objects is not None]

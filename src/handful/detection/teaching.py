@@ -28,7 +28,7 @@ from handful.locks import one_writer
 from handful.models.folder import may_teach_into
 from handful.pick import unknown
 from handful.progress import note, track, warn
-from handful.training.source import checked, image_of, split_of
+from handful.training.source import checked, image_of, split_of, without_unreadable
 from handful.types import Dataset, Sample
 from handful.words import counted
 
@@ -219,6 +219,7 @@ def teach(
     began = time.monotonic()
     format = format or formats.with_boxes(data)
     dataset, warnings = checked(data, format=format, allow=allow, main=True, **options)
+    dataset = without_unreadable(dataset, allow)
     if split is None and any(s.split == "train" for s in dataset):
         split = "train"
     rows = split_of(dataset, split) if split else dataset

@@ -25,6 +25,7 @@ from handful.errors import DataError, UnknownName
 from handful.files import read_json, replacing_folder, sha256, write_json
 from handful.locks import one_writer
 from handful.progress import note
+from handful.words import shell
 
 TAPS = ".taps"
 TIMEOUT_S = 3600.0
@@ -88,7 +89,8 @@ def compile_bundle(
         places.check_writable(folder)
     except DataError as error:
         raise DataError(
-            f"{error}: handful device compile {source.folder} --runtime {runtime} --precision {precision} --out DIR"
+            f"{error}: handful device compile {shell(source.folder)} --runtime {runtime} --precision {precision} "
+            "--out DIR"
         ) from error
     note(f"compiling {source.folder.name} for {runtime} {precision}, which can take a minute")
     with ExitStack() as stack:

@@ -63,6 +63,7 @@ class InTorch:
 
     def run(self, feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """As Session.run; the arrays are the caller's own."""
+        given = (np.require(feed[name], requirements="W") for name in self.network.input_names)
         with torch.inference_mode():
-            out = as_tuple(self.network(*(torch.from_numpy(feed[name]) for name in self.network.input_names)))
+            out = as_tuple(self.network(*map(torch.from_numpy, given)))
         return {name: value.numpy().copy() for name, value in zip(self.network.output_names, out, strict=True)}

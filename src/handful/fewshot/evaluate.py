@@ -11,11 +11,12 @@ import numpy as np
 
 from handful.curate.seen import Mark, leak, mark
 from handful.data import format_folder
+from handful.data.finding import UNREADABLE
 from handful.data.near_names import warn_of_strangers
 from handful.errors import DataError
 from handful.fewshot.classifier import FewShotClassifier
 from handful.fewshot.nemo import labels_of
-from handful.fewshot.teaching import UNREADABLE, checked_images, readable
+from handful.fewshot.teaching import checked_images, readable
 from handful.image import read_image
 from handful.progress import track, warn
 from handful.results import NONE_OF_THESE
@@ -101,7 +102,7 @@ def evaluate(
     own = taught.nemo.vigilance if vigilance is None else vigilance
 
     def ask(sample: Sample) -> tuple[np.ndarray, Mark] | None:
-        image = readable(sample.path, UNREADABLE in allow)
+        image = readable(sample.path, bool(UNREADABLE.intersection(allow)))
         return None if image is None else (taught.scores(image, vigilance), mark(image.rgb_u8))
 
     rows = list(track(over(ask, samples), "classifying", len(samples)))

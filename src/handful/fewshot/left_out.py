@@ -17,7 +17,7 @@ import numpy as np
 
 from handful.errors import DataError
 from handful.fewshot.nemo import GAIN, Solution, labels_of, none_below
-from handful.words import counted
+from handful.words import counted, shell
 
 MOST = 4096  # samples that are left out: more tell nothing more, and are held in memory
 REFUSED = 0.1  # the share of a user's own images that may be refused
@@ -71,7 +71,7 @@ class LeftOut:
         if self.suggested is not None:
             lines.append(
                 f"at a vigilance of {self.suggested:g}, a tenth of them at most would be refused, not {self.refused}: "
-                f"handful set {model} --vigilance {self.suggested:g}"
+                f"handful set {shell(model)} --vigilance {self.suggested:g}"
             )
         if self.suspects:
             shown = "; ".join(f"{one.image} ({one.label}) like {one.looks_like}" for one in self.suspects[:SHOWN])

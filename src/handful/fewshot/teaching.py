@@ -10,7 +10,7 @@ from typing import Any
 
 from handful.curate.check import ensure
 from handful.data import format_folder
-from handful.data.finding import Finding, known_codes, stop
+from handful.data.finding import UNREADABLE, Finding, known_codes, stop
 from handful.data.near_names import learned_as_named
 from handful.errors import DataError
 from handful.fewshot.classifier import BACKBONE, FRAME_HW, FewShotClassifier
@@ -25,8 +25,7 @@ from handful.models import folder as folders
 from handful.progress import note, warn
 from handful.training.source import split_of
 from handful.types import Image, Sample
-
-UNREADABLE = "unreadable_image"
+from handful.words import shell
 
 
 def readable(path: Path, leave_out: bool) -> Image | None:
@@ -95,7 +94,8 @@ def teach(
                 cache=cache,
             )
         sampled = Sampled()
-        learned = model.learn_samples(samples, again=again, leave_out=UNREADABLE in allow, sampled=sampled)
+        leave_out = bool(UNREADABLE.intersection(allow))
+        learned = model.learn_samples(samples, again=again, leave_out=leave_out, sampled=sampled)
         for text in learned.told():
             warnings = [*warnings, text]
             warn(text)
@@ -152,7 +152,7 @@ def checked_images(
     samples = format_folder.read(data, on_finding=on_finding, classes=classes, flat=flat)
     found = list(samples) if split is None else split_of(samples, split)
     if not found:
-        raise DataError(f"{data} has no image left that can be used; see why: handful data check {data}")
+        raise DataError(f"{data} has no image left that can be used; see why: handful data check {shell(data)}")
     return found, warnings
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from handful import bundle as bundles
 from handful.arrays import StrPath
-from handful.bundle import read_bundle
+from handful.bundle import compile_again, read_bundle
 from handful.errors import DataError
 from handful.files import sha256
 from handful.kinds import registry
@@ -60,8 +60,7 @@ def load_bundle(folder: StrPath, *, threads: int = 1) -> Model[Any]:
                         "know; run: pip install --upgrade handful")  # fmt: skip
     home, source = bundle.model, bundle.meta.get("source")
     if home is not None and isinstance(source, dict) and sha256(home / "handful.json") != source.get("handful.json"):
-        warn(f"{folder} was compiled before {home} last changed; to compile it again: handful device compile {home} "
-             f"--runtime {bundle.runtime}")  # fmt: skip
+        warn(f"{folder} was compiled before {home} last changed; {compile_again(Path(folder), bundle.meta)}")
     kind = registry.kind(bundle.kind)
     return kind.from_bundle(bundle, sessions_of(bundle, threads, None if home is None else _rebuild(kind, home)))
 

@@ -16,6 +16,7 @@ from handful.image import list_images
 from handful.kinds.contract import Kind, Model
 from handful.models.folder import META, read_meta
 from handful.pick import names, pick
+from handful.words import shell
 
 
 def kinds() -> list[str]:
@@ -86,7 +87,8 @@ def cure(path: StrPath) -> str:
     if (place / "model" / META).exists():
         return f"did you mean {place / 'model'}?"
     if place.is_dir() and _labels(place):
-        return f"`handful teach {place} --out DIR` and `handful train TASK {place} --out DIR` make one of it"
+        data = shell(place)
+        return f"`handful teach {data} --out DIR` and `handful train TASK {data} --out DIR` make one of it"
     return handful.kinds.MADE_BY
 
 

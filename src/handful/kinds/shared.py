@@ -11,7 +11,10 @@ from handful.errors import DataError, UsageError
 from handful.evaluation import Evaluation
 from handful.fewshot.vigilance import check_vigilance
 
-_TAUGHT = "a trained model is not taught image by image; train it on more data: handful train TASK DATA --from MODEL"
+_TAUGHT = (
+    "a trained model is not taught image by image; train it on more data: handful train TASK DATA --from MODEL --out "
+    "OTHER"
+)
 TRAINED_LACKS = {
     "learn": _TAUGHT,
     "unlearn": _TAUGHT,

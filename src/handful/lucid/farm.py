@@ -22,7 +22,7 @@ from typing import Any
 
 import cv2
 
-from handful.data.finding import Finding
+from handful.data.finding import SEE_ALL, Finding
 from handful.data.label_names import FILE as LABELS
 from handful.data.label_names import write_labels
 from handful.data.writing import Writer
@@ -121,7 +121,7 @@ def farm(
     settings, out = settings or Settings(), Path(out)
     ids, early = [ref.id for ref in refs], tuple(lost)
     if not ids:
-        raise DataError("there are no seeds: no image says which pixels are an object's; see `handful data check`")
+        raise DataError(f"there are no seeds: no image says which pixels are an object's; {SEE_ALL}")
     if workers is not None and workers < 1:
         raise DataError(f"workers is {workers}; wanted at least one")
     in_each = shard_seeds or per_shard(len(ids), settings.frames)

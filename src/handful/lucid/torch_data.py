@@ -17,7 +17,7 @@ import numpy as np
 from handful.data import shard_tar
 from handful.data.finding import stop
 from handful.data.format_shards import PLAN, Held, ids_of
-from handful.data.shard_lists import absent, listed
+from handful.data.shard_lists import absent, again, listed
 from handful.errors import DataError
 from handful.lucid.clip import Dream, Frame
 from handful.lucid.seed import SeedRef, first_frames, seeds_of
@@ -149,10 +149,10 @@ class ShardDataset:
                     held = Held(path, member, hashes[member.key].get(member.kind))
                     found[member.key][member.kind] = held
         except shard_tar.Damaged as error:
-            raise DataError(f"{path} {error}; make it again with `handful dream --resume`") from error
+            raise DataError(f"{path} {error}; make it again: {again(path.parent)}") from error
         lacking = next((key for key, held in found.items() if not {"jpg", "png"} <= held.keys()), None)
         if lacking is not None:
-            raise DataError(f"{path} lacks the image or mask of {lacking}; make it again with `handful dream --resume`")
+            raise DataError(f"{path} lacks the image or mask of {lacking}; make it again: {again(path.parent)}")
         return list(found.values())
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from handful import running
 from handful.errors import DataError
 from handful.files import read_tensors, sha256
 from handful.models import lite
@@ -97,8 +98,9 @@ def _timm(name: str, *, pretrained: bool, weights: Path | None) -> Backbone:
         model = timm.create_model(short, pretrained=pretrained and weights is None, num_classes=0)
     except Exception as error:  # the hub client raises a dozen kinds
         raise DataError(
-            f"the weights of {name} could not be fetched ({type(error).__name__}); "
-            "go online, or give a safetensors file with --backbone-weights, or use --backbone lite0"
+            f"the weights of {name} could not be fetched ({type(error).__name__}); go online, "
+            + ("or give a safetensors file with --backbone-weights, " if running.has("--backbone-weights") else "")
+            + "or use --backbone lite0"
         ) from error
     if weights is not None:
         found = {key: torch.from_numpy(value) for key, value in read_tensors(weights).items()}

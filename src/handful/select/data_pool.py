@@ -20,7 +20,7 @@ from handful.errors import DataError
 from handful.fewshot.nemo import Nemo, Solution
 from handful.progress import warn
 from handful.select.feature_cache import CachedImage, cached_images
-from handful.training.source import SPLITS, checked
+from handful.training.source import SPLITS, checked, without_unreadable
 from handful.types import Sample
 from handful.words import counted
 
@@ -79,6 +79,7 @@ def read_pool(
     """The pool of a data set, computed or from the cache, and the untaught detector that embedded it. All as in
     teaching.teach; cache: as in cached_images."""
     dataset, _ = checked(data, format=format or formats.with_boxes(data), allow=allow, main=True, **options)
+    dataset = without_unreadable(dataset, allow)
     *parts, how = split_pool(dataset, seed)
     irene = Irene.new(proposer, crop=crop)
     names = ("the teach pool", "images to tune by", "images to report on")

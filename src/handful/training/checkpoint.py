@@ -228,7 +228,7 @@ def load(run: Path) -> Checkpoint:
             return _read(folder)
         except DataError as error:
             warn(f"{error}; the checkpoint before it is taken")
-    raise DataError(f"{run} has no {'whole ' if found else ''}checkpoint to resume from; leave --resume out to start")
+    raise DataError(f"{run} has no {'whole ' if found else ''}checkpoint to resume from; use --overwrite to start over")
 
 
 def _read(folder: Path) -> Checkpoint:

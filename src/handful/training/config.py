@@ -59,7 +59,7 @@ class Plan:
 
     def __post_init__(self) -> None:
         if (self.epochs is None) == (self.minutes is None):
-            raise DataError("say how long to train: either epochs or minutes")
+            raise DataError("say how long to train: either --epochs or --minutes")
         for what in ("epochs", "batch", "accumulate", "every", "save_every", "threads", "workers"):
             value = getattr(self, what)
             if value is not None and value < 1:

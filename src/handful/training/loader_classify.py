@@ -16,7 +16,7 @@ from handful.training.augment_classify import augmented
 from handful.training.loader import RAM_BYTES, chosen_classes, decoded, named, room, warn_of_missing
 from handful.training.source import image_of, split_of
 from handful.types import Dataset, Sample
-from handful.words import counted
+from handful.words import counted, shell
 
 Batch = tuple[np.ndarray, np.ndarray, np.ndarray]  # see Loader
 
@@ -39,8 +39,8 @@ def classes_of(dataset: Dataset, wanted: Sequence[str] | None = None) -> tuple[s
     chosen = chosen_classes(dataset, wanted)
     if len(chosen) < 2:
         raise DataError(f"{dataset.root} has {counted(len(chosen), 'class')} to tell apart; wanted two or more: "
-                        "put images of anything else into a class of their own, or teach the one (handful teach), and "
-                        "all else is none of these")  # fmt: skip
+                        "put images of anything else into a class of their own; or teach the one, and all else is none "
+                        f"of these: handful teach {shell(dataset.root)} --out MODEL")  # fmt: skip
     return tuple(chosen)
 
 

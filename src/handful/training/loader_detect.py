@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from handful.data.finding import SEE_ALL
 from handful.data.shapes import box_of
 from handful.errors import DataError
 from handful.image import fit
@@ -154,7 +155,7 @@ def _objects(
     """What is marked in an image, at the size of the frame and at its own; or why the image cannot be used."""
     if sample.size_wh is not None and sample.size_wh != size_wh:
         raise DataError(f"{sample.path} is {size_wh[0]}x{size_wh[1]} px, its labels are for {sample.size_wh[0]}x"
-                        f"{sample.size_wh[1]}; see `handful data check`")  # fmt: skip
+                        f"{sample.size_wh[1]}; {SEE_ALL}")  # fmt: skip
     ratio = np.array([size_hw[1] / size_wh[0], size_hw[0] / size_wh[1]] * 2)
     found = _Objects(np.zeros((0, 4), np.float32), np.zeros(0, np.int64), [], [], size_wh, dict.fromkeys(_DROPPED, 0))
     boxes: list[np.ndarray] = []
@@ -175,7 +176,7 @@ def _objects(
             return "an object in them has neither outline nor pixels"
         if pixels is not None and pixels.shape != size_wh[::-1]:
             raise DataError(f"{sample.path} is {size_wh[0]}x{size_wh[1]} px, the pixels of a {thing.label} in it are "
-                            f"for {pixels.shape[1]}x{pixels.shape[0]}; see `handful data check`")  # fmt: skip
+                            f"for {pixels.shape[1]}x{pixels.shape[0]}; {SEE_ALL}")  # fmt: skip
         found.truth.append(truth_row(thing, number[thing.label], inside.tolist(), size_wh, pixels))
         scaled = inside * ratio
         small = nearest(pixels.astype(np.uint8), size_hw) if pixels is not None else None

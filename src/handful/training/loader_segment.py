@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from handful.data.finding import SEE_ALL
 from handful.data.shapes import painted
 from handful.errors import DataError
 from handful.image import fit
@@ -98,7 +99,7 @@ def labels_of(dataset: Dataset, classes: Sequence[str]) -> Callable[[Sample, tup
             height, width = mask.ids.shape
             if (width, height) != size_wh:
                 raise DataError(f"{where} is {width}x{height} px, its image {sample.path} {size_wh[0]}x{size_wh[1]}; "
-                                "make both one size, or see `handful data check`")  # fmt: skip
+                                f"make both one size; {SEE_ALL}")  # fmt: skip
             return _checked(mask, table, known, where, dataset)
         if whole or sample.objects is None:
             return None
@@ -114,7 +115,7 @@ def _checked(mask: Mask, table: np.ndarray, known: np.ndarray, where: Path, data
         ids = sorted(c.id for c in dataset.categories)
         count = int((mask.ids == wrong[0]).sum())
         raise DataError(f"{where} holds the value {wrong[0]} in {count} pixels; the classes are "
-                        f"{ids[0]} to {ids[-1]} ({len(ids)}); repair it; see `handful data check`")  # fmt: skip
+                        f"{ids[0]} to {ids[-1]} ({len(ids)}); repair it; {SEE_ALL}")  # fmt: skip
     return np.asarray(table[mask.ids])
 
 

@@ -13,14 +13,14 @@ from typing import Any
 
 from handful.curate.check import ensure
 from handful.data import formats
-from handful.data.finding import Finding, known_codes, stop
+from handful.data.finding import UNREADABLE, Finding, known_codes, stop
 from handful.data.near_names import warn_of_strangers
 from handful.errors import DataError
 from handful.files import cache_home
 from handful.image import read_image
 from handful.progress import note, warn
 from handful.types import Dataset, Image, Sample
-from handful.words import counted
+from handful.words import counted, shell
 
 QUIET = ("one_image", "no_label_map")  # warnings that do not matter to training
 SPLITS = {"training": "train", "valid": "val", "validation": "val", "testing": "test"}
@@ -76,6 +76,23 @@ def usable(error: DataError) -> DataError:
     return DataError(f"{error}; leave out images that cannot be used: --allow unreadable_image")
 
 
+def without_unreadable(dataset: Dataset, allow: Sequence[str]) -> Dataset:
+    """The data set without images that cannot be read, where their codes are allowed, with a warning; else as it is."""
+    if not UNREADABLE.intersection(known_codes(allow)):
+        return dataset
+    whole, lost = [], []
+    for sample in dataset:
+        try:
+            image_of(sample)
+            whole.append(sample)
+        except DataError:
+            lost.append(sample.name or str(sample.path))
+    if lost:
+        few = ", ".join(lost[:3]) + (", ..." if len(lost) > 3 else "")
+        warn(f"{counted(len(lost), 'image')} left out, which cannot be read ({few})")
+    return replace(dataset, samples=lambda: iter(whole), count=len(whole))
+
+
 def held(dataset: Dataset) -> Dataset:
     """The same data set, its samples read now and kept: to go through them again reads no file.
 
@@ -98,8 +115,9 @@ def split_of(dataset: Dataset, split: str) -> list[Sample]:
     wanted = _usual(split)
     if wanted not in found:
         there = ", ".join(sorted(name or "images in no split" for name in found)) or "no images"
-        raise DataError(f"{dataset.root} has no split {split!r}, it has {there}; name another split, or make the usual "
-                        "three with `handful data split`")  # fmt: skip
+        raise DataError(f"{dataset.root} has no split {split!r}, it has {there}; name another split, or divide it: "
+                        f"handful data split {shell(dataset.root)} --out COPY --part train=0.7 --part val=0.15 "
+                        "--part test=0.15")  # fmt: skip
     return found[wanted]
 
 
@@ -122,8 +140,8 @@ def not_counted(dataset: Dataset, data: Path, classes: Sequence[str], rest: str 
     warn_of_strangers(data, other, classes, "not counted")
     if not known & set(classes):
         raise DataError(f"no class of {data} ({', '.join(sorted(known)[:8])}) is one of the model's "
-                        f"({', '.join(classes[:8])}); rename them with `handful data convert --labels`, or give "
-                        "other data")  # fmt: skip
+                        f"({', '.join(classes[:8])}); give other data, or rename them: handful data convert "
+                        f"{shell(data)} COPY --to {formats.copied_as(dataset)} --labels NAMES.csv")  # fmt: skip
     if other and rest is not None:
         note(f"{counted(len(other), 'class')} of {data} counted as {rest}: {', '.join(other[:8])}")
         return []

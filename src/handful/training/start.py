@@ -12,6 +12,7 @@ from typing import Any, TypedDict, TypeVar
 import torch
 
 from handful.curate.seen import Seen
+from handful.data import formats
 from handful.models.count import Counts, count
 from handful.pick import unknown
 from handful.progress import warn
@@ -120,6 +121,8 @@ class Start:
         options = {"images": self.given.get("images"), **options}
         options = {key: value for key, value in options.items() if value is not None}
         fmt, allow = self.given.get("format"), self.given.get("allow", ())
+        if fmt is None and self.task in ("detect", "instance"):
+            fmt = formats.with_boxes(Path(data))  # whatever else lies beside them
         return checked(Path(data), format=fmt, allow=allow, main=self.distributed.main, **options)
 
     def gathered(
