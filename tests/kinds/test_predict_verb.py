@@ -109,10 +109,10 @@ def test_images_are_never_written_over(world: World, tmp_path: Path, capsys: Cap
     PIL_Image.open(image).save(tmp_path / "x.jpg")
     before = (tmp_path / "x.jpg").read_bytes()
     code, _, err = typed(capsys, "predict", world.model, tmp_path / "x.jpg", "--out", tmp_path)
-    assert code == 2 and "choose another --out" in err and (tmp_path / "x.jpg").read_bytes() == before
+    assert code == 2 and "choose another" in err and (tmp_path / "x.jpg").read_bytes() == before
     assert list(tmp_path.iterdir()) == [tmp_path / "x.jpg"]
     code, _, err = typed(capsys, "predict", world.model, tmp_path, "--out", tmp_path)
-    assert code == 2 and "choose another --out" in err and list(tmp_path.iterdir()) == [tmp_path / "x.jpg"]
+    assert code == 2 and "choose another" in err and list(tmp_path.iterdir()) == [tmp_path / "x.jpg"]
 
 
 # option, its value, the kinds that take it
