@@ -244,6 +244,7 @@ def main() -> None:
     figures["asking, PyTorch / handful: median, p10, p90"] = [round(told[k], 2) for k in ("median", "p10", "p90")]
     for name, row in learn.items():
         figures[f"learning, {name}: ms, times NEMO"] = [round(row["median_ms"], 1), round(row["times_nemo"], 2)]
+    figures["load average"] = round(os.getloadavg()[0], 1)
     save(args.out, {
         "photos": counts, "commands": {"few": first, "many": second}, "asking": ask, "learning": learn,
         "load_average": os.getloadavg(), "seeds": [0],
