@@ -223,7 +223,7 @@ def test_a_run_that_an_older_version_began_goes_on(data: Path, tmp_path: Path) -
 
 def test_every_recipe_takes_what_the_plan_does() -> None:
     own = {"args", "classes", "size_hw", "from_", "rename", "freeze", "lr_of", "train_split", "val_split", "format",
-           "allow", "resume", "overwrite", "clock"}  # fmt: skip
+           "images", "allow", "resume", "overwrite", "clock"}  # fmt: skip
     assert Settings.__annotations__.keys() == Plan.__dataclass_fields__.keys() | own
     assert not own & Plan.__dataclass_fields__.keys()
 
