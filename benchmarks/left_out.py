@@ -54,7 +54,24 @@ def main() -> None:
             print(f"{name}, {each} a class: " + ", ".join(f"{k} {v['mean']:.3f} (sd {v['sd']:.3f})"
                   for k, v in told.items()), flush=True)  # fmt: skip
     save(args.out, {"backbone": args.backbone, "seeds": args.seeds, "spread": "mean and standard deviation over seeds",
-                    "vigilance": VIGILANCE, "figures": rows})  # fmt: skip
+                    "vigilance": VIGILANCE, "tables": {"left out": table(rows)}, "figures": rows})  # fmt: skip
+
+
+def table(rows: dict[str, Any]) -> dict[str, Any]:
+    """As docs/choices.md shows it."""
+
+    def share(row: dict[str, Any], key: str) -> float:
+        return float(100 * row[key]["mean"])
+
+    body = []
+    for name, row in rows.items():
+        shares = [share(row, key) for key in ("told_refused", "refused", "then_refused", "then_right")]
+        accepted = [share(row, "unknown_accepted"), share(row, "then_unknown_accepted")]
+        title = ", ".join(name.replace("office-amazon", "on white").rsplit(" ", 1))
+        body.append([title, *shares[:2], row["suggested"]["mean"], *shares[2:], accepted])
+    columns = ["photos a class", "told: refused", "refused", "suggested", "then refused", "then right",
+               "unknown accepted, before / then"]  # fmt: skip
+    return {"columns": columns, "rows": body}
 
 
 def one(taught: Any, asked: Any, classes: int, each: int, seed: int) -> dict[str, float]:
