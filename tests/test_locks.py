@@ -14,8 +14,11 @@ from typing import Any
 import pytest
 
 from handful import files, locks
+from handful.data.sample_images import sample_photo
 from handful.errors import DataError
+from handful.files import read_json
 from handful.locks import one_writer
+from tests.conftest import save
 
 HOLD = """
 import fcntl, os, sys
@@ -106,10 +109,10 @@ def test_compilations_go_side_by_side_and_no_writer_beside_them(tmp_path: Path) 
 
 
 def test_a_users_folder_in_the_place_of_a_bundle_stays(tmp_path: Path) -> None:
-    from handful.device.compile import _own_names
+    from handful.bundle import own_names
 
     (tmp_path / "mine.txt").write_text("mine")
-    assert _own_names(tmp_path) == frozenset()
+    assert own_names(tmp_path) == frozenset()
 
 
 def written(place: Path, names: dict[str, str], ours: Any = None) -> None:
@@ -217,7 +220,29 @@ def test_a_taught_model_keeps_what_is_the_users(taught_model: Path, tmp_path: Pa
     loaded: Any = load(link)
     loaded.save(link)
     assert [note.read_text() for note in notes] == ["mine", "mine"] and link.is_symlink()
-    assert not (model / "compiled").exists() and list(loaded.classes) == ["cat", "coffee"]
+    assert (bundle / "NOTES.md").read_text() == "mine" and list(loaded.classes) == ["cat", "coffee"]
+    assert [path.name for path in (model / "compiled").rglob("*")] == [bundle.name, "NOTES.md"]
+    (bundle / "NOTES.md").unlink()
+    loaded.save(link)
+    assert not (model / "compiled").exists()  # nothing of a user's is in it
+
+
+def test_what_changes_nothing_drops_nothing(taught_model: Path, tmp_path: Path) -> None:
+    from handful.fewshot.teaching import teach
+    from handful.kinds.changing import set_own
+    from handful.kinds.compiling import compile_model
+
+    model, photos = tmp_path / "model", tmp_path / "photos"
+    shutil.copytree(taught_model, model)
+    save(sample_photo("cat").rgb_u8, photos / "tabby" / "1.png")
+    teach(photos, model, add=True, allow=["one_image"])
+    bundle = compile_model(model, "torch").folder
+    before = {path: path.stat().st_mtime_ns for path in model.rglob("*") if path.is_file()}
+    assert teach(photos, model, add=True)["learned"] == 0
+    own = read_json(model / "nemo.json")["vigilance"]
+    assert set_own(model, {"vigilance": own})["bundles_kept"] == [bundle.name]
+    assert before == {path: path.stat().st_mtime_ns for path in model.rglob("*") if path.is_file()}
+    assert set_own(model, {"vigilance": own - 0.5})["bundles_dropped"] == [bundle.name] and not bundle.exists()
 
 
 def test_a_model_changed_meanwhile_is_not_compiled(taught_model: Path, tmp_path: Path) -> None:

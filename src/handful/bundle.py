@@ -163,6 +163,17 @@ class Bundle:
         raise UnknownName(f"no graph named {name!r}; there is {', '.join(one.name for one in self.graphs)}")
 
 
+def own_names(folder: Path) -> frozenset[str]:
+    """Names in a bundle's folder that are handful's own; what else is there is the user's."""
+    try:
+        files = read_json(folder / MANIFEST).get("files")
+    except DataError:
+        old = (folder / OLD).exists()  # an older version's, which did not list what it wrote
+        return frozenset(entry.name for entry in folder.iterdir()) if old else frozenset()
+    names = {Path(name).parts[0] for name in files} if isinstance(files, dict) and all(files) else set()
+    return frozenset({MANIFEST, OLD, LABELS, README, *names})
+
+
 def read_bundle(folder: Path) -> Bundle:
     """A compiled bundle, after checking that this version can read it and that its graphs and labels are whole.
 

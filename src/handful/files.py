@@ -12,7 +12,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -84,11 +84,11 @@ def replacing(path: Path, *, own: bool = False) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def replacing_folder(path: Path, ours: Callable[[Path], Container[str]] | None = None) -> Iterator[Path]:
+def replacing_folder(path: Path, ours: Callable[[Path], Collection[str]] | None = None) -> Iterator[Path]:
     """As `replacing`, for a folder: everything in it appears at once, or not at all. A link is followed.
 
-    ours: (the old folder) -> names in it that are handful's, and go; what else lies there is the user's, and is in the
-    new folder too. None: all of it is ours.
+    ours: (the old folder) -> names in it that are handful's, and go, or paths below it, with /; what else lies there is
+    the user's, and is in the new folder too. None: all of it is ours.
 
     Where a file system cannot exchange two folders there is an instant with neither; a `kill -9` just then leaves the
     old one beside it, as .NAME.*.old. A folder that is a mounted volume stays where it is: its files are replaced one
@@ -103,10 +103,7 @@ def replacing_folder(path: Path, ours: Callable[[Path], Container[str]] | None =
     try:
         yield part
         if ours is not None and path.is_dir():
-            own = ours(path)
-            for entry in sorted(path.iterdir()):
-                if entry.name not in own and entry.name != part.name and not os.path.lexists(part / entry.name):
-                    _same_again(entry, part / entry.name)
+            _carry(path, part, {*ours(path), part.name})
         for file in part.rglob("*"):
             if file.is_file() and not file.is_symlink():
                 _sync(file)
@@ -130,6 +127,22 @@ def replacing_folder(path: Path, ours: Callable[[Path], Container[str]] | None =
         shutil.rmtree(old, ignore_errors=True)
         if alive is not None:
             os.close(alive)
+
+
+def _carry(old: Path, new: Path, own: Collection[str]) -> None:
+    """A user's own files and folders, into the new folder. own: names, and paths below, of what is not theirs."""
+    for entry in sorted(old.iterdir()):
+        to, below = new / entry.name, {one.partition("/")[2] for one in own if one.startswith(f"{entry.name}/")}
+        if entry.name in own:
+            continue
+        if below and entry.is_dir() and not entry.is_symlink():
+            there = to.is_dir()
+            to.mkdir(exist_ok=True)
+            _carry(entry, to, below)
+            if not there and not any(to.iterdir()):
+                to.rmdir()
+        elif not os.path.lexists(to):
+            _same_again(entry, to)
 
 
 def _same_again(entry: Path, to: Path) -> None:

@@ -113,7 +113,7 @@ def test_a_taught_model_is_changed(teach: list[object], desk: Desk, model_of: Mo
         save(np.random.default_rng(i).integers(0, 255, (40, 40, 3), dtype=np.uint8), path)
     other = desk.yes("evaluate", model, photos, "--vigilance", 0)
     assert "measure on other" not in other and "lower --vigilance" not in other
-    told = desk.told(LeftOut(9, 4, 0, 5, 3.0, suggested=1.5).told(str(model))[1])
+    told = desk.told(LeftOut(9, 4, 5, 3.0, suggested=1.5).told(str(model))[1])
     desk.yes(*told.command("set"))
     detector = model_of("taught_detector").model
     said = desk.no("set", detector)

@@ -104,6 +104,24 @@ def test_a_second_run_does_not_ask_about_the_first_ones_pictures(
         assert code == 0 and len(json.loads(said)["results"]) == count
 
 
+def test_a_file_put_in_a_pictures_place_is_not_replaced(world: World, tmp_path: Path, capsys: Capture) -> None:
+    """Nor the photograph that a link in its place leads to, though results.json of an earlier run has the name."""
+    image = sorted(world.images.glob("*.png"))[0]
+    out, own = tmp_path / "out", tmp_path / "own.jpg"
+    for suffix in ("a", "b"):
+        PIL_Image.open(image).convert("RGB").save(tmp_path / f"{suffix}.jpg")
+    shutil.copyfile(tmp_path / "a.jpg", own)
+    before = own.read_bytes()
+    words = ["predict", world.model, tmp_path / "a.jpg", tmp_path / "b.jpg", "--out", out, "--json"]
+    assert typed(capsys, *words)[0] == 0
+    (out / "a.jpg").unlink()
+    (out / "a.jpg").symlink_to(own)
+    shutil.copyfile(own, out / "b.jpg")
+    code, said, _ = typed(capsys, *words)
+    assert code == 0 and own.read_bytes() == before == (out / "b.jpg").read_bytes()
+    assert [Path(row["picture"]).name for row in json.loads(said)["results"]] == ["a-2.jpg", "b-2.jpg"]
+
+
 def test_images_are_never_written_over(world: World, tmp_path: Path, capsys: Capture) -> None:
     image = sorted(world.images.glob("*.png"))[0]
     PIL_Image.open(image).save(tmp_path / "x.jpg")

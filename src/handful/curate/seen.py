@@ -108,6 +108,21 @@ class Seen:
             raise DataError(f"{file} is damaged ({error}); make the model again") from error
         return found
 
+    def copied(self, marks: Sequence[Mark], labels: Sequence[str]) -> list[bool]:
+        """Of images that are among these, whether another one of the same class is nearly the same, or the same."""
+        found = []
+        groups: dict[str, tuple[list[bytes], np.ndarray, np.ndarray]] = {}
+        for label in set(labels):
+            own = [row for (_, name), row in self.rows.items() if name == label]
+            colors = _bytes([row[2] for row in own], 32).astype(np.int16)
+            groups[label] = [row[0] for row in own], np.array([row[1] for row in own], np.uint64), colors
+        for (digest, code, tint), label in zip(marks, labels, strict=True):
+            digests, bits, colors = groups[label]
+            near = np.flatnonzero(np.bitwise_count(bits ^ np.uint64(code)) <= BITS)
+            apart = np.abs(colors[near] - np.frombuffer(tint, np.uint8).astype(np.int16)).max(axis=1, initial=0)
+            found.append(any(digests[i] != digest for i in near[apart <= COLOR]))
+        return found
+
     def compared(self, marks: Iterable[Mark]) -> dict[str, int]:
         """{"images": how many, "copies": of them the same pixels as one of these, "near_copies": nearly the same}."""
         own = list({row[0]: row for row in self.rows.values()}.values())

@@ -16,13 +16,13 @@ from typing import Any
 import handful
 from handful import places
 from handful.arrays import JSONObject
-from handful.bundle import LABELS, MANIFEST, OLD, README, SCHEMA_VERSION, Bundle, Graph, read_bundle
+from handful.bundle import LABELS, MANIFEST, OLD, README, SCHEMA_VERSION, Bundle, Graph, own_names, read_bundle
 from handful.device import manual
 from handful.device.runtimes.contract import machine
 from handful.device.sessions import runtime_of
 from handful.device.targets.job import Job, run_job
 from handful.errors import DataError, UnknownName
-from handful.files import read_json, replacing_folder, sha256, write_json
+from handful.files import replacing_folder, sha256, write_json
 from handful.locks import one_writer
 from handful.progress import note
 from handful.words import shell
@@ -96,7 +96,7 @@ def compile_bundle(
     with ExitStack() as stack:
         stack.enter_context(one_writer(source.folder, shared=True))
         _unchanged(source)
-        part = stack.enter_context(replacing_folder(folder, _own_names))
+        part = stack.enter_context(replacing_folder(folder, own_names))
         tapped = stack.enter_context(replacing_folder(taps_folder(folder))) if taps else None
         base, taps_base = ("", "") if force else _bases(source, runtime, precision, versions)
         job = Job("compile", runtime, str(source.folder), source.exporter, to=str(part), base=base, precision=precision,
@@ -131,17 +131,6 @@ def _unchanged(source: ModelSource) -> None:
     for name, digest in source.hashes.items():
         if not (source.folder / name).is_file() or sha256(source.folder / name) != digest:
             raise DataError(f"{source.folder} was changed by another command meanwhile; run this again")
-
-
-def _own_names(folder: Path) -> frozenset[str]:
-    """Names in a bundle's folder that are handful's own; what else is there is the user's."""
-    try:
-        files = read_json(folder / MANIFEST).get("files")
-    except DataError:
-        old = (folder / OLD).exists()  # an older version's, which did not list what it wrote
-        return frozenset(entry.name for entry in folder.iterdir()) if old else frozenset()
-    names = {Path(name).parts[0] for name in files} if isinstance(files, dict) and all(files) else set()
-    return frozenset({MANIFEST, OLD, LABELS, README, *names})
 
 
 def write_bundle(to: Path, graphs: tuple[Graph, ...], meta: JSONObject, *, app: bool = True) -> Bundle:
@@ -219,6 +208,6 @@ def shipped(bundle: Bundle, out: Path) -> Bundle:
     if to == bundle.folder.resolve():
         raise DataError(f"{to} is the compiled model itself; give another --out, or none")
     _may_ship(to)
-    with replacing_folder(to, _own_names) as part:
+    with replacing_folder(to, own_names) as part:
         shutil.copytree(bundle.folder, part, dirs_exist_ok=True)
     return replace(bundle, folder=to)

@@ -143,7 +143,7 @@ class FewShotClassifier:
             marks.append((one, label))
             waiting.append((z, label))
             if sampled is not None:
-                sampled.add(z, label, str(sample.path))
+                sampled.add(z, label, str(sample.path), one)
             if len(waiting) >= AT_ONCE:
                 learn()
         learn()

@@ -82,6 +82,7 @@ def teach(
         if add:
             alone.enter_context(one_writer(out))
             model = FewShotClassifier.load(out, cache=cache)
+            own = model.nemo.vigilance
             learned_as_named(data, sorted({str(s.label) for s in samples}), model.classes, known_codes(allow))
             if vigilance is not None:
                 model.nemo.vigilance = vigilance
@@ -99,12 +100,17 @@ def teach(
         for text in learned.told():
             warnings = [*warnings, text]
             warn(text)
+        same = add and not learned.images and (vigilance is None or vigilance == own)
         before, these = model.about.get("data_sha256", []), format_folder.digest(samples)
         if not add:
             alone.enter_context(one_writer(out))
             folders.may_teach_into(out, overwrite=overwrite, begun=True)
-        meta = model.save(out, data={"data_sha256": [*before, these]})
-    left = sampled.leave_out(model.nemo.solve(), model.nemo.counts, model.nemo.vigilance)
+        compiled = [] if same else [place.name for place in folders.bundles(out)]
+        if not same:
+            model.save(out, data={"data_sha256": [*before, these]})
+    left = sampled.leave_out(model.nemo.solve(), model.nemo.counts, model.nemo.vigilance, model.seen)
+    if compiled:
+        note(f"must be compiled again: {', '.join(compiled)}")
     for text in left.told(str(out)):
         note(text)
     return {
@@ -118,7 +124,7 @@ def teach(
         "already_learned": learned.known,
         "split": split,
         "vigilance": model.nemo.vigilance,
-        "backbone": meta["card"]["name"],
+        "backbone": model.net.card.name,
         "bytes": (out / folders.WEIGHTS).stat().st_size,
         "left_out": left.to_json(),
         "warnings": warnings,

@@ -19,9 +19,8 @@ from handful.errors import DataError, UsageError
 from handful.files import replacing_folder, sha256
 from handful.kinds import loading, registry
 from handful.locks import one_writer
-from handful.models.folder import META, check_beside, own_names, read_meta
+from handful.models.folder import COMPILED, META, bundles, check_beside, own_names, read_meta
 
-COMPILED = "compiled"
 NOT_IN_GRAPHS = (META, "nemo.json", "seen.safetensors")  # files of a detector that hold nothing a graph is made of
 
 
@@ -35,9 +34,13 @@ def set_own(folder: Path, values: Mapping[str, float]) -> JSONObject:
     _may(folder, "set", [f"set_{name}" for name in values])
     with one_writer(folder):
         model: Any = loading.load(folder)
+        before = {name: getattr(model, name) for name in values}
         for name, value in values.items():
             getattr(model, f"set_{name}")(value)
-        kept, dropped = _saved(model, folder, values)
+        if {name: getattr(model, name) for name in values} == before:
+            kept, dropped = [place.name for place in bundles(folder)], list[str]()
+        else:
+            kept, dropped = _saved(model, folder, values)
     own: JSONObject = {name: getattr(model, name) for name in ("vigilance", "score_threshold") if hasattr(model, name)}
     return {"schema_version": 1, "model": str(folder), **own, "bundles_kept": kept,
             "bundles_dropped": dropped}  # fmt: skip
@@ -96,7 +99,7 @@ def _saved(model: Any, folder: Path, values: Mapping[str, float] | None) -> tupl
         new.rmdir()
         after = _hashes(part)
         same = all(after.get(name) == digest for name, digest in before.items() if name not in NOT_IN_GRAPHS)
-        for place in sorted((folder / COMPILED).glob("*-*")):
+        for place in bundles(folder):
             bundle = _true(place, before) if values is not None and same else None
             if bundle is None or not isinstance(bundle.meta.get("plan"), dict):
                 dropped.append(place.name)

@@ -19,7 +19,7 @@ from handful.data.masks import png_of
 from handful.data.video import SUFFIXES as VIDEOS
 from handful.data.video import Video, patient, write_video
 from handful.errors import DataError, HandfulError
-from handful.files import read_json, replacing, write_json
+from handful.files import replacing, write_json
 from handful.image import HEIC_SUFFIXES, SUFFIXES
 from handful.kinds import registry
 from handful.kinds.contract import Model
@@ -80,19 +80,12 @@ class Names:
 
 
 def others(out: Path) -> list[Path]:
-    """What lies in a folder of predictions and was not written by one: a picture says so itself, whatever became of
-    the run; of those of versions before 0.4 results.json tells."""
-    try:
-        told = read_json(out / RESULTS)
-        rows = [*told["results"], *told["videos"]]
-        ours = {Path(row[key]).name for row in rows for key in ("picture", "video") if key in row}
-        ours |= {Path(row["mask"]).parts[Path(row["mask"]).parts.index(MASKS) + 1] for row in rows if "mask" in row}
-    except (HandfulError, KeyError, TypeError, ValueError, IndexError):
-        ours = set()
+    """What lies in a folder of predictions and was not written by one. A picture says so itself, whatever became of the
+    run; its name says nothing, since a user may have put another file, or a link to one, there."""
     if not out.is_dir():
         return []
     found = [*out.iterdir(), *((out / MASKS).iterdir() if (out / MASKS).is_dir() else ())]
-    return [path for path in found if path.name not in {*ours, RESULTS, MASKS} and not _all_ours(path)]
+    return [path for path in found if path.name not in {RESULTS, MASKS} and not _all_ours(path)]
 
 
 def _all_ours(path: Path) -> bool:

@@ -57,10 +57,10 @@ class Trained:
         own, to = self.on_disk("copy"), Path(folder)
         check_replaceable(to)
         if to.resolve() != own.resolve():
-            ours = own_names(own) - {"compiled"}
+            ours = own_names(own)
             with replacing_folder(to, own_names) as part:
                 for name in sorted(ours):
-                    if (own / name).is_file():
+                    if "/" not in name and (own / name).is_file():
                         shutil.copy2(own / name, part / name)
         self.folder = to
         return to

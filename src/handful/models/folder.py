@@ -12,14 +12,15 @@ from typing import Any
 import numpy as np
 
 import handful
-from handful import places
+from handful import bundle, places
 from handful.errors import DataError
 from handful.files import read_json, read_tensors, replacing_folder, sha256, to_json, write_tensors
 
 SCHEMA_VERSION = 2  # 1: `licence` where now `license` is, `colour_order`, `photos_by_licence`
 META, WEIGHTS = "handful.json", "model.safetensors"
-# what any kind of model keeps in its folder; `compiled` is what was made of it for a runtime
-EVER = (META, WEIGHTS, "nemo.json", "nemo.safetensors", "examples.safetensors", "seen.safetensors", "compiled")
+# what any kind of model keeps in its folder
+EVER = (META, WEIGHTS, "nemo.json", "nemo.safetensors", "examples.safetensors", "seen.safetensors")
+COMPILED = "compiled"
 OLD_KEYS = {"licence": "license", "photos_by_licence": "images_by_license", "colour_order": "color_order"}
 ABOUT_WEIGHTS = ("card", "proposer", "eye", "masks", "preprocessing")  # the parts of handful.json that have such keys
 
@@ -91,12 +92,24 @@ def _array(value: Any) -> np.ndarray:
 
 
 def own_names(folder: Path) -> frozenset[str]:
-    """Names in a model folder that are handful's own; what else is there is the user's."""
+    """Names in a model folder that are handful's own; what else is there is the user's, beside a bundle's files too:
+    those are named with their folders, compiled/RUNTIME-PRECISION/NAME."""
     try:
         files = read_json(folder / META).get("files")
     except DataError:
         files = None
-    return frozenset({*EVER, *(files if isinstance(files, dict) else ())})
+    below = [place for place in (folder / COMPILED).glob("*") if place.is_dir() and not place.is_symlink()]
+    inner = {f"{COMPILED}/{place.name}/{name}" for place in below for name in bundle.own_names(place)}
+    # layers, and what is half made; folders of which nothing is left
+    gone = [place for place in below if place.name.startswith(".") or not any(place.iterdir())]
+    hidden = {f"{COMPILED}/{place.name}" for place in gone}
+    return frozenset({*EVER, *inner, *hidden, *(files if isinstance(files, dict) else ())})
+
+
+def bundles(folder: Path) -> list[Path]:
+    """What was compiled of a model, in its folder: the bundles' folders."""
+    found = sorted((Path(folder) / COMPILED).glob("*-*"))
+    return [place for place in found if (place / bundle.MANIFEST).exists() or (place / bundle.OLD).exists()]
 
 
 def read_meta(folder: Path, *, whole: bool = True) -> dict[str, Any]:
