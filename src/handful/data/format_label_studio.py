@@ -19,7 +19,7 @@ from urllib.parse import quote
 from handful.data import sniff
 from handful.data.finding import Finding, OnFinding, stop
 from handful.data.json_labels import LARGE, json_value
-from handful.data.label_studio_rows import LABELS, answer_of, choice_of, marks_of, regions_of
+from handful.data.label_studio_rows import LABELS, OTHERS, answer_of, choice_of, marks_of, regions_of, shape_of
 from handful.data.listed import Row, assembled, root_of
 from handful.data.marks import Said
 from handful.data.paths import Shelf, is_image_name
@@ -145,8 +145,10 @@ def _short(task: Mapping[str, Any]) -> list[Any] | None:
     seen = False
     for key, value in task.items():
         if isinstance(value, list) and all(isinstance(v, dict) for v in value) and key not in ("data", "meta"):
-            seen = True
-            found += [row for row in value if any(k in row for k in (*LABELS, "keypointlabels", "labels"))]
+            # of a region that names no class nobody says that there is nothing: it is told
+            regions = [row for row in value if shape_of(row) or any(k in row for k in (*LABELS, *OTHERS, "labels"))]
+            seen = seen or bool(regions) or not value
+            found += regions
         elif key in ("choice", "choices", "class", "label") and value:
             choices = value.get("choices") if isinstance(value, dict) else value
             seen = True

@@ -42,7 +42,7 @@ def answer_of(result: Sequence[Any]) -> Answer:
     """A result, or the rows of a short export, which have no value of their own."""
     found = Answer()
     by_id: dict[Any, int] = {}
-    for row in result:
+    for i, row in enumerate(result):
         if not isinstance(row, dict):
             found.regions.append(("broken", {}, [], {"id": row}))
             continue
@@ -52,13 +52,13 @@ def answer_of(result: Sequence[Any]) -> Answer:
         found.size_wh = found.size_wh or size
         found.turned = found.turned or row.get("image_rotation") or 0
         kind = row.get("type")
-        kind = kind if isinstance(kind, str) else next((k for k in (*LABELS, *OTHERS, "choices") if k in value), "")
+        kind = kind if isinstance(kind, str) else _kind(value)
+        key = str(row.get("id", f"row {i}"))  # in a short export a region has no id, and is one of its own
         if kind == "choices":
             choices = value.get("choices")
             found.choices += choices if isinstance(choices, list) else [choices]
         elif kind in LABELS or kind in SHAPES or kind in OTHERS:
             labels = value.get(kind)
-            key = str(row.get("id"))
             if kind in LABELS or key not in by_id:
                 by_id.setdefault(key, len(found.regions))
                 shape = LABELS.get(kind, kind)
@@ -67,21 +67,37 @@ def answer_of(result: Sequence[Any]) -> Answer:
                 _drop_bare(found, by_id, key)
         elif kind == "labels":  # the class of a shape that has none of its own
             labels = value.get("labels")
-            at = by_id.get(str(row.get("id")))
+            at = by_id.get(key)
             if isinstance(labels, list) and at is not None and not found.regions[at][2]:
                 shape, held, _, about = found.regions[at]
                 found.regions[at] = (shape, held, labels, about)
             elif at is None:
-                shape = "rectangle" if "width" in value else "polygon" if "points" in value else "labels"
-                by_id[str(row.get("id"))] = len(found.regions)
+                by_id[key] = len(found.regions)
+                shape = shape_of(value) or "labels"
                 found.regions.append((shape, value, labels if isinstance(labels, list) else [], row))
     return found
+
+
+def shape_of(value: Mapping[str, Any]) -> str | None:
+    """The shape that a region's own numbers make it, None for what is no region."""
+    shapes = {"width": "rectangle", "points": "polygon", "radiusX": "ellipse", "rle": "brush"}
+    return next((shape for key, shape in shapes.items() if key in value), None)
+
+
+def _kind(value: Mapping[str, Any]) -> str:
+    """What a row without a type is: by the key of its class, else by its shape, which then has no class."""
+    named = next((k for k in (*LABELS, *OTHERS, "choices", "labels") if k in value), None)
+    return named or shape_of(value) or ""
+
+
+def _key(shape: str) -> str:
+    return next((key for key, named in LABELS.items() if named == shape), "labels")
 
 
 def _drop_bare(found: Answer, by_id: dict[Any, int], key: str) -> None:
     """A rectangle and its rectanglelabels share an id: the first is the same thing without a class."""
     first, last = by_id[key], len(found.regions) - 1
-    if first != last and key != "None" and not found.regions[first][2]:
+    if first != last and not found.regions[first][2]:
         found.regions[first] = found.regions.pop()
 
 
@@ -108,6 +124,10 @@ def _mark(
             None, what, fault=("several_classes", [str(v)[:60] for v in labels[:20]], f"is {names}; wanted one")
         )
     label = labels[0] if labels else None
+    if label is None:
+        keys = ", ".join(str(key) for key in value)[:200]
+        return Mark(None, what, fault=("broken_label", keys, f"names no class, neither under {_key(kind)} nor under "
+                                       f"labels; it has {keys}"))  # fmt: skip
     about = row.get("meta")
     attributes = dict(about) if isinstance(about, dict) else {}
     more: dict[str, Any] = {"crowd": attributes.pop(CROWD, False) is True, "attributes": attributes}
