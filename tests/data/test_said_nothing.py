@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from handful.curate.check import check
+from handful.data import formats
 from tests.data.reports import photos, write
 
 REGION = {"x": 10, "y": 10, "width": 30, "height": 40, "rotation": 0, "original_width": 96, "original_height": 72}
@@ -38,3 +39,76 @@ def test_a_region_without_a_class_is_no_empty_image(tmp_path: Path) -> None:
     named, told = checked(tmp_path, {**photos("0.jpg"), "export.json": [task(0, label=[REGION])]})
     assert not named and set(told) == {"broken_label"}
     assert "rectanglelabels" in told["broken_label"] and "width" in told["broken_label"]
+
+
+FIVE = photos(*[f"p{i}.jpg" for i in range(5)])
+CORNERS = "filename,xmin,ymin,xmax,ymax"
+
+
+def table(header: str, *ends: str) -> dict[str, Any]:
+    """Five images and a row for each: its name, and one of the ends after another."""
+    rows = [f"p{i}.jpg,{ends[i % len(ends)]}" for i in range(5)]
+    return {**FIVE, "boxes.csv": "\n".join([header, *rows])}
+
+
+@pytest.mark.parametrize("title", ["Klasse", "Kategorie", "defect_type", "Species", "classe", "object type"])
+def test_a_column_that_sounds_like_classes_is_read_as_them(title: str, tmp_path: Path) -> None:
+    named, told = checked(tmp_path, table(f"{CORNERS},{title}", "10,12,60,40,cup", "10,12,60,40,plate"))
+    assert (named, told) == ({"cup": 3, "plate": 2}, {})
+
+
+def test_names_beside_numbers_are_used(tmp_path: Path) -> None:
+    named, told = checked(tmp_path, table(f"{CORNERS},species,label", "10,12,60,40,cup,3", "10,12,60,40,cup,4"))
+    assert (named, told) == ({"cup": 5}, {})
+
+
+@pytest.mark.parametrize(
+    ("more", "ends", "says"),
+    [
+        ("baum", ("cup", "plate"), "'baum'"),
+        ("Klasse,Kategorie", ("cup,x", "plate,y"), "'Klasse' or 'Kategorie'"),
+        ("label,thing", ("0,cup", "1,plate"), "numbers as 'label', and text in the column 'thing'"),
+    ],
+)
+def test_text_that_may_be_the_classes_is_not_passed_over(
+    more: str, ends: tuple[str, ...], says: str, tmp_path: Path
+) -> None:
+    named, told = checked(tmp_path, table(f"{CORNERS},{more}", *(f"10,12,60,40,{end}" for end in ends)))
+    assert not named and set(told) == {"unread_labels", "unlabeled_image"}
+    assert says in told["unread_labels"] and "call the column of the classes class" in told["unread_labels"]
+
+
+@pytest.mark.parametrize("more", ["", ",source", ",camera"])
+def test_boxes_without_classes_are_told_as_that(more: str, tmp_path: Path) -> None:
+    named, told = checked(tmp_path, table(f"{CORNERS}{more}", "10,12,60,40" + ",usask" * bool(more)))
+    assert named == {"0": 5} and set(told) == {"no_label_map"}
+    assert "has no column of classes" in told["no_label_map"] and "numbers for its classes" not in told["no_label_map"]
+
+
+@pytest.mark.parametrize(
+    ("header", "first"),
+    [
+        ("cx,cy,width,height", (35, 26)), ("xc,yc,w,h", (35, 26)), ("x_center,y_center,bw,bh", (35, 26)),
+        ("bbox_cx,bbox_cy,bbox_w,bbox_h", (35, 26)), ("x_min,y_min,box_w,box_h", (10, 12)),
+        ("min x,min y,width,height", (10, 12)), ("box_xmin,box_ymin,box_w,box_h", (10, 12)),
+    ],
+)  # fmt: skip
+def test_the_columns_of_a_box_by_their_names(header: str, first: tuple[int, int], tmp_path: Path) -> None:
+    place = write(tmp_path, table(f"filename,{header},class", f"{first[0]},{first[1]},50,28,cup"))
+    boxes = [thing.box_px for sample in formats.read(place) for thing in sample.objects or ()]
+    assert boxes == [(10, 12, 60, 40)] * 5
+
+
+@pytest.mark.parametrize(
+    ("header", "end"),
+    [("bx,by,bw,bh", "10,12,60,40"), ("x,y", "40,12"), ("x1,y1,x2,y2,x3,y3,x4,y4", "1,1,9,1,9,9,1,9")],
+)
+def test_numbers_that_may_be_places_are_not_passed_over(header: str, end: str, tmp_path: Path) -> None:
+    _, told = checked(tmp_path, table(f"filename,{header},class", f"{end},cup", f"{end},plate"))
+    assert set(told) == {"unread_labels"} and header.replace(",", ", ") in told["unread_labels"]
+    assert "xmin, ymin, xmax, ymax" in told["unread_labels"]
+
+
+def test_other_numbers_beside_classes_are_none_of_our_business(tmp_path: Path) -> None:
+    named, told = checked(tmp_path, table("filename,age,weight,class", "40,12,cup", "41,12,plate"))
+    assert (named, told) == ({"cup": 3, "plate": 2}, {})

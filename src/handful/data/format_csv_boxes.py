@@ -20,8 +20,9 @@ from typing import Any
 
 from handful.data import class_lists, sniff
 from handful.data.class_lists import is_class_list
+from handful.data.csv_columns import IMAGES, boxes_in, class_column, tell_words
 from handful.data.csv_table import Table, cells, first_rows, is_number, plain, table
-from handful.data.finding import OnFinding, stop
+from handful.data.finding import Finding, OnFinding, stop
 from handful.data.json_labels import number, size_of
 from handful.data.listed import Row, assembled, classes_in, in_split, root_of, silent
 from handful.data.marks import Mark, Said
@@ -44,34 +45,11 @@ PRECEDENCE = 34
 MARKS = True
 FILE = "_annotations.csv"
 HEADER = ("filename", "width", "height", "class", "xmin", "ymin", "xmax", "ymax")
-IMAGES = ("filename", "filepath", "imagepath", "imagename", "imagefilename", "imagefile", "imageid", "image", "img",
-          "imgname", "imgpath", "imgid", "file", "path", "frame", "photo", "name", "id")  # fmt: skip
 CLASSES = ("class", "classname", "label", "labelname", "category", "categoryname", "classid", "cls", "object", "target",
            "objectclass", "type", "name", "labels", "classes", "categoryid")  # fmt: skip
-CORNERS = (("xmin", "ymin", "xmax", "ymax"), ("x1", "y1", "x2", "y2"), ("left", "top", "right", "bottom"),
-           ("bboxx1", "bboxy1", "bboxx2", "bboxy2"), ("bboxxmin", "bboxymin", "bboxxmax", "bboxymax"),
-           ("x0", "y0", "x1", "y1"), ("roix1", "roiy1", "roix2", "roiy2"), ("minx", "miny", "maxx", "maxy"),
-           ("startx", "starty", "endx", "endy"))  # fmt: skip
-SIDES = (("x", "y", "w", "h"), ("bboxx", "bboxy", "bboxwidth", "bboxheight"), ("x", "y", "width", "height"),
-         ("left", "top", "width", "height"), ("xmin", "ymin", "w", "h"), ("bboxx", "bboxy", "bboxw", "bboxh"),
-         ("bboxleft", "bboxtop", "bboxwidth", "bboxheight"), ("xmin", "ymin", "boxwidth", "boxheight"),
-         ("xmin", "ymin", "width", "height"))  # fmt: skip
-CENTERS = (("xcenter", "ycenter", "width", "height"), ("xcenter", "ycenter", "w", "h"), ("cx", "cy", "w", "h"),
-           ("centerx", "centery", "width", "height"), ("xcenter", "ycenter", "boxwidth", "boxheight"))  # fmt: skip
-TOGETHER = ("bbox", "box", "boundingbox")
 SIZES = (("imagewidth", "imageheight"), ("imgwidth", "imgheight"), ("origwidth", "origheight"), ("imgw", "imgh"),
          ("imagew", "imageh"), ("width", "height"))  # fmt: skip
 _FLAGS = {"isoccluded": "occluded", "istruncated": "truncated", "isdepiction": "depiction", "isinside": "inside"}
-
-
-def _boxes_in(header: Sequence[str]) -> tuple[str, tuple[str, ...]] | None:
-    """("corners", "sides", "centers" or "together", the columns), None when a header has no box."""
-    for kind, sets in (("corners", CORNERS), ("centers", CENTERS), ("sides", SIDES)):
-        for columns in sets:
-            if set(columns) <= set(header):
-                return kind, columns
-    found = [name for name in TOGETHER if name in header]
-    return ("together", (found[0],)) if found else None
 
 
 def _is_it(data: bytes) -> bool:
@@ -83,7 +61,7 @@ def _is_it(data: bytes) -> bool:
         boxes = [row for row in held if all(is_number(c) for c in row[1:5]) and not is_number(row[5])]
         return len(held) == len(rows) and (bool(boxes) or all(not "".join(row[1:]).strip() for row in held))
     header = [plain(cell) for cell in rows[0]]
-    box = _boxes_in(header)
+    box = boxes_in(header)
     return box is not None and _image_column(header, box[1]) is not None
 
 
@@ -118,12 +96,31 @@ def read(folder: Path, *, on_finding: OnFinding = stop) -> Dataset:
         raise DataError(f"{folder} has no CSV file of boxes in it; wanted a header such as {','.join(HEADER)}")
     called = _descriptions(shelf, on_finding)
     rows: list[Row] = []
+    bare: list[str] = []  # files without classes
     for name in names:
         held = table(root / name, root, on_finding) if shelf.inside(name, on_finding) else None
-        if held is not None:
-            rows += _rows(held, name, called)
+        at = None if held is None else _columns(held)
+        if held is None or at is None or tell_words(held, at.label, _used(at), name, on_finding):
+            continue
+        rows += _rows(held, at, name, called)
+        bare += [name] if at.label is None else []
+    if bare:
+        few = ", ".join(bare[:3]) + (", ..." if len(bare) > 3 else "")
+        detail = "has no column of classes; every box is of a class called 0; a column class would name them"
+        on_finding(Finding("no_label_map", bare[0] if len(bare) == 1 else ".", bare[:20], len(bare), f"{few} {detail}"
+                           if len(bare) > 1 else detail))  # fmt: skip
     used = frozenset[str]().union(*(classes_in(row.said(silent)) for row in rows))
-    return assembled("csv_boxes", shelf, rows, on_finding, categories=_listed(shelf, set(names), used, on_finding))
+    tell = _but_no_names(on_finding) if bare else on_finding
+    return assembled("csv_boxes", shelf, rows, tell, categories=_listed(shelf, set(names), used, on_finding))
+
+
+def _but_no_names(on_finding: OnFinding) -> OnFinding:
+    """Tells all but that classes are numbers, where there is no class at all and that is told."""
+    return lambda finding: None if finding.code == "no_label_map" else on_finding(finding)
+
+
+def _used(at: _Columns) -> set[int]:
+    return {at.image, *at.box, *(k for k in at.size if k is not None), *at.flags.values()}
 
 
 def _listed(shelf: Shelf, read: Set[str], used: frozenset[str], on_finding: OnFinding) -> tuple[Category, ...] | None:
@@ -164,7 +161,7 @@ class _Columns:
 def _columns(held: Table) -> _Columns | None:
     if not held.header:
         return _Columns("corners", 0, 5, [1, 2, 3, 4], [None, None], None, {})
-    box = _boxes_in(held.header)
+    box = boxes_in(held.header)
     image = None if box is None else _image_column(held.header, box[1])
     if box is None or image is None:
         return None
@@ -176,20 +173,8 @@ def _columns(held: Table) -> _Columns | None:
     return _Columns(kind, image, label, [held.header.index(n) for n in columns], size, held.column("isgroupof"), flags)
 
 
-def class_column(
-    header: Sequence[str], rows: Sequence[Sequence[str]], names: Sequence[str], used: Set[int]
-) -> int | None:
-    """The column of classes: the first by these names that holds more than numbers, else the first of them."""
-    found = [header.index(name) for name in names if name in header and header.index(name) not in used]
-    return next((i for i in found if not all(is_number(v) for row in rows for v in cells(row, [i]) if v)),
-                found[0] if found else None)  # fmt: skip
-
-
-def _rows(held: Table, file: str, called: Mapping[str, str]) -> Iterator[Row]:
+def _rows(held: Table, at: _Columns, file: str, called: Mapping[str, str]) -> Iterator[Row]:
     """The images of one file, each with its rows."""
-    at = _columns(held)
-    if at is None:
-        return
     fractions = _are_fractions(held, at)
     by_image: dict[str, list[tuple[int, list[str]]]] = {}
     for i, row in enumerate(held.rows, 2 if held.header else 1):

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from pathlib import Path, PurePosixPath
 
 from handful.data import sniff
+from handful.data.csv_columns import IMAGES, NO_CLASSES, SPLITS, class_column, tell_words, unused_numbers
 from handful.data.csv_table import Table, cells, first_rows, plain, table
 from handful.data.finding import Finding, OnFinding, stop
-from handful.data.format_csv_boxes import IMAGES, class_column, is_answer
 from handful.data.format_csv_boxes import detect as has_boxes
+from handful.data.format_csv_boxes import is_answer
 from handful.data.listed import Row, assembled, in_split, root_of
 from handful.data.marks import Said, class_text
 from handful.data.paths import Shelf, is_image_name
@@ -38,9 +39,6 @@ FILE = "_classes.csv"
 CLASSES = ("label", "class", "classname", "labelname", "category", "categoryname", "target", "labels", "classes",
            "breed", "species", "diagnosis", "dx", "classid", "labelid", "categoryid", "y")  # fmt: skip
 IMAGE_COLUMNS = (*IMAGES, "filenames", "filepaths", "images", "imageids", "fname", "filenamejpg")
-SPLIT_COLUMNS = ("split", "dataset", "subset", "set", "partition")
-NO_CLASSES = ("text", "caption", "description", "date", "time", "timestamp", "url", "width", "height", "size", "hash",
-              "md5", "sha256", "license", "author", "usage", "comment", "index")  # fmt: skip
 MASK_COLUMNS = frozenset(("encodedpixels", "rle", "rlemask", "maskrle", "segmentation", "polygon", "points", "mask"))
 _ON, _OFF = ("1", "1.0", "true", "True"), ("0", "0.0", "false", "False", "")
 _SEEN = 50  # rows that tell whether a column names images
@@ -67,7 +65,7 @@ def _columns(header: Sequence[str], rows: Sequence[Sequence[str]], known: set[st
     image = next((i for i in may if _names_images(columns[i], known)), None)
     if image is None:
         return None
-    rest = [i for i, name in enumerate(header) if i != image and name not in SPLIT_COLUMNS and name]
+    rest = [i for i, name in enumerate(header) if i != image and name not in SPLITS and name]
     if MASK_COLUMNS & set(header):
         return None
     named = class_column(header, rows, CLASSES, {image})
@@ -125,13 +123,28 @@ def read(folder: Path, *, on_finding: OnFinding = stop) -> Dataset:
             detail = f"has columns in which it is not clear which names the class ({', '.join(held.titles)[:200]})"
             on_finding(Finding("broken_label", name, held.titles[:20], detail=detail))
         elif held is not None and at is not None:
+            if len(at[1]) == 1 and tell_words(held, at[1][0], {at[0]}, name, on_finding):
+                continue
+            _tell_places(held, {at[0], *at[1]}, name, on_finding)
             rows += _rows(held, name, *at)
     return assembled("csv_classes", shelf, rows, on_finding)
 
 
+def _tell_places(held: Table, used: Set[int], file: str, on_finding: OnFinding) -> None:
+    """Numbers beside the classes that speak of places, and so may be boxes or points: they would be lost in silence."""
+    found = [held.titles[i] for i in unused_numbers(held.header, held.rows, used)]
+    if found:
+        detail = (
+            f"has numbers as {', '.join(found)[:200]} that may be boxes or points and were not read, beside its "
+            "classes; call the columns of boxes xmin, ymin, xmax, ymax, or x_center, y_center, width, height, or take "
+            "them away"
+        )
+        on_finding(Finding("unread_labels", file, found[:20], len(found), detail))
+
+
 def _rows(held: Table, file: str, image: int, classes: Sequence[int]) -> Iterator[Row]:
     """A row an image: one that is listed again with the same class is listed once."""
-    split_at = held.column(*SPLIT_COLUMNS)
+    split_at = held.column(*SPLITS)
     by_image: dict[tuple[str, str], list[Sequence[str]]] = {}
     for row in held.rows:
         name, split = cells(row, [image, split_at])

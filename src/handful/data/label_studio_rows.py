@@ -125,9 +125,9 @@ def _mark(
         )
     label = labels[0] if labels else None
     if label is None:
-        keys = ", ".join(str(key) for key in value)[:200]
-        return Mark(None, what, fault=("broken_label", keys, f"names no class, neither under {_key(kind)} nor under "
-                                       f"labels; it has {keys}"))  # fmt: skip
+        has = ", ".join(str(key) for key in value)[:200]
+        why = f"names no class, neither under {_key(kind)} nor under labels; it has {has}"
+        return Mark(None, what, fault=("broken_label", has, why))
     about = row.get("meta")
     attributes = dict(about) if isinstance(about, dict) else {}
     more: dict[str, Any] = {"crowd": attributes.pop(CROWD, False) is True, "attributes": attributes}
