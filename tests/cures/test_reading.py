@@ -146,6 +146,23 @@ def test_masks_that_were_taken_for_a_class(desk: Desk) -> None:
     desk.yes("data", "check", desk.at("copy"))
 
 
+@cures("data.class_folders:clear move")
+def test_folders_in_folders(desk: Desk) -> None:
+    for name in ("animals/cat", "animals/dog", "vehicles/car"):
+        picture(desk.at("set", name, "0.png"))
+    said = desk.no("data", "check", desk.at("set"))
+    assert "a set of its own" in said
+    desk.yes("data", "check", *said.after("of its own: "))
+    shutil.copytree(desk.at("set"), desk.at("outer"))
+    for at in ("set", "outer"):
+        for inner in list(desk.at(at).glob("*/*")):
+            inner.rename(desk.at(at, inner.name)) if at == "set" else (inner / "0.png").rename(f"{inner}.png")
+    for outer in ("animals", "vehicles"):
+        desk.at("set", outer).rmdir()
+    assert "3 classes" in desk.yes("data", "check", desk.at("set"))
+    assert "2 classes" in desk.yes("data", "check", desk.at("outer"))
+
+
 @cures("data.formats:read leave")
 def test_an_option_that_a_format_does_not_have(desk: Desk) -> None:
     desk.at("set").mkdir()

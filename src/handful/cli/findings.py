@@ -30,6 +30,8 @@ def checked(r: dict[str, Any]) -> str:
     if errors:
         said = f"not fit to train on: {counted(errors, 'error')}, {counted(warnings, 'warning')}"
         lines.append("; ".join([said, *ways_on(r["data"], r["findings"])]))
+    elif not any(part["labeled"] for part in r["sets"]):
+        lines.append(f"nothing to train on: no image is labeled; no errors, {counted(warnings, 'warning')}")
     else:
         lines.append(f"fit to train on: no errors, {counted(warnings, 'warning')}")
     return "\n".join(lines)

@@ -15,6 +15,7 @@ from handful.cli.shared import leave, say, typed, verb
 from handful.words import counted, shell
 
 OF_BOXES = ("max_samples", "proposer", "scales", "seed", "images", "partial")
+FEW = 8  # classes that are named
 OF_CLASSES = ("backbone_weights", "frame_hw", "no_cache", "again")
 
 
@@ -118,9 +119,15 @@ def _classes(data: Path, out: Path, classes: list[str] | None, as_json: bool, as
     say(
         teaching.teach(data, out, classes=classes, cache=cache, **asked), as_json,
         lambda r: f"learned {counted(r['learned'], 'image')}; {r['model']} knows "
-        f"{counted(len(r['classes']), 'class')} from {counted(sum(r['samples'].values()), 'image')}, "
+        f"{_named(r['classes'])} from {counted(sum(r['samples'].values()), 'image')}, "
         f"{r['bytes'] / 1e6:.1f} MB, {r['seconds']:.1f} s",
     )  # fmt: skip
+
+
+def _named(classes: Sequence[str]) -> str:
+    """How many classes, and the names of the first: a wrong reading of the folders is seen in them."""
+    more = f" and {len(classes) - FEW} more" if len(classes) > FEW else ""
+    return f"{counted(len(classes), 'class')} ({', '.join(classes[:FEW])}{more})"
 
 
 def _boxes(data: Path, out: Path, classes: list[str] | None, as_json: bool, asked: dict[str, Any]) -> None:
@@ -134,6 +141,6 @@ def _boxes(data: Path, out: Path, classes: list[str] | None, as_json: bool, aske
     say(
         teaching.teach(data, out, classes=classes, exhaustive=not asked.pop("partial", False), **asked), as_json,
         lambda r: f"learned {counted(sum(r['samples'].values()), 'box')} in {counted(r['images'], 'image')}; "
-        f"{r['model']} knows {counted(len(r['classes']), 'class')}, finds things with {r['proposer']} and "
+        f"{r['model']} knows {_named(r['classes'])}, finds things with {r['proposer']} and "
         f"keeps those with a score of {r['score_threshold']:.2f} or more; {r['seconds']:.1f} s",
     )  # fmt: skip

@@ -1,6 +1,7 @@
 """ImageNet-style folders: one folder a class, images inside; or one image a class, named after it.
 
-CLASS/PHOTO or SPLIT/CLASS/PHOTO, where the splits are folders called train, val, valid, validation or test.
+CLASS/PHOTO, SPLIT/CLASS/PHOTO or CLASS/SPLIT/PHOTO, where the splits are folders called train, val, valid, validation
+or test. Folders in folders whose names do not tell which are the classes are refused (class_folders.py).
 """
 
 from __future__ import annotations
@@ -8,11 +9,12 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from handful import running
-from handful.data import pairing
+from handful.data import class_folders, pairing
+from handful.data.class_folders import HOLDERS, SPLITS
 from handful.data.finding import Finding, OnFinding, stop
 from handful.data.near_names import spelled_alike
 from handful.data.paths import COPY_LINKED, Shelf, holds_data, is_image_name, is_leftover, linked_folders, relative
@@ -23,7 +25,7 @@ from handful.files import sha256
 from handful.image import list_images
 from handful.pick import unknown
 from handful.types import Category, Dataset, Sample
-from handful.words import counted
+from handful.words import counted, shell
 
 PRECEDENCE = 90
 TITLE = "A folder a class"
@@ -31,11 +33,9 @@ TREE = """\
 mug/a.jpg
 plate/b.jpg
 train/mug/a.jpg                    or in folders that are splits
+mug/train/a.jpg
 """
-SPLITS = frozenset(("train", "val", "valid", "validation", "test", "training", "testing"))
-# a folder of one of these names holds images of no class, or class folders
 ABOUT = re.compile(r"(?i)(readme|licen[cs]e|copying|notice|attribution|dataset)\b.*|.*\.md$")
-HOLDERS = frozenset(("images", "photos", "jpegimages", "imgs", "img"))
 
 
 def detect(folder: Path) -> bool:
@@ -46,15 +46,20 @@ def detect(folder: Path) -> bool:
     below = _folders(folder)
     if any(_has_images(p) for p in below):
         return True
-    return any(p.name.lower() in SPLITS | HOLDERS and any(map(_has_images, _folders(p))) for p in below)
+    if any(p.name.lower() in SPLITS | HOLDERS and any(map(_has_images, _folders(p))) for p in below):
+        return True
+    return sum(any(map(_has_images, _folders(p))) for p in below) > 1  # read as one, or refused as one
 
 
 def _folders(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.is_symlink() and not p.name.startswith("."))
+    return sorted(
+        p for p in folder.iterdir()
+        if p.is_dir() and not p.is_symlink() and not p.name.startswith(".") and p.name != "__MACOSX"
+    )  # fmt: skip
 
 
 def _has_images(folder: Path) -> bool:
-    return any(is_image_name(p.name) for p in folder.iterdir())
+    return any(is_image_name(p.name) and not p.name.startswith(".") for p in folder.iterdir())
 
 
 def read(
@@ -71,6 +76,10 @@ def read(
     below = _folders(folder)
     if not flat and len(below) == 1 and below[0].name.lower() in HOLDERS and not loose:
         return _of(below[0], folder, on_finding, classes, flat, holder=True)
+    if not flat and not loose and not detect(folder):
+        inside = [p for p in below if detect(p)]
+        if len(inside) == 1:  # data/cup/0.jpg, given what data lies in
+            return read(inside[0], on_finding=on_finding, classes=classes)
     return _of(folder, folder, on_finding, classes, flat)
 
 
@@ -78,17 +87,24 @@ def _of(
     place: Path, root: Path, on_finding: OnFinding, classes: Sequence[str] | None, flat: bool, holder: bool = False
 ) -> Dataset:
     shelf = Shelf(place, root)
-    parts = {PurePosixPath(name).parts[0] for name in shelf.images if "/" in name}
+    masks = _masks_among(shelf, on_finding)
+    images = sorted(set(shelf.images) - masks)
+    if not flat:
+        class_folders.clear(place, images)
+    swapped = not flat and class_folders.are_splits_inside(images)  # CLASS/SPLIT
+    parts = {PurePosixPath(name).parts[0] for name in images if "/" in name}
     splits = bool(parts) and not flat and all(p.lower() in SPLITS for p in parts)
     rows: list[tuple[str | None, str | None, str]] = []  # split, class, name inside the split
     where: dict[tuple[str | None, str], str] = {}  # split and name -> path
-    deep = [PurePosixPath(name).parts[splits:] for name in shelf.images]
+    deep = [PurePosixPath(name).parts[splits:] for name in images]
     # beside other folders they are classes like those: photos and drawings, Images and Text; `write` makes `images`
     aside: list[str] = []
     only_holders = all(parts[0].lower() in HOLDERS for parts in deep if len(parts) > 1)
-    for name in sorted(shelf.images):
+    for name in images:
         path = PurePosixPath(name)
-        split = path.parts[0] if splits and len(path.parts) > 1 else None
+        if swapped and len(path.parts) > 1:
+            path = PurePosixPath(path.parts[1], path.parts[0], *path.parts[2:])
+        split = path.parts[0] if (splits or swapped) and len(path.parts) > 1 else None
         inside = path.relative_to(split) if split else path
         label = path.stem if flat else inside.parts[0] if len(inside.parts) > 1 else None
         at = str(inside)
@@ -102,7 +118,7 @@ def _of(
     _linked(place, root, on_finding)
     if not rows:
         raise DataError(f"{place} has no images in or below it; wanted CLASS/PHOTO.jpg")
-    if not found and not holder and not any("/" in name for name in shelf.images):
+    if not found and not holder and not any("/" in name for name in images):
         do = "move them into a folder for each class"
         do += ", or use --flat where each file's name is its class" if running.has("--flat") else ""
         raise DataError(
@@ -113,7 +129,8 @@ def _of(
                   "rename it to Images/")  # fmt: skip
         on_finding(Finding("unlabeled_image", ".", aside[:20], len(aside), detail))
     _twins(place, root, found, on_finding)
-    _empty(place, parts if splits else None, found, on_finding)
+    held = {part for name in masks for part in PurePosixPath(name).parts[:-1]}
+    _empty(place, parts if splits else None, {*found, *held}, on_finding)
     suspects = _labels_among(shelf, on_finding)
     if shelf.others:
         broken = [name for name in shelf.others if is_leftover(name)]
@@ -146,12 +163,25 @@ def _labels_among(shelf: Shelf, on_finding: OnFinding) -> set[str]:
     suspects = Suspects(shelf.folder, shelf.images)
     found = {name: why for name in shelf.others if (why := suspects.why(name)) is not None}
     report_unread(shelf.folder, found, on_finding)
+    return set(found)
+
+
+def _masks_among(shelf: Shelf, on_finding: OnFinding) -> set[str]:
+    """What looks like masks beside photographs, told: it is learned neither as a photograph nor as a class."""
+    every: set[str] = set()
     for pairs in pairing.find(shelf.folder, shelf.images):
         masks = {mask: "looks like the mask of an image" for several in pairs.masks.values() for mask in several}
         report_unread(
             shelf.folder, masks, on_finding, f"to read them: {pairing.how_to_read(shelf.folder, pairs.title)}"
         )
-    return set(found)
+        every |= set(masks)
+    if not every:
+        for at, names in class_folders.masks_without_photos(shelf.folder, shelf.images).items():
+            why = f"looks like a mask, so {at} is no class, and its name is that of no one photo"
+            do = f"move {shell(shelf.folder / at)} away to read the classes alone, or give each mask its photo's name"
+            report_unread(shelf.folder, dict.fromkeys(names, why), on_finding, do)
+            every.update(names)
+    return every
 
 
 def _linked(place: Path, root: Path, on_finding: OnFinding) -> None:
@@ -172,7 +202,7 @@ def _twins(place: Path, root: Path, found: Sequence[str], on_finding: OnFinding)
             on_finding(Finding("category_twins", str(place), group, len(group), detail))
 
 
-def _empty(place: Path, splits: set[str] | None, found: Sequence[str], on_finding: OnFinding) -> None:
+def _empty(place: Path, splits: set[str] | None, found: Collection[str], on_finding: OnFinding) -> None:
     parents = [place / split for split in sorted(splits)] if splits else [place]
     names = {p.name for parent in parents for p in _folders(parent)}
     for name in sorted(names - set(found) - {p for p in names if p.lower() in HOLDERS}):

@@ -165,7 +165,7 @@ def _find(folder: Path, names: Sequence[str]) -> list[Pairs]:
         found = _paired(_trees(named, keyed), look)
         if found:
             return found
-    return _one_of_many(named, look) or _of_two_folders(folder, named)
+    return _one_of_many(named, look) or _of_two_folders(folder, named) or _numbered(named, look)
 
 
 def _as_it_is(one: Named) -> tuple[str, ...]:
@@ -181,6 +181,16 @@ def _without_folders(one: Named) -> tuple[str, ...]:
     *folders, _ = one.name.split("/")
     kept = [part for part in folders if not _folder_apart(part)[1]]
     return tuple(" ".join(t.lower() for t in TOKEN.findall(part)) for part in kept) + one.key[-1:]
+
+
+def _without_padding(one: Named) -> tuple[str, ...]:
+    return tuple(" ".join(t.lstrip("0") or "0" if t.isdigit() else t for t in part.split()) for part in one.key)
+
+
+def _numbered(named: Sequence[Named], look: Callable[[Tree], str | None]) -> list[Pairs]:
+    """images/1.jpg beside masks/001.png: numbers with zeros before them, where each has its one partner."""
+    found = _paired(_trees(named, _without_padding), look)
+    return [p for p in found if not p.orphans and len(p.masks) == len(p.photos) == sum(map(len, p.masks.values()))]
 
 
 def _trees(named: Sequence[Named], keyed: Callable[[Named], tuple[str, ...]]) -> list[Tree]:

@@ -1,0 +1,114 @@
+"""Folders of photographs: which are classes, which splits, which hold masks; the same to every verb."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from handful.cli import main
+from handful.curate.check import check
+from handful.data import format_folder, formats
+from handful.data.finding import Finding
+from handful.errors import DataError
+from handful.fewshot.teaching import checked_images
+from tests.data.layouts import STORED, Maker
+
+
+def photos(place: Path, *names: str) -> Maker:
+    m = Maker(5, place)
+    for name in names:
+        m.photo(name)
+    return m
+
+
+def read(place: Path) -> tuple[Counter[tuple[str | None, str | None]], dict[str, str]]:
+    """(how many images of each split and class, the errors) as a classifier is taught them."""
+    found: list[Finding] = []
+    rows = Counter((s.split, s.label) for s in format_folder.read(place, on_finding=found.append))
+    return rows, {f.code: f.text for f in found if f.severity == "error"}
+
+
+def mvtec(place: Path, broken: str = "broken") -> Path:
+    m = photos(place, "train/good/000.png", "train/good/001.png", "test/good/000.png")
+    for i in range(2):
+        m.photo(f"test/{broken}/{i:03}.png")
+        m.save(STORED["0/255"][0](m.areas()), f"ground_truth/{broken}/{i:03}_mask.png")
+    return place
+
+
+def test_masks_beside_splits_are_no_class(tmp_path: Path) -> None:
+    rows, errors = read(mvtec(tmp_path))
+    assert rows == {("train", "good"): 2, ("test", "good"): 1, ("test", "broken"): 2}
+    assert set(errors) == {"unread_labels"} and "ground_truth is no class" in errors["unread_labels"]
+    report = check(tmp_path, near=False)
+    assert not report["ok"] and set(report["sets"][0]["per_class"]) == {"good", "broken"}
+    with pytest.raises(DataError, match=f"move {tmp_path}/ground_truth away"):
+        checked_images(tmp_path, keep=False)
+    samples, _ = checked_images(tmp_path, keep=False, allow=["unread_labels"])
+    assert {s.label for s in samples} == {"good", "broken"}
+    shutil.rmtree(tmp_path / "ground_truth")
+    assert check(tmp_path, near=False)["ok"]
+
+
+@pytest.mark.parametrize("at", ["masks", "train/masks"])
+def test_masks_of_other_names_are_no_class(at: str, tmp_path: Path) -> None:
+    m = photos(tmp_path, *(f"{at.replace('masks', 'images')}/{i}.jpg" for i in range(3)))
+    for i in range(3):
+        m.save(STORED["0/255"][0](m.areas()), f"{at}/drawing {chr(97 + i)}.png")
+    rows, errors = read(tmp_path)
+    assert {label for _, label in rows} == {None} and f"{at} is no class" in errors["unread_labels"]
+
+
+def test_a_class_called_masks_is_one_where_it_has_photographs(tmp_path: Path) -> None:
+    photos(tmp_path, "masks/0.jpg", "masks/1.jpg", "gloves/2.jpg", "gloves/3.jpg")
+    assert read(tmp_path) == ({(None, "masks"): 2, (None, "gloves"): 2}, {})
+
+
+def test_numbers_pair_whatever_zeros_are_before_them(tmp_path: Path) -> None:
+    m = photos(tmp_path, *(f"images/{i}.jpg" for i in (1, 2, 10)))
+    for i in (1, 2, 10):
+        m.save(STORED["0/255"][0](m.areas()), f"masks/{i:03}.png")
+    report = check(tmp_path, near=False)
+    assert report["ok"] and [(s["format"], s["labeled"]) for s in report["sets"]] == [("pairs masks", 3)]
+    m.save(STORED["0/255"][0](m.areas()), "masks/011.png")  # counted otherwise than the photographs: nothing is guessed
+    assert {f["code"] for f in check(tmp_path, near=False)["findings"] if f["severity"] == "error"} == {"unread_labels"}
+
+
+def test_splits_in_class_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    photos(tmp_path / "set", "cup/train/0.jpg", "cup/val/1.jpg", "plate/train/2.jpg", "plate/val/3.jpg")
+    rows, errors = read(tmp_path / "set")
+    assert not errors and rows == {(s, c): 1 for s in ("train", "val") for c in ("cup", "plate")}
+    (held,) = check(tmp_path / "set", near=False)["sets"]
+    assert (held["labeled"], held["splits"], set(held["per_class"])) == (4, {"train": 2, "val": 2}, {"cup", "plate"})
+    formats.write(formats.read(tmp_path / "set"), tmp_path / "copy", "folder")
+    assert read(tmp_path / "copy") == (rows, {})
+    with pytest.raises(SystemExit):
+        main(["teach", str(tmp_path / "set"), "--out", str(tmp_path / "model"), "--no-cache"])
+    assert "is split into train, val; name one of them: --split" in capsys.readouterr().err
+
+
+def test_folders_in_folders_are_refused_by_all(tmp_path: Path) -> None:
+    photos(tmp_path, "animals/cat/0.jpg", "animals/dog/1.jpg", "vehicles/car/2.jpg")
+    for verb in (lambda: check(tmp_path), lambda: formats.read(tmp_path), lambda: checked_images(tmp_path, keep=False)):
+        with pytest.raises(DataError, match=r"animals/cat, animals/dog, vehicles/car\), and either may be the classes"):
+            verb()
+    assert read(tmp_path / "animals")[0] == {(None, "cat"): 1, (None, "dog"): 1}
+
+
+def test_a_folder_around_the_class_folders_is_no_class(tmp_path: Path) -> None:
+    photos(tmp_path, "data/cup/0.jpg", "data/plate/1.jpg")
+    (tmp_path / "__MACOSX/data").mkdir(parents=True)
+    (tmp_path / "__MACOSX/data/._0.jpg").write_bytes(b"x")
+    samples, _ = checked_images(tmp_path, keep=False)
+    assert [s.label for s in samples] == ["cup", "plate"]
+    assert set(check(tmp_path, near=False)["sets"][0]["per_class"]) == {"cup", "plate"}
+
+
+def test_what_nobody_labeled_is_not_called_fit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    photos(tmp_path, "images/0.jpg", "images/1.jpg")
+    main(["data", "check", str(tmp_path)])
+    out = capsys.readouterr().out
+    assert "nothing to train on: no image is labeled" in out and "fit to train on" not in out
