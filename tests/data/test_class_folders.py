@@ -10,6 +10,7 @@ import pytest
 
 from handful.cli import main
 from handful.curate.check import check
+from handful.curate.repair import repair
 from handful.data import format_folder, formats
 from handful.data.finding import Finding
 from handful.errors import DataError
@@ -45,7 +46,7 @@ def test_masks_beside_splits_are_no_class(tmp_path: Path) -> None:
     assert set(errors) == {"unread_labels"} and "ground_truth is no class" in errors["unread_labels"]
     report = check(tmp_path, near=False)
     assert not report["ok"] and set(report["sets"][0]["per_class"]) == {"good", "broken"}
-    with pytest.raises(DataError, match=f"move {tmp_path}/ground_truth away"):
+    with pytest.raises(DataError, match="move ground_truth/ away"):
         checked_images(tmp_path, keep=False)
     samples, _ = checked_images(tmp_path, keep=False, allow=["unread_labels"])
     assert {s.label for s in samples} == {"good", "broken"}
@@ -105,6 +106,33 @@ def test_a_folder_around_the_class_folders_is_no_class(tmp_path: Path) -> None:
     samples, _ = checked_images(tmp_path, keep=False)
     assert [s.label for s in samples] == ["cup", "plate"]
     assert set(check(tmp_path, near=False)["sets"][0]["per_class"]) == {"cup", "plate"}
+
+
+def test_files_that_were_not_read_stay_an_error_in_a_copy(tmp_path: Path) -> None:
+    photos(tmp_path / "set", "cup/0.jpg", "plate/1.jpg")
+    for name in ("cup/0.json", "boxes/0.npy"):
+        (tmp_path / "set" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "set" / name).write_text('{"shapes": []}')
+    (tmp_path / "set/plate/1.xml").write_text("<x/>")
+    report = check(tmp_path / "set", near=False)
+    assert {f["code"] for f in report["findings"] if f["severity"] == "error"} == {"unread_labels"}
+    assert any("is XML named like an image" in f["text"] for f in report["findings"])
+    result = repair(tmp_path / "set", tmp_path / "copy")
+    assert not result["ok"] and not check(tmp_path / "copy", near=False)["ok"]
+    mvtec(tmp_path / "masked")
+    repair(tmp_path / "masked", tmp_path / "other")
+    assert "ground_truth is no class" in read(tmp_path / "other")[1]["unread_labels"]
+
+
+@pytest.mark.parametrize("line", ["0 10 12 60 40", "0 10 10 50 10 50 60 10 60"])
+def test_yolo_in_pixels_is_no_box_around_all(line: str, tmp_path: Path) -> None:
+    m = photos(tmp_path / "set", "images/0.jpg")
+    m.write("labels/0.txt", f"{line}\n")
+    m.write("classes.txt", "cup\n")
+    (found,) = [f for f in check(m.place, near=False)["findings"] if f["severity"] == "error"]
+    assert found["code"] == "broken_label" and "in pixels as it seems" in found["text"]
+    repair(m.place, tmp_path / "copy")
+    assert [s.objects for s in formats.read(tmp_path / "copy")] == [None]
 
 
 def test_what_nobody_labeled_is_not_called_fit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import shutil
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -17,6 +18,7 @@ from handful.curate.image_metadata import Cache
 from handful.data import formats
 from handful.data.finding import KEPT, Finding
 from handful.data.formats import Source, located, sources
+from handful.data.ledger import UNREAD
 from handful.data.paths import relative, split_kind
 from handful.data.shapes import box_of
 from handful.errors import DataError
@@ -55,6 +57,8 @@ def repair(
 ) -> dict[str, Any]:
     """Write a copy with every repair that CODES names, check it again, and write what was done to OUT.repairs.json.
 
+    Files that look like labels and were not read come along: they stay an error.
+
     The copy is read back and held against the source, image by image; what changed is listed with its state before
     and after. An image whose labels were dropped is never empty in the copy: it is unlabeled, or left out. A folder
     with several sets of labels becomes one folder a set in `out`. Returns the JSON object of `handful data check --fix
@@ -70,7 +74,7 @@ def repair(
     found = sources(place, format=format, **options)
     with Cache(cache) as kept:
         aside = left_aside(place, found) if chosen(format, options) else {}
-        findings, *_ = inspect(place, found, kept, aside=aside)
+        findings, _, files = inspect(place, found, kept, aside=aside)
     repairs = [{**f.as_json(), "done": f.repair} for f in findings.found if f.repair != KEPT and not _undone(f)]
     rows: dict[str, list[dict[str, Any]]] = {}
     states: dict[str, dict[str, Any]] = {}
@@ -86,6 +90,7 @@ def repair(
             back = formats.module(written).read(to, on_finding=_pass)
             states[name] = _held_against(before, _states(back, to), source.title)
             rows[name] = [row.as_json() for row in differences(_lenient(source), back)]
+        _take_along(place, part, [file for file, (role, _) in files.files.items() if role == UNREAD])
     after = check(out, cache=None, format=written if len(found) == 1 else None)
     result = {
         "schema_version": 1,
@@ -99,6 +104,16 @@ def repair(
     }
     write_json(told, result)
     return result
+
+
+def _take_along(place: Path, to: Path, files: Sequence[str]) -> None:
+    """Copy files that look like labels and were not read: without them the copy would be called fit."""
+    for file in files:
+        where = to / file
+        if where.exists() or not (place / file).is_file():
+            continue
+        where.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(place / file, where)
 
 
 def _undone(finding: Finding) -> bool:

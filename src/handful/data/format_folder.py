@@ -25,7 +25,7 @@ from handful.files import sha256
 from handful.image import list_images
 from handful.pick import unknown
 from handful.types import Category, Dataset, Sample
-from handful.words import counted, shell
+from handful.words import counted
 
 PRECEDENCE = 90
 TITLE = "A folder a class"
@@ -129,9 +129,9 @@ def _of(
                   "rename it to Images/")  # fmt: skip
         on_finding(Finding("unlabeled_image", ".", aside[:20], len(aside), detail))
     _twins(place, root, found, on_finding)
-    held = {part for name in masks for part in PurePosixPath(name).parts[:-1]}
-    _empty(place, parts if splits else None, {*found, *held}, on_finding)
     suspects = _labels_among(shelf, on_finding)
+    held = {part for name in masks | suspects for part in PurePosixPath(name).parts[:-1]}
+    _empty(place, parts if splits else None, {*found, *held}, on_finding)
     if shelf.others:
         broken = [name for name in shelf.others if is_leftover(name)]
         for name in broken:
@@ -178,7 +178,7 @@ def _masks_among(shelf: Shelf, on_finding: OnFinding) -> set[str]:
     if not every:
         for at, names in class_folders.masks_without_photos(shelf.folder, shelf.images).items():
             why = f"looks like a mask, so {at} is no class, and its name is that of no one photo"
-            do = f"move {shell(shelf.folder / at)} away to read the classes alone, or give each mask its photo's name"
+            do = f"move {at}/ away to read the classes alone, or give each mask its photo's name"
             report_unread(shelf.folder, dict.fromkeys(names, why), on_finding, do)
             every.update(names)
     return every

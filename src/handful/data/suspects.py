@@ -72,7 +72,9 @@ class Suspects:
             return "is JSON named like an image" if own else None
         if suffix == ".xml":
             named = self._is_named_like_one(file)
-            return "is XML with annotations in it" if XML_WORDS.search(head) or named else None
+            if XML_WORDS.search(head):
+                return "is XML with annotations in it"
+            return "is XML named like an image" if named else None
         if suffix in TEXTS:
             return self._text(name, file, suffix, head)
         return None

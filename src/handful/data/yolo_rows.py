@@ -20,6 +20,8 @@ from handful.data.shapes import MAX_POINTS, OUTSIDE_PX, checked_box, pixels_of
 from handful.data.yolo_outline import joined, outlines
 from handful.types import Category, Object
 
+FAR = 2.0  # a box may leave the image by some of its size; a number above this is no fraction of it
+FARTHEST = 1e6  # and no image has so many pixels a side: such a number is broken otherwise
 DECIMALS = 6  # of a pixel, when read
 _MOST_LINE = 64 * MAX_POINTS  # characters
 
@@ -72,6 +74,8 @@ def object_of(
         return broken("has NaN or infinity", "not_finite")
     what = f"line {number} ({names[key]})"
     many = points[0] * points[1]
+    if _far(values, many):
+        return broken(f"is {line.strip()[:60]!r}, in pixels as it seems; wanted fractions of the image, 0 to 1")
     if len(values) == 4 + many:
         if outlined:
             return broken("is a box in a file of outlines, which is read as an outline of two points")
@@ -84,6 +88,15 @@ def object_of(
     if len(values) > 2 * MAX_POINTS:
         return broken(f"has an outline of {len(values) // 2} points", "broken_polygon")
     return _outlined(names[key], values.reshape(-1, 2), size_wh, on_finding, file, what)
+
+
+def _far(values: np.ndarray, many: int) -> bool:
+    """Whether the numbers of a box, or most of an outline, are no fractions: cut at the edge they would be the whole
+    image. many: how many numbers of keypoints follow the box."""
+    if len(values) == 4 + many:
+        inside = bool((values[:2] - values[2:4] / 2 < 1).all() and (values[:2] + values[2:4] / 2 > 0).all())
+        return inside and FAR < float(np.abs(values[:4]).max()) < FARTHEST  # else it is told as off the image
+    return not many and len(values) > 4 and float(np.median(np.abs(values))) > FAR
 
 
 def _keypoints(values: np.ndarray, size_wh: tuple[int, int]) -> dict[str, Any]:
