@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image as PIL_Image
 
 from handful.curate.check import check
-from handful.data import formats
+from handful.data import format_folder, formats
+from tests.data.layouts import SIZE, Maker
 from tests.data.reports import photos, write
 
 REGION = {"x": 10, "y": 10, "width": 30, "height": 40, "rotation": 0, "original_width": 96, "original_height": 72}
@@ -112,3 +115,50 @@ def test_numbers_that_may_be_places_are_not_passed_over(header: str, end: str, t
 def test_other_numbers_beside_classes_are_none_of_our_business(tmp_path: Path) -> None:
     named, told = checked(tmp_path, table("filename,age,weight,class", "40,12,cup", "41,12,plate"))
     assert (named, told) == ({"cup": 3, "plate": 2}, {})
+
+
+NUMBERED = photos("0/a.jpg", "1/b.jpg", "1/c.jpg", "10/d.jpg")
+NAMES = {"0": "cup", "1": "plate", "10": "mug", "7": "more than there are"}
+
+
+@pytest.mark.parametrize(
+    "held",
+    [NAMES, {name: int(number) for number, name in NAMES.items()}, {n: [f"n{n}", name] for n, name in NAMES.items()}],
+)
+def test_a_file_names_class_folders_that_are_numbers(held: dict[str, Any], tmp_path: Path) -> None:
+    named, told = checked(tmp_path, {**NUMBERED, "cat_to_name.json": held})
+    assert (named, told) == ({"cup": 1, "plate": 2, "mug": 1}, {})
+    assert check(tmp_path, near=False)["account"]["counts"] == {"image": 4, "classes": 1}
+    assert {s.label for s in format_folder.read(tmp_path)} == {"cup", "plate", "mug"}  # as teach reads it
+
+
+def test_a_file_names_the_numbers_of_tables_and_masks(tmp_path: Path) -> None:
+    rows = "image_id,target\n" + "".join(f"p{i},{i % 2}\n" for i in range(5))
+    kaggle = {**FIVE, "train.csv": rows, "label_num_to_disease_map.json": {"0": "cup", "1": "plate"}}
+    assert checked(tmp_path / "csv", kaggle) == ({"cup": 3, "plate": 2}, {})
+    m = Maker(3, tmp_path / "masks")
+    for i in range(3):
+        m.photo(f"x/{i}.jpg")
+        m.save(PIL_Image.fromarray((np.indices(SIZE[::-1])[0] // 24).astype(np.uint8)), f"y/{i}.png")
+    assert checked(tmp_path / "masks", {"classes.json": ["bg", "cup", "plate"]}) == (
+        {"bg": 3, "cup": 3, "plate": 3}, {})  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("files", "says"),
+    [
+        ({"names.json": {"0": "cup", "1": "plate"}}, "has no name for 10"),
+        ({"names.json": {"0": "cup", "1": "cup", "10": "mug"}}, "names two of them alike"),
+        ({"classes.json": ["cup", "plate"]}, "has no name for 10"),
+        ({"a.json": NAMES, "b.json": {**NAMES, "0": "plate"}}, "otherwise than a.json"),
+    ],
+)
+def test_a_file_that_does_not_name_all_is_told(files: dict[str, Any], says: str, tmp_path: Path) -> None:
+    named, told = checked(tmp_path, {**NUMBERED, **files})
+    assert set(named) == {"0", "1", "10"}
+    assert set(told) == {"unread_labels"} and says in told["unread_labels"]
+
+
+def test_classes_with_names_need_no_such_file(tmp_path: Path) -> None:
+    named, told = checked(tmp_path, {**photos("cup/a.jpg", "mug/b.jpg"), "cat_to_name.json": NAMES})
+    assert set(named) == {"cup", "mug"} and set(told) == {"not_an_image"}

@@ -35,6 +35,7 @@ NOT_CLASS = re.compile(r"(image|img|file|annotation|bbox|box|shape|mime|media|da
                        r".*(by|date|time|source|url|path|status|version|score|confidence)|"
                        r".*(label|classifi|annotat|review)l?er|annotator|worker|user|camera|device|weather|city|country|"
                        r"location")  # fmt: skip
+NO_CLASS = "has no column of classes"
 A_FEW = 10  # rows: so few do not tell whether texts come again
 
 Box = tuple[str, tuple[str, ...]]
@@ -127,7 +128,7 @@ def tell_words(held: Table, label: int | None, used: Set[int], file: str, on_fin
         return False
     titles = [held.titles[i] for i in found]
     named = " or ".join(repr(title) for title in titles[:5])
-    got = "has no column of classes that is known" if label is None else f"has numbers as {held.titles[label]!r}"
+    got = f"{NO_CLASS} that is known" if label is None else f"has numbers as {held.titles[label]!r}"
     detail = (
         f"{got}, and text in the {'column' if len(found) == 1 else 'columns'} {named}, which may be the classes; call "
         f"the column of the classes class, or take {'the others' if len(found) > 1 else 'it'} away"

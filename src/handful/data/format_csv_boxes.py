@@ -20,7 +20,7 @@ from typing import Any
 
 from handful.data import class_lists, sniff
 from handful.data.class_lists import is_class_list
-from handful.data.csv_columns import IMAGES, boxes_in, class_column, tell_words
+from handful.data.csv_columns import IMAGES, NO_CLASS, boxes_in, class_column, tell_words
 from handful.data.csv_table import Table, cells, first_rows, is_number, plain, table
 from handful.data.finding import Finding, OnFinding, stop
 from handful.data.json_labels import number, size_of
@@ -106,7 +106,7 @@ def read(folder: Path, *, on_finding: OnFinding = stop) -> Dataset:
         bare += [name] if at.label is None else []
     if bare:
         few = ", ".join(bare[:3]) + (", ..." if len(bare) > 3 else "")
-        detail = "has no column of classes; every box is of a class called 0; a column class would name them"
+        detail = f"{NO_CLASS}; every box is of a class called 0; a column class would name them"
         on_finding(Finding("no_label_map", bare[0] if len(bare) == 1 else ".", bare[:20], len(bare), f"{few} {detail}"
                            if len(bare) > 1 else detail))  # fmt: skip
     used = frozenset[str]().union(*(classes_in(row.said(silent)) for row in rows))

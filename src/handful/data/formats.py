@@ -12,8 +12,9 @@ from typing import Any
 
 import handful.data
 from handful import running
-from handful.data import pairing, sniff
+from handful.data import class_maps, pairing, sniff
 from handful.data.archive import opened
+from handful.data.csv_columns import NO_CLASS
 from handful.data.finding import Finding, OnFinding, stop
 from handful.data.label_tree import SPLITS
 from handful.data.paths import COPY_LINKED, is_image_name, linked_out, walk
@@ -53,6 +54,28 @@ class Source:
 
     def read(self, on_finding: OnFinding = stop) -> Dataset:
         """The samples; see the format's own read(). Raises DataError for an option that the format does not have."""
+        held: list[Finding] = []
+        known: list[bool] = []  # once it is: whether a file names the classes
+
+        def tell(finding: Finding) -> None:
+            if finding.code != "no_label_map" or (known and not known[0]):
+                on_finding(finding)
+            elif not known:
+                held.append(finding)
+
+        dataset = self._read(tell)
+        bare = any(NO_CLASS in finding.detail for finding in held)
+        named = None if bare or self.format == "folder" else class_maps.named(dataset, self._folder, on_finding)
+        known.append(named is not None)
+        for finding in held:
+            tell(finding)
+        return dataset if named is None else named
+
+    @property
+    def _folder(self) -> Path:
+        return self.place.parent if self.place.is_file() else self.place
+
+    def _read(self, on_finding: OnFinding) -> Dataset:
         if self.parts:
             return _joined(self, on_finding)
         reader = module(self.format).read

@@ -10,12 +10,12 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-IMAGE, MASK, LABELS, UNREAD = "image", "mask", "labels", "unread"
+IMAGE, MASK, LABELS, NAMES, UNREAD = "image", "mask", "labels", "classes", "unread"
 _open: list[dict[str, str]] = []
 
 
 def note(path: str | os.PathLike[str], role: str) -> None:
-    """Say that a file was used. role: IMAGE, MASK, LABELS, or UNREAD: told as not read."""
+    """Say that a file was used. role: IMAGE, MASK, LABELS, NAMES (of classes), or UNREAD: told as not read."""
     for ledger in _open:
         if role != UNREAD or os.fspath(path) not in ledger:
             ledger[os.fspath(path)] = role
