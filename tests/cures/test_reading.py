@@ -163,7 +163,7 @@ def test_folders_in_folders(desk: Desk) -> None:
     assert "2 classes" in desk.yes("data", "check", desk.at("outer"))
 
 
-@cures("data.formats:read leave")
+@cures("data.formats:_read leave")
 def test_an_option_that_a_format_does_not_have(desk: Desk) -> None:
     desk.at("set").mkdir()
     root = sets.saved(desk.at("set"), sets.coco(desk.at("set")))

@@ -1,0 +1,52 @@
+"""Tables whose columns do not say what they are, and numbers that a file names: what is told to be done is done."""
+
+from __future__ import annotations
+
+import json
+
+from tests.cures.desk import Desk, cures
+from tests.data.reports import photos, write
+
+ROWS = {"a.jpg": "cup", "b.jpg": "plate", "c.jpg": "cup"}
+
+
+def table(desk: Desk, header: str, cells: str) -> None:
+    lines = [header, *(f"{name},{cells.replace('CLASS', label)}" for name, label in ROWS.items())]
+    write(desk.at("set"), {**photos(*ROWS), "boxes.csv": "\n".join(lines)})
+
+
+@cures("data.csv_columns:tell_words call")
+def test_text_that_may_be_the_classes(desk: Desk) -> None:
+    corners = "filename,xmin,ymin,xmax,ymax"
+    table(desk, f"{corners},baum", "10,12,60,40,CLASS")
+    desk.no("data", "check", desk.at("set"))
+    table(desk, f"{corners},class", "10,12,60,40,CLASS")
+    assert "2 classes" in desk.yes("data", "check", desk.at("set"))
+    table(desk, corners, "10,12,60,40")
+    desk.yes("data", "check", desk.at("set"))
+
+
+@cures("data.format_csv_classes:_tell_places call")
+def test_numbers_that_may_be_places(desk: Desk) -> None:
+    table(desk, "filename,bx,by,bw,bh,class", "35,26,50,28,CLASS")
+    desk.no("data", "check", desk.at("set"))
+    for header in ("xmin,ymin,xmax,ymax", "x_center,y_center,width,height"):
+        table(desk, f"filename,{header},class", "35,26,50,40,CLASS")
+        assert "csv_boxes" in desk.yes("data", "check", desk.at("set"))
+    table(desk, "filename,class", "CLASS")
+    assert "csv_classes" in desk.yes("data", "check", desk.at("set"))
+
+
+@cures("data.class_maps:names_for mend", "data.class_maps:names_for take")
+def test_files_that_name_numbers_wrongly(desk: Desk) -> None:
+    names = {"0": "cup", "1": "plate"}
+    root = write(desk.at("set"), {**photos("0/a.jpg", "1/b.jpg"), "names.json": {"0": "cup"}})
+    desk.no("data", "check", root)
+    (root / "names.json").write_text(json.dumps(names))
+    desk.yes("data", "check", root)
+    (root / "other.json").write_text(json.dumps({**names, "0": "mug"}))
+    desk.no("data", "check", root)
+    (root / "other.json").unlink()
+    desk.yes("data", "check", root)
+    (root / "names.json").unlink()
+    desk.yes("data", "check", root)
