@@ -11,6 +11,7 @@ from PIL import Image as PIL_Image
 
 from handful.curate.check import check
 from handful.data import format_folder, formats
+from handful.errors import DataError
 from tests.data.layouts import SIZE, Maker
 from tests.data.reports import photos, write
 
@@ -162,3 +163,47 @@ def test_a_file_that_does_not_name_all_is_told(files: dict[str, Any], says: str,
 def test_classes_with_names_need_no_such_file(tmp_path: Path) -> None:
     named, told = checked(tmp_path, {**photos("cup/a.jpg", "mug/b.jpg"), "cat_to_name.json": NAMES})
     assert set(named) == {"cup", "mug"} and set(told) == {"not_an_image"}
+
+
+def coco(classes: list[str], said: dict[str, str]) -> dict[str, Any]:
+    """A COCO file of the images by their file names, each with one box of a class."""
+    images = [{"id": i, "file_name": name, "width": 96, "height": 72} for i, name in enumerate(said)]
+    boxes = [{"id": i, "image_id": i, "category_id": classes.index(name), "bbox": [10, 10, 30, 30], "area": 900,
+              "iscrowd": 0} for i, name in enumerate(said.values())]  # fmt: skip
+    categories = [{"id": i, "name": name} for i, name in enumerate(classes)]
+    return {"images": images, "annotations": boxes, "categories": categories}
+
+
+TWO = photos("cup/a.jpg", "cup/b.jpg", "plate/c.jpg", "plate/d.jpg")
+
+
+def test_labels_that_contradict_the_class_folders_are_told(tmp_path: Path) -> None:
+    rows = "file,label\na.jpg,plate\nb.jpg,cup\nc.jpg,plate\nd.jpg,plate\n"
+    named, told = checked(tmp_path / "csv", {**TWO, "labels.csv": rows})
+    assert named == {"cup": 1, "plate": 3} and set(told) == {"folder_mismatch"}
+    assert told["folder_mismatch"].startswith(
+        "1 image lies in the folder of another class than the labels (csv_classes)"
+    )
+    assert checked(tmp_path / "csv", {}, format="csv_classes") == (named, {})
+    boxes = coco(["cup"], dict.fromkeys(("a.jpg", "b.jpg", "c.jpg"), "cup"))
+    named, told = checked(tmp_path / "coco", {**TWO, "annotations.json": boxes})
+    assert named == {"cup": 3} and {*told, "unlabeled_image"} == {"folder_mismatch", "unlabeled_image"}
+    assert "plate/c.jpg is of cup" in told["folder_mismatch"]
+    with pytest.raises(DataError, match="--format coco"):
+        list(formats.read(tmp_path / "coco"))
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        (TWO, {"cup/a.jpg": "cup", "cup/b.jpg": "cup", "plate/c.jpg": "plate", "plate/d.jpg": "plate"}),  # they agree
+        (photos("cup/a.jpg", "cup/b.jpg"), {"cup/a.jpg": "plate", "cup/b.jpg": "cup"}),  # one folder is but a folder
+        (photos("monday/a.jpg", "tuesday/b.jpg"), {"monday/a.jpg": "plate", "tuesday/b.jpg": "cup"}),
+        (photos("train/a.jpg", "val/b.jpg"), {"train/a.jpg": "train", "val/b.jpg": "train"}),  # splits, and trains
+    ],
+)
+def test_folders_that_contradict_nothing_are_not_told(
+    files: dict[str, Any], said: dict[str, str], tmp_path: Path
+) -> None:
+    told = checked(tmp_path, {**files, "annotations.json": coco(sorted(set(said.values())), said)})[1]
+    assert not told

@@ -100,6 +100,8 @@ CODES: dict[str, Code] = {
     "duplicate_image_id": Code("error", "one id for two images, so that labels cannot be told apart", LEFT_OUT),
     "duplicate_image": Code("error", "one image listed twice", "it is listed once, with the labels of all its entries"),
     "two_label_files": Code("error", "an image that two label files describe", LEFT_OUT),
+    "folder_mismatch": Code("error", "an image in the folder of another class than its labels say",
+                            "none; say which is right, or move the others away"),
     "shared_label_file": Code("error", "images that differ in their suffix only, and so share a label file",
                               "the first is kept, the others are left out of the copy"),
     "duplicate_label_id": Code("error", "one id for two labels: evaluators lose one of them", "it gets a free id"),

@@ -12,7 +12,7 @@ from typing import Any
 
 import handful.data
 from handful import running
-from handful.data import class_maps, pairing, sniff
+from handful.data import against_folders, class_maps, pairing, sniff
 from handful.data.archive import opened
 from handful.data.csv_columns import NO_CLASS
 from handful.data.finding import Finding, OnFinding, stop
@@ -39,12 +39,14 @@ class Source:
     """One set of labels on disk: its format, its folder, and what the reader must be told (which masks, ...).
 
     parts: the sets that it is made of, where each lies in a folder that is a split: train/annotations.json, ...
+    chosen: whether its format was named, so that nothing beside it counts.
     """
 
     format: str
     place: Path
     options: dict[str, Any] = field(default_factory=dict)
     parts: tuple[Source, ...] = ()
+    chosen: bool = False
 
     @property
     def title(self) -> str:
@@ -69,7 +71,10 @@ class Source:
         known.append(named is not None)
         for finding in held:
             tell(finding)
-        return dataset if named is None else named
+        dataset = dataset if named is None else named
+        # a set of parts is watched in each
+        alone = self.chosen or self.parts or self.format in (*LAST, *PAIRED)
+        return dataset if alone else against_folders.watched(dataset, on_finding)
 
     @property
     def _folder(self) -> Path:
@@ -119,7 +124,7 @@ def sources(place: Path, *, format: str | None = None, **options: Any) -> list[S
     place = located(place)
     if format is not None:
         module(format)
-        return [Source(format, place, options)]
+        return [Source(format, place, options, chosen=True)]
     if options.get("flat"):
         return [Source("folder", place, options)]
     if "{}" in str(options.get("masks", "")):  # a pattern says how images and masks pair
