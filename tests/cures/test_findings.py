@@ -20,6 +20,7 @@ from tests.curate import test_repair as sets
 from tests.cures.desk import Desk, Test, cures
 from tests.data.layouts import STORED, Maker
 from tests.data.planted import FAULTS, Planted
+from tests.data.reports import photos, write
 
 BY_HAND: dict[str, str] = {}  # code -> the test that does what a person is told to do
 
@@ -200,3 +201,14 @@ def test_soft_masks_are_made_hard(desk: Desk) -> None:
     desk.yes(*said.command("data convert", FOLDER=root, COPY=desk.at("copy")))
     desk.yes("data", "check", desk.at("copy"))
     assert all(s.mask is not None for s in formats.read(desk.at("copy")))
+
+
+@by_hand_of("folder_mismatch")
+@cures("data.against_folders:_tell --format")
+def test_labels_against_folders(desk: Desk) -> None:
+    rows = "file,label\na.jpg,b\nb.jpg,a\n"
+    root = write(desk.at("set"), {**photos("a/a.jpg", "b/b.jpg"), "labels.csv": rows})
+    said = desk.no("data", "check", root)
+    assert "csv_classes" in desk.yes("data", "check", root, *said.value("--format"))
+    (root / "labels.csv").unlink()
+    assert "folder " in desk.yes("data", "check", root)

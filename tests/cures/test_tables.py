@@ -50,13 +50,3 @@ def test_files_that_name_numbers_wrongly(desk: Desk) -> None:
     desk.yes("data", "check", root)
     (root / "names.json").unlink()
     desk.yes("data", "check", root)
-
-
-@cures("data.against_folders:_tell --format")
-def test_labels_against_folders(desk: Desk) -> None:
-    rows = "file,label\na.jpg,b\nb.jpg,a\n"
-    root = write(desk.at("set"), {**photos("a/a.jpg", "b/b.jpg"), "labels.csv": rows})
-    said = desk.no("data", "check", root)
-    assert "csv_classes" in desk.yes("data", "check", root, *said.value("--format"))
-    (root / "labels.csv").unlink()
-    assert "folder " in desk.yes("data", "check", root)
