@@ -118,6 +118,16 @@ def test_other_numbers_beside_classes_are_none_of_our_business(tmp_path: Path) -
     assert (named, told) == ({"cup": 3, "plate": 2}, {})
 
 
+@pytest.mark.parametrize("order", ["le", "be"])
+def test_a_table_in_the_encoding_of_windows(order: str, tmp_path: Path) -> None:
+    """UTF-16 that says so in its first bytes; it was refused, with a repair that was refused too."""
+    files = table("filename,class", "cup", "plate")
+    (name,) = (name for name in files if name.endswith(".csv"))
+    mark = {"le": b"\xff\xfe", "be": b"\xfe\xff"}[order]
+    named, told = checked(tmp_path, {**files, name: mark + files[name].encode(f"utf-16-{order}")})
+    assert (named, told) == ({"cup": 3, "plate": 2}, {})
+
+
 NUMBERED = photos("0/a.jpg", "1/b.jpg", "1/c.jpg", "10/d.jpg")
 NAMES = {"0": "cup", "1": "plate", "10": "mug", "7": "more than there are"}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import stat
 import warnings
@@ -72,14 +73,17 @@ def label_bytes(
 def label_text(
     path: Path, root: Path, on_finding: OnFinding, *, most: int = MOST_BYTES, empty: bool = True
 ) -> str | None:
-    """The UTF-8 text of a small label file, or None after telling why not."""
+    """The text of a small label file, or None after telling why not: UTF-8, or UTF-16 that says so in its first bytes,
+    as spreadsheets and Windows write it."""
     data = label_bytes(path, root, on_finding, most=most, empty=empty)
     if data is None:
         return None
+    code = "utf-16" if data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
     try:
-        return data.decode("utf-8-sig")
+        return data.decode(code)
     except UnicodeDecodeError as error:
-        detail = f"is no UTF-8 text (byte {data[error.start]:#04x} at {error.start})"
+        name = code.upper().removesuffix("-SIG")
+        detail = f"is no {name} text (byte {data[error.start]:#04x} at {error.start})"
         on_finding(Finding("unreadable_labels", relative(path, root), error.start, detail=detail))
         return None
 
