@@ -50,3 +50,12 @@ def test_files_that_name_numbers_wrongly(desk: Desk) -> None:
     desk.yes("data", "check", root)
     (root / "names.json").unlink()
     desk.yes("data", "check", root)
+
+
+@cures("data.reading:label_text save")
+def test_a_table_that_does_not_say_it_is_utf_16(desk: Desk) -> None:
+    text = "filename,class\n" + "\n".join(f"{name},{label}" for name, label in ROWS.items())
+    root = write(desk.at("set"), {**photos(*ROWS), "boxes.csv": text.encode("utf-16-le")})
+    assert "save it as UTF-8" in desk.no("data", "check", root)
+    (root / "boxes.csv").write_text(text)
+    assert "2 classes" in desk.yes("data", "check", root)

@@ -17,6 +17,7 @@ from handful.curate.differences import differences
 from handful.curate.image_metadata import Cache
 from handful.data import formats
 from handful.data.finding import KEPT, Finding
+from handful.data.format_csv_boxes import is_answer
 from handful.data.formats import Source, located, sources
 from handful.data.ledger import UNREAD
 from handful.data.paths import relative, split_kind
@@ -107,10 +108,11 @@ def repair(
 
 
 def _take_along(place: Path, to: Path, files: Sequence[str]) -> None:
-    """Copy files that look like labels and were not read: without them the copy would be called fit."""
+    """Copy files that look like labels and were not read: without them the copy would be called fit. A competition's
+    form for answers holds none."""
     for file in files:
         where = to / file
-        if where.exists() or not (place / file).is_file():
+        if where.exists() or not (place / file).is_file() or is_answer(where.name):
             continue
         where.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(place / file, where)

@@ -79,6 +79,10 @@ def label_text(
     if data is None:
         return None
     code = "utf-16" if data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
+    if code != "utf-16" and b"\0" in data:
+        detail = "is no text: it holds bytes of zero, as UTF-16 without its first two bytes does; save it as UTF-8"
+        on_finding(Finding("unreadable_labels", relative(path, root), data.index(b"\0"), detail=detail))
+        return None
     try:
         return data.decode(code)
     except UnicodeDecodeError as error:
