@@ -78,8 +78,9 @@ def label_text(
     data = label_bytes(path, root, on_finding, most=most, empty=empty)
     if data is None:
         return None
-    code = "utf-16" if data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
-    if code != "utf-16" and b"\0" in data:
+    marked = len(data) > 2 and data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    code = "utf-16" if marked else "utf-8-sig"
+    if not marked and b"\0" in data:
         detail = "is no text: it holds bytes of zero, as UTF-16 without its first two bytes does; save it as UTF-8"
         on_finding(Finding("unreadable_labels", relative(path, root), data.index(b"\0"), detail=detail))
         return None
