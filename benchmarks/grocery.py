@@ -23,8 +23,8 @@ from common import data_folder, save
 
 from handful.data import format_folder
 from handful.fewshot.classifier import FewShotClassifier
-from handful.fewshot.embeddings import FrontEnd, unit
 from handful.fewshot.evaluate import measure
+from handful.fewshot.front_end import FrontEnd, unit
 from handful.fewshot.nemo import Nemo
 from handful.fewshot.teaching import cache_folder
 from handful.files import read_tensors

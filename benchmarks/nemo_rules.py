@@ -22,7 +22,7 @@ from scipy.linalg import cho_factor, cho_solve
 
 from handful.data import format_folder
 from handful.fewshot.classifier import FewShotClassifier
-from handful.fewshot.embeddings import unit
+from handful.fewshot.front_end import unit
 from handful.fewshot.nemo import GAIN, Nemo
 from handful.fewshot.teaching import cache_folder
 from handful.image import read_image

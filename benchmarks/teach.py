@@ -23,7 +23,7 @@ from sklearn.neighbors import NearestCentroid
 
 from handful.data import format_folder
 from handful.fewshot.classifier import FewShotClassifier
-from handful.fewshot.embeddings import unit
+from handful.fewshot.front_end import unit
 from handful.fewshot.nemo import Nemo
 from handful.fewshot.teaching import cache_folder
 from handful.image import read_image

@@ -23,7 +23,7 @@ import torch
 import handful.detection
 from handful.detection.embedder import BASE as PROPOSER_BASE
 from handful.fewshot.classifier import FRAME_HW
-from handful.fewshot.embeddings import BASE, RANK
+from handful.fewshot.front_end import BASE, RANK
 from handful.files import read_json, sha256, write_json, write_tensors
 from handful.image import fit, read_image
 from handful.models import net_taught

@@ -13,7 +13,7 @@ import numpy as np
 import handful
 import handful.device.runtimes
 from handful.curate.seen import mark
-from handful.data.finding import UNREADABLE
+from handful.data.finding import leaves_unreadable
 from handful.data.sample_images import SAMPLES, sample_photo
 from handful.errors import DataError, MissingPackage, UnknownName
 from handful.fewshot import classifier, evaluate
@@ -212,7 +212,7 @@ def own_photos(
 
     allow: codes of errors to go on with; photos that cannot be read are then left out and counted."""
     samples, warnings = checked_images(folder, allow=allow)
-    if UNREADABLE.intersection(allow):
+    if leaves_unreadable(allow):
         read = [sample for sample in samples if readable(sample.path, True) is not None]
         if lost := len(samples) - len(read):
             warn(f"{lost} of {counted(len(samples), 'image')} could not be read and left out")

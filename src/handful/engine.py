@@ -36,11 +36,6 @@ def wanted() -> str:
     return _here.get() or check(os.environ.get(VARIABLE) or "auto")
 
 
-def prefer(name: str | None) -> None:
-    """From now on this engine, in this thread and those that it starts work in; None: as nobody had said."""
-    _here.set(None if name is None else check(name))
-
-
 @contextmanager
 def using(name: str | None) -> Iterator[None]:
     """This engine for the models that are made or loaded inside; None changes nothing."""

@@ -22,7 +22,7 @@ from handful.detection.letterbox import frame_to_image, image_to_frame, letterbo
 from handful.detection.proposer_nanodet import Nanodet, roi_means
 from handful.detection.scoring import DEFAULT_SCORE_THRESHOLD, MAX_CLASSES_PER_BOX, logits_of
 from handful.errors import DataError
-from handful.fewshot.embeddings import FrontEnd, unit
+from handful.fewshot.front_end import FrontEnd, unit
 from handful.fewshot.nemo import GAIN
 from handful.models.nanodet import NanoDet
 

@@ -21,7 +21,7 @@ from handful.detection.scoring import (
 )
 from handful.detection.teaching import teach
 from handful.errors import DataError
-from handful.fewshot.embeddings import unit
+from handful.fewshot.front_end import unit
 from handful.fewshot.nemo import Nemo
 from tests.bounds import bound
 from tests.detection.test_evaluate import data_set

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from handful.errors import DataError
-from handful.fewshot.embeddings import unit
+from handful.fewshot.front_end import unit
 from handful.fewshot.sample_selection import (
     densest_uncovered,
     nearest_boundary,

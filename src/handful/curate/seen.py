@@ -7,6 +7,7 @@ from which no picture can be made.
 from __future__ import annotations
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,35 +111,42 @@ class Seen:
 
     def copied(self, marks: Sequence[Mark], labels: Sequence[str]) -> list[bool]:
         """Of images that are among these, whether another one of the same class is nearly the same, or the same."""
-        found = []
-        groups: dict[str, tuple[list[bytes], np.ndarray, np.ndarray]] = {}
-        for label in set(labels):
-            own = [row for (_, name), row in self.rows.items() if name == label]
-            colors = _bytes([row[2] for row in own], 32).astype(np.int16)
-            groups[label] = [row[0] for row in own], np.array([row[1] for row in own], np.uint64), colors
-        for (digest, code, tint), label in zip(marks, labels, strict=True):
-            digests, bits, colors = groups[label]
-            near = np.flatnonzero(np.bitwise_count(bits ^ np.uint64(code)) <= BITS)
-            apart = np.abs(colors[near] - np.frombuffer(tint, np.uint8).astype(np.int16)).max(axis=1, initial=0)
-            found.append(any(digests[i] != digest for i in near[apart <= COLOR]))
-        return found
+        wanted, own = set(labels), defaultdict[str, list[Mark]](list)
+        for (_, label), row in self.rows.items():
+            if label in wanted:
+                own[label].append(row)
+        groups = {label: _Near(rows) for label, rows in own.items()}
+        return [label in groups and any(digest != one[0] for digest in groups[label].to(one))
+                for one, label in zip(marks, labels, strict=True)]  # fmt: skip
 
     def compared(self, marks: Iterable[Mark]) -> dict[str, int]:
         """{"images": how many, "copies": of them the same pixels as one of these, "near_copies": nearly the same}."""
-        own = list({row[0]: row for row in self.rows.values()}.values())
-        digests = {row[0] for row in own}
-        bits = np.array([row[1] for row in own], np.uint64)
-        colors = _bytes([row[2] for row in own], 32).astype(np.int16)
+        own = {row[0]: row for row in self.rows.values()}
+        near = _Near(list(own.values()))
         told = {"images": 0, "copies": 0, "near_copies": 0}
-        for digest, code, tint in marks:
+        for one in marks:
             told["images"] += 1
-            if digest in digests:
+            if one[0] in own:
                 told["copies"] += 1
-            elif len(own):
-                near = np.bitwise_count(bits ^ np.uint64(code)) <= BITS
-                apart = np.abs(colors[near] - np.frombuffer(tint, np.uint8).astype(np.int16)).max(axis=1, initial=0)
-                told["near_copies"] += bool((apart <= COLOR).any())
+            else:
+                told["near_copies"] += bool(near.to(one))
         return told
+
+
+class _Near:
+    """Images that were seen, to be asked which are nearly the same as another."""
+
+    def __init__(self, rows: Sequence[Mark]) -> None:
+        self._digests = [row[0] for row in rows]
+        self._bits = np.array([row[1] for row in rows], np.uint64)
+        self._colors = _bytes([row[2] for row in rows], 32).astype(np.int16)
+
+    def to(self, one: Mark) -> list[bytes]:
+        """The digests of those that are nearly the same, or the same."""
+        _, code, tint = one
+        near = np.flatnonzero(np.bitwise_count(self._bits ^ np.uint64(code)) <= BITS)
+        apart = np.abs(self._colors[near] - np.frombuffer(tint, np.uint8).astype(np.int16)).max(axis=1, initial=0)
+        return [self._digests[i] for i in near[apart <= COLOR]]
 
 
 def _bytes(rows: Sequence[bytes], width: int) -> U8:

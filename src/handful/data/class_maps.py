@@ -69,12 +69,14 @@ def are_numbers(names: Sequence[str]) -> bool:
     return len(names) > 0 and all(_NUMBER.fullmatch(name) for name in names)
 
 
-def names_for(classes: Sequence[str], folder: Path, on_finding: OnFinding) -> dict[str, str]:
-    """{class: name} of classes that are numbers, from a file in their folder; {} without one, or for other classes.
+def names_for(
+    classes: Sequence[str], folder: Path, files: Mapping[str, Names], on_finding: OnFinding
+) -> dict[str, str]:
+    """{class: name} of classes that are numbers, from a file in their folder; {} without one.
 
-    Told is a file that does not name each class, or two of them alike, and files that name them in two ways.
+    files: of `find`. Told is a file that does not name each class, or two of them alike, and files that name them in
+    two ways.
     """
-    files = find(folder) if are_numbers(classes) else {}
     if not files:
         return {}
     (file, names), *others = files.items()
@@ -97,7 +99,8 @@ def names_for(classes: Sequence[str], folder: Path, on_finding: OnFinding) -> di
 
 def named(dataset: Dataset, folder: Path, on_finding: OnFinding) -> Dataset | None:
     """A set with the names that a file gives its numbers (names_for); None where no file does."""
-    called = names_for([c.name for c in dataset.categories], folder, on_finding)
+    classes = [c.name for c in dataset.categories]
+    called = names_for(classes, folder, find(folder), on_finding) if are_numbers(classes) else {}
     return _renamed(dataset, called) if called else None
 
 

@@ -157,6 +157,11 @@ def known_codes(codes: Iterable[str]) -> tuple[str, ...]:
     return found
 
 
+def leaves_unreadable(codes: Iterable[str]) -> bool:
+    """Whether somebody who allows these codes goes on without images of which nothing can be seen."""
+    return bool(UNREADABLE.intersection(known_codes(codes)))
+
+
 def by_hand(code: str) -> str | None:
     """What a person has to do about findings of a code, where --fix can do nothing; None where it does something."""
     repair = CODES[code].repair

@@ -129,11 +129,11 @@ def _of(
                   "rename it to Images/")  # fmt: skip
         on_finding(Finding("unlabeled_image", ".", aside[:20], len(aside), detail))
     _twins(place, root, found, on_finding)
-    maps = set(class_maps.find(root)) if class_maps.are_numbers(found) else set()
-    suspects = _labels_among(shelf, maps, on_finding) | maps
+    maps = class_maps.find(root) if class_maps.are_numbers(found) else {}
+    suspects = _labels_among(shelf, maps, on_finding) | set(maps)
     held = {part for name in masks | suspects for part in PurePosixPath(name).parts[:-1]}
     _empty(place, parts if splits else None, {*found, *held}, on_finding)
-    called = class_maps.names_for(found, root, on_finding)
+    called = class_maps.names_for(found, root, maps, on_finding)
     if called:
         rows = [(split, None if label is None else called[label], at) for split, label, at in rows]
         found = sorted(called.values())
@@ -163,7 +163,7 @@ def _of(
     return Dataset("folder", root, tuple(Category(i, name) for i, name in enumerate(found)), samples, len(rows))
 
 
-def _labels_among(shelf: Shelf, maps: set[str], on_finding: OnFinding) -> set[str]:
+def _labels_among(shelf: Shelf, maps: Collection[str], on_finding: OnFinding) -> set[str]:
     """What looks like labels or masks beside folders that are taken for classes, told: it would be lost in silence."""
     suspects = Suspects(shelf.folder, shelf.images)
     found = {name: why for name in shelf.others if name not in maps and (why := suspects.why(name)) is not None}

@@ -16,7 +16,7 @@ import numpy as np
 
 from handful.detection.fusion import iou
 from handful.errors import DataError
-from handful.fewshot.embeddings import unit
+from handful.fewshot.front_end import unit
 from handful.fewshot.nemo import Solution
 from handful.pick import need
 

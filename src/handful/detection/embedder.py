@@ -20,7 +20,7 @@ from handful import engine
 from handful.detection.contract import Proposals, Proposer, clip_to_image, encode
 from handful.detection.crops import crop_boxes
 from handful.errors import DataError
-from handful.fewshot.embeddings import FrontEnd, standard_front_end, unit
+from handful.fewshot.front_end import FrontEnd, standard_front_end, unit
 from handful.files import read_tensors
 from handful.models import lite
 from handful.threads import asked, inference

@@ -29,7 +29,7 @@ from handful.detection.crops import MIN_PX
 from handful.detection.multiscale import Scales
 from handful.detection.scoring import MAX_CLASSES_PER_BOX, linear_scale
 from handful.errors import DataError
-from handful.fewshot.embeddings import FrontEnd
+from handful.fewshot.front_end import FrontEnd
 from handful.fewshot.nemo import GAIN, Solution
 from handful.models.preprocessing import Normalize
 
@@ -106,7 +106,7 @@ class RoiMeans(nn.Module):
 
 
 class Front(nn.Module):
-    """handful.fewshot.embeddings.FrontEnd as a layer: (n, d) -> (n, rank), rows of length 1."""
+    """handful.fewshot.front_end.FrontEnd as a layer: (n, d) -> (n, rank), rows of length 1."""
 
     def __init__(self, front: FrontEnd, *, signed: bool) -> None:
         super().__init__()

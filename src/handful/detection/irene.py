@@ -31,7 +31,7 @@ from handful.detection.multiscale import MultiScaleProposer, Scales
 from handful.detection.scored import ScoredProposals, select_detections
 from handful.detection.scoring import DEFAULT_SCORE_THRESHOLD, VIGILANCE, class_probabilities, logits_of
 from handful.errors import DataError
-from handful.fewshot.embeddings import unit
+from handful.fewshot.front_end import unit
 from handful.fewshot.nemo import Nemo, Solution
 from handful.pick import names, pick
 from handful.progress import warn

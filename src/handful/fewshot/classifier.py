@@ -11,7 +11,8 @@ import numpy as np
 from handful.curate.seen import Learned, Mark, Seen, mark
 from handful.errors import DataError
 from handful.fewshot.answer import Answer, answer
-from handful.fewshot.embeddings import Embedder, FrontEnd, standard_front_end, unit
+from handful.fewshot.embeddings import Embedder
+from handful.fewshot.front_end import FrontEnd, standard_front_end, unit
 from handful.fewshot.left_out import Sampled
 from handful.fewshot.nemo import GAIN, VIGILANCE, Nemo, Solution, none_below
 from handful.fewshot.network import TaughtNetwork
@@ -215,11 +216,16 @@ class FewShotClassifier:
         return row
 
     @property
-    def expected(self) -> float:
-        """The cosine that taught samples have to their own class, from which vigilance is counted down."""
+    def solution(self) -> Solution:
+        """NEMO's constants for what it knows now. Raises DataError when nothing has been learned."""
         if self._solution is None:
             self._solution = self.nemo.solve()
-        return self._solution.expected
+        return self._solution
+
+    @property
+    def expected(self) -> float:
+        """The cosine that taught samples have to their own class, from which vigilance is counted down."""
+        return self.solution.expected
 
     def recognize(self, image: Image) -> Answer:
         """The prediction for one image."""

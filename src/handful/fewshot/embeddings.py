@@ -1,88 +1,21 @@
-"""Image embeddings that NEMO learns from: backbone features, square root, centered, projected, of length 1."""
+"""Image embeddings that NEMO learns from: an image's backbone features, kept on disk, through the front end."""
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from handful.curate.seen import Mark, mark
 from handful.fewshot.feature_cache import FeatureCache
-from handful.files import cache_home, read_tensors
+from handful.fewshot.front_end import FrontEnd, standard_front_end, unit
+from handful.fewshot.network import TaughtNetwork
+from handful.files import cache_home
 from handful.image import decode, fit, optional_kinds, read_image
-from handful.models.card import Card
 from handful.types import Image
 
-if TYPE_CHECKING:
-    from handful.fewshot.network import TaughtNetwork
-
-RANK = 512
-FEW = 4  # rows
-BASE = Path(__file__).parent / "base"
-
-
-@dataclass(frozen=True, eq=False)
-class FrontEnd:
-    """What turns backbone features f into NEMO's vector z = unit(projection' (root(f) - center)).
-
-    center: (d,) float32, the mean of root(f) over everyday images, so that what every image shares does not make
-    all of them alike (CL2N, Wang 2019, SimpleShot). projection: (d, r) float32, orthonormal columns, r <= 512: for
-    EfficientNet-Lite the leading directions of its own ImageNet classifier, so NEMO's sums stay small.
-    root: signed square root (Tukey 1977; FeCAM, Goswami 2023), which tames large activations.
-    """
-
-    center: np.ndarray
-    projection: np.ndarray
-
-    @property
-    def rank(self) -> int:
-        """Length of z."""
-        return int(self.projection.shape[1])
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the constants."""
-        return hashlib.sha256(self.center.tobytes() + self.projection.tobytes()).hexdigest()
-
-    def __call__(self, features: np.ndarray) -> np.ndarray:
-        """(..., d) float32 -> (..., r) float64 of length 1."""
-        root = np.sign(features) * np.sqrt(np.abs(features.astype(np.float64)))
-        return unit(product(root - self.center, self._projection64))
-
-    @cached_property
-    def _projection64(self) -> np.ndarray:
-        return self.projection.astype(np.float64)
-
-
-def product(rows: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """rows (..., d) @ matrix (d, r). A few rows are multiplied without BLAS: where photos are worked on side by side,
-    its threads take a hundred times as long to meet as the work takes."""
-    few = rows.size <= FEW * rows.shape[-1]
-    made: np.ndarray = np.einsum("...j,jk->...k", rows, matrix) if few else rows @ matrix
-    return made
-
-
-def unit(z: np.ndarray) -> np.ndarray:
-    """Rows scaled to length 1."""
-    scaled: np.ndarray = z / np.maximum(np.linalg.norm(z, axis=-1, keepdims=True), 1e-12)
-    return scaled
-
-
-def standard_front_end(card: Card) -> FrontEnd:
-    """The constants for a backbone: measured ones for lite0, lite1 and lite2, neutral ones for any other."""
-    path = BASE / f"{card.name}.safetensors"
-    if path.exists():
-        held = read_tensors(path)
-        return FrontEnd(held["centre"].astype(np.float32), held["projection"].astype(np.float32))
-    rank = min(RANK, card.dim)
-    projection = np.eye(card.dim, rank)
-    if rank < card.dim:  # any orthonormal directions do, as long as they are always the same
-        projection = np.linalg.qr(np.random.default_rng(0).normal(size=(card.dim, rank)))[0]
-    return FrontEnd(np.zeros(card.dim, np.float32), projection.astype(np.float32))
+MARK = 16 + 8 + 32  # bytes of a mark
 
 
 class Embedder:
@@ -155,7 +88,7 @@ class Embedder:
         """Features (rows, d) that are kept under a key, and what was kept with them."""
         if self.cache is None or key is None:
             return None
-        held, size = self.cache.get(f"{self.raw_name} on {self.network.likely_engine} {key}"), 4 * self.network.card.dim
+        held, size = self.cache.get(self._name(key)), 4 * self.network.card.dim
         if held is None or len(held) < rows * size:
             return None
         features = np.frombuffer(held, "<f4", rows * self.network.card.dim).reshape(rows, -1)
@@ -163,12 +96,11 @@ class Embedder:
 
     def _keep(self, key: str | None, features: np.ndarray, more: bytes) -> None:
         if self.cache is not None and key is not None:
-            # the last digits are the engine's own, and with a cache they are to be the same as without
-            name = f"{self.raw_name} on {self.network.likely_engine} {key}"
-            self.cache.put(name, features.astype("<f4").tobytes() + more)
+            self.cache.put(self._name(key), features.astype("<f4").tobytes() + more)
 
-
-MARK = 16 + 8 + 32  # bytes of a mark
+    def _name(self, key: str) -> str:
+        # the last digits are the engine's own, and with a cache they are to be the same as without
+        return f"{self.raw_name} on {self.network.likely_engine} {key}"
 
 
 def default_cache() -> Path | None:

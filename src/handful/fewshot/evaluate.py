@@ -11,7 +11,7 @@ import numpy as np
 
 from handful.curate.seen import Mark, leak, mark
 from handful.data import format_folder
-from handful.data.finding import UNREADABLE
+from handful.data.finding import leaves_unreadable
 from handful.data.near_names import warn_of_strangers
 from handful.errors import DataError
 from handful.fewshot.classifier import FewShotClassifier
@@ -102,7 +102,7 @@ def evaluate(
     own = taught.nemo.vigilance if vigilance is None else vigilance
 
     def ask(sample: Sample) -> tuple[np.ndarray, Mark] | None:
-        image = readable(sample.path, bool(UNREADABLE.intersection(allow)))
+        image = readable(sample.path, leaves_unreadable(allow))
         return None if image is None else (taught.scores(image, vigilance), mark(image.rgb_u8))
 
     rows = list(track(over(ask, samples), "classifying", len(samples)))

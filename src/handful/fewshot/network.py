@@ -16,7 +16,7 @@ import numpy as np
 
 from handful import engine
 from handful.errors import DataError
-from handful.fewshot.embeddings import product
+from handful.fewshot.front_end import product
 from handful.fewshot.nemo import GAIN, Solution
 from handful.models import lite
 from handful.models.card import Card

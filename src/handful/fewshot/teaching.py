@@ -10,7 +10,7 @@ from typing import Any
 
 from handful.curate.check import ensure
 from handful.data import format_folder
-from handful.data.finding import UNREADABLE, Finding, known_codes, stop
+from handful.data.finding import Finding, known_codes, leaves_unreadable, stop
 from handful.data.near_names import learned_as_named
 from handful.errors import DataError
 from handful.fewshot.classifier import BACKBONE, FRAME_HW, FewShotClassifier
@@ -95,7 +95,7 @@ def teach(
                 cache=cache,
             )
         sampled = Sampled()
-        leave_out = bool(UNREADABLE.intersection(allow))
+        leave_out = leaves_unreadable(allow)
         learned = model.learn_samples(samples, again=again, leave_out=leave_out, sampled=sampled)
         for text in learned.told():
             warnings = [*warnings, text]
@@ -108,7 +108,7 @@ def teach(
         compiled = [] if same else [place.name for place in folders.bundles(out)]
         if not same:
             model.save(out, data={"data_sha256": [*before, these]})
-    left = sampled.leave_out(model.nemo.solve(), model.nemo.counts, model.nemo.vigilance, model.seen)
+    left = sampled.leave_out(model.solution, model.nemo.counts, model.nemo.vigilance, model.seen)
     if compiled:
         note(f"must be compiled again: {', '.join(compiled)}")
     for text in left.told(str(out)):

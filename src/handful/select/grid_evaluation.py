@@ -16,7 +16,7 @@ from handful.detection.evaluate import MATCH_IOU
 from handful.detection.fusion import MIN_NMS_SCORE, Fusion, fuse, iou, nms
 from handful.detection.scoring import DEFAULT_SCORE_THRESHOLD, logits_from_cosine, select_candidates
 from handful.errors import DataError
-from handful.fewshot.embeddings import unit
+from handful.fewshot.front_end import unit
 from handful.select.data_pool import LearnedModel
 from handful.select.feature_cache import CachedImage
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from handful.curate.check import ensure
 from handful.data import formats
-from handful.data.finding import UNREADABLE, Finding, known_codes, stop
+from handful.data.finding import Finding, known_codes, leaves_unreadable, stop
 from handful.data.near_names import warn_of_strangers
 from handful.errors import DataError
 from handful.files import cache_home
@@ -78,7 +78,7 @@ def usable(error: DataError) -> DataError:
 
 def without_unreadable(dataset: Dataset, allow: Sequence[str]) -> Dataset:
     """The data set without images that cannot be read, where their codes are allowed, with a warning; else as it is."""
-    if not UNREADABLE.intersection(known_codes(allow)):
+    if not leaves_unreadable(allow):
         return dataset
     whole, lost = [], []
     for sample in dataset:
