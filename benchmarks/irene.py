@@ -32,7 +32,7 @@ from handful.detection.irene import Irene
 from handful.detection.letterbox import letterbox
 from handful.errors import HandfulError
 from handful.files import to_json
-from handful.models.nanodet import MEAN_BGR, SIDE_PX, STD_BGR
+from handful.models.nanodet_onnx import MEAN_BGR, SIDE_PX, STD_BGR
 from handful.results import Detections
 from handful.select import data_pool
 from handful.select.feature_cache import CachedImage, cached_images

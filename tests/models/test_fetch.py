@@ -101,7 +101,7 @@ def test_the_network_and_its_reader(theirs: tuple[nanodet.NanoDet, Path]) -> Non
     assert sum(p.numel() for p in network.parameters()) == 3_786_068
     again = nanodet.NanoDet().eval()
     again.load_state_dict(nanodet.from_tfjs(path))
-    x = torch.randn(1, 3, nanodet.SIDE_PX, nanodet.SIDE_PX, generator=torch.Generator().manual_seed(1))
+    x = torch.randn(1, 3, 416, 416, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
         (s, b, maps), (s2, b2, _) = network(x), again(x)
     assert s.shape == (1, 3549, 80) and b.shape == (1, 3549, 4) and float(s.min()) >= 0 and float(s.max()) <= 1

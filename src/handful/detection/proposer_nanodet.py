@@ -7,26 +7,33 @@ its features, which have seen COCO's classes, as those of the 2018 report's dete
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from handful import engine
 from handful.detection.contract import Proposals, ProposerGraph
 from handful.detection.graphs import RoiMeans
 from handful.detection.letterbox import frame_to_image, image_to_frame, letterbox, top_boxes
 from handful.detection.roi import GRID, roi_means
-from handful.models import fetch
-from handful.models.nanodet import CHANNELS, MEAN_BGR, NECK, SIDE_PX, STD_BGR, STRIDES, NanoDet
+from handful.models import fetch, nanodet_onnx
+from handful.models.nanodet import NanoDet
+from handful.models.nanodet_onnx import CHANNELS, MEAN_BGR, NECK, SIDE_PX, STD_BGR, STRIDES
 from handful.models.preprocessing import Normalize
-from handful.threads import inference
+from handful.threads import asked, inference
 
 DESCRIPTION = "NanoDet-g trained on COCO, classes thrown away (handful weights get nanodet)"
 NAME = "nanodet"
 NMS_IOU = 0.8  # above it two boxes are one object; objects in a row share less
 PRE_NMS_TOP_K = 1000
+
+Means = Callable[[np.ndarray], np.ndarray]  # boxes (k, 4) px of the frame -> the mean of the maps in each
+# the frame -> quality (n,), boxes (n, 4) px of the frame, and the means of the maps
+Run = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray, Means]]
 
 
 def available() -> bool:
@@ -53,30 +60,61 @@ class Nanodet:
 
     def __init__(self, network: NanoDet, about: Mapping[str, Any]) -> None:
         self.network = network.to(memory_format=torch.channels_last)
-        self.dim = sum((*CHANNELS, NECK, NECK, NECK)[i] for i in self.maps)
+        self.widths = [(*CHANNELS, NECK, NECK, NECK)[i] for i in self.maps]
+        self.dim = sum(self.widths)
         self.strides = [(*STRIDES, *STRIDES)[i] for i in self.maps]
         keys = ("name", "what", "paper", "license", "trained_on", "sha256")
         self.about = {**{key: about.get(key) for key in keys}, "params": sum(p.numel() for p in network.parameters())}
-        self._mean, self._std = np.array(MEAN_BGR, np.float32), np.array(STD_BGR, np.float32)
+        self._wanted, self._lock = engine.wanted(), threading.Lock()
+        self._run: Run | None = None
 
     def propose(self, rgb_u8: np.ndarray, max_boxes: int = 100) -> Proposals:
         """As Proposer."""
+        run = self._run
+        if run is None:
+            with self._lock:
+                run = self._run = self._run or engine.choose(
+                    self._wanted, self._on_onnxruntime, lambda: self._on_torch, NAME
+                )
         frame, factor, left_top = letterbox(rgb_u8, SIDE_PX)
-        x = (frame[:, :, ::-1].astype(np.float32) - self._mean) / self._std
+        quality, raw, means = run(frame)
+        size_wh = rgb_u8.shape[1], rgb_u8.shape[0]
+        boxes, quality = top_boxes(
+            frame_to_image(raw, factor, left_top), quality, size_wh,
+            pre_nms_top_k=PRE_NMS_TOP_K, nms_iou=NMS_IOU, max_boxes=max_boxes,
+        )  # fmt: skip
+
+        def features(wanted: np.ndarray) -> np.ndarray:
+            return means(image_to_frame(wanted, factor, left_top))
+
+        return Proposals(boxes, quality, np.zeros(len(boxes), np.int64), features)
+
+    def _on_onnxruntime(self) -> Run:
+        state = {name: value.numpy() for name, value in self.network.state_dict().items()}
+        network = engine.onnx_session(nanodet_onnx.network(state, self.maps), asked() or 1)
+        sides = [SIDE_PX // stride for stride in self.strides]
+        means = engine.onnx_session(nanodet_onnx.box_means(self.widths, sides, self.strides, GRID), asked() or 1)
+
+        def run(frame: np.ndarray) -> tuple[np.ndarray, np.ndarray, Means]:
+            quality, raw, *maps = network.run(None, {"image": frame[None]})
+            held = {f"map_{i}": one for i, one in enumerate(maps)}
+
+            def features(on_frame: np.ndarray) -> np.ndarray:
+                if not len(on_frame):
+                    return np.zeros((0, self.dim), np.float32)
+                return np.asarray(means.run(None, {**held, "boxes": on_frame.astype(np.float32)})[0])
+
+            return quality[0], raw[0], features
+
+        return run
+
+    def _on_torch(self, frame: np.ndarray) -> tuple[np.ndarray, np.ndarray, Means]:
+        x = (frame[:, :, ::-1].astype(np.float32) - np.array(MEAN_BGR, np.float32)) / np.array(STD_BGR, np.float32)
         with inference():
             given = torch.from_numpy(x.transpose(2, 0, 1)[None]).contiguous(memory_format=torch.channels_last)
             scores, raw, maps = self.network(given)
-        size_wh = rgb_u8.shape[1], rgb_u8.shape[0]
-        boxes = frame_to_image(raw[0].numpy(), factor, left_top)
-        boxes, quality = top_boxes(
-            boxes, scores[0].amax(1).numpy(), size_wh, pre_nms_top_k=PRE_NMS_TOP_K, nms_iou=NMS_IOU, max_boxes=max_boxes
-        )
         kept = [maps[i] for i in self.maps]
-
-        def features(wanted: np.ndarray) -> np.ndarray:
-            return roi_means(kept, image_to_frame(wanted, factor, left_top), self.strides)
-
-        return Proposals(boxes, quality, np.zeros(len(boxes), np.int64), features)
+        return scores[0].amax(1).numpy(), raw[0].numpy(), lambda on_frame: roi_means(kept, on_frame, self.strides)
 
     def graph(self) -> ProposerGraph:
         """As handful.detection.contract.Compilable."""

@@ -14,15 +14,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from handful.errors import DataError
+from handful.models.nanodet_onnx import BINS, CHANNELS, CLASSES, LEAK, NECK, PAIRS, STRIDES
 from handful.models.tfjs import read_weights
-
-CLASSES, BINS = 80, 11
-SIDE_PX = 416
-STRIDES = (8, 16, 32)
-# of BGR, 0..255, as the network was trained on
-MEAN_BGR, STD_BGR = (103.53, 116.28, 123.675), (57.375, 57.12, 58.395)
-CHANNELS = (128, 256, 512)  # of the backbone at STRIDES
-NECK = 128
 
 
 def _conv(inp: int, out: int, kernel: int = 3, stride: int = 1) -> nn.Conv2d:
@@ -30,7 +23,7 @@ def _conv(inp: int, out: int, kernel: int = 3, stride: int = 1) -> nn.Conv2d:
 
 
 def _leaky(x: torch.Tensor) -> torch.Tensor:
-    return F.leaky_relu(x, 0.1)
+    return F.leaky_relu(x, LEAK)
 
 
 class Csp(nn.Module):
@@ -65,7 +58,7 @@ class NanoDet(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.stem = _conv(3, 32, stride=2)
-        self.stages = nn.ModuleList([Csp(32, 1, 1), Csp(64, 2, 2), Csp(128, 2, 2), Csp(256, 3, 2)])
+        self.stages = nn.ModuleList(Csp(32 << i, pairs, 1 if i == 0 else 2) for i, pairs in enumerate(PAIRS))
         self.lateral = nn.ModuleList(_conv(c, NECK, 1) for c in CHANNELS)
         self.heads: Any = nn.ModuleList(
             nn.ModuleList([_conv(NECK, NECK), _conv(NECK, CLASSES + 4 * BINS, 1)]) for _ in STRIDES

@@ -6,13 +6,14 @@ https://github.com/onnx/onnx/blob/main/onnx/onnx.proto. The same graph gives the
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
 IR_VERSION, OPSET = 8, 18
 TYPES = {"float32": 1, "uint8": 2, "int64": 7}
-Attribute = int | str | Sequence[int]
+Attribute = int | float | str | Sequence[int]
 Ports = Mapping[str, tuple[str, Sequence[int | str]]]
 
 
@@ -72,6 +73,8 @@ def _text(field: int, value: str) -> bytes:
 def _attribute(name: str, value: Attribute) -> bytes:
     if isinstance(value, int):
         return _text(1, name) + _int(3, value) + _int(20, 2)
+    if isinstance(value, float):
+        return _text(1, name) + _varint(2 << 3 | 5) + struct.pack("<f", value) + _int(20, 1)
     if isinstance(value, str):
         return _text(1, name) + _text(4, value) + _int(20, 3)
     return _text(1, name) + b"".join(_int(8, one) for one in value) + _int(20, 7)
