@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image as PIL_Image
 
+from handful import running
 from handful.cli import cli, main
 from handful.data.sample_images import sample_photo
 from handful.fewshot import teaching
@@ -146,6 +147,32 @@ def test_ctrl_c_is_130_and_one_line(
     monkeypatch.setattr(teaching, "teach", stop)
     code, _, err = handful(capsys, "teach", photo_folder(n=1), "--out", "y")
     assert code == 130 and err.strip().count("\n") == 0 and "stopped" in err
+
+
+def test_ctrl_c_tells_what_was_written_before(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], photo_folder: Callable[..., Path],
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    from handful.curate import stats
+
+    def stop(*args: object, **kwargs: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(stats, "write_page", stop)
+    code, _, err = handful(capsys, "data", "stats", photo_folder(n=1), "--out", tmp_path / "s")
+    assert code == 130 and f"whole, and kept: {tmp_path / 's' / 'stats.json'}" in err
+    monkeypatch.setattr(stats, "write_json", stop)  # nothing of the run before is told again
+    code, _, err = handful(capsys, "data", "stats", photo_folder(n=1), "--out", tmp_path / "t")
+    assert code == 130 and "kept" not in err
+
+
+def test_what_was_written_is_told_in_a_few_words(tmp_path: Path) -> None:
+    running.wrote("nobody runs")
+    with running.verb(()):
+        for name in ("a.jpg", "b.jpg", ".m.x.part/c.jpg", "c.jpg", "d.jpg"):
+            running.wrote(f"seen/{name}")
+        running.wrote("m")
+    assert running.written() == "4 files in seen, m"
 
 
 def test_json_goes_to_stdout_and_the_rest_to_stderr(photo_folder: Callable[..., Path], tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from handful import places
+from handful import places, running
 from handful.errors import DataError
 from handful.pick import need
 
@@ -77,6 +77,7 @@ def replacing(path: Path, *, own: bool = False) -> Iterator[Path]:
         part.chmod(0o666 & ~_umask())
         os.replace(part, path)
         _sync(path.parent)
+        _told(path)
     except OSError as error:
         raise DataError(f"{path} could not be written ({error.strerror or error}); nothing was changed") from error
     finally:
@@ -120,6 +121,7 @@ def replacing_folder(path: Path, ours: Callable[[Path], Collection[str]] | None 
                     os.replace(old, path)
                 raise
         _sync(path.parent)
+        _told(path)
     except OSError as error:
         raise DataError(f"{path} could not be written ({error.strerror or error}); nothing was changed") from error
     finally:
@@ -208,6 +210,12 @@ def _exchanged(one: Path, other: Path) -> bool:
         return bool(system.renameat2(at, names[0], at, names[1], exchange) == 0)
     except (AttributeError, OSError, TypeError):  # another system, an old C library
         return False
+
+
+def _told(path: Path) -> None:
+    home = cache_home()
+    if home is None or not Path(os.path.abspath(path)).is_relative_to(os.path.abspath(home)):
+        running.wrote(path)
 
 
 def _umask() -> int:

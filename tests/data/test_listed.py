@@ -20,7 +20,8 @@ from handful.curate.differences import ADDED, differences
 from handful.curate.repair import repair
 from handful.data import formats, label_studio_rle, painted_text
 from handful.data.finding import Finding, stop
-from handful.data.image_finder import HOLDERS, Finder, placed, split_in
+from handful.data.folder_names import PATH_HOLDERS
+from handful.data.image_finder import Finder, placed, split_in
 from handful.data.marks import ellipse, turned
 from handful.data.paths import Shelf
 from handful.data.shapes import painted, rle_of
@@ -344,7 +345,7 @@ def test_boxes_come_back(format: str) -> None:
     def check(made: Dataset) -> None:
         # a folder called as those of images are is no part of an image's name: a loss that convert tells
         samples = [s for s in made if s.objects is not None and s.split != "mine/own"
-                   and s.name.split("/")[0].lower() not in HOLDERS]  # fmt: skip
+                   and s.name.split("/")[0].lower() not in PATH_HOLDERS]  # fmt: skip
         if not samples or not any(s.objects for s in samples):
             return
         with tempfile.TemporaryDirectory() as folder:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image as PIL_Image
 
-from handful.curate.check import check
+from handful.curate.check import check, ensure
 from handful.data import format_folder, formats
 from handful.errors import DataError
 from tests.data.layouts import SIZE, Maker
@@ -201,6 +201,10 @@ def test_labels_that_contradict_the_class_folders_are_told(tmp_path: Path) -> No
     assert "plate/c.jpg is of cup" in told["folder_mismatch"]
     with pytest.raises(DataError, match="--format coco"):
         list(formats.read(tmp_path / "coco"))
+    found = formats.with_boxes(tmp_path / "coco")  # as teach, train and evaluate give it, found out and not named
+    with pytest.raises(DataError, match="folder_mismatch"):
+        ensure(tmp_path / "coco", format=found, allow=["unlabeled_image"], cache=tmp_path / "cache")
+    ensure(tmp_path / "coco", format="coco", cache=tmp_path / "cache")
 
 
 @pytest.mark.parametrize(
@@ -217,3 +221,33 @@ def test_folders_that_contradict_nothing_are_not_told(
 ) -> None:
     told = checked(tmp_path, {**files, "annotations.json": coco(sorted(set(said.values())), said)})[1]
     assert not told
+
+
+@pytest.mark.parametrize(
+    ("header", "row"),
+    [("cx,cy,w,h,angle", "40,40,30,20,12.5"), ("x,y,width,height,Box_Rotation", "10,10,30,20,-90"),
+     ("x,y,width,height,theta (rad)", "10,10,30,20,0.3")],
+)  # fmt: skip
+def test_a_column_that_turns_boxes_is_told(header: str, row: str, tmp_path: Path) -> None:
+    files = {**photos("a.jpg", "b.jpg"), "boxes.csv": f"image,label,{header}\na.jpg,cup,{row}\nb.jpg,cup,{row}\n"}
+    with pytest.raises(DataError, match=r"turns its boxes by the column.*take it away"):
+        list(formats.read(write(tmp_path, files)))
+    still = row.rpartition(",")[0] + ",0"
+    assert checked(tmp_path, {"boxes.csv": f"image,label,{header}\na.jpg,cup,{still}\nb.jpg,cup,{still}\n"}) == (
+        {"cup": 2},
+        {},
+    )
+
+
+def test_an_angle_that_says_something_else_turns_no_box(tmp_path: Path) -> None:
+    rows = "image,label,xmin,ymin,xmax,ymax,angle,camera_angle\na.jpg,cup,10,10,40,40,30,30\nb.jpg,cup,1,1,9,9,4,4\n"
+    assert checked(tmp_path, {**photos("a.jpg", "b.jpg"), "boxes.csv": rows}) == ({"cup": 2}, {})
+
+
+def test_an_angle_among_the_attributes_of_a_box_is_told(tmp_path: Path) -> None:
+    held = coco(["cup"], dict.fromkeys(("a.jpg", "b.jpg"), "cup"))
+    held["annotations"][0]["attributes"] = {"occluded": False, "rotation": 33.1}  # as CVAT's COCO has it
+    named, told = checked(tmp_path, {**photos("a.jpg", "b.jpg"), "annotations.json": held})
+    assert named == {"cup": 2} and "1 box has an angle" in told["unread_angle"] and "a.jpg" in told["unread_angle"]
+    held["annotations"][0]["segmentation"] = [[12, 8, 40, 12, 38, 40, 8, 36]]
+    assert checked(tmp_path, {"annotations.json": held}) == ({"cup": 2}, {})

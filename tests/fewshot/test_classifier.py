@@ -354,7 +354,19 @@ def test_a_model_may_go_into_an_empty_folder_and_over_a_model_only(tmp_path: Pat
     for overwrite in (False, True):
         with pytest.raises(DataError, match="is not a model folder, so it is not overwritten; choose another place"):
             may_teach_into(place, overwrite=overwrite)
-    (place / "handful.json").touch()
+    for text in (
+        "",
+        "{}",
+        '{"files": {"notes.txt": "x"}}',
+        '{"schema_version": "3", "files": []}',
+    ):  # of another program
+        (place / "handful.json").write_text(text)
+        with pytest.raises(DataError, match=r"its handful\.json is another program's"):
+            may_teach_into(place, overwrite=True)
+    (place / "model.safetensors").touch()
+    (place / "handful.json").write_text('{"schema_ver')  # ours, and damaged
+    may_teach_into(place, overwrite=True)
+    (place / "handful.json").write_text('{"schema_version": 2, "files": {}}')
     may_teach_into(place, overwrite=True)
     with pytest.raises(DataError, match="use --add to teach it more"):
         may_teach_into(place, overwrite=False)

@@ -72,6 +72,8 @@ def test_an_image_that_cannot_be_read_is_left_out_when_allowed(
     code, _, err = typed(capsys, *words)
     advice = re.search(r"--allow (\w+)", err)
     assert code == 2 and bad.name in err and advice is not None, err
+    code, _, err = typed(capsys, *words, "--allow", "near_duplicate")  # of something else
+    assert code == 2 and bad.name in err
     code, said, err = typed(capsys, *words, "--allow", advice.group(1))  # the advice, followed
     before = json.loads(typed(capsys, *asked(world), "--json")[1])
     assert code == 0 and json.loads(said)["images"] == before["images"] - 1, err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,10 @@ import pytest
 import torch
 
 from handful.cli import main
-from handful.curate.seen import Seen
+from handful.curate.seen import Seen, mark
 from handful.data import formats
 from handful.errors import DataError, MissingPackage, UnknownName
-from handful.files import read_tensors
+from handful.files import read_tensors, sha256
 from handful.image import read_image
 from handful.models.folder import from_folder, read_meta
 from handful.training import checkpoint, loader_classify
@@ -142,15 +143,23 @@ def test_the_last_weights_or_the_best(data: Path, tmp_path: Path) -> None:
 
 def test_teacher_transfer_and_fewer_classes(model: tuple[Path, dict[str, Any]], data: Path, tmp_path: Path) -> None:
     out, _ = model
+    teacher = Path(shutil.copytree(out, tmp_path / "teacher"))
+    before = Seen.load(out)
+    assert before is not None and len(before) == 36
+    before.add(mark(np.full((32, 32, 3), 90, np.uint8)))
+    before.save(teacher)
+    meta = json.loads((teacher / "handful.json").read_text())
+    meta["files"]["seen.safetensors"] = sha256(teacher / "seen.safetensors")
+    (teacher / "handful.json").write_text(json.dumps(meta))
     said = run(data, tmp_path / "m", **{**FAST, "classes": ["red", "blue"], "loss": Loss(smoothing=0.1)}, from_=out,
-               teacher=out, freeze=["groups"], balance="inverse")  # fmt: skip
+               teacher=teacher, freeze=["groups"], balance="inverse")  # fmt: skip
     assert said["classes"] == ["red", "blue"] and said["transfer"]["kept"] > 5
     assert (tmp_path / "m" / "transfer.png").exists()
     one, other = (read_tensors(p / "model.safetensors") for p in (out, tmp_path / "m"))
     assert all((one[k] == other[k]).all() for k in one if k.startswith("core.groups"))
-    # what the source has seen, of green too, the new model has seen
-    before, after = Seen.load(out), Seen.load(tmp_path / "m")
-    assert before is not None and after is not None and len(before) == 36 and after.rows == before.rows
+    # what the source has seen, of green too, and the teacher, the new model has seen
+    after = Seen.load(tmp_path / "m")
+    assert after is not None and after.rows == before.rows
     new = folders(tmp_path / "d", names=("blue", "green", "red"))
     (new / "train" / "red").rename(new / "train" / "yellow")
     with pytest.raises(DataError, match="does not know yellow"):

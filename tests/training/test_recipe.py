@@ -202,8 +202,9 @@ def test_resume_goes_on_or_says_why_not(data: Path, tmp_path: Path, monkeypatch:
         run(data, tmp_path / "m", **FAST)
     with pytest.raises(DataError, match="exclude each other"):
         run(data, tmp_path / "m", **FAST, resume=True, overwrite=True)
+    (tmp_path / "m.run" / "notes.txt").write_text("mine")
     new = run(data, tmp_path / "m", **FAST, overwrite=True, seed=3)
-    assert new["model_sha256"] != whole["model_sha256"]
+    assert new["model_sha256"] != whole["model_sha256"] and (tmp_path / "m.run" / "notes.txt").exists()
     shutil.rmtree(tmp_path / "m.run")
     with pytest.raises(DataError, match=r"is finished and .* has no checkpoint"):
         run(data, tmp_path / "m", **FAST, resume=True)

@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import click
 
-from handful import __version__
+from handful import __version__, running
 from handful.cli.last_resort import settle_terminal
 from handful.cli.shared import SETTINGS, Alias, Verbs, say
 from handful.errors import HandfulError
@@ -113,8 +113,10 @@ def main(args: Sequence[str] | None = None) -> None:
         click.echo(f"handful: {error}", err=True)
         _end(typed, str(error), 2)
     except (KeyboardInterrupt, click.Abort):
-        click.echo(f"handful: {STOPPED}", err=True)
-        _end(typed, STOPPED, 130)
+        kept = running.written()
+        text = f"{STOPPED}; whole, and kept: {kept}" if kept else STOPPED
+        click.echo(f"handful: {text}", err=True)
+        _end(typed, text, 130)
     except Exception as error:
         from handful.cli import last_resort
 

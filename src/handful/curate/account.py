@@ -15,23 +15,27 @@ from handful.data.class_lists import is_class_list
 from handful.data.finding import Finding, OnFinding
 from handful.data.formats import Source, sources
 from handful.data.ledger import IMAGE, LABELS, MASK, UNREAD, noting
-from handful.data.paths import COPY_LINKED, is_image_name, is_leftover, linked_out, walk
+from handful.data.paths import COPY_LINKED, HIDDEN, MADE, is_image_name, is_leftover, linked_out, walk
 from handful.data.suspects import ABOUT, Suspects, report_unread
 from handful.errors import DataError
 from handful.words import counted
 
 ASIDE = "another set"
 CLASSES, REFUSED, ABOUT_IT, LEFT, UNUSED, IGNORED = "classes", "refused", "about", "leftover", "unused image", "ignored"
+NOT_USED = frozenset((ASIDE, UNREAD, REFUSED, UNUSED, IGNORED, LEFT, HIDDEN, MADE))
 SHOWN = 20
+PASSED = {HIDDEN: "its name begins with a dot", MADE: "a model, pictures or pages that handful wrote are no data"}
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar", ".bz2", ".xz")
 
 
 @dataclass
 class Account:
-    """files: {path: (role, why)} of every file below the folder, relative, hidden ones left out.
+    """files: {path: (role, why)} of every file below the folder, relative; of a hidden folder, and of a model that
+    handful made, the folder alone, with a slash at its end.
 
     role: "image", "mask", "labels", "classes", "refused" (a finding says why), "about" (a readme or license),
-    "leftover", "another set" (read, had it been asked for), "unread" (looks like labels), "unused image", "ignored".
+    "leftover", "another set" (read, had it been asked for), "unread" (looks like labels), "unused image", "ignored",
+    "hidden" (its name begins with a dot), "made by handful" (a model, a picture with answers, a page).
     """
 
     files: dict[str, tuple[str, str]] = field(default_factory=dict)
@@ -45,7 +49,10 @@ class Account:
         """For `handful data check --json`: counts, and the files that were not used, with why."""
         rest: dict[str, list[dict[str, str]]] = {}
         for name, (role, why) in self.files.items():
-            if role in (ASIDE, UNREAD, REFUSED, UNUSED, IGNORED, LEFT) and len(rest.setdefault(role, [])) < SHOWN:
+            if (
+                role in (ASIDE, UNREAD, REFUSED, UNUSED, IGNORED, LEFT, HIDDEN, MADE)
+                and len(rest.setdefault(role, [])) < SHOWN
+            ):
                 rest[role].append({"file": name, "why": why})
         return {"files": len(self.files), "counts": self.counts, "not_used": rest}
 
@@ -90,7 +97,8 @@ def account_of(
     """
     place = Path(place)
     found, roles, others = Account(), _inside(place, used), _inside(place, aside or {})
-    names = list(walk(place)) if place.is_dir() else []
+    passed: dict[str, str] = {}
+    names = list(walk(place, passed)) if place.is_dir() else []
     images = [name for name, role in roles.items() if role == IMAGE]
     suspects = Suspects(place, images)
     unread: dict[str, str] = {}
@@ -142,6 +150,7 @@ def account_of(
         detail = f"{counted(len(unused), 'image')} that no label file and no folder of the set names ({few})"
         on_finding(Finding("unused_image", unused[0] if len(unused) == 1 else ".", unused[:20], len(unused), detail))
     found.files = {name: found.files[name] for name in names}
+    found.files |= {name: (role, PASSED[role]) for name, role in sorted(passed.items()) if name not in roles}
     _links(place, used, on_finding, said)
     return found
 

@@ -8,8 +8,11 @@ import os
 from pathlib import Path
 
 from handful.curate.image_metadata import Cache, file_hash
+from handful.data.folder_names import above
 from handful.data.paths import walk
 from handful.progress import track
+
+NAMING = (".txt", ".csv", ".json", ".names", ".yaml", ".yml", ".labels")  # files that name classes
 
 
 def content_hash(place: Path, cache: Cache) -> str:
@@ -23,9 +26,15 @@ def content_hash(place: Path, cache: Cache) -> str:
 
 
 def shape(place: Path) -> str:
-    """SHA-256 of what a folder's files do not tell: which folders there are, empty ones too, where links lead, and what
-    lies in folders that are links. A verdict depends on all of it."""
+    """SHA-256 of what a folder's files do not tell: which folders there are, empty ones too, where links lead, what
+    lies in folders that are links, and what is left out, hidden or handful's own. A verdict depends on all of it."""
     digest = hashlib.sha256()
+    passed: dict[str, str] = {}
+    for _ in walk(place, passed) if place.is_dir() else ():
+        pass
+    digest.update(repr(sorted(passed.items())).encode("utf-8", "backslashreplace"))
+    for entry in _above(place):  # names of classes for all splits
+        digest.update(f"{entry.name} {entry.stat().st_size} {entry.stat().st_mtime_ns}\n".encode(errors="replace"))
     stack = [str(place)]
     while stack:
         at = stack.pop()
@@ -42,6 +51,14 @@ def shape(place: Path) -> str:
                     continue
                 digest.update("\0".join([*said, "\n"]).encode("utf-8", "backslashreplace"))
     return digest.hexdigest()
+
+
+def _above(place: Path) -> list[os.DirEntry[str]]:
+    top = above(place)
+    with contextlib.suppress(OSError):
+        entries = () if top is None else os.scandir(top)
+        return sorted((e for e in entries if e.name.endswith(NAMING) and e.is_file()), key=lambda e: e.name)
+    return []
 
 
 def _linked(entry: os.DirEntry[str]) -> list[str]:

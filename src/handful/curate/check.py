@@ -19,7 +19,7 @@ from handful.curate.findings import FindingCounts, FindingsReport
 from handful.curate.image_metadata import Cache, ImageMetadata, gather
 from handful.data import pairing
 from handful.data.finding import Finding, OnFinding, known_codes, ways_on
-from handful.data.formats import Source, located, sources
+from handful.data.formats import Found, Source, located, sources
 from handful.data.label_tree import top_of
 from handful.data.ledger import IMAGE, note, noting
 from handful.data.paths import is_leftover, relative, walk
@@ -31,7 +31,7 @@ from handful.progress import track
 from handful.types import Dataset, Object, Sample
 from handful.words import counted, shell
 
-VERSION = 7  # of the rules and of the report: one that another version kept is not used
+VERSION = 8  # of the rules and of the report: one that another version kept is not used
 TINY_PX = 4.0
 SUFFIX_OF = {"JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"), "MPO": (".jpg", ".jpeg", ".mpo"), "PNG": (".png",),
              "WEBP": (".webp",), "GIF": (".gif",), "TIFF": (".tif", ".tiff"), "PPM": (".ppm", ".pgm"),
@@ -106,7 +106,13 @@ def _check(
         digest = content_hash(place, kept)
         if options.get("images") and "{}" not in str(options["images"]):  # they may lie elsewhere
             digest += content_hash(Path(options["images"]), kept)
-        what = {"format": format, "near": near, "has": running.has(*READING), **options}
+        what = {
+            "format": format,
+            "found": isinstance(format, Found),
+            "near": near,
+            "has": running.has(*READING),
+            **options,
+        }
         key = f"{VERSION} {digest} {shape(place)} {optional_kinds()} {json.dumps(what, sort_keys=True, default=str)}"
         # a file with labels names images that may lie anywhere, and only reading it tells where
         old = kept.report(key) if place.is_dir() else None

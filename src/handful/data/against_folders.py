@@ -9,7 +9,7 @@ from pathlib import Path
 
 from handful import running
 from handful.data.finding import Finding, OnFinding
-from handful.data.image_finder import HOLDERS, SPLITS
+from handful.data.folder_names import PATH_HOLDERS, SPLIT_OF
 from handful.data.near_names import spelled_alike
 from handful.data.paths import relative
 from handful.types import Dataset, Sample
@@ -37,7 +37,7 @@ def _tell(dataset: Dataset, said: list[Said], on_finding: OnFinding) -> None:
     names = {spelled_alike(c.name) for c in dataset.categories}
     below: dict[Path, set[str]] = defaultdict(set)  # a folder -> those in it that hold images and can be classes
     for path, _ in said:
-        if path.parent.name.lower() not in SPLITS and path.parent.name.lower() not in HOLDERS:
+        if path.parent.name.lower() not in SPLIT_OF and path.parent.name.lower() not in PATH_HOLDERS:
             below[path.parent.parent].add(path.parent.name)
     # one that is called like a class makes those beside it classes too; alone it is but a folder
     of_classes = {at / name for at, held in below.items()

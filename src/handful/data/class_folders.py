@@ -7,13 +7,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 from handful.data import pairing
+from handful.data.folder_names import HOLDERS, SPLITS
 from handful.data.looks import look_of_several
 from handful.errors import DataError
 from handful.words import shell
 
-SPLITS = frozenset(("train", "val", "valid", "validation", "test", "training", "testing"))
-# a folder of one of these names holds images of no class, or class folders
-HOLDERS = frozenset(("images", "photos", "jpegimages", "imgs", "img"))
 FEW = 3
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from handful.data.coco_rows import categories_of
 from handful.data.finding import Finding, OnFinding
+from handful.data.folder_names import above
 from handful.data.label_names import MAX_ID, Labels, colors_of
 from handful.data.paths import relative
 from handful.data.reading import label_text
@@ -31,7 +32,10 @@ def is_class_list(name: str) -> bool:
 
 
 def find(folder: Path, folders: Iterable[str]) -> list[Path]:
-    """The lists of classes in a folder, or in those of its folders that are named and their parents; nearest first."""
+    """The lists of classes in a folder, or in those of its folders that are named and their parents; nearest first.
+
+    Of a split alone, where it has none, those beside it.
+    """
     seen: dict[Path, None] = {}
     for name in sorted(folders, key=lambda n: -n.count("/")):
         place = folder / name
@@ -39,8 +43,12 @@ def find(folder: Path, folders: Iterable[str]) -> list[Path]:
             seen[place] = None
             place = place.parent
     seen[folder] = None
-    return [path for place in seen if place.is_dir() for path in sorted(place.iterdir())
-            if path.is_file() and is_class_list(path.name)]  # fmt: skip
+    found = [path for place in seen if place.is_dir() for path in _lists_in(place)]
+    return found or (_lists_in(folder / "..") if above(folder) is not None else [])
+
+
+def _lists_in(place: Path) -> list[Path]:
+    return [path for path in sorted(place.iterdir()) if path.is_file() and is_class_list(path.name)]
 
 
 def named(folder: Path, lists: Sequence[Path], on_finding: OnFinding) -> Labels | None:

@@ -15,6 +15,7 @@ from typing import Any
 
 from handful.data import sniff
 from handful.data.finding import Finding, OnFinding
+from handful.data.folder_names import above
 from handful.data.ledger import NAMES, note
 from handful.data.marks import class_text
 from handful.types import Category, Dataset, Sample
@@ -61,6 +62,9 @@ def find(folder: Path) -> dict[str, Names]:
         opened[at] = opened.get(at, 0) + 1
         if name.count("/") < LEVELS and opened[at] <= sniff.EACH and (names := read(folder / name)) is not None:
             found[name] = names
+    if not found and above(folder) is not None:  # of a split alone: those beside it, if they name its numbers
+        beside = (p for p in sorted((folder / "..").glob("*.json"))[: sniff.EACH] if p.is_file())
+        found = {f"../{path.name}": names for path in beside if (names := read(path)) is not None}
     return found
 
 
@@ -79,8 +83,11 @@ def names_for(
     """
     if not files:
         return {}
-    (file, names), *others = files.items()
     numbers = {int(name) for name in classes}
+    files = {file: names for file, names in files.items() if not file.startswith("../") or numbers <= names.keys()}
+    if not files:
+        return {}
+    (file, names), *others = files.items()
     for other, said in others:
         if any(said.get(n) != names.get(n) for n in numbers):
             detail = f"names the classes otherwise than {file}; take the one that is wrong away"

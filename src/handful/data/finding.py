@@ -87,6 +87,7 @@ CODES: dict[str, Code] = {
     "several_classes": Code("error", "an image or object of several classes, where one is wanted", DROPPED),
     "several_answers": Code("error", "several people's labels of one image", "the first person's are kept"),
     "turned_box": Code("note", "boxes that are turned", "they are kept as outlines, with the boxes around them"),
+    "unread_angle": Code("warning", "boxes with an angle beside them, which is not read", KEPT),
     "broken_polygon": Code("error", "an outline of fewer than three points",
                            "the outline is dropped, a box beside it kept"),
     "flat_outline": Code("warning", "an outline that stands in no list of outlines, which other readers refuse",
@@ -108,6 +109,7 @@ CODES: dict[str, Code] = {
     "duplicate_category": Code("error", "a class listed twice", "it is one class, with the first id"),
     "category_mismatch": Code("error", "files that number their classes differently",
                               "classes are matched by name, and those of an id that is taken get a free one"),
+    "class_count": Code("warning", "another number of classes than there are names", "the copy says how many it names"),
     "category_clash": Code("error", "one id for two classes", "labels of that id are dropped; " + UNSEEN),
     "category_twins": Code("error", "classes whose names differ only in case, spaces or how accents are composed",
                            "none; join or rename them"),
@@ -136,6 +138,8 @@ CODES: dict[str, Code] = {
 
 # an image of which nothing can be seen: whoever allows one of these goes on without such images
 UNREADABLE = frozenset(("unreadable_image", "empty_file", "image_bomb", "lfs_pointer"))
+# a mask of which nothing can be used
+UNUSABLE_MASKS = frozenset(("unreadable_mask", "soft_mask", "mask_size_mismatch", "size_mismatch", "mask_not_ids"))
 SEVERITIES = ("error", "warning", "note")
 SEE_ALL = "to see all: handful data check FOLDER"
 BY_HAND = "none; "  # how a repair begins that --fix leaves to a person
@@ -160,6 +164,11 @@ def known_codes(codes: Iterable[str]) -> tuple[str, ...]:
 def leaves_unreadable(codes: Iterable[str]) -> bool:
     """Whether somebody who allows these codes goes on without images of which nothing can be seen."""
     return bool(UNREADABLE.intersection(known_codes(codes)))
+
+
+def leaves_unusable(codes: Iterable[str]) -> bool:
+    """As leaves_unreadable, where an image needs its mask."""
+    return bool((UNREADABLE | UNUSABLE_MASKS).intersection(known_codes(codes)))
 
 
 def by_hand(code: str) -> str | None:

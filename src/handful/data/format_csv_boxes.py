@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from handful.data import class_lists, sniff
+from handful.data import angles, class_lists, sniff
 from handful.data.class_lists import is_class_list
 from handful.data.csv_columns import IMAGES, NO_CLASS, boxes_in, class_column, tell_words
 from handful.data.csv_table import Table, cells, first_rows, is_number, plain, table
@@ -101,6 +101,8 @@ def read(folder: Path, *, on_finding: OnFinding = stop) -> Dataset:
         held = table(root / name, root, on_finding) if shelf.inside(name, on_finding) else None
         at = None if held is None else _columns(held)
         if held is None or at is None or tell_words(held, at.label, _used(at), name, on_finding):
+            continue
+        if angles.tell_columns(held, _used(at), at.kind, name, on_finding):
             continue
         rows += _rows(held, at, name, called)
         bare += [name] if at.label is None else []

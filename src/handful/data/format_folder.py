@@ -14,10 +14,19 @@ from pathlib import Path, PurePosixPath
 
 from handful import running
 from handful.data import class_folders, class_maps, pairing
-from handful.data.class_folders import HOLDERS, SPLITS
 from handful.data.finding import Finding, OnFinding, stop
+from handful.data.folder_names import HOLDERS, SPLITS
 from handful.data.near_names import spelled_alike
-from handful.data.paths import COPY_LINKED, Shelf, holds_data, is_image_name, is_leftover, linked_folders, relative
+from handful.data.paths import (
+    COPY_LINKED,
+    MADE,
+    Shelf,
+    holds_data,
+    is_image_name,
+    is_leftover,
+    linked_folders,
+    relative,
+)
 from handful.data.suspects import Suspects, report_unread
 from handful.data.writing import Writer
 from handful.errors import DataError
@@ -87,6 +96,7 @@ def _of(
     place: Path, root: Path, on_finding: OnFinding, classes: Sequence[str] | None, flat: bool, holder: bool = False
 ) -> Dataset:
     shelf = Shelf(place, root)
+    own = {name for name, why in shelf.passed.items() if why == MADE}
     masks = _masks_among(shelf, on_finding)
     images = sorted(set(shelf.images) - masks)
     if not flat:
@@ -117,7 +127,8 @@ def _of(
     found = sorted({label for _, label, _ in rows if label is not None})
     _linked(place, root, on_finding)
     if not rows:
-        raise DataError(f"{place} has no images in or below it; wanted CLASS/PHOTO.jpg")
+        drawn = ", but what handful drew or made itself" if own else ""
+        raise DataError(f"{place} has no images in or below it{drawn}; wanted CLASS/PHOTO.jpg")
     if not found and not holder and not any("/" in name for name in images):
         do = "move them into a folder for each class"
         do += ", or use --flat where each file's name is its class" if running.has("--flat") else ""
@@ -132,6 +143,7 @@ def _of(
     maps = class_maps.find(root) if class_maps.are_numbers(found) else {}
     suspects = _labels_among(shelf, maps, on_finding) | set(maps)
     held = {part for name in masks | suspects for part in PurePosixPath(name).parts[:-1]}
+    held |= {part for name in own for part in PurePosixPath(name).parts[: None if name.endswith("/") else -1]}
     _empty(place, parts if splits else None, {*found, *held}, on_finding)
     called = class_maps.names_for(found, root, maps, on_finding)
     if called:

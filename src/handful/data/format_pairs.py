@@ -19,6 +19,7 @@ import numpy as np
 from handful import running
 from handful.data import class_lists, pairing
 from handful.data.finding import Finding, OnFinding, stop
+from handful.data.folder_names import LABELED_SPLITS
 from handful.data.format_masks import meaning_of
 from handful.data.label_names import FILE, Labels, labels_of
 from handful.data.label_tree import Decode, decoder_of, header, segments, translator
@@ -124,7 +125,7 @@ def _rows(pairs: pairing.Pairs) -> list[tuple[str, str, str]]:
         for i, part in enumerate(parts[:-1]):
             tokens = [t.lower() for t in pairing.TOKEN.findall(part)]
             words = [t for t in tokens if t not in pairing.IMAGE_WORDS]
-            split = words[0] if len(words) == 1 and words[0] in pairing.SPLIT_WORDS else ""
+            split = words[0] if len(words) == 1 and words[0] in LABELED_SPLITS else ""
             split = split or (pairing.without_split(part)[0].lower() if pairs.loose else "")
             if split:
                 rows.append((split, "/".join(parts[:i] + parts[i + 1 :]), at))

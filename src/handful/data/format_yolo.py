@@ -16,13 +16,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from handful.data import yolo_layout
+from handful.data import yolo_places
 from handful.data.finding import Finding, OnFinding, stop
 from handful.data.near_names import spelled_alike
 from handful.data.paths import split_kind
 from handful.data.reading import Few, label_text, unless_dropped, upright_size
 from handful.data.writing import Writer, own_size
-from handful.data.yolo_layout import OTHER_KEYS, Layout, label_of, layout
+from handful.data.yolo_layout import OTHER_KEYS, Layout, layout
+from handful.data.yolo_places import label_of
 from handful.data.yolo_rows import lines_of, objects_of, point_names
 from handful.errors import DataError
 from handful.pick import need
@@ -45,7 +46,7 @@ _MOST_ID = 65535
 
 def detect(folder: Path) -> bool:
     """Whether the folder is a YOLO data set, or the file the data.yaml of one."""
-    return yolo_layout.detect(Path(folder))
+    return yolo_places.detect(Path(folder))
 
 
 def read(folder: Path, *, on_finding: OnFinding = stop) -> Dataset:
@@ -61,7 +62,7 @@ def read(folder: Path, *, on_finding: OnFinding = stop) -> Dataset:
     found = layout(folder, on_finding)
     root = found.shelf.folder
     categories = _categories(found, root, on_finding)
-    unseen = [image for image, _, _ in found.rows if label_of(image) not in found.labels]
+    unseen = [image for image, _, _ in found.rows if found.label_of(image) not in found.labels]
     if unseen:
         detail = (
             f"{counted(len(unseen), 'image has', 'images have')} no label file, so they count as unlabeled "
@@ -82,7 +83,7 @@ def read(folder: Path, *, on_finding: OnFinding = stop) -> Dataset:
 def _sample(
     found: Layout, image: str, name: str, split: str | None, names: Mapping[int, str], root: Path, on_finding: OnFinding
 ) -> Sample | None:
-    label = label_of(image)
+    label = found.label_of(image)
     if not found.shelf.inside(image, on_finding):
         return None
     if label not in found.labels:
@@ -138,7 +139,7 @@ def _ids_used(found: Layout, root: Path, on_finding: OnFinding) -> list[tuple[in
     """The class ids in the label files, where nothing names them; each is called by its number."""
     used: set[int] = set()
     for image, _, _ in found.rows:
-        label = label_of(image)
+        label = found.label_of(image)
         if label in found.labels and found.shelf.inside(label, lambda finding: None):
             text = label_text(root / label, root, lambda finding: None)
             firsts = {line.split(None, 1)[0] for line in (text or "").split("\n") if line.strip()}

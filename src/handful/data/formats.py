@@ -12,11 +12,11 @@ from typing import Any
 
 import handful.data
 from handful import running
-from handful.data import against_folders, class_maps, pairing, sniff
+from handful.data import against_folders, angles, class_maps, pairing, sniff
 from handful.data.archive import opened
 from handful.data.csv_columns import NO_CLASS
 from handful.data.finding import Finding, OnFinding, stop
-from handful.data.label_tree import SPLITS
+from handful.data.folder_names import LABELED_SPLITS
 from handful.data.paths import COPY_LINKED, is_image_name, linked_out, walk
 from handful.data.writing import Writer
 from handful.errors import DataError
@@ -32,6 +32,12 @@ FLAGS = {
 PAIRED = ("masks", "pairs")
 LAST = ("pairs", "folder")  # formats without a file of their own: whatever else is there comes first
 DEPTH = 3  # how far below a folder label sets are looked for
+
+
+class Found(str):
+    """A format that was found out and is named so that it need not be again: what contradicts it still counts."""
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True)
@@ -74,6 +80,7 @@ class Source:
         dataset = dataset if named is None else named
         # a set of parts is watched in each
         alone = self.chosen or self.parts or self.format in (*LAST, *PAIRED)
+        dataset = dataset if self.parts else angles.watched(dataset, on_finding)
         return dataset if alone else against_folders.watched(dataset, on_finding)
 
     @property
@@ -124,7 +131,7 @@ def sources(place: Path, *, format: str | None = None, **options: Any) -> list[S
     place = located(place)
     if format is not None:
         module(format)
-        return [Source(format, place, options, chosen=True)]
+        return [Source(format, place, options, chosen=not isinstance(format, Found))]
     if options.get("flat"):
         return [Source("folder", place, options)]
     if "{}" in str(options.get("masks", "")):  # a pattern says how images and masks pair
@@ -183,7 +190,7 @@ def _by_splits(place: Path, found: list[Source]) -> list[Source]:
         kinds.setdefault(source.title, []).append(source)
     rows: list[Source] = []
     for several in kinds.values():
-        splits = {s.place.name for s in several if s.place.parent == place and s.place.name.lower() in SPLITS}
+        splits = {s.place.name for s in several if s.place.parent == place and s.place.name.lower() in LABELED_SPLITS}
         if several and len(splits) == len(several) and not any(s.parts for s in several):
             rows.append(Source(several[0].format, place, several[0].options, tuple(several)))
         else:
@@ -256,7 +263,9 @@ def _choice(source: Source, place: Path) -> str:
 def with_boxes(place: Path, format: str | None = None) -> str | None:
     """The format of the boxes in a folder or file, whatever else lies beside them; None without."""
     found = [source for source in sources(place, format=format) if source.format in BOXES or _has_marks(source)]
-    return found[0].format if len(found) == 1 else None
+    if len(found) != 1:
+        return None
+    return found[0].format if format is not None else Found(found[0].format)
 
 
 def with_labels(place: Path) -> str | None:

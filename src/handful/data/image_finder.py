@@ -9,11 +9,9 @@ from collections.abc import Sequence
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from handful.data.finding import Finding, OnFinding
+from handful.data.folder_names import PATH_HOLDERS, SPLIT_OF
 from handful.data.paths import Shelf, is_image_name, relative
 
-SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val",
-          "test": "test", "testing": "test"}  # fmt: skip
-HOLDERS = frozenset(("images", "image", "imgs", "img", "data", "photos", "jpegimages", "sequences"))
 # train, train2017, VisDrone2019-DET-train, test_images, "Validation Set"
 _WORD = re.compile(
     r"(?:.*[-_ ])?(train|training|val|valid|validation|dev|test|testing)\d{0,4}"
@@ -29,7 +27,7 @@ _LONGEST = 4096
 def split_word(part: str) -> str | None:
     """What split a folder's name says, in one spelling (val for valid); None when it says none."""
     said = split_name(part)
-    return None if said is None else SPLITS[said.lower()]
+    return None if said is None else SPLIT_OF[said.lower()]
 
 
 def split_name(part: str) -> str | None:
@@ -42,7 +40,7 @@ def split_in(file: str) -> str | None:
     """The split that a list's name says, as it is written there: annotations/instances_valid.csv is "valid"."""
     stem = posixpath.splitext(posixpath.basename(file))[0]
     words = [word.lower() for word in _TOKEN.findall(stem)]
-    found = [word for word in words if word in SPLITS]
+    found = [word for word in words if word in SPLIT_OF]
     return found[0] if len(found) == 1 else None
 
 
@@ -53,7 +51,7 @@ def placed(image: str) -> tuple[str | None, str]:
     while len(parts) > 1:
         if split is None and split_word(parts[0]) is not None:
             split = split_name(parts.pop(0))
-        elif not held and parts[0].lower() in HOLDERS:
+        elif not held and parts[0].lower() in PATH_HOLDERS:
             held = True
             parts.pop(0)
         else:

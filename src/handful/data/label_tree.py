@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from handful.data.finding import Finding, OnFinding
+from handful.data.folder_names import LABELED_SPLITS
 from handful.data.label_names import Labels
 from handful.data.looks import hard_values
 from handful.data.masks import checked_ids, from_colors, no_mask, open_values, same_size
@@ -19,7 +20,6 @@ from handful.errors import DataError
 from handful.pick import need
 from handful.types import Category, Dataset, Mask, Rle, Sample
 
-SPLITS = frozenset(("train", "val", "test", "training", "validation", "testing", "valid", "trainval"))
 COLOR_MODES = ("RGB", "RGBA", "CMYK", "YCbCr")
 Decode = Callable[[np.ndarray, Path, str], "Mask | None"]
 
@@ -33,7 +33,7 @@ def split_of(name: str, splits: Sequence[str] | None = None) -> tuple[str | None
     """(split, name inside it) of an image. splits: the folders that are splits; None for those usually called so."""
     if splits is None:
         first, _, rest = name.partition("/")
-        return (first, rest) if rest and first.lower() in SPLITS else (None, name)
+        return (first, rest) if rest and first.lower() in LABELED_SPLITS else (None, name)
     for split in sorted(splits, key=len, reverse=True):
         if name.startswith(f"{split}/"):
             return split, name[len(split) + 1 :]

@@ -18,6 +18,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 
 from handful import running
+from handful.data.folder_names import LABELED_SPLITS
 from handful.data.looks import look_of_several
 from handful.data.paths import is_image_name, walk
 from handful.errors import DataError
@@ -37,7 +38,6 @@ IMAGE_WORDS = frozenset((
     "png", "jpg", "jpeg", "x", "sat",
 ))  # fmt: skip
 LAST_ONLY = frozenset(("p", "l", "ground"))  # CamVid's _P and _L; the first half of ground_truth
-SPLIT_WORDS = frozenset(("train", "training", "val", "valid", "validation", "test", "testing", "trainval"))
 # words, also those of camelCase, and numbers
 TOKEN = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^A-Za-z\d_\-. ]+")
 WORDS = MASK_WORDS | IMAGE_WORDS
@@ -173,7 +173,7 @@ def _as_it_is(one: Named) -> tuple[str, ...]:
 
 
 def _without_splits(one: Named) -> tuple[str, ...]:
-    return tuple(part for part in one.key[:-1] if part not in SPLIT_WORDS) + one.key[-1:]
+    return tuple(part for part in one.key[:-1] if part not in LABELED_SPLITS) + one.key[-1:]
 
 
 def _without_folders(one: Named) -> tuple[str, ...]:
@@ -255,7 +255,7 @@ def _one_of_many(named: Sequence[Named], look: Callable[[Tree], str | None]) -> 
 def without_split(part: str) -> tuple[str, str]:
     """(word for a split, the rest) of a folder's name: train_shots is train and shots; "" for what is not there."""
     tokens = TOKEN.findall(part)
-    words = [token for token in tokens if token.lower() in SPLIT_WORDS]
+    words = [token for token in tokens if token.lower() in LABELED_SPLITS]
     if len(words) != 1:
         return "", part
     return words[0], "_".join(token for token in tokens if token not in words)

@@ -12,7 +12,9 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from handful.arrays import StrPath
+from handful.data import own_files
 from handful.data.finding import Finding, OnFinding
+from handful.data.folder_names import KIND_OF
 from handful.errors import DataError
 from handful.image import HEIC_SUFFIXES, SUFFIXES
 
@@ -23,8 +25,6 @@ COPY_LINKED = "make a copy with what the links lead to in their places: cp -rL F
 _DRIVE = re.compile(r"^[A-Za-z]:")
 _URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://")
 _WORD = re.compile(r"[a-z]+")
-_KINDS = {**dict.fromkeys(("train", "training", "trn"), "train"), **dict.fromkeys(("test", "testing", "tst"), "test"),
-          **dict.fromkeys(("val", "valid", "validation", "validate", "dev", "eval", "minival"), "val")}  # fmt: skip
 _MOST_NAME = 4096
 
 
@@ -70,7 +70,7 @@ def split_kind(*names: str) -> str | None:
     """Which of "train", "val" and "test" names of files or folders speak of: val2017, custom_val, valid; None if none,
     or several.
     """
-    found = {_KINDS[word] for name in names for word in _WORD.findall(name.lower()) if word in _KINDS}
+    found = {KIND_OF[word] for name in names for word in _WORD.findall(name.lower()) if word in KIND_OF}
     return found.pop() if len(found) == 1 else None
 
 
@@ -92,31 +92,49 @@ def is_leftover(name: str) -> bool:
     return name.lower().endswith(LEFTOVER_SUFFIXES)
 
 
-def walk(folder: Path) -> Iterator[str]:
-    """Every file in and below a folder, relative, forward slashes, sorted, hidden ones left out; links not followed
-    into folders, so a loop of links cannot hold it.
+HIDDEN, MADE = "hidden", "made by handful"
+
+
+def walk(folder: Path, passed: dict[str, str] | None = None) -> Iterator[str]:
+    """Every file in and below a folder, relative, forward slashes, sorted, hidden ones and those that handful made
+    (own_files.py) left out; links not followed into folders, so a loop of links cannot hold it.
+
+    passed: filled in with those that were left out and why, HIDDEN or MADE; of a hidden folder, and of a model, the
+    folder alone, with a slash at its end.
     """
-    stack = [""]
+    passed = {} if passed is None else passed
+    stack = [("", False)]
     while stack:
-        at = stack.pop()
+        at, predicted = stack.pop()
+        here = os.path.join(folder, at)
         try:
-            entries = sorted(os.scandir(os.path.join(folder, at)), key=lambda e: e.name)
+            entries = sorted(os.scandir(here), key=lambda e: e.name)
         except FileNotFoundError:
             raise DataError(f"{folder} does not exist; wanted a folder there") from None
         except NotADirectoryError:
             raise DataError(f"{folder} is a file; wanted a folder") from None
         except OSError as error:
             raise DataError(f"{folder}/{at} cannot be listed ({error.strerror}); mend its permissions") from error
-        below = []
+        if at and own_files.is_model(here, [entry.name for entry in entries]):
+            passed[f"{at}/"] = MADE
+            continue
+        below, files = [], []
         for entry in entries:
+            folders = entry.is_dir(follow_symlinks=False)
             if entry.name.startswith("."):
-                continue
-            name = f"{at}/{entry.name}" if at else entry.name
-            if entry.is_dir(follow_symlinks=False):
-                below.append(name)
+                passed[_joined(at, entry.name) + "/" * folders] = HIDDEN
+            elif folders:
+                below.append(_joined(at, entry.name))
             elif not entry.is_dir():
-                yield name
-        stack += reversed(below)
+                files.append(entry.name)
+        own = own_files.made(here, files, predicted)
+        passed.update(dict.fromkeys((_joined(at, name) for name in sorted(own)), MADE))
+        yield from (_joined(at, name) for name in files if name not in own)
+        stack += [(name, bool(own) and own_files.is_of_predictions(here, files)) for name in reversed(below)]
+
+
+def _joined(folder: str, name: str) -> str:
+    return f"{folder}/{name}" if folder else name
 
 
 def linked_folders(folder: Path) -> list[tuple[str, str]]:
@@ -187,8 +205,9 @@ class Shelf:
         """listed: the files below the folder, where somebody listed them before."""
         self.folder, self.root = Path(folder), Path(root)
         self._real = os.path.realpath(root) + os.sep
+        self.passed: dict[str, str] = {}  # what walk left out, and why
         if listed is None:
-            listed = walk(self.folder) if self.folder.is_dir() else ()
+            listed = walk(self.folder, self.passed) if self.folder.is_dir() else ()
         listed = list(listed)
         self.images = {name for name in listed if is_image_name(name)}
         self.others = [name for name in listed if name not in self.images]

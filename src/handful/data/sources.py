@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias, TypeGuard, Union
 import numpy as np
 
 from handful.arrays import U8, StrPath
+from handful.data.own_files import is_drawn
 from handful.data.video import SUFFIXES as VIDEOS
 from handful.data.video import Video
 from handful.errors import DataError, HandfulError
@@ -95,7 +96,11 @@ def _of_path(path: Path) -> Iterator[tuple[str, Callable[[], Image | Video]]]:
     if path.suffix.lower() in VIDEOS and not path.is_dir():
         yield str(path), partial(Video, path)
     elif path.is_dir():
-        for file in images_below(path):
+        found = images_below(path)
+        files = [file for file in found if not is_drawn(str(file.parent), file.name)]
+        if not files:
+            raise DataError(f"{path} has no images in or below it, but what handful drew; wanted at least one")
+        for file in files:
             yield str(file), partial(read_image, file)
     else:
         yield str(path), partial(read_image, path)

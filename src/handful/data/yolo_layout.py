@@ -6,29 +6,44 @@ image. Names only; nothing is held of what the files say.
 
 from __future__ import annotations
 
-import itertools
 import os
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from handful.data.finding import Finding, OnFinding
-from handful.data.paths import COPY_LINKED, Shelf, is_image_name, linked_folders, relative, split_kind, walk
-from handful.data.reading import Few, is_pointer, label_text
-from handful.data.yolo_names import names_beside, with_notes
+from handful.data.folder_names import above
+from handful.data.paths import COPY_LINKED, Shelf, is_image_name, linked_folders, relative, split_kind
+from handful.data.reading import Few, label_text
+from handful.data.yolo_names import ABOVE, names_beside, with_notes
+from handful.data.yolo_places import (
+    CONFIG_BYTES,
+    SNIFF_BYTES,
+    any_case,
+    below_images,
+    below_labels,
+    called,
+    configs,
+    images_of,
+    is_config,
+    is_label,
+    label_of,
+    labels_beside,
+    split_folders,
+)  # fmt: skip
 from handful.pick import need
+from handful.words import counted
 
 OTHER_KEYS = frozenset(("path", "names", "nc", "download", "kpt_shape", "kpt_names", "flip_idx", "channels", "roboflow",
                         "masks_dir", "train_label_dir", "val_label_dir"))  # fmt: skip
 SPLITS = ("test", "val", "valid", "train")  # an image in two of them stays in the first
-FOLDERS = ("train", "training", "valid", "val", "validation", "test", "testing")
-_SPLIT_FOLDER = re.compile(r"(train(ing)?|val(id(ation)?)?|test(ing)?)\d*")
-_CONFIG = re.compile(rb"^['\"]?(names|train|val)['\"]?[ \t]*:", re.MULTILINE)
+_SPLIT_FOLDER = re.compile(r"(?i)(train(ing)?|val(id(ation)?)?|test(ing)?)\d*")
 _DRIVE = re.compile(r"^[A-Za-z]:(?=/)")
-_LABEL_LINE = re.compile(rb"\s*\d+(\.0*)?([ \t]+[-+.\deE]+){4,}\s*(\n|$)")
-_CONFIG_BYTES, _SNIFF_FILES, _SNIFF_BYTES, _MOST_PARTS = 1 << 19, 200, 4096, 20
+_MOST_PARTS = 20
 
 
 @dataclass
@@ -49,70 +64,20 @@ class Layout:
     points: tuple[int, int] = (0, 0)
     point_names: list[str] = field(default_factory=list)
 
+    def label_of(self, image: str) -> str:
+        """Where the label file of an image lies: by Ultralytics' rule, or as that in letters of another case, as
+        Images/a.jpg and Labels/a.TXT on Windows.
+        """
+        exact = label_of(image)
+        return exact if exact in self.labels else self._by_letters.get(any_case(exact), exact)
 
-def detect(folder: Path) -> bool:
-    """Whether a folder, or a data.yaml, is a YOLO data set."""
-    if folder.is_file():
-        return folder.suffix.lower() in (".yaml", ".yml") and _is_config(folder)
-    if not folder.is_dir():
-        return False
-    if any(_is_config(path) for path in _configs(folder)) or (folder / "obj.names").is_file():
-        return True
-    places = [folder / "labels", *(folder / name / "labels" for name in FOLDERS)]
-    places += [folder] if (folder / "classes.txt").is_file() else []
-    if any(_has_labels(place) for place in places if place.is_dir()):
-        return True
-    return any(_beside(place) for place in (folder, *(folder / name for name in FOLDERS)) if place.is_dir())
-
-
-def _configs(root: Path) -> list[Path]:
-    """The YAML files of a folder, those named as usual first."""
-    found = sorted(p for p in (*root.glob("*.yaml"), *root.glob("*.yml")) if p.is_file())
-    return sorted(found, key=lambda p: p.stem not in ("data", "dataset"))
-
-
-def _is_config(path: Path) -> bool:
-    try:
-        with open(path, "rb") as opened:
-            text = opened.read(_CONFIG_BYTES)
-    except OSError:
-        return False
-    keys = set(_CONFIG.findall(text))
-    return (b"names" in keys and len(keys) > 1) or (is_pointer(text) and path.stem in ("data", "dataset"))
-
-
-def _has_labels(folder: Path) -> bool:
-    names = itertools.islice(walk(folder), _SNIFF_FILES)
-    return any(name.lower().endswith(".txt") and _is_label(folder / name) for name in names)
-
-
-def _beside(folder: Path) -> bool:
-    """Whether label files lie directly beside the images that they are named after."""
-    try:
-        names = sorted(entry.name for entry in os.scandir(folder))
-    except OSError:
-        return False
-    stems = {os.path.splitext(name)[0] for name in names if is_image_name(name)}
-    labels = [name for name in names if name.lower().endswith(".txt") and os.path.splitext(name)[0] in stems]
-    return any(_is_label(folder / name) for name in labels[:_SNIFF_FILES])
-
-
-def _is_label(path: Path) -> bool:
-    try:
-        if not path.is_file():
-            return False
-        with open(path, "rb") as opened:
-            start = opened.read(_SNIFF_BYTES)
-        return _LABEL_LINE.match(start) is not None or (is_pointer(start) and path.parent.name == "labels")
-    except OSError:
-        return False
-
-
-def label_of(image: str) -> str:
-    """Where the label file of an image lies, by Ultralytics' rule."""
-    stem = os.path.splitext(f"/{image}")[0]
-    before, images, after = stem.rpartition("/images/")
-    return (f"{before}/labels/{after}" if images else stem)[1:] + ".txt"
+    @cached_property
+    def _by_letters(self) -> dict[str, str]:
+        """The label files by their names in any case; without those that are alike."""
+        found: dict[str, list[str]] = defaultdict(list)
+        for name in self.labels:
+            found[any_case(name)].append(name)
+        return {key: names[0] for key, names in found.items() if len(names) == 1}
 
 
 def layout(folder: Path, on_finding: OnFinding) -> Layout:
@@ -122,11 +87,12 @@ def layout(folder: Path, on_finding: OnFinding) -> Layout:
     found.labels = {name for name in found.shelf.others if name.lower().endswith(".txt")}
     config: Mapping[str, Any] = {}
     file = "."
-    path = folder if folder.is_file() else next(filter(_is_config, _configs(root)), None)
+    path = folder if folder.is_file() else next(filter(is_config, configs(root)), None)
     if path is not None:
         config = _yaml(path, root, on_finding)
         file = found.names_file = relative(path, root)
         found.names = _listed_names(config.get("names"))
+        _tell_count(config.get("nc"), found, on_finding)
         found.points = _points(config.get("kpt_shape"))
         found.point_names = _point_names(config.get("kpt_names"), found.points[0])
         entries = _entries(config)
@@ -135,6 +101,8 @@ def layout(folder: Path, on_finding: OnFinding) -> Layout:
         entries = entries or _usual(root)
     if found.names is None:
         found.names_file, found.names = names_beside(root, on_finding)
+    if found.names is None and (top := above(root)) is not None:
+        _from_above(found, top, path is None)
     found.names_file, found.names = with_notes(found.names_file, found.names, root, on_finding)
     _images(found, entries, config.get("path"), root, file, on_finding)
     return found
@@ -143,7 +111,7 @@ def layout(folder: Path, on_finding: OnFinding) -> Layout:
 def _yaml(path: Path, root: Path, on_finding: OnFinding) -> Mapping[str, Any]:
     """A small YAML file with every scalar as its text: YAML would turn the class "no" into False."""
     yaml = need("yaml", "data")
-    text = label_text(path, root, on_finding, most=_CONFIG_BYTES)
+    text = label_text(path, root, on_finding, most=CONFIG_BYTES)
     if text is None:
         return {}
     try:
@@ -158,6 +126,32 @@ def _yaml(path: Path, root: Path, on_finding: OnFinding) -> Mapping[str, Any]:
         )
         return {}
     return value
+
+
+def _tell_count(said: Any, found: Layout, on_finding: OnFinding) -> None:
+    """Tell a number of classes that is not how many are named: a name was forgotten, or names are of another set."""
+    named = len(found.names or ())
+    if named and isinstance(said, str) and said.isascii() and said.isdigit() and int(said[:9]) != named:
+        detail = f"says {counted(int(said[:9]), 'class')} (nc) and names {named}; mend the one that is wrong"
+        on_finding(Finding("class_count", found.names_file, int(said[:9]), detail=detail))
+
+
+def _from_above(found: Layout, top: Path, points: bool) -> None:
+    """The names of a data.yaml or list in the folder above a split; what is wrong there is not of this set.
+
+    points: whether data.yaml is asked for keypoints too.
+    """
+    for path in filter(is_config, configs(top)):
+        config = _yaml(path, top, lambda finding: None)
+        found.names = _listed_names(config.get("names"))
+        if found.names is not None:
+            found.names_file = f"../{path.name}"
+            if points:
+                found.points = _points(config.get("kpt_shape"))
+                found.point_names = _point_names(config.get("kpt_names"), found.points[0])
+            return
+    file, found.names = names_beside(top, lambda finding: None, ABOVE)
+    found.names_file = f"../{file}" if found.names is not None else found.names_file
 
 
 def _listed_names(value: Any) -> list[tuple[Any, Any]] | None:
@@ -193,13 +187,13 @@ def _entries(config: Mapping[str, Any]) -> dict[str, list[str]]:
 def _darknet(root: Path, on_finding: OnFinding) -> tuple[dict[str, list[str]], str]:
     """Split -> lists, from obj.data or from train.txt and its like, and the file that says so."""
     data = next(iter(sorted(root.glob("*.data"))), None)
-    text = label_text(data, root, on_finding, most=_CONFIG_BYTES) if data is not None and data.is_file() else None
+    text = label_text(data, root, on_finding, most=CONFIG_BYTES) if data is not None and data.is_file() else None
     pairs = [line.split("=", 1) for line in (text or "").split("\n") if "=" in line]
     found = {k.strip(): [v.strip()] for k, v in pairs if k.strip() not in ("classes", "names", "backup")}
     for path in sorted(root.glob("*.txt")) if not found else ():
         if path.is_file():
             with open(path, "rb") as opened:
-                first = opened.read(_SNIFF_BYTES).split(b"\n")[0].decode("utf-8", "replace").strip()
+                first = opened.read(SNIFF_BYTES).split(b"\n")[0].decode("utf-8", "replace").strip()
             if is_image_name(first):
                 found[path.stem] = [path.name]
     return found, relative(data, root) if data is not None else "."
@@ -207,11 +201,15 @@ def _darknet(root: Path, on_finding: OnFinding) -> tuple[dict[str, list[str]], s
 
 def _usual(root: Path) -> dict[str, list[str]]:
     """Split -> folder, where nothing but folders says so: images/train or train/images."""
-    images = root / "images"
-    below = [p.name for p in images.iterdir() if p.is_dir()] if images.is_dir() else []
-    inside = {name: [f"images/{name}"] for name in sorted(below) if _SPLIT_FOLDER.fullmatch(name)}
-    inside = inside or {name: [f"{name}/images"] for name in FOLDERS if (root / name / "images").is_dir()}
-    return inside or {name: [name] for name in FOLDERS if (root / name).is_dir() and _beside(root / name)}
+    below = [place for images in called(root, "images") for place in images.iterdir() if place.is_dir()]
+    found = [place for place in sorted(below) if _SPLIT_FOLDER.fullmatch(place.name)]
+    found = found or [images for place in split_folders(root) for images in called(place, "images")]
+    found = found or [place for place in split_folders(root) if labels_beside(place)]
+    held: dict[str, list[str]] = {}
+    for place in found:
+        split = place.parent.name if place.name.lower() == "images" else place.name
+        held.setdefault(split.lower(), []).append(relative(place, root))
+    return held
 
 
 def _images(
@@ -245,12 +243,12 @@ def _images(
                     detail = f"is listed in {other} and {split}"
                     on_finding(Finding("same_image_across_splits", image, [image], detail=detail))
     rows: list[tuple[str, str, str | None]] = [(p, _name(p, s), None if alone else s) for p, s in order]
-    flat = not folders and not lists and not any("/images/" in f"/{image}" for image in found.shelf.images)
+    flat = not folders and not lists and not any(map(below_images, found.shelf.images))
     for image in sorted(found.shelf.images - of_image.keys()):
         at = next((a for a in _above(image) if a in folders), None)
         if at is not None:
             rows.append((image, image[len(at) + 1 :] if at else image, None if alone else folders[at]))
-        elif not lists and ("/images/" in f"/{image}" or flat or label_of(image) in found.labels):
+        elif not lists and (below_images(image) or flat or found.label_of(image) in found.labels):
             rows.append((image, _name(image, ""), None))
     _tell_lost(lost, rows, root, file, on_finding)
     _without_clashes(found, rows, on_finding)
@@ -274,35 +272,29 @@ def _without_clashes(found: Layout, rows: Iterable[tuple[str, str, str | None]],
     first: dict[str, str] = {}
     few = Few(on_finding)
     for row in sorted(rows, key=lambda row: row[2] or ""):  # stable: within a split as listed
-        label = label_of(row[0])
+        label = found.label_of(row[0])
         other = first.setdefault(label, row[0])
         if other == row[0]:
             found.rows.append(row)
         else:
             detail = f"and {other} would share the label file {label}; only {other} is read"
             few(Finding("shared_label_file", row[0], other, detail=detail))
-    used = {label_of(image) for image in found.shelf.images}
+    used = {found.label_of(image) for image in found.shelf.images}
     places = {os.path.dirname(label) for label in used & found.labels}
     lost = [
         label for label in sorted(found.labels - used)
         if os.path.basename(label) != "classes.txt"
-        and ("/labels/" in f"/{label}" or (os.path.dirname(label) in places and _is_label(found.shelf.folder / label)))
+        and (below_labels(label) or (os.path.dirname(label) in places and is_label(found.shelf.folder / label)))
     ]  # fmt: skip
     links = linked_folders(found.shelf.root) if lost else []
     for link, to in links:
         detail = f"is a link to {to}, which is not followed, so that its images are not read; {COPY_LINKED}"
         few(Finding("linked_folder", link, to, detail=detail))
     for label in lost:
-        if not any(_images_of(label).startswith(f"{link}/") for link, _ in links):
+        if not any(images_of(label).startswith(f"{link}/") for link, _ in links):
             detail, cause = "is a label file without an image", "label files without an image"
             few(Finding("missing_image", label, detail=detail, cause=cause))
     few.close()
-
-
-def _images_of(label: str) -> str:
-    """Where the image of a label file would lie, without suffix: label_of, backwards."""
-    before, labels, after = os.path.splitext(f"/{label}")[0].rpartition("/labels/")
-    return (f"{before}/images/{after}" if labels else os.path.splitext(f"/{label}")[0])[1:]
 
 
 def _above(image: str) -> Iterator[str]:
@@ -364,10 +356,11 @@ def _in_list(shelf: Shelf, file: str, root: Path, on_finding: OnFinding) -> Iter
 def _name(image: str, split: str) -> str:
     """An image's path inside its split: images/train/a.jpg and obj_train_data/a.jpg are a.jpg."""
     parts = image.split("/")
-    if "images" in parts[:-1]:
-        parts = parts[parts.index("images") + 1 :]
+    lower = [part.lower() for part in parts[:-1]]
+    if "images" in lower:
+        parts = parts[lower.index("images") + 1 :]
     elif len(parts) > 1 and re.fullmatch(r"obj_.*data", parts[0]):
         parts = parts[1:]
-    if len(parts) > 1 and split and re.fullmatch(rf"{re.escape(split)}\d*", parts[0]):
+    if len(parts) > 1 and split and re.fullmatch(rf"(?i){re.escape(split)}\d*", parts[0]):
         parts = parts[1:]
     return "/".join(parts)

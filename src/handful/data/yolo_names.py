@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +11,20 @@ from handful.data.json_labels import json_value, whole
 from handful.data.paths import relative
 from handful.data.reading import label_text
 
-NAME_FILES = ("obj.names", "*.names", "classes.txt", "labels/classes.txt", "_darknet.labels", "*/_darknet.labels",
-              "*/classes.txt", "*/labels/classes.txt", "*/*.names")  # fmt: skip
+NAME_FILES = ("obj.names", "*.names", "classes.txt", "[Ll]abels/classes.txt", "_darknet.labels", "*/_darknet.labels",
+              "*/classes.txt", "*/[Ll]abels/classes.txt", "*/*.names")  # fmt: skip
+ABOVE = NAME_FILES[:3]  # of the folder above a split
 NOTES = "notes.json"
 _CONFIG_BYTES = 1 << 22
 Names = list[tuple[Any, Any]] | None
 
 
-def names_beside(root: Path, on_finding: OnFinding) -> tuple[str, Names]:
+def names_beside(
+    root: Path, on_finding: OnFinding, patterns: Sequence[str] = NAME_FILES
+) -> tuple[str, Names]:  # fmt: skip
     """(file, (id, name) of each class) of the first kind of list that is there; lists that disagree are told."""
     file, found = "", None
-    for pattern in NAME_FILES:
+    for pattern in patterns:
         for path in sorted(root.glob(pattern)):
             text = label_text(path, root, on_finding, most=_CONFIG_BYTES) if path.is_file() else None
             if text is None:

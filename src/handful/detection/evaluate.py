@@ -13,6 +13,7 @@ import numpy as np
 
 from handful.curate.seen import leak, mark
 from handful.data import formats
+from handful.data.finding import leaves_unreadable
 from handful.data.near_names import warn_of_strangers
 from handful.data.shapes import box_of
 from handful.detection import evaluate_masks
@@ -288,9 +289,9 @@ def evaluate(
     it was not taught count as unknown.
 
     proposer: "boxes" to classify the true boxes; None for the detector's own. masks: as in evaluate_images; scale_mode:
-    as in Irene.load; report: an HTML page to write. allow: codes of errors to go on with; with any, images that cannot
-    be read are left out, with a warning. Returns the JSON object that `handful evaluate --json` prints.
-    Raises DataError or UnknownName.
+    as in Irene.load; report: an HTML page to write. allow: codes of errors to go on with; with one of
+    finding.UNREADABLE, images that cannot be read are left out, with a warning. Returns the JSON object that `handful
+    evaluate --json` prints. Raises DataError or UnknownName.
     """
     detector = detector or Irene.load(model, scale_mode)
     own = str(detector.proposer.about.get("name"))
@@ -309,7 +310,7 @@ def evaluate(
     worst = Worst(shown=report is not None)
     given = proposer == "boxes"
     found = evaluate_images(detector, samples, true_boxes=given, vigilance=vigilance, masks=masks, worst=worst,
-                            leave_out=bool(allow))  # fmt: skip
+                            leave_out=leaves_unreadable(allow))  # fmt: skip
     about: Mapping[str, Any] = detector.about
     result = {
         "schema_version": 1, "task": "detect", "model": str(model), **found, "proposer": proposer or own,

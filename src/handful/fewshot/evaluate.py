@@ -12,6 +12,7 @@ import numpy as np
 from handful.curate.seen import Mark, leak, mark
 from handful.data import format_folder
 from handful.data.finding import leaves_unreadable
+from handful.data.folder_names import USUAL
 from handful.data.near_names import warn_of_strangers
 from handful.errors import DataError
 from handful.fewshot.classifier import FewShotClassifier
@@ -21,7 +22,7 @@ from handful.image import read_image
 from handful.progress import track, warn
 from handful.results import NONE_OF_THESE
 from handful.threads import over
-from handful.training.source import SPLITS, split_to_measure
+from handful.training.source import split_to_measure
 from handful.types import Sample
 from handful.words import counted
 
@@ -97,7 +98,7 @@ def evaluate(
     for text in warnings:
         warn(text)
     if split is None and (split := split_to_measure(samples, None) or None) is not None:
-        samples = [s for s in samples if s.split and SPLITS.get(s.split, s.split) == split]
+        samples = [s for s in samples if s.split and USUAL.get(s.split, s.split) == split]
     warn_of_strangers(data, sorted({str(s.label) for s in samples}), taught.classes)
     own = taught.nemo.vigilance if vigilance is None else vigilance
 

@@ -16,6 +16,7 @@ import numpy as np
 from handful import places
 from handful.arrays import U8
 from handful.data.masks import png_of
+from handful.data.own_files import is_drawn
 from handful.data.video import SUFFIXES as VIDEOS
 from handful.data.video import Video, patient, write_video
 from handful.errors import DataError, HandfulError
@@ -40,8 +41,8 @@ OnFailed = Callable[[Row], None]
 
 
 def sources(paths: Sequence[Path], out: Path | None, on_failed: OnFailed) -> list[Path]:
-    """The images and videos that paths and folders stand for, in order, but what lies in a folder `out` that an earlier
-    run wrote. What is not there, and a folder with nothing to ask about, goes to on_failed."""
+    """The images and videos that paths and folders stand for, in order, but what lies in a folder `out`, and what
+    handful drew itself. What is not there, and a folder with nothing to ask about, goes to on_failed."""
     found: list[Path] = []
     for path in map(Path, paths):
         if path.is_dir():
@@ -52,7 +53,9 @@ def sources(paths: Sequence[Path], out: Path | None, on_failed: OnFailed) -> lis
                 continue
             below = sorted(p for p in path.rglob("*") if p.suffix.lower() in KNOWN and p.is_file())
             below = [p for p in below if out is None or out == path or out not in p.parents]
-            why = "has no images or videos in or below it; wanted at least one"
+            asked = [p for p in below if not _is_drawn(p)]
+            drawn = ", but what handful drew" if len(asked) < len(below) else ""
+            below, why = asked, f"has no images or videos in or below it{drawn}; wanted at least one"
         else:
             below = [path] if path.exists() else []
             why = "does not exist; wanted an image, a video or a folder there"
@@ -60,6 +63,12 @@ def sources(paths: Sequence[Path], out: Path | None, on_failed: OnFailed) -> lis
         if not below:
             on_failed({"source": str(path), "error": f"{path} {why}"})
     return found
+
+
+def _is_drawn(path: Path) -> bool:
+    if path.suffix.lower() in VIDEOS:
+        return places.ours(path)
+    return is_drawn(str(path.parent), path.name, masks=path.parent.name == MASKS)
 
 
 class Names:

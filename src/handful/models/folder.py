@@ -161,9 +161,24 @@ def check_beside(out: Path) -> None:
 
 def check_replaceable(out: Path) -> None:
     """Raises DataError unless a model folder may be written to `out`: nothing is there, an empty folder, or a model."""
-    if out.exists() and not (out / META).exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise DataError(f"{out} exists and is not a model folder, so it is not overwritten; choose another place")
+    if out.exists() and not is_model(out) and not (out.is_dir() and not any(out.iterdir())):
+        other = f" (its {META} is another program's)" if (out / META).exists() else ""
+        raise DataError(
+            f"{out} exists and is not a model folder{other}, so it is not overwritten; choose another place"
+        )
     check_beside(out)
+
+
+def is_model(folder: Path) -> bool:
+    """Whether a folder's handful.json says that it is a model; a damaged one counts where its weights lie beside it."""
+    meta = folder / META
+    if not meta.is_file():
+        return False
+    try:
+        held = read_json(meta)
+    except DataError:
+        return (folder / WEIGHTS).is_file()
+    return type(held.get("schema_version")) is int and isinstance(held.get("files"), dict)
 
 
 def may_teach_into(out: Path, *, overwrite: bool, begun: bool = False) -> None:

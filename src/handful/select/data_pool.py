@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from handful.data import formats
+from handful.data.folder_names import USUAL
 from handful.detection import score_threshold
 from handful.detection.background import Background, background_boxes, cluster
 from handful.detection.embedder import CropSettings
@@ -20,7 +21,7 @@ from handful.errors import DataError
 from handful.fewshot.nemo import Nemo, Solution
 from handful.progress import warn
 from handful.select.feature_cache import CachedImage, cached_images
-from handful.training.source import SPLITS, checked, without_unreadable
+from handful.training.source import checked, without_unreadable
 from handful.types import Sample
 from handful.words import counted
 
@@ -37,7 +38,7 @@ def split_pool(samples: Iterable[Sample], seed: int = 0) -> tuple[list[Sample], 
     of: dict[str, list[Sample]] = {}
     for sample in samples:
         if sample.objects is not None:
-            of.setdefault(SPLITS.get(sample.split or "", sample.split or ""), []).append(sample)
+            of.setdefault(USUAL.get(sample.split or "", sample.split or ""), []).append(sample)
     other = next((name for name in ("val", "test") if name in of), None)
     if "train" in of and other:
         first, last = _cut(of["train"], (TEACH,), seed)

@@ -11,6 +11,7 @@ from typing import Any
 
 from handful.files import replacing
 from handful.pick import need
+from handful.places import MARK
 
 FIRST, LAST = ("epoch", "step", "lr", "loss"), ("seconds",)
 COLORS = ("#4878a8", "#6aa66a", "#d9a441", "#a86a6a", "#7a6aa8", "#555555")
@@ -60,4 +61,4 @@ def draw_curves(path: Path, history: Sequence[Mapping[str, Any]], *, title: str 
         if axes.get_legend_handles_labels()[0]:
             axes.legend(fontsize=8)
     with replacing(path, own=True) as part:
-        figure.savefig(part, format="png", dpi=110)
+        figure.savefig(part, format="png", dpi=110, metadata={"Software": MARK})

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from handful.data.finding import leaves_unreadable
 from handful.progress import track
 from handful.training.evaluate import opened
 from handful.training.loader_classify import Images, gather
@@ -86,12 +87,12 @@ def evaluate(
     """Measure a classifier on a split of any data set whose images have a class: test unless named, or val.
 
     Images of classes that the model does not have are not counted, with a warning. "worst" names those it was surest of
-    and wrong. report: an HTML page to write. allow: codes of errors to go on with; with any, images that cannot be used
-    are left out, with a warning. Returns the JSON object that `handful evaluate --json` prints. Raises
-    DataError or UnknownName.
+    and wrong. report: an HTML page to write. allow: codes of errors to go on with; with one
+    of finding.UNREADABLE, images that cannot be read are left out, with a warning. Returns the JSON object that
+    `handful evaluate --json` prints. Raises DataError or UnknownName.
     """
     subject = opened(model, data, ("classify",), split=split, format=format, device=device, allow=allow, **options)
-    frame_hw, leave_out = subject.network.frame_hw, bool(allow)
+    frame_hw, leave_out = subject.network.frame_hw, leaves_unreadable(allow)
     images = gather(subject.dataset, subject.split, subject.classes, frame_hw, leave_out=leave_out)
     worst = Worst(shown=report is not None)
     found = measured(subject.network, images, worst=worst)

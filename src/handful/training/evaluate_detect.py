@@ -12,6 +12,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from handful.data.finding import leaves_unreadable
 from handful.pick import need
 from handful.plotting import Drawn, boxed, palette
 from handful.progress import track
@@ -142,14 +143,14 @@ def evaluate(
     """Measure a detector's model folder on a split of any data set with boxes: test unless named, or val.
 
     Where the model gives masks, the objects in the data must have outlines or pixels. report: an HTML page to write.
-    allow: codes of errors to go on with; with any, images that cannot be used are left out, with a warning.
-    Classes of the data that the model does not have are not counted, with a warning. Returns the JSON object that
-    `handful evaluate --json` prints. Raises DataError or UnknownName.
+    allow: codes of errors to go on with; with one of finding.UNREADABLE, images that cannot be read are left
+    out, with a warning. Classes of the data that the model does not have are not counted, with a warning. Returns the
+    JSON object that `handful evaluate --json` prints. Raises DataError or UnknownName.
     """
     subject = opened(model, data, TASKS, split=split, format=format, device=device, allow=allow, **options)
     masks = subject.about["task"] == "instance"
     images = gather(subject.dataset, subject.split, subject.classes, subject.network.frame_hw, masks=masks,
-                    leave_out=bool(allow))  # fmt: skip
+                    leave_out=leaves_unreadable(allow))  # fmt: skip
     worst = Worst(shown=report is not None)
     measures = {
         **measured(subject.network, images, worst=worst), "images": len(images), "objects": sum(images.objects),

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from handful.curate.seen import Mark, mark
+from handful.data.finding import leaves_unusable
 from handful.errors import DataError
 from handful.image import fit
 from handful.plotting import palette
@@ -158,9 +159,9 @@ def evaluate(
 
     rule: one of handful.training.metrics.RULES, what absent classes count for. background: which class is everything
     else; found by its name unless given. masks: which folder of masks, where several lie side by side. report: an HTML
-    page to write. allow: codes of errors to go on with; with any, images that cannot be used are left out, with a
-    warning. Classes of the data that the model does not have are not counted, with a warning. Returns the JSON
-    object that `handful evaluate --json` prints. Raises DataError or UnknownName.
+    page to write. allow: codes of errors to go on with; with one of unusable images or masks these are left
+    out, with a warning. Classes of the data that the model does not have are not counted, with a warning. Returns the
+    JSON object that `handful evaluate --json` prints. Raises DataError or UnknownName.
     """
     if rule not in RULES:
         Confusion(1).iou(rule)  # raises, naming them
@@ -172,5 +173,5 @@ def evaluate(
     marks: list[Mark] = []
     read = labels_of(subject.dataset, subject.classes)
     measures = measured(subject.network, samples, read, subject.classes, rule=rule, background=which, worst=worst,
-                        marks=marks, leave_out=bool(allow))  # fmt: skip
+                        marks=marks, leave_out=leaves_unusable(allow))  # fmt: skip
     return subject.result(measures, worst, report, marks)

@@ -18,7 +18,7 @@ import torch
 from handful import places
 from handful.errors import DataError
 from handful.files import sha256, write_tensors
-from handful.models.folder import META, WEIGHTS
+from handful.models.folder import WEIGHTS, is_model
 from handful.pick import need
 from handful.progress import note, track
 from handful.training import checkpoint, weights
@@ -30,6 +30,20 @@ from handful.training.schedule import Ema, factor
 from handful.words import counted
 
 CSV, LOCK, EVENTS = "metrics.csv", "lock", "events"
+BEGUN = (".*.part", ".*.old", ".pixels.*")  # what a run that was killed leaves
+# all that a run writes into its folder
+OWN = (
+    *BEGUN,
+    "step-*",
+    "best-*",
+    "nan-*.safetensors",
+    CSV,
+    EVENTS,
+    "curves.png",
+    "transfer.png",
+    "train.json",
+    "report.html",
+)
 Measures = dict[str, float | None]
 
 
@@ -60,7 +74,7 @@ def reserved(out: Path, *, resume: bool, overwrite: bool, distributed: Distribut
     place = out.with_name(f"{out.name}.run")
     if resume and overwrite:
         raise DataError("--resume and --overwrite exclude each other: resume, or start over?")
-    if out.exists() and not (out / META).exists():
+    if out.exists() and not is_model(out):
         raise DataError(f"{out} exists and is not a model folder, so it is not overwritten; choose another --out")
     places.check_writable(places.real(place))
     if not resume and not overwrite and (out.exists() or checkpoint.checkpoints(place)):
@@ -82,8 +96,8 @@ def reserved(out: Path, *, resume: bool, overwrite: bool, distributed: Distribut
     except filelock.Timeout as error:
         raise DataError(f"another run is writing to {place}; wait for it, stop it, or choose another --out") from error
     try:
-        # what was left by a run that was killed while it wrote, or everything
-        for left in place.iterdir() if overwrite else [*place.glob(".*.part"), *place.glob(".*.old")]:
+        # what was left by a run that was killed while it wrote, or all of the run's; what else lies there is the user's
+        for left in [path for pattern in (OWN if overwrite else BEGUN) for path in place.glob(pattern)]:
             if left.is_dir():
                 shutil.rmtree(left, ignore_errors=True)
             elif left.name != LOCK:

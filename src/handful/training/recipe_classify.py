@@ -62,7 +62,7 @@ def run(
         if getattr(network.core, "whitens", False):
             few = images.pixels(order(len(images), start.plan.seed, 0)[:WHITENED_BY])
             network.core.whiten(network.normalize(network.resize(torch.from_numpy(few).permute(0, 3, 1, 2).float())))
-        begun = start.begin_with(network, classes)
+        begun = start.begin_with(network, classes, teacher)
         teacher_logits = weights.teacher_of(Path(teacher), classes, device, "classify") if teacher else None
         class_weight = torch.tensor(per_class, device=device)
 

@@ -69,7 +69,7 @@ def run(
         per_class = class_weights(images.pixels, images.images, images.image_pixels, balance)
 
         # the network, on its way from weights of its own or another's
-        begun = start.begin_with(start.build(classes), classes)
+        begun = start.begin_with(start.build(classes), classes, teacher)
         teacher_logits = weights.teacher_of(Path(teacher), classes, device) if teacher else None
         class_weight = torch.tensor(per_class, device=device)
 

@@ -14,6 +14,7 @@ from typing import Any
 from handful.curate.check import ensure
 from handful.data import formats
 from handful.data.finding import Finding, known_codes, leaves_unreadable, stop
+from handful.data.folder_names import USUAL
 from handful.data.near_names import warn_of_strangers
 from handful.errors import DataError
 from handful.files import cache_home
@@ -23,7 +24,6 @@ from handful.types import Dataset, Image, Sample
 from handful.words import counted, shell
 
 QUIET = ("one_image", "no_label_map")  # warnings that do not matter to training
-SPLITS = {"training": "train", "valid": "val", "validation": "val", "testing": "test"}
 
 
 def checked(
@@ -122,7 +122,7 @@ def split_of(dataset: Dataset, split: str) -> list[Sample]:
 
 
 def _usual(split: str | None) -> str:
-    return SPLITS.get(split or "", split or "")
+    return USUAL.get(split or "", split or "")
 
 
 def split_to_measure(samples: Iterable[Sample], named: str | None) -> str:

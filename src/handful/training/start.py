@@ -13,6 +13,7 @@ import torch
 
 from handful.curate.seen import Seen
 from handful.data import formats
+from handful.data.finding import leaves_unusable
 from handful.models.count import Counts, count
 from handful.pick import unknown
 from handful.progress import warn
@@ -129,7 +130,7 @@ class Start:
         self, gather: Callable[..., ImagesT], dataset: Dataset, classes: Sequence[str], scratch: Path
     ) -> tuple[ImagesT, ImagesT | None]:
         """The images of the split to train on, and of the one to measure on, decoded by a loader's `gather`."""
-        how: dict[str, Any] = {"scratch": scratch, "leave_out": bool(self.given.get("allow"))}
+        how: dict[str, Any] = {"scratch": scratch, "leave_out": leaves_unusable(self.given.get("allow", ()))}
         val = self.given.get("val_split", "val")
         train = gather(dataset, self.given.get("train_split", "train"), classes, self.size_hw, **how)
         return train, gather(dataset, val, classes, self.size_hw, **how) if val else None
@@ -144,13 +145,14 @@ class Start:
         """The network, with weights it begins with by itself."""
         return weights.built(self.module, len(classes), {**self.args, "frame_hw": list(self.size_hw)})
 
-    def begin_with(self, network: Any, classes: Sequence[str]) -> Begun:
-        """The network with another model's weights, if one is named, what became of them, and what it costs."""
+    def begin_with(self, network: Any, classes: Sequence[str], teacher: Path | None = None) -> Begun:
+        """The network with another model's weights, if one is named, what became of them, and what it costs. teacher:
+        the model it will imitate."""
         source = self.given.get("from_")
         rows = transfer.transfer(network, source, classes, rename=self.given.get("rename")) if source else []
         rates = weights.rates(network, self.lr_of, self.freeze)
         counts = count(network, torch.zeros(1, *network.frame_hw, 3, dtype=torch.uint8))
-        return Begun(network, rates, transfer.with_rates(rows, rates), counts, seen_by(source))
+        return Begun(network, rates, transfer.with_rates(rows, rates), counts, seen_by(source, teacher))
 
     def train(
         self, task: loop.Task, begun: Begun, folder: Path, classes: Sequence[str], **own: Any
@@ -176,7 +178,7 @@ class Start:
 @dataclass(frozen=True)
 class Begun:
     """A network as its training begins. rates: factor of the learning rate of each parameter; rows: where its weights
-    came from; counts: what it costs; seen: the images that those weights have seen already."""
+    came from; counts: what it costs; seen: the images that those weights, or a teacher's, have seen already."""
 
     network: Any
     rates: Mapping[str, float]
@@ -185,12 +187,19 @@ class Begun:
     seen: Seen
 
 
-def seen_by(source: Path | None) -> Seen:
-    """What the model has seen that a training begins with; nothing, with a warning, where its folder does not say."""
-    seen = Seen() if source is None else Seen.load(Path(source))
-    if seen is None:
-        warn(f"{source} does not say which images it has seen, so an evaluation of the new model cannot tell of them")
-    return seen or Seen()
+def seen_by(*models: Path | None) -> Seen:
+    """What the models have seen that a training begins with or learns from: what a teacher knows of its images comes
+    into its student. Nothing, with a warning, of one whose folder does not say."""
+    seen = Seen()
+    for model in dict.fromkeys(Path(model) for model in models if model is not None):
+        held = Seen.load(model)
+        if held is None:
+            warn(
+                f"{model} does not say which images it has seen, so an evaluation of the new model cannot tell of them"
+            )
+        else:
+            seen.rows |= held.rows
+    return seen
 
 
 def begin(task: str, net: str, given: Settings, **otherwise: Any) -> Start:

@@ -15,6 +15,7 @@ from handful.errors import DataError
 from handful.files import read_tensors, replacing
 from handful.models.folder import WEIGHTS, read_meta
 from handful.pick import names, need, pick
+from handful.places import MARK
 from handful.plotting import readable
 
 What = Literal["kept", "reshaped", "dropped", "new"]
@@ -192,7 +193,7 @@ def draw(rows: Sequence[Row], path: Path, *, old: str = "old", new: str = "new")
     axes.set_ylim(max(left, right, 1.0) + 0.1, -0.6)
     axes.axis("off")
     with replacing(path, own=True) as part:
-        figure.savefig(part, format="png", dpi=130)
+        figure.savefig(part, format="png", dpi=130, metadata={"Software": MARK})
 
 
 def _joined(rows: list[Row], most: int = 80) -> list[Row]:
