@@ -47,8 +47,9 @@ def written() -> str:
     homes: dict[str, list[str]] = defaultdict(list)
     for place in _written:
         homes[os.path.dirname(place) or "."].append(place)
-    rows = [name for home, several in homes.items()
-            for name in (several if len(several) <= FEW else [f"{counted(len(several), 'file')} in {home}"])]  # fmt: skip
+    rows: list[str] = []
+    for home, several in homes.items():
+        rows += several if len(several) <= FEW else [f"{counted(len(several), 'file')} in {home}"]
     return ", ".join(rows[:FEW]) + (f" and {len(rows) - FEW} more" if len(rows) > FEW else "")
 
 

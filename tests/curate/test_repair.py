@@ -246,6 +246,10 @@ def _unnamed(root: Path) -> Path:
     return yolo(root, "train: images\nval: images\nnames:\n", a="7 0.5 0.5 0.2 0.4\n")
 
 
+def _counted(root: Path) -> Path:
+    return yolo(root, "train: images\nval: images\nnc: 3\nnames: [mug]\n")
+
+
 def _not_exported(root: Path) -> Path:
     yolo(root, "train: images/train\nval: images/val\ntest: images/test\nnames: [mug]\n")
     for split, name in (("train", "a"), ("val", "b")):
@@ -345,6 +349,7 @@ ELSEWHERE: dict[str, tuple[Callable[[Path], Path], Callable[[Case], bool]]] = {
     "unsafe_xml": (_entities, lambda c: c.samples.keys() == {"b"}),
     "unreadable_labels": (_unread, lambda c: c.samples.keys() == {"b"} and len(c.objects("b")) == 1),
     "no_label_map": (_unnamed, lambda c: c.classes == ["0", "7"] and c.objects("a")[0].label == "7"),
+    "class_count": (_counted, lambda c: "nc: 1" in (c.copy / "data.yaml").read_text()),
     "missing_split": (_not_exported, lambda c: "test" not in (c.copy / "data.yaml").read_text()),
     "empty_class_folder": (_empty_class, lambda c: c.classes == ["cup", "dish"]),
     "not_an_image": (_notes, lambda c: not list(c.copy.rglob("*.docx"))),

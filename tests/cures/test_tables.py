@@ -59,3 +59,22 @@ def test_a_table_that_does_not_say_it_is_utf_16(desk: Desk) -> None:
     assert "save it as UTF-8" in desk.no("data", "check", root)
     (root / "boxes.csv").write_text(text)
     assert "2 classes" in desk.yes("data", "check", root)
+
+
+@cures("data.angles:tell_columns take")
+def test_a_column_that_turns_boxes(desk: Desk) -> None:
+    table(desk, "filename,cx,cy,w,h,angle,class", "35,26,50,28,30,CLASS")
+    assert "take it away" in desk.no("data", "check", desk.at("set"))
+    table(desk, "filename,cx,cy,w,h,class", "35,26,50,28,CLASS")
+    assert "csv_boxes" in desk.yes("data", "check", desk.at("set"))
+
+
+@cures("data.yolo_layout:_tell_count mend")
+def test_a_number_of_classes_that_is_not_how_many_are_named(desk: Desk) -> None:
+    root = write(desk.at("set"), {**photos("images/a.jpg"), "labels/a.txt": "1 0.5 0.5 0.5 0.5\n"})
+    config = "train: images\nval: images\nnc: {}\nnames: {}\n"
+    (root / "data.yaml").write_text(config.format(3, "[cup, plate]"))
+    assert "mend the one that is wrong" in desk.yes("data", "check", root)
+    for nc, names in ((2, "[cup, plate]"), (3, "[cup, plate, mug]")):
+        (root / "data.yaml").write_text(config.format(nc, names))
+        assert "class_count" not in desk.yes("data", "check", root)
