@@ -133,14 +133,51 @@ def test_several_pairs(desk: Desk) -> None:
     desk.yes("data", "split", root, "--format", "pairs", *said.after("as in: "))
 
 
-@cures("data.pairing:how_to_read --format --masks-in", "running:reading --to",
-       "running:reading handful data convert")  # fmt: skip
+@cures("data.pairing:how_to_read --format --masks-in")
 def test_masks_that_were_taken_for_a_class(desk: Desk) -> None:
     root = masks(desk.at("set"), "my masks", photos="shots")
     said = desk.no("data", "check", root, "--format", "folder")
     desk.yes("data", "check", root, *said.after("to read them: "))
-    # a verb that has no --masks-in proposes a copy
-    said = desk.no("teach", root, "--out", desk.at("model"))
+
+
+@cures("data.format_folder:_masks_among move")
+def test_masks_beside_the_photographs_of_class_folders(desk: Desk) -> None:
+    m = Maker(7, desk.at("set"))
+    for name in ("cup", "plate"):
+        for i in range(2):
+            m.photo(f"{name}/{name}{i}.jpg")
+            m.save(STORED["ids"][0](m.areas()), f"{name}/{name}{i}_seg.png")
+    words = ["teach", desk.at("set"), "--out", desk.at("m"), "--backbone", "lite0", "--frame", "64x64"]
+    said = desk.no(*words)
+    assert "copy" not in said  # one with the masks read would hold no classes of images
+    assert "2 classes" in desk.yes(*words, *said.value("--allow")) and "4 images" in desk.yes(*words, "--overwrite",
+                                                                            *said.value("--allow"))  # fmt: skip
+    for mask in desk.at("set").glob("*/*.png"):
+        mask.unlink()
+    assert "4 images" in desk.yes(*words, "--overwrite")
+
+
+@cures("data.class_folders:how_to_pair --images --masks-in", "data.format_folder:_masks_among move #2")
+def test_masks_in_a_folder_that_no_word_tells(desk: Desk) -> None:
+    m = Maker(7, desk.at("set"))
+    for i in range(3):
+        m.photo(f"shots/{i}.jpg")
+        m.photo(f"shelf/s{i}.jpg")
+        m.save(STORED["0/255"][0](m.areas()), f"drawn out/{i}.png")
+    said = desk.no("data", "check", desk.at("set"))
+    assert "pairs" in desk.yes("data", "check", desk.at("set"), *said.after("to read them: "))
+    shutil.move(desk.at("set", "drawn out"), desk.at("away"))
+    desk.yes("data", "check", desk.at("set"))
+    for i, path in enumerate(sorted(desk.at("away").iterdir())):
+        path.rename(path.with_name(f"own{i}.png"))
+    shutil.move(desk.at("away"), desk.at("set", "drawings"))
+    assert "3 classes" in desk.yes("data", "check", desk.at("set"))
+
+
+@cures("running:reading --to", "running:reading handful data convert")
+def test_a_verb_that_cannot_say_how_a_set_is_read(desk: Desk) -> None:
+    root = masks(desk.at("set"), "masks", "other masks")
+    said = desk.no("train", "classify", root, "--out", desk.at("model"), "--epochs", 1)
     assert "make a copy" in said
     desk.yes(*said.command("data convert", COPY=desk.at("copy")))
     desk.yes("data", "check", desk.at("copy"))

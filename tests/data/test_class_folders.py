@@ -137,6 +137,41 @@ def test_yolo_in_pixels_is_no_box_around_all(line: str, tmp_path: Path) -> None:
 
 def test_what_nobody_labeled_is_not_called_fit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     photos(tmp_path, "images/0.jpg", "images/1.jpg")
-    main(["data", "check", str(tmp_path)])
+    with pytest.raises(SystemExit, match="1"):
+        main(["data", "check", str(tmp_path)])
     out = capsys.readouterr().out
     assert "nothing to train on: no image is labeled" in out and "fit to train on" not in out
+    assert not check(tmp_path, near=False)["ok"]
+    with pytest.raises(SystemExit, match="1"):
+        main(["data", "check", str(tmp_path), "--fix", str(tmp_path.parent / "copy")])
+    assert "no image of the copy is labeled" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("photos_at", "masks_at"),
+    [(("cat", "dog"), "drawn"), (("shots",), "out"), (("train/cat", "train/dog"), "train/drawn")],
+)
+def test_masks_in_a_folder_that_no_word_tells(photos_at: tuple[str, ...], masks_at: str, tmp_path: Path) -> None:
+    m = Maker(11, tmp_path)
+    shelf = masks_at.replace(masks_at.rpartition("/")[2], "shelf")
+    for at in (*photos_at, shelf):
+        for i in range(3):
+            m.photo(f"{at}/{at[-1]}{i}.jpg")
+            if at != shelf:
+                m.save(STORED["0/255"][0](m.areas()), f"{masks_at}/{at[-1]}{i}.png")
+    with pytest.raises(DataError, match=f"each looks like a mask of the photo of its name, so {masks_at} is no class"):
+        list(formats.read(tmp_path))
+    report = check(tmp_path, near=False)
+    assert masks_at.rpartition("/")[2] not in report["sets"][0]["per_class"] and not report["ok"]
+    for i, path in enumerate(sorted((tmp_path / masks_at).iterdir())):
+        path.rename(path.with_name(f"own{i}.png"))  # a class of drawings
+    assert masks_at.rpartition("/")[2] in check(tmp_path, near=False)["sets"][0]["per_class"]
+
+
+def test_classes_that_are_numbered_alike_are_no_masks(tmp_path: Path) -> None:
+    m = Maker(12, tmp_path)
+    for i in range(3):
+        m.photo(f"a/{i}.png")
+        m.photo(f"b/{i}.png")
+        m.save(STORED["0/255"][0](m.areas()).resize((40, 40)), f"logo/{i}.png")  # of another size
+    assert set(check(tmp_path, near=False)["sets"][0]["per_class"]) == {"a", "b", "logo"}

@@ -88,6 +88,8 @@ def mended(r: dict[str, Any]) -> str:
             lines.append(f"    and {len(changed) - FEW} more, in {r['out']}.repairs.json")
     for name, rows in r["differences"].items():
         lines += [f"  {name}: {d['how']} {d['count']} × {d['what']} (first: {d['example']})" for d in rows]
-    if not r["ok"]:
+    if any(row["severity"] == "error" for row in r["findings"]):
         lines += ["the copy still has errors that only a person can fix:", *table(r["findings"])]
+    elif not r["ok"]:
+        lines.append("nothing to train on is left: no image of the copy is labeled")
     return "\n".join(lines)

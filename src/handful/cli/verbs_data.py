@@ -58,7 +58,7 @@ def check_(
 ) -> None:  # fmt: skip
     """Find what would break or falsify training, before training: which file, which value, how to repair it.
 
-    Exit code 0: nothing that breaks; 1: errors, with the table.
+    Exit code 0: nothing that breaks; 1: errors, with the table, or no image is labeled.
     """
     from handful.curate.check import check as run
     from handful.curate.repair import repair

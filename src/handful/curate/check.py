@@ -31,7 +31,7 @@ from handful.progress import track
 from handful.types import Dataset, Object, Sample
 from handful.words import counted, shell
 
-VERSION = 8  # of the rules and of the report: one that another version kept is not used
+VERSION = 9  # of the rules and of the report: one that another version kept is not used
 TINY_PX = 4.0
 SUFFIX_OF = {"JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"), "MPO": (".jpg", ".jpeg", ".mpo"), "PNG": (".png",),
              "WEBP": (".webp",), "GIF": (".gif",), "TIFF": (".tif", ".tiff"), "PPM": (".ppm", ".pgm"),
@@ -128,7 +128,7 @@ def _check(
             "sets": [part.as_json(place) for part in parts],
             "account": files.as_json(),
             "findings": findings.rows(),
-            "ok": findings.ok,
+            "ok": findings.ok and any(part.labeled for part in parts),
         }
         kept.put_report(key, json.dumps(report))
     return report

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
+from handful import running
 from handful.data import pairing
 from handful.data.folder_names import HOLDERS, SPLITS
+from handful.data.label_tree import header
 from handful.data.looks import look_of_several
 from handful.errors import DataError
 from handful.words import shell
 
 FEW = 3
+MOST = 16  # folders that hold masks
+LOSSLESS = frozenset((".png", ".bmp", ".tif", ".tiff", ".gif"))
 
 
 def nest(names: Iterable[str]) -> dict[str, list[str]]:
@@ -70,12 +74,7 @@ def masks_without_photos(folder: Path, names: Iterable[str]) -> dict[str, list[s
     Such a folder is called as masks are, its pictures look like masks, and those of the other folders like photographs.
     Pictures are opened only where a name says so.
     """
-    groups: dict[str, list[str]] = defaultdict(list)
-    for name in names:
-        path = PurePosixPath(name).parts
-        if len(path) > 1:
-            depth = 2 if path[0].lower() in SPLITS and len(path) > 2 else 1
-            groups["/".join(path[:depth])].append(name)
+    groups = _groups(names)
     if len(groups) < 2:
         return {}
     found = {}
@@ -89,6 +88,65 @@ def masks_without_photos(folder: Path, names: Iterable[str]) -> dict[str, list[s
     if not found or not rest or look_of_several([folder / name for name in rest]) != "photo":
         return {}
     return found
+
+
+def _groups(names: Iterable[str]) -> dict[str, list[str]]:
+    """The images of each folder that may be a class: CLASS, or SPLIT/CLASS."""
+    groups: dict[str, list[str]] = defaultdict(list)
+    for name in names:
+        path = PurePosixPath(name).parts
+        if len(path) > 1:
+            depth = 2 if path[0].lower() in SPLITS and len(path) > 2 else 1
+            groups["/".join(path[:depth])].append(name)
+    return groups
+
+
+def masks_by_name(folder: Path, names: Iterable[str]) -> dict[str, dict[str, str]]:
+    """{folder: {picture: the photo of its name}} of folders that are not called as masks are, and hold them all the
+    same: each of their pictures has the name and the size of a photograph in another folder, and looks like a mask.
+
+    Nothing tells such a folder from a class of drawings whose images are numbered as the photographs are, so it is read
+    as neither. Pictures are opened only where all names of a folder are among those of the others.
+    """
+    groups = _groups(sorted(names))
+    of: dict[str, dict[str, str]] = defaultdict(dict)  # stem -> folder -> picture
+    for at, several in groups.items():
+        for name in several:
+            of[PurePosixPath(name).stem][at] = name
+    found: dict[str, dict[str, str]] = {}
+    for at, several in groups.items():
+        if not all(PurePosixPath(name).suffix.lower() in LOSSLESS for name in several):
+            continue
+        partners = {name: next((n for other, n in of[PurePosixPath(name).stem].items() if other != at), None)
+                    for name in several}  # fmt: skip
+        whole = {name: partner for name, partner in partners.items() if partner is not None}
+        if len(whole) == len(several) > 1:
+            found[at] = whole
+    if len(found) > MOST:  # numbered alike: these are classes
+        return {}
+    return {at: pairs for at, pairs in found.items() if _look_like_pairs(folder, pairs)}
+
+
+def _look_like_pairs(folder: Path, pairs: Mapping[str, str]) -> bool:
+    if look_of_several([folder / name for name in pairs]) not in ("mask", "soft"):
+        return False
+    if look_of_several([folder / name for name in pairs.values()]) != "photo":
+        return False
+    few = list(pairs.items())[:FEW]
+    sizes = [(header(folder / mask), header(folder / photo)) for mask, photo in few]
+    return all(mask is not None and photo is not None and mask[1] == photo[1] for mask, photo in sizes)
+
+
+def how_to_pair(folder: Path, at: str, pairs: Mapping[str, str]) -> str:
+    """What to say for masks and photographs that pair to be read; "" where photos lie in several folders, or the
+    running verb takes no patterns."""
+    ends = {(str(PurePosixPath(photo).parent), PurePosixPath(photo).suffix, PurePosixPath(mask).suffix)
+            for mask, photo in pairs.items()}  # fmt: skip
+    if len(ends) != 1:
+        return ""
+    ((photos, suffix, own),) = ends
+    images, masks = shell(f"{photos}/{{}}{suffix}"), shell(f"{at}/{{}}{own}")
+    return f"to read them: --images {images} --masks-in {masks}" if running.has("--images", "--masks-in") else ""
 
 
 def _says_mask(at: str) -> bool:

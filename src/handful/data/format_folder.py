@@ -188,9 +188,11 @@ def _masks_among(shelf: Shelf, on_finding: OnFinding) -> set[str]:
     every: set[str] = set()
     for pairs in pairing.find(shelf.folder, shelf.images):
         masks = {mask: "looks like the mask of an image" for several in pairs.masks.values() for mask in several}
-        report_unread(
-            shelf.folder, masks, on_finding, f"to read them: {pairing.how_to_read(shelf.folder, pairs.title)}"
-        )
+        if running.has("--masks-in"):
+            do = f"to read them: {pairing.how_to_read(shelf.folder, pairs.title)}"
+        else:  # a copy with the masks read would hold no classes of images, which this verb wants
+            do = "masks say no class of an image; move them away to go on with the photographs alone"
+        report_unread(shelf.folder, masks, on_finding, do)
         every |= set(masks)
     if not every:
         for at, names in class_folders.masks_without_photos(shelf.folder, shelf.images).items():
@@ -198,6 +200,13 @@ def _masks_among(shelf: Shelf, on_finding: OnFinding) -> set[str]:
             do = f"move {at}/ away to read the classes alone, or give each mask its photo's name"
             report_unread(shelf.folder, dict.fromkeys(names, why), on_finding, do)
             every.update(names)
+    if not every:
+        for at, partners in class_folders.masks_by_name(shelf.folder, shelf.images).items():
+            why = f"looks like a mask of the photo of its name, so {at} is no class"
+            do = class_folders.how_to_pair(shelf.folder, at, partners)
+            do += f"; move {at}/ away to read the classes alone, or, if it is one, give its images names of their own"
+            report_unread(shelf.folder, dict.fromkeys(partners, why), on_finding, do.removeprefix("; "))
+            every.update(partners)
     return every
 
 
