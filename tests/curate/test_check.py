@@ -90,7 +90,8 @@ def test_every_code_there_is_can_be_seen() -> None:
                  "same_image_in_two_classes", "frame_gap", "other_split", "ambiguous_image", "moved_name", "no_size",
                  "missing_split", "flat_outline", "box_off_image", "category_clash", "category_mismatch", "other_task",
                  "two_label_files", "shared_label_file", "lfs_pointer", "linked_folder", "unheld_mark",
-                 "several_classes", "folder_mismatch", "class_count", "unread_angle",
+                 "several_classes", "folder_mismatch", "class_count", "unread_angle", "box_in_fractions",
+                 "other_filename",
                  "several_answers", "turned_box",
                  # tests/data/test_pairs.py
                  "soft_mask", "unread_labels", "unused_image", "ignored_class"}  # fmt: skip

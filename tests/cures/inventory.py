@@ -28,7 +28,7 @@ DO = ("rename", "remove", "replace", "choose", "give", "leave", "restore", "make
       "teach", "get", "copy", "add", "save", "fix", "mend", "clear", "undo", "load", "go", "try", "repair", "resume",
       "say", "write", "run", "check", "see", "delete", "look", "stop", "train", "ask", "keep", "send", "bring", "unset",
       "please report", "cut", "draw", "measure", "begin", "call", "point", "close", "change", "do not", "finish",
-      "decide")  # fmt: skip
+      "decide", "multiply")  # fmt: skip
 PLAIN = re.compile(r"(?:; |\A; ?)(?:or |and )?(" + "|".join(DO) + r")\b")
 # where a string is help, an example, a query, code or a picture's words, and no message
 HELP = frozenset(("Meaning", "option", "verb", "command", "Output", "docstring", "text", "execute", "Code", "compile"))

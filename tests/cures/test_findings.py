@@ -120,6 +120,20 @@ def test_labels_that_were_not_read_are_named(desk: Desk) -> None:
     desk.yes("data", "check", root, "--format", "folder")
 
 
+@by_hand_of("box_in_fractions")
+@cures("data.fractions:samples multiply")
+def test_boxes_in_fractions_are_multiplied(desk: Desk) -> None:
+    rows = [{"id": i, "image_id": i, "category_id": 1, "bbox": [0.25, 0.2, 0.5, 0.4], "area": 0.2} for i in range(3)]
+    root = desk.at("set")
+    root.mkdir()
+    value = sets.coco(root, many=3)
+    sets.saved(root, {**value, "annotations": rows})
+    assert by_hand("box_in_fractions") in desk.no("data", "check", root)
+    rows = [{**row, "bbox": [10, 6, 20, 12], "area": 240} for row in rows]  # of 40x30 px
+    sets.saved(root, {**value, "annotations": rows})
+    desk.yes("data", "check", root)
+
+
 @by_hand_of("category_twins")
 def test_classes_of_one_name_are_renamed(desk: Desk) -> None:
     root = boxes(desk.at("set"), categories=[{"id": 1, "name": "mug"}, {"id": 2, "name": "Mug"}])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -175,3 +176,62 @@ def test_classes_that_are_numbered_alike_are_no_masks(tmp_path: Path) -> None:
         m.photo(f"b/{i}.png")
         m.save(STORED["0/255"][0](m.areas()).resize((40, 40)), f"logo/{i}.png")  # of another size
     assert set(check(tmp_path, near=False)["sets"][0]["per_class"]) == {"a", "b", "logo"}
+
+
+@pytest.mark.parametrize(
+    ("deep", "beside"),
+    [
+        (("train/cat", "train/dog"), ("test1",)),
+        (("seg_train/cat", "seg_train/dog"), ("seg_pred",)),
+        (("augmented/cat", "augmented/dog"), ("cat", "dog")),
+        (("train/cat", "train/dog", "test/cat", "test/dog"), ("samples",)),
+    ],
+)
+def test_folders_around_classes_beside_folders_of_images(
+    deep: tuple[str, ...], beside: tuple[str, ...], tmp_path: Path
+) -> None:
+    photos(tmp_path, *(f"{at}/{at.replace('/', '')}{i}.jpg" for at in (*deep, *beside) for i in range(2)))
+    with pytest.raises(DataError, match=f"folders in folders.*{deep[-2]}.* either may be the classes"):
+        formats.read(tmp_path)
+
+
+def test_classes_with_folders_of_their_own_beside_classes_without(tmp_path: Path) -> None:
+    photos(tmp_path, "cup/monday/0.jpg", "cup/tuesday/1.jpg", "plate/2.jpg", "plate/close/3.jpg")
+    assert {name: c["images"] for name, c in check(tmp_path, near=False)["sets"][0]["per_class"].items()} == {
+        "cup": 2, "plate": 2,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("at", ["cat/cat{}", "{}", "images/{}"])
+def test_masks_beside_the_photographs_that_differ_in_the_suffix_alone(at: str, tmp_path: Path) -> None:
+    m = Maker(13, tmp_path)
+    for i in range(3):
+        m.photo(at.format(i) + ".jpg")
+        m.save(STORED["ids"][0](m.areas()), at.format(i) + ".png")
+    (held,) = check(tmp_path, near=False)["sets"]
+    assert (held["format"], held["images"], held["labeled"]) == ("pairs .png", 3, 3)
+    assert check(tmp_path, near=False, masks=".png")["sets"] == [held]
+    for i in range(3):
+        m.photo(at.format(i) + ".png")  # now both are photographs
+    with contextlib.suppress(DataError):
+        assert not [s for s in check(tmp_path, near=False)["sets"] if s["format"].startswith("pairs")]
+
+
+def test_pictures_that_look_like_masks_and_pair_with_nothing_are_an_error(tmp_path: Path) -> None:
+    """DRIVE's vessels, beside masks of the field of view that do pair."""
+    m = Maker(14, tmp_path)
+    for i in range(3):
+        m.photo(f"training/images/{i}_training.tif")
+        m.save(STORED["0/255"][0](m.areas()), f"training/1st_manual/{i}_manual1.gif")
+        m.save(STORED["0/255"][0](m.areas()), f"training/mask/{i}_training_mask.gif")
+    report = check(tmp_path, near=False)
+    (error,) = [f for f in report["findings"] if f["severity"] == "error"]
+    assert "1st_manual" in error["text"] and "no name says of which image it is" in error["text"]
+    assert report["account"]["counts"]["unread"] == 3
+
+
+def test_a_folder_that_is_called_unlabeled_is_no_class(tmp_path: Path) -> None:
+    photos(tmp_path, "cup/0.jpg", "plate/1.jpg", "Unlabeled/2.jpg", "Unlabeled/3.jpg")
+    report = check(tmp_path, near=False)
+    assert set(report["sets"][0]["per_class"]) == {"cup", "plate"} and report["sets"][0]["unlabeled"] == 2
+    assert report["ok"] and "which is read as images of no class" in str(report["findings"])

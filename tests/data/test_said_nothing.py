@@ -251,3 +251,48 @@ def test_an_angle_among_the_attributes_of_a_box_is_told(tmp_path: Path) -> None:
     assert named == {"cup": 2} and "1 box has an angle" in told["unread_angle"] and "a.jpg" in told["unread_angle"]
     held["annotations"][0]["segmentation"] = [[12, 8, 40, 12, 38, 40, 8, 36]]
     assert checked(tmp_path, {"annotations.json": held}) == ({"cup": 2}, {})
+
+
+VOC = (
+    "<annotation><filename>{}</filename><size><width>96</width><height>72</height><depth>3</depth></size><object>"
+    "<name>cup</name><bndbox><xmin>{}</xmin><ymin>{}</ymin><xmax>{}</xmax><ymax>{}</ymax></bndbox></object></annotation>"
+)
+
+
+def voc(*box: float, said: str = "{}.jpg") -> dict[str, Any]:
+    xml = {f"Annotations/{i}.xml": VOC.format(said.format((i + 1) % 3), *box) for i in range(3)}
+    return {**photos("JPEGImages/0.jpg", "JPEGImages/1.jpg", "JPEGImages/2.jpg"), **xml}
+
+
+def test_boxes_in_fractions_where_pixels_are_wanted(tmp_path: Path) -> None:
+    assert "are fractions, where voc has pixels" in checked(tmp_path, voc(0.2, 0.2, 0.5, 0.6))[1]["box_in_fractions"]
+    held = coco(["cup"], dict.fromkeys(("a.jpg", "b.jpg", "c.jpg"), "cup"))
+    for row in held["annotations"]:
+        row["bbox"] = [0.1, 0.2, 0.5, 0.6]
+    files = {**photos("a.jpg", "b.jpg", "c.jpg"), "annotations.json": held}
+    with pytest.raises(DataError, match="multiply them"):
+        list(formats.read(write(tmp_path / "coco", files)))
+    held["annotations"][0]["bbox"] = [0.1, 0.2, 2.5, 0.6]  # one that is no fraction: they are small boxes
+    assert "box_in_fractions" not in checked(tmp_path / "coco", {"annotations.json": held})[1]
+
+
+def test_an_xml_file_that_names_another_image_that_is_there(tmp_path: Path) -> None:
+    assert "whose labels they are read as: 3 times" in checked(tmp_path, voc(9, 9, 50, 60))[1]["other_filename"]
+    assert not checked(tmp_path, voc(9, 9, 50, 60, said="C:/old/frame{}.png"))[1]  # a name of long ago
+
+
+@pytest.mark.parametrize(
+    ("labels", "named"),
+    [
+        (("Mass|Edema", "Mass", "No Finding"), {"Mass": 1, "No Finding": 1}),
+        (("cup; plate", "cup", "plate"), {"cup": 1, "plate": 1}),
+        (("scab rot", "scab", "rot", "rust", "scab rust"), {"rot": 1, "rust": 1, "scab": 1}),
+        (("hot dog", "hot", "dog"), {"dog": 1, "hot": 1, "hot dog": 1}),  # one such name is a name
+        (("Doe, Jane", "Roe, Ann"), {"Doe, Jane": 1, "Roe, Ann": 1}),
+    ],
+)
+def test_cells_that_name_several_classes(labels: tuple[str, ...], named: dict[str, int], tmp_path: Path) -> None:
+    rows = "".join(f'{i}.jpg,"{label}"\n' for i, label in enumerate(labels))
+    files = {**photos(*(f"{i}.jpg" for i in range(len(labels)))), "labels.csv": f"image,labels\n{rows}"}
+    found, told = checked(tmp_path, files)
+    assert found == named and ("several_classes" in told) == (sum(named.values()) < len(labels))

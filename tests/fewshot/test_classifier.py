@@ -336,7 +336,7 @@ def test_what_was_made_meanwhile_is_left_alone(
     def slowly(self: FewShotClassifier, samples: Any, **how: Any) -> Any:
         learned = learn(self, samples, **how)
         out.mkdir()
-        (out / file).touch()
+        (out / file).write_text('{"schema_version": 2, "files": {}}')
         return learned
 
     monkeypatch.setattr(FewShotClassifier, "learn_samples", slowly)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -15,6 +15,7 @@ from handful.data.class_lists import is_class_list
 from handful.data.finding import Finding, OnFinding
 from handful.data.formats import Source, sources
 from handful.data.ledger import IMAGE, LABELS, MASK, UNREAD, noting
+from handful.data.looks import look_of_several
 from handful.data.paths import COPY_LINKED, HIDDEN, MADE, is_image_name, is_leftover, linked_out, walk
 from handful.data.suspects import ABOUT, Suspects, report_unread
 from handful.errors import DataError
@@ -145,6 +146,12 @@ def account_of(
         report_unread(place, these, on_finding, f"to read them: {pairing.how_to_read(place, title)}")
     report_unread(place, {name: why for name, why in unread.items() if name not in masks}, on_finding)
     unused = [name for name in spare if name not in masks]
+    if alike := _look_like_masks(place, unused):
+        why = "looks like a mask, and no name says of which image it is"
+        for name in alike:
+            found.files[name] = (UNREAD, why)
+        report_unread(place, dict.fromkeys(alike, why), on_finding)
+        unused = [name for name in unused if name not in alike]
     if unused:
         few = ", ".join(unused[:3]) + (", ..." if len(unused) > 3 else "")
         detail = f"{counted(len(unused), 'image')} that no label file and no folder of the set names ({few})"
@@ -153,6 +160,15 @@ def account_of(
     found.files |= {name: (role, PASSED[role]) for name, role in sorted(passed.items()) if name not in roles}
     _links(place, used, on_finding, said)
     return found
+
+
+def _look_like_masks(place: Path, unused: Sequence[str]) -> set[str]:
+    """Those of images that nothing names which lie in a folder of pictures that look like masks."""
+    folders: dict[str, list[str]] = defaultdict(list)
+    for name in unused:
+        folders[name.rpartition("/")[0]].append(name)
+    return {name for names in folders.values() if len(names) > 1
+            and look_of_several([place / name for name in names]) in ("mask", "soft") for name in names}  # fmt: skip
 
 
 def _links(place: Path, used: Mapping[str, str], on_finding: OnFinding, said: Mapping[str, str]) -> None:

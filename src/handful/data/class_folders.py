@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from handful import running
 from handful.data import pairing
-from handful.data.folder_names import HOLDERS, SPLITS
+from handful.data.folder_names import HOLDERS, LABELED_SPLITS, SPLITS
 from handful.data.label_tree import header
 from handful.data.looks import look_of_several
 from handful.errors import DataError
@@ -28,12 +28,24 @@ def nest(names: Iterable[str]) -> dict[str, list[str]]:
         return {}
     inner: dict[str, set[str]] = {name: set() for name in outer}
     for path in parts:
-        if len(path) == 2:
-            return {}
-        inner[path[0]].add(path[1])
+        inner[path[0]].add(path[1] if len(path) > 2 else "")
+    if any("" in held for held in inner.values()):
+        return _around(inner)
     if all(name.lower() in SPLITS | HOLDERS for names in inner.values() for name in names):
         return {}
     return {name: sorted(found) for name, found in inner.items()}
+
+
+def _around(inner: Mapping[str, set[str]]) -> dict[str, list[str]]:
+    """Of folders some of which hold images themselves: those around class folders all the same. They are called like
+    splits (train/cat beside test1), or hold folders called like those beside them (augmented/cat beside cat)."""
+    deep = {name: held for name, held in inner.items() if "" not in held and len(held) > 1}
+    found = {name: held for name, held in deep.items() if _says_split(name) or held & (inner.keys() - {name})}
+    return {name: sorted(held) for name, held in found.items()}
+
+
+def _says_split(name: str) -> bool:
+    return bool({token.lower() for token in pairing.TOKEN.findall(name)} & (LABELED_SPLITS | HOLDERS))
 
 
 def clear(place: Path, names: Iterable[str]) -> None:

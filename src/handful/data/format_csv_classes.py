@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Sequence, Set
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence, Set
 from pathlib import Path, PurePosixPath
 
 from handful.data import sniff
@@ -145,6 +146,7 @@ def _tell_places(held: Table, used: Set[int], file: str, on_finding: OnFinding) 
 def _rows(held: Table, file: str, image: int, classes: Sequence[int]) -> Iterator[Row]:
     """A row an image: one that is listed again with the same class is listed once."""
     split_at = held.column(*SPLITS)
+    several = _combined({text for row in held.rows for text in cells(row, classes)}) if len(classes) == 1 else {}
     by_image: dict[tuple[str, str], list[Sequence[str]]] = {}
     for row in held.rows:
         name, split = cells(row, [image, split_at])
@@ -152,16 +154,36 @@ def _rows(held: Table, file: str, image: int, classes: Sequence[int]) -> Iterato
     for (name, split), rows in by_image.items():
 
         def said(tell: OnFinding, name: str = name, rows: Sequence[Sequence[str]] = rows) -> Said:
-            return _said(held, rows, name, classes, file, tell)
+            return _said(held, rows, name, classes, several, file, tell)
 
         yield Row(name, file, said, split or None)
 
 
+def _combined(texts: Set[str]) -> dict[str, list[str]]:
+    """{text: its classes} of cells that name several: "Mass|Edema" where Mass is one by itself, or "scab rot" where
+    both are and there are more such cells, since a hot dog is neither hot nor a dog."""
+    found: dict[str, list[str]] = {}
+    for mark in "|;,":
+        apart = {text: [part.strip() for part in text.split(mark) if part.strip()] for text in texts if mark in text}
+        alone = texts - apart.keys()
+        known = {part for part, n in Counter(p for parts in apart.values() for p in set(parts)).items() if n > 1}
+        whole = mark != "|"  # "Doe, Jane" may be one name
+        for text, parts in apart.items():
+            same = set(parts) & (alone | known)
+            if len(parts) > 1 and (same == set(parts) if whole else same):
+                found[text] = parts
+    spaced = {text: text.split() for text in texts if " " in text}
+    spaced = {text: parts for text, parts in spaced.items() if set(parts) <= texts}
+    return found | (spaced if len(spaced) > 1 else {})
+
+
 def _said(
-    held: Table, rows: Sequence[Sequence[str]], name: str, classes: Sequence[int], file: str, tell: OnFinding
-) -> Said:
+    held: Table, rows: Sequence[Sequence[str]], name: str, classes: Sequence[int],
+    several: Mapping[str, Sequence[str]], file: str, tell: OnFinding,
+) -> Said:  # fmt: skip
     if len(classes) == 1:
-        on = list(dict.fromkeys(text for row in rows for text in cells(row, classes) if text))
+        found = [text for row in rows for text in cells(row, classes) if text]
+        on = list(dict.fromkeys(part for text in found for part in several.get(text, (text,))))
     else:
         on = [held.titles[k] for k in classes if any(next(cells(row, [k])) in _ON for row in rows)]
     if len(on) > 1:

@@ -44,6 +44,7 @@ plate/b.jpg
 train/mug/a.jpg                    or in folders that are splits
 mug/train/a.jpg
 """
+UNLABELED = frozenset(("unlabeled", "unlabelled", "unannotated", "unsorted"))  # no thing is called so
 ABOUT = re.compile(r"(?i)(readme|licen[cs]e|copying|notice|attribution|dataset)\b.*|.*\.md$")
 
 
@@ -109,6 +110,7 @@ def _of(
     deep = [PurePosixPath(name).parts[splits:] for name in images]
     # beside other folders they are classes like those: photos and drawings, Images and Text; `write` makes `images`
     aside: list[str] = []
+    unlabeled: list[str] = []
     only_holders = all(parts[0].lower() in HOLDERS for parts in deep if len(parts) > 1)
     for name in images:
         path = PurePosixPath(name)
@@ -122,6 +124,9 @@ def _of(
             short = str(inside.relative_to(label))
             aside += [name] * (not only_holders)
             label, at = None, at if (split, short) in where else short
+        if not flat and label is not None and label.lower() in UNLABELED:
+            unlabeled.append(name)
+            label = None
         rows.append((split, label, at))
         where[split, at] = name
     found = sorted({label for _, label, _ in rows if label is not None})
@@ -139,10 +144,14 @@ def _of(
         detail = ("lie in images/, where images of no class are, beside class folders; if it is a class too, "
                   "rename it to Images/")  # fmt: skip
         on_finding(Finding("unlabeled_image", ".", aside[:20], len(aside), detail))
+    if unlabeled and found:
+        detail = f"lie in {PurePosixPath(unlabeled[0]).parent}/, which is read as images of no class, as its name says"
+        on_finding(Finding("unlabeled_image", ".", unlabeled[:20], len(unlabeled), detail))
     _twins(place, root, found, on_finding)
     maps = class_maps.find(root) if class_maps.are_numbers(found) else {}
     suspects = _labels_among(shelf, maps, on_finding) | set(maps)
     held = {part for name in masks | suspects for part in PurePosixPath(name).parts[:-1]}
+    held |= {part for name in unlabeled for part in PurePosixPath(name).parts[:-1]}
     held |= {part for name in own for part in PurePosixPath(name).parts[: None if name.endswith("/") else -1]}
     _empty(place, parts if splits else None, {*found, *held}, on_finding)
     called = class_maps.names_for(found, root, maps, on_finding)

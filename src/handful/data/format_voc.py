@@ -24,7 +24,7 @@ from handful.data import voc_masks
 from handful.data.finding import Finding, OnFinding, stop
 from handful.data.masks import no_mask, open_values, voc_palette, write_ids
 from handful.data.near_names import spelled_alike
-from handful.data.paths import relative
+from handful.data.paths import name_parts, relative
 from handful.data.reading import label_bytes, label_text, unless_dropped, upright_size
 from handful.data.shapes import box_of
 from handful.data.voc_classes import (
@@ -210,6 +210,7 @@ def _sample(
         said = None if data is None else annotation(data, on_finding, file=file)
         if said is None:
             return None
+        _tell_other(part, image, said.filename, file, on_finding)
         size, attributes, painted = said.size_wh, said.attributes, said.painted
         if size is None and said.objects:
             size = _measured(part.images.folder / image, said.size_text, root, on_finding, file)
@@ -224,6 +225,16 @@ def _sample(
         part.images.folder / image, objects=objects, mask=mask, mask_path=drawn, name=image, split=split,
         size_wh=size, attributes=attributes, dropped=dropped,
     )  # fmt: skip
+
+
+def _tell_other(part: Part, image: str, said: str, file: str, on_finding: OnFinding) -> None:
+    """Tell an XML file that names another image than the one of its own name, where that one is there too."""
+    name = next(iter(name_parts(said)[-1:]), "")
+    stem = PurePosixPath(image).stem
+    if name and PurePosixPath(name).stem != stem and name != stem and part.images.tails.ending([name]):
+        detail = f"names {name[:100]}, and is read as the labels of {image}, whose name it has"
+        cause = "XML files name another image than they are called after, whose labels they are read as"
+        on_finding(Finding("other_filename", file, name[:100], detail=detail, cause=cause))
 
 
 def _measured(image: Path, said: str, root: Path, on_finding: OnFinding, file: str) -> tuple[int, int] | None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import handful.data
 from handful import running
-from handful.data import against_folders, angles, class_maps, pairing, sniff
+from handful.data import against_folders, angles, class_maps, fractions, pairing, sniff
 from handful.data.archive import opened
 from handful.data.csv_columns import NO_CLASS
 from handful.data.finding import Finding, OnFinding, stop
@@ -80,7 +80,8 @@ class Source:
         dataset = dataset if named is None else named
         # a set of parts is watched in each
         alone = self.chosen or self.parts or self.format in (*LAST, *PAIRED)
-        dataset = dataset if self.parts else angles.watched(dataset, on_finding)
+        if not self.parts:
+            dataset = fractions.watched(angles.watched(dataset, on_finding), on_finding)
         return dataset if alone else against_folders.watched(dataset, on_finding)
 
     @property

@@ -165,7 +165,8 @@ def _find(folder: Path, names: Sequence[str]) -> list[Pairs]:
         found = _paired(_trees(named, keyed), look)
         if found:
             return found
-    return _one_of_many(named, look) or _of_two_folders(folder, named) or _numbered(named, look)
+    found = _one_of_many(named, look) or _of_two_folders(folder, named) or _numbered(named, look)
+    return found or _by_suffix(folder, named)
 
 
 def _as_it_is(one: Named) -> tuple[str, ...]:
@@ -289,6 +290,28 @@ def _of_two_folders(folder: Path, named: Sequence[Named]) -> list[Pairs]:
             found.append(Pairs("/".join(at), own, every, rows, orphans, loose=True))
             break
     return found
+
+
+def _by_suffix(folder: Path, named: Sequence[Named]) -> list[Pairs]:
+    """cat/a.jpg and cat/a.png, side by side and called alike, where those of one suffix look like masks and the others
+    like photographs.
+    """
+    groups: dict[str, dict[str, str]] = defaultdict(dict)  # path without suffix -> suffix -> name
+    for one in named:
+        stem, suffix = os.path.splitext(one.name)
+        groups[stem][suffix.lower()] = one.name
+    twice = {stem: found for stem, found in groups.items() if len(found) == 2}
+    kinds = {tuple(sorted(found)) for found in twice.values()}
+    if len(kinds) != 1 or len(twice) < 2 or len(twice) * 2 < len(groups):
+        return []
+    for own, other in (kind := next(iter(kinds)), kind[::-1]):
+        masks, photos = ([found[suffix] for found in twice.values()] for suffix in (own, other))
+        look = look_of_several([folder / name for name in masks])
+        if look in MASK_LOOKS and look_of_several([folder / name for name in photos]) == "photo":
+            every = tuple(sorted(found.get(other, "") for found in groups.values() if other in found))
+            orphans = tuple(sorted(found[own] for found in groups.values() if other not in found))
+            return [Pairs(own, look, every, dict(zip(photos, ((m,) for m in masks), strict=True)), orphans)]
+    return []
 
 
 def how_to_read(folder: Path, title: str) -> str:
