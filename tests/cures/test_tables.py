@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 
+from handful.data import formats
 from tests.cures.desk import Desk, cures
+from tests.data.layouts import STORED, Maker
 from tests.data.reports import photos, write
 
 ROWS = {"a.jpg": "cup", "b.jpg": "plate", "c.jpg": "cup"}
@@ -59,6 +62,22 @@ def test_a_table_that_does_not_say_it_is_utf_16(desk: Desk) -> None:
     assert "save it as UTF-8" in desk.no("data", "check", root)
     (root / "boxes.csv").write_text(text)
     assert "2 classes" in desk.yes("data", "check", root)
+
+
+@cures("data.looks:hard_values save", "data.looks:hard_values save #2")
+def test_masks_saved_as_jpeg(desk: Desk) -> None:
+    m = Maker(4, desk.at("set"))
+    for i in range(3):
+        m.photo(f"images/{i}.jpg")
+        ids = m.areas()
+        m.save(STORED["ids"][0](ids), f"masks/{i}.jpg", quality=75)
+        m.save(STORED["ids"][0](ids), f"away/{i}.png")
+    shutil.move(desk.at("set", "away"), desk.at("away"))
+    desk.no("data", "check", desk.at("set"))
+    desk.raises(lambda: [s.mask() for s in formats.read(desk.at("set")) if s.mask])
+    shutil.rmtree(desk.at("set", "masks"))
+    shutil.move(desk.at("away"), desk.at("set", "masks"))
+    desk.yes("data", "check", desk.at("set"))
 
 
 @cures("data.angles:tell_columns take")

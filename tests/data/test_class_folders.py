@@ -174,7 +174,7 @@ def test_classes_that_are_numbered_alike_are_no_masks(tmp_path: Path) -> None:
     for i in range(3):
         m.photo(f"a/{i}.png")
         m.photo(f"b/{i}.png")
-        m.save(STORED["0/255"][0](m.areas()).resize((40, 40)), f"logo/{i}.png")  # of another size
+        m.save(STORED["0/255"][0](m.areas()), f"logo/{i}.png")
     assert set(check(tmp_path, near=False)["sets"][0]["per_class"]) == {"a", "b", "logo"}
 
 
@@ -185,6 +185,7 @@ def test_classes_that_are_numbered_alike_are_no_masks(tmp_path: Path) -> None:
         (("seg_train/cat", "seg_train/dog"), ("seg_pred",)),
         (("augmented/cat", "augmented/dog"), ("cat", "dog")),
         (("train/cat", "train/dog", "test/cat", "test/dog"), ("samples",)),
+        (("crops/cat", "crops/dog"), ("images",)),
     ],
 )
 def test_folders_around_classes_beside_folders_of_images(

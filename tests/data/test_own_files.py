@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image as PIL_Image
 
+from handful.cli import main
 from handful.curate.check import check
 from handful.data import formats
 from handful.errors import DataError
@@ -111,3 +112,10 @@ def test_hidden_files_are_in_the_account(photos: Path) -> None:
     assert report["account"]["counts"] == {"image": 6, "hidden": 3}
     told = [row["file"] for row in report["account"]["not_used"]["hidden"]]
     assert told == [".DS_Store", ".ipynb_checkpoints/", "mug/.mug9.jpg"]
+
+
+def test_pages_and_their_figures_are_no_empty_class(photos: Path) -> None:
+    main(["data", "stats", str(photos), "--out", str(photos / "stats")])
+    report = check(photos, near=False)
+    assert report["account"]["counts"] == {"image": 6, "made by handful": 2}
+    assert {f["code"] for f in report["findings"] if f["severity"] != "note"} == set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from PIL import Image as PIL_Image
 from handful.curate.check import check, ensure
 from handful.data import format_folder, formats
 from handful.errors import DataError
-from tests.data.layouts import SIZE, Maker
+from tests.data.layouts import SIZE, STORED, Maker
 from tests.data.reports import photos, write
 
 REGION = {"x": 10, "y": 10, "width": 30, "height": 40, "rotation": 0, "original_width": 96, "original_height": 72}
@@ -296,3 +297,30 @@ def test_cells_that_name_several_classes(labels: tuple[str, ...], named: dict[st
     files = {**photos(*(f"{i}.jpg" for i in range(len(labels)))), "labels.csv": f"image,labels\n{rows}"}
     found, told = checked(tmp_path, files)
     assert found == named and ("several_classes" in told) == (sum(named.values()) < len(labels))
+
+
+def test_masks_saved_as_jpeg_have_no_numbers_left(tmp_path: Path) -> None:
+    m = Maker(4, tmp_path)
+    for i in range(3):
+        m.photo(f"images/{i}.jpg")
+        m.save(STORED["ids"][0](m.areas()), f"masks/{i}.jpg", quality=75)
+    assert checked(tmp_path, {})[1]["soft_mask"].startswith("masks saved as JPEG, which changes their numbers")
+    assert "soft_mask" in checked(tmp_path, {"classes.txt": "none\ncup\nplate\nspoon\nmug\nfork\n"})[1]
+
+
+def test_numbers_of_boxes_in_one_column_are_not_passed_over(tmp_path: Path) -> None:
+    rows = "".join(f'{i}.jpg,"{i} 12 60 40",cup,2021-03-04 10:11:12\n' for i in range(3))
+    files = {**photos("0.jpg", "1.jpg", "2.jpg"), "labels.csv": f'image,"bbox(xyxy)",label,taken\n{rows}'}
+    assert "has numbers as bbox(xyxy) that may be boxes" in checked(tmp_path, files)[1]["unread_labels"]
+
+
+def test_cells_that_say_nothing_are_no_class(tmp_path: Path) -> None:
+    rows = "".join(f"{i}.jpg,{label}\n" for i, label in enumerate(("cup", "?", "plate", "NaN", "-")))
+    named, told = checked(tmp_path, {**photos(*(f"{i}.jpg" for i in range(5))), "labels.csv": f"image,label\n{rows}"})
+    assert named == {"cup": 1, "plate": 1} and "3 times" in told["unlabeled_image"]
+
+
+def test_labels_in_utf_16_that_are_not_read_are_told(tmp_path: Path) -> None:
+    held = json.dumps(coco(["cup"], {"a.jpg": "cup"}))
+    files = {**photos("cup/a.jpg", "plate/b.jpg"), "annotations.json": held.encode("utf-16")}
+    assert "annotations.json" in str(check(write(tmp_path, files), near=False, format="folder")["findings"])

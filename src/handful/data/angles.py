@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 from handful.data.csv_table import Table, cells
@@ -65,7 +66,12 @@ def _has_angle(thing: Object) -> bool:
 
 
 def _gives(said: Mapping[str, Any]) -> bool:
-    return any(isinstance(key, str) and WORDS.fullmatch(key.lower()) and _turns(value) for key, value in said.items())
+    return any(_is_angle(key) and _turns(value) for key, value in said.items())
+
+
+@lru_cache(maxsize=1024)  # of a million labels the keys are few
+def _is_angle(key: object) -> bool:
+    return isinstance(key, str) and WORDS.fullmatch(key.lower()) is not None
 
 
 def _turns(value: Any) -> bool:

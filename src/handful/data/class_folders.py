@@ -38,9 +38,12 @@ def nest(names: Iterable[str]) -> dict[str, list[str]]:
 
 def _around(inner: Mapping[str, set[str]]) -> dict[str, list[str]]:
     """Of folders some of which hold images themselves: those around class folders all the same. They are called like
-    splits (train/cat beside test1), or hold folders called like those beside them (augmented/cat beside cat)."""
+    splits (train/cat beside test1), hold folders called like those beside them (augmented/cat beside cat), or would be
+    the only class (crops/cat beside images)."""
     deep = {name: held for name, held in inner.items() if "" not in held and len(held) > 1}
-    found = {name: held for name, held in deep.items() if _says_split(name) or held & (inner.keys() - {name})}
+    only = [name for name in inner if name.lower() not in HOLDERS]
+    found = {name: held for name, held in deep.items()
+             if _says_split(name) or held & (inner.keys() - {name}) or only == [name]}  # fmt: skip
     return {name: sorted(held) for name, held in found.items()}
 
 
@@ -115,7 +118,8 @@ def _groups(names: Iterable[str]) -> dict[str, list[str]]:
 
 def masks_by_name(folder: Path, names: Iterable[str]) -> dict[str, dict[str, str]]:
     """{folder: {picture: the photo of its name}} of folders that are not called as masks are, and hold them all the
-    same: each of their pictures has the name and the size of a photograph in another folder, and looks like a mask.
+    same: each of their pictures has the name and the size of a photograph in another folder, but for its suffix, and
+    looks like a mask.
 
     Nothing tells such a folder from a class of drawings whose images are numbered as the photographs are, so it is read
     as neither. Pictures are opened only where all names of a folder are among those of the others.
@@ -127,12 +131,13 @@ def masks_by_name(folder: Path, names: Iterable[str]) -> dict[str, dict[str, str
             of[PurePosixPath(name).stem][at] = name
     found: dict[str, dict[str, str]] = {}
     for at, several in groups.items():
+        kinds = {PurePosixPath(name).suffix.lower() for name in several}
         if not all(PurePosixPath(name).suffix.lower() in LOSSLESS for name in several):
             continue
         partners = {name: next((n for other, n in of[PurePosixPath(name).stem].items() if other != at), None)
                     for name in several}  # fmt: skip
         whole = {name: partner for name, partner in partners.items() if partner is not None}
-        if len(whole) == len(several) > 1:
+        if len(whole) == len(several) > 1 and not kinds & {PurePosixPath(n).suffix.lower() for n in whole.values()}:
             found[at] = whole
     if len(found) > MOST:  # numbered alike: these are classes
         return {}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence, Set
 from pathlib import Path, PurePosixPath
@@ -42,6 +43,8 @@ CLASSES = ("label", "class", "classname", "labelname", "category", "categoryname
 IMAGE_COLUMNS = (*IMAGES, "filenames", "filepaths", "images", "imageids", "fname", "filenamejpg")
 MASK_COLUMNS = frozenset(("encodedpixels", "rle", "rlemask", "maskrle", "segmentation", "polygon", "points", "mask"))
 _ON, _OFF = ("1", "1.0", "true", "True"), ("0", "0.0", "false", "False", "")
+_NUMBERS = re.compile(r"[\s\[\](]*-?\d+(\.\d+)?([\s,;\[\]()]+-?\d+(\.\d+)?){3,}[\s\[\])]*")
+_NOTHING = frozenset(("", "?", "-", "n/a", "#n/a", "nan", "null"))  # as tables say that there is no class
 _SEEN = 50  # rows that tell whether a column names images
 
 
@@ -133,7 +136,7 @@ def read(folder: Path, *, on_finding: OnFinding = stop) -> Dataset:
 
 def _tell_places(held: Table, used: Set[int], file: str, on_finding: OnFinding) -> None:
     """Numbers beside the classes that speak of places, and so may be boxes or points: they would be lost in silence."""
-    found = [held.titles[i] for i in unused_numbers(held.header, held.rows, used)]
+    found = [held.titles[i] for i in (*unused_numbers(held.header, held.rows, used), *_lists(held, used))]
     if found:
         detail = (
             f"has numbers as {', '.join(found)[:200]} that may be boxes or points and were not read, beside its "
@@ -141,6 +144,13 @@ def _tell_places(held: Table, used: Set[int], file: str, on_finding: OnFinding) 
             "them away"
         )
         on_finding(Finding("unread_labels", file, found[:20], len(found), detail))
+
+
+def _lists(held: Table, used: Set[int]) -> list[int]:
+    """The columns whose cells hold four numbers or more: a box, an outline, run lengths."""
+    texts = {i: [text for row in held.rows[:_SEEN] for text in cells(row, [i]) if text]
+             for i in range(len(held.titles)) if i not in used}  # fmt: skip
+    return [i for i, several in texts.items() if several and all(map(_NUMBERS.fullmatch, several))]
 
 
 def _rows(held: Table, file: str, image: int, classes: Sequence[int]) -> Iterator[Row]:
@@ -182,7 +192,7 @@ def _said(
     several: Mapping[str, Sequence[str]], file: str, tell: OnFinding,
 ) -> Said:  # fmt: skip
     if len(classes) == 1:
-        found = [text for row in rows for text in cells(row, classes) if text]
+        found = [text for row in rows for text in cells(row, classes) if text.lower() not in _NOTHING]
         on = list(dict.fromkeys(part for text in found for part in several.get(text, (text,))))
     else:
         on = [held.titles[k] for k in classes if any(next(cells(row, [k])) in _ON for row in rows)]

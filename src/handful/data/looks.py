@@ -108,22 +108,36 @@ def hard_values(path: Path, root: Path, look: str, threshold: int | None, on_fin
     values = open_values(path, root, on_finding, alpha=look == "alpha")
     if values is None or values.ndim == 3:
         return values
+    few = len(np.unique(values))
+    if look not in ("soft", "alpha") and few > 2 and _is_jpeg(path) and not _is_soft(_spread(values), True):
+        cause = "masks saved as JPEG, which changes their numbers; save the masks as PNG"
+        detail = f"is a mask saved as JPEG, which changes its numbers: {few} are in it now"
+        on_finding(Finding("soft_mask", relative(path, root), few, detail=f"{detail}; save it as PNG", cause=cause))
+        return None
     if look == "named":  # values of no class are told as such
         return values
     if look not in ("soft", "alpha"):  # the set's look is drawn from a few: one of the others may be soft
-        rows = values[:: max(1, len(values) // ROWS)]
+        rows = _spread(values)
         lossy = path.suffix.lower() in (".jpg", ".jpeg", ".webp")
         ids = len(np.unique(rows[rows > LOW])) < 2  # small ids, and 255 for what is not labeled, however scattered
         if values.dtype != np.uint8 or ids or not _is_soft(rows, lossy):
             return values
-    if len(np.unique(values)) <= 2:
+    if few <= 2:
         return values
     if threshold is None:
-        few = len(np.unique(values))
         detail = f"is one soft mask of {few} gray levels, as JPEG or a blurred edge leaves it{HOW}"
         on_finding(Finding("soft_mask", relative(path, root), few, detail=detail, cause=f"soft masks{HOW}"))
         return None
     return np.where(values >= threshold, 255, 0).astype(np.uint8)
+
+
+def _spread(values: np.ndarray) -> np.ndarray:
+    return values[:: max(1, len(values) // ROWS)]
+
+
+def _is_jpeg(path: Path) -> bool:
+    with open(path, "rb") as opened:
+        return opened.read(3) == b"\xff\xd8\xff"
 
 
 def checked_threshold(threshold: int | None) -> int | None:

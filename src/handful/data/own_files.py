@@ -33,8 +33,8 @@ def made(folder: str, files: Sequence[str], below: bool = False) -> frozenset[st
     """
     pages = {name for name in files if name.lower().endswith(PAGES) and places.ours(Path(folder, name))}
     images = [name for name in files if os.path.splitext(name)[1].lower() in SUFFIXES]
-    if not (below or _is_results(folder, files) or any(is_drawn(folder, name) for name in images[:1])):
-        return frozenset(pages)
+    if not (pages or below or _is_results(folder, files) or any(is_drawn(folder, name) for name in images[:1])):
+        return frozenset()
     pictures = {name for name in images if is_drawn(folder, name, masks=below)}
     others = (name for name in files if name not in pictures and name not in images)
     return frozenset({*pages, *pictures, *(name for name in others if places.ours(Path(folder, name)))})

@@ -5,6 +5,7 @@ For whoever did not read them: a folder with such files in it is not fit before 
 
 from __future__ import annotations
 
+import codecs
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -85,7 +86,9 @@ class Suspects:
             if not path.is_file():
                 return None
             with open(path, "rb") as opened:
-                return opened.read(HEAD)
+                head = opened.read(HEAD)
+                utf16 = head[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+                return head.decode("utf-16", "ignore").encode("utf-8", "ignore") if utf16 else head
         except OSError:
             return b""
 
