@@ -120,6 +120,18 @@ def test_labels_that_were_not_read_are_named(desk: Desk) -> None:
     desk.yes("data", "check", root, "--format", "folder")
 
 
+@by_hand_of("box_in_corners")
+@cures("data.fractions:samples write")
+def test_boxes_in_corners_are_written_with_their_sides(desk: Desk) -> None:
+    rows = [{"id": i, "image_id": i, "category_id": 1, "bbox": [5, 5, 20, 25], "area": 300} for i in range(3)]
+    desk.at("set").mkdir()
+    value = sets.coco(desk.at("set"), many=3)
+    root = sets.saved(desk.at("set"), {**value, "annotations": rows})
+    assert by_hand("box_in_corners") in desk.no("data", "check", root)
+    sets.saved(root, {**value, "annotations": [{**row, "bbox": [5, 5, 15, 20]} for row in rows]})
+    desk.yes("data", "check", root)
+
+
 @by_hand_of("box_in_fractions")
 @cures("data.fractions:samples multiply")
 def test_boxes_in_fractions_are_multiplied(desk: Desk) -> None:

@@ -17,6 +17,7 @@ from handful.errors import DataError
 from handful.image import Image
 from handful.kinds import predictions
 from handful.kinds.contract import Model
+from handful.places import MARK
 from handful.results import Origin, Segmentation
 from tests.data.layouts import Maker
 
@@ -119,3 +120,13 @@ def test_pages_and_their_figures_are_no_empty_class(photos: Path) -> None:
     report = check(photos, near=False)
     assert report["account"]["counts"] == {"image": 6, "made by handful": 2}
     assert {f["code"] for f in report["findings"] if f["severity"] != "note"} == set()
+
+
+def test_a_picture_that_handful_drew_among_photographs_is_not_learned(photos: Path) -> None:
+    picture = PIL_Image.open(photos / "mug" / "mug0.jpg")
+    picture.save(photos / "mug" / "z.jpg", comment=MARK)  # as models flow and predict do
+    samples = list(formats.read(photos))
+    assert len(samples) == 6 and photos / "mug" / "z.jpg" not in {s.path for s in samples}
+    report = check(photos, near=False)
+    assert report["account"]["counts"] == {"image": 6, "made by handful": 1}
+    assert report["sets"][0]["images"] == 6 and "handful drew" in str(report["findings"])

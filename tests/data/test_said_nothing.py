@@ -324,3 +324,22 @@ def test_labels_in_utf_16_that_are_not_read_are_told(tmp_path: Path) -> None:
     held = json.dumps(coco(["cup"], {"a.jpg": "cup"}))
     files = {**photos("cup/a.jpg", "plate/b.jpg"), "annotations.json": held.encode("utf-16")}
     assert "annotations.json" in str(check(write(tmp_path, files), near=False, format="folder")["findings"])
+
+
+def test_boxes_whose_areas_say_that_their_numbers_are_corners(tmp_path: Path) -> None:
+    held = coco(["cup"], dict.fromkeys(("a.jpg", "b.jpg", "c.jpg"), "cup"))
+    for i, row in enumerate(held["annotations"]):
+        row |= {"bbox": [10, 10 + i, 30, 40], "area": 20 * (30 - i)}
+    files = {**photos("a.jpg", "b.jpg", "c.jpg"), "annotations.json": held}
+    assert "left, top, right, bottom" in checked(tmp_path, files)[1]["box_in_corners"]
+    held["annotations"][1]["area"] = 1200
+    assert "box_in_corners" not in checked(tmp_path, {"annotations.json": held})[1]
+
+
+def test_a_labelme_file_that_names_another_image_that_is_there(tmp_path: Path) -> None:
+    shape = {"label": "cup", "shape_type": "rectangle", "points": [[10, 10], [50, 60]]}
+    top = {"version": "5", "shapes": [shape], "imageHeight": 72, "imageWidth": 96}
+    files = {f"{i}.json": {**top, "imagePath": f"{(i + 1) % 3}.jpg"} for i in range(3)}
+    assert "other_filename" in checked(tmp_path, {**photos("0.jpg", "1.jpg", "2.jpg"), **files})[1]
+    files = {f"{i}.json": {**top, "imagePath": f"..\\\\img\\\\{i}.jpg"} for i in range(3)}
+    assert "other_filename" not in checked(tmp_path, files)[1]

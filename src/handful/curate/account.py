@@ -16,6 +16,7 @@ from handful.data.finding import Finding, OnFinding
 from handful.data.formats import Source, sources
 from handful.data.ledger import IMAGE, LABELS, MASK, UNREAD, noting
 from handful.data.looks import look_of_several
+from handful.data.own_files import is_drawn
 from handful.data.paths import COPY_LINKED, HIDDEN, MADE, is_image_name, is_leftover, linked_out, walk
 from handful.data.suspects import ABOUT, Suspects, report_unread
 from handful.errors import DataError
@@ -86,12 +87,13 @@ def left_aside(place: Path, chosen: Sequence[Source]) -> dict[str, str]:
 
 def account_of(
     place: Path, used: Mapping[str, str], on_finding: OnFinding, said: Mapping[str, str],
-    aside: Mapping[str, str] | None = None,
+    aside: Mapping[str, str] | None = None, guessed: bool = False,
 ) -> Account:  # fmt: skip
     """What became of each file.
 
     used: {path as it was opened: role}, of ledger.noting, images included. said: {file: the code of a finding about
-    it}, which is not told a second time. aside: {path as it was opened: the set it is of}, of left_aside.
+    it}, which is not told a second time. aside: {path as it was opened: the set it is of}, of left_aside. guessed:
+    whether which images are masks was found by their names: then others that look like masks are not merely unused.
 
     What looks like labels and was not read is an error: of one kind of file told once, with its count and the first
     three.
@@ -109,6 +111,8 @@ def account_of(
             role = roles[name]
             is_list = role == LABELS and is_class_list(PurePosixPath(name).name)
             found.files[name] = (CLASSES if is_list else role, "")
+        elif name in said and is_image_name(name) and is_drawn(str(place), name):
+            found.files[name] = (MADE, PASSED[MADE])
         elif name in said:
             found.files[name] = (REFUSED, said[name])
         elif name in others:
@@ -146,7 +150,7 @@ def account_of(
         report_unread(place, these, on_finding, f"to read them: {pairing.how_to_read(place, title)}")
     report_unread(place, {name: why for name, why in unread.items() if name not in masks}, on_finding)
     unused = [name for name in spare if name not in masks]
-    if alike := _look_like_masks(place, unused):
+    if guessed and (alike := _look_like_masks(place, unused)):
         why = "looks like a mask, and no name says of which image it is"
         for name in alike:
             found.files[name] = (UNREAD, why)

@@ -31,7 +31,8 @@ from handful.progress import track
 from handful.types import Dataset, Object, Sample
 from handful.words import counted, shell
 
-VERSION = 9  # of the rules and of the report: one that another version kept is not used
+GUESSED = frozenset(("pairs", "folder"))  # formats in which names alone say what is a mask
+VERSION = 10  # of the rules and of the report: one that another version kept is not used
 TINY_PX = 4.0
 SUFFIX_OF = {"JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"), "MPO": (".jpg", ".jpeg", ".mpo"), "PNG": (".png",),
              "WEBP": (".webp",), "GIF": (".gif",), "TIFF": (".tif", ".tiff"), "PPM": (".ppm", ".pgm"),
@@ -149,7 +150,9 @@ def inspect(
     reported: set[str] = set()  # images that two sets share are compared once
     with noting() as used:
         parts = [_part(source, findings, cache, near, threads, reported) for source in found]
-    files = account_of(place, used, findings.on_finding, {f.file: f.code for f in findings.found}, aside)
+    said = {f.file: f.code for f in findings.found}
+    guessed = any(source.format in GUESSED for source in found)
+    files = account_of(place, used, findings.on_finding, said, aside, guessed)
     _names(place, findings)
     return findings, parts, files
 

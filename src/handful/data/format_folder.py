@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from handful import running
-from handful.data import class_folders, class_maps, pairing
+from handful.data import class_folders, class_maps, own_files, pairing
 from handful.data.finding import Finding, OnFinding, stop
 from handful.data.folder_names import HOLDERS, SPLITS
 from handful.data.near_names import spelled_alike
@@ -178,7 +178,10 @@ def _of(
     def samples() -> Iterator[Sample]:
         for split, label, name in rows:
             at = where[split, name]
-            if shelf.inside(at, on_finding):
+            if own_files.is_drawn(str(place), at):  # one among photographs, which walk does not open
+                detail = "is a picture that handful drew, and is passed over"
+                on_finding(Finding("not_an_image", at, detail=detail))
+            elif shelf.inside(at, on_finding):
                 yield Sample(place / at, label=label, name=name, split=split)
 
     return Dataset("folder", root, tuple(Category(i, name) for i, name in enumerate(found)), samples, len(rows))

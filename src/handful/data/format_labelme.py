@@ -11,6 +11,7 @@ Not held: tracks, classes without a label, parents, licenses.
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from handful.data.json_labels import json_value, number, size_of, wanted, whole
 from handful.data.listed import Row, assembled, classes_in, in_split, root_of, silent
 from handful.data.marks import Mark, Said, class_text, ellipse, ordered, unheld
 from handful.data.painted_text import packed, placed_at, unpacked
-from handful.data.paths import Shelf
+from handful.data.paths import Shelf, name_parts
 from handful.data.shapes import bounds, pixels_of
 from handful.data.writing import Writer, size_for_writing
 from handful.errors import DataError
@@ -87,9 +88,23 @@ def read(folder: Path, *, on_finding: OnFinding = stop) -> Dataset:
     if not names:
         raise DataError(f'{folder} has no JSON file of LabelMe\'s in it; wanted "shapes" and "imagePath"')
     firsts = {name: top for name in names if (top := _first(name, shelf, on_finding)) is not None}
+    _tell_others(firsts, shelf, on_finding)
     flags = not any(first.shapes for first in firsts.values())
     rows = [_row(name, first, shelf, flags=flags) for name, first in firsts.items()]
     return assembled("labelme", shelf, rows, on_finding, lists=False)
+
+
+def _tell_others(firsts: Mapping[str, _First], shelf: Shelf, on_finding: OnFinding) -> None:
+    """Tell files that name another image than they are called after, where both are there: they were copied."""
+    stems = {os.path.splitext(image)[0] for image in shelf.images}
+    files = {image.rpartition("/")[2] for image in shelf.images}
+    for name, first in firsts.items():
+        own = os.path.splitext(name)[0]
+        said = next(iter(name_parts(first.image)[-1:]), "")
+        if own in stems and said in files and os.path.splitext(said)[0] != own.rpartition("/")[2]:
+            detail = f"names {said[:100]}, and is read as its labels, though there is an image called as the file is"
+            cause = "files name another image than they are called after, and are read as the labels of that"
+            on_finding(Finding("other_filename", name, said[:100], detail=detail, cause=cause))
 
 
 @dataclass(frozen=True)

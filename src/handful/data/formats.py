@@ -82,6 +82,8 @@ class Source:
         alone = self.chosen or self.parts or self.format in (*LAST, *PAIRED)
         if not self.parts:
             dataset = fractions.watched(angles.watched(dataset, on_finding), on_finding)
+        if self.format == "coco" and not self.parts:
+            dataset = fractions.watched_areas(dataset, on_finding)
         return dataset if alone else against_folders.watched(dataset, on_finding)
 
     @property

@@ -1,4 +1,6 @@
-"""Boxes in fractions of the image in a format that counts pixels: all of them would be less than a pixel wide."""
+"""Boxes whose numbers mean something else than their format says: fractions of the image where pixels are wanted, all
+of them less than a pixel wide; corners where sides are wanted, by the areas that stand beside them.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,7 @@ from dataclasses import replace
 
 from handful.data.finding import Finding, OnFinding
 from handful.data.shapes import box_of
-from handful.types import Dataset, Sample
+from handful.types import Dataset, Object, Sample
 from handful.words import counted
 
 LARGEST = 1.001
@@ -36,3 +38,39 @@ def watched(dataset: Dataset, on_finding: OnFinding) -> Dataset:
             on_finding(Finding("box_in_fractions", ".", first, count, detail))
 
     return replace(dataset, samples=samples)
+
+
+def watched_areas(dataset: Dataset, on_finding: OnFinding) -> Dataset:
+    """The same set of boxes with areas, which tells at its end that all areas are those of boxes from corner to corner:
+    [10, 10, 30, 40] with the area 600 is 20 x 30 px, not 30 x 40.
+    """
+
+    def samples() -> Iterator[Sample]:
+        count, first = 0, ""
+        for sample in dataset:
+            for thing in sample.objects or () if count >= 0 else ():
+                if not _is_corners(thing):
+                    count = -1
+                    break
+                count, first = count + 1, first or sample.name or str(sample.path)
+            yield sample
+        if count >= FEWEST:
+            detail = (
+                f"the areas of all {counted(count, 'box', 'boxes')} are those of left, top, right, bottom ({first}, "
+                f"...), where {dataset.format} has left, top, width, height; write them so"
+            )
+            on_finding(Finding("box_in_corners", ".", first, count, detail))
+
+    return replace(dataset, samples=samples)
+
+
+def _is_corners(thing: Object) -> bool:
+    """Whether a box's area is that of its numbers as corners, and not that of its sides."""
+    area = thing.attributes.get("area")
+    if thing.box_px is None or thing.polygons_px or thing.rle is not None or not isinstance(area, int | float):
+        return False
+    left, top, right, bottom = thing.box_px
+    width, height = right - left, bottom - top
+    inner = (width - left) * (height - top)
+    near = 0.02 * area + 1
+    return width > left and height > top and abs(inner - area) <= near < abs(width * height - area)
