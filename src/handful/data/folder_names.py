@@ -6,6 +6,7 @@ They differ on purpose: a folder called dev may well be a class, but a list call
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 # which of three a word speaks of, wherever it stands in a name: val2017, custom_val, dev-images
@@ -18,12 +19,19 @@ SPLITS = frozenset(IN_ORDER)
 LABELED_SPLITS = SPLITS | {"trainval"}
 # what label files and the folders that they name are called, in one spelling
 SPLIT_OF = {name: KIND_OF[name] for name in (*SPLITS, "dev")}
-# training and evaluation take these for the usual names
-USUAL = {name: KIND_OF[name] for name in SPLITS if name != KIND_OF[name]}
 # a folder of one of these names holds images of no class, or class folders
 HOLDERS = frozenset(("images", "photos", "jpegimages", "imgs", "img"))
 # of these a label file's path may leave one out: alone they may be classes
 PATH_HOLDERS = HOLDERS | {"image", "data", "sequences"}
+
+_DATED = re.compile(r"([a-z]+)[-_ ]?\d*")
+
+
+def usual(split: str | None) -> str:
+    """The name that teaching, training and evaluation know a split by: "train" for Training, train2017 and the like; ""
+    for none, and any other name as it is."""
+    said = _DATED.fullmatch((split or "").lower())
+    return KIND_OF.get(said[1], split or "") if said else split or ""
 
 
 def above(folder: Path) -> Path | None:

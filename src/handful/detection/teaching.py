@@ -14,6 +14,7 @@ import numpy as np
 
 from handful.data import formats
 from handful.data.finding import known_codes
+from handful.data.folder_names import usual
 from handful.data.near_names import learned_as_named
 from handful.data.shapes import box_of
 from handful.detection import score_threshold
@@ -220,7 +221,7 @@ def teach(
     format = format or formats.with_boxes(data)
     dataset, warnings = checked(data, format=format, allow=allow, main=True, **options)
     dataset = without_unreadable(dataset, allow)
-    if split is None and any(s.split == "train" for s in dataset):
+    if split is None and any(usual(s.split) == "train" for s in dataset):
         split = "train"
     rows = split_of(dataset, split) if split else dataset
     picked = sample_boxes(rows, max_samples=max_samples, seed=seed, classes=classes)

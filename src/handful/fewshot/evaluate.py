@@ -12,7 +12,7 @@ import numpy as np
 from handful.curate.seen import Mark, leak, mark
 from handful.data import format_folder
 from handful.data.finding import leaves_unreadable
-from handful.data.folder_names import USUAL
+from handful.data.folder_names import usual
 from handful.data.near_names import warn_of_strangers
 from handful.errors import DataError
 from handful.fewshot.classifier import FewShotClassifier
@@ -98,7 +98,7 @@ def evaluate(
     for text in warnings:
         warn(text)
     if split is None and (split := split_to_measure(samples, None) or None) is not None:
-        samples = [s for s in samples if s.split and USUAL.get(s.split, s.split) == split]
+        samples = [s for s in samples if usual(s.split) == split]
     warn_of_strangers(data, sorted({str(s.label) for s in samples}), taught.classes)
     own = taught.nemo.vigilance if vigilance is None else vigilance
 

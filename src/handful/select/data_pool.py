@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from handful.data import formats
-from handful.data.folder_names import USUAL
+from handful.data.folder_names import usual
 from handful.detection import score_threshold
 from handful.detection.background import Background, background_boxes, cluster
 from handful.detection.embedder import CropSettings
@@ -38,7 +38,7 @@ def split_pool(samples: Iterable[Sample], seed: int = 0) -> tuple[list[Sample], 
     of: dict[str, list[Sample]] = {}
     for sample in samples:
         if sample.objects is not None:
-            of.setdefault(USUAL.get(sample.split or "", sample.split or ""), []).append(sample)
+            of.setdefault(usual(sample.split), []).append(sample)
     other = next((name for name in ("val", "test") if name in of), None)
     if "train" in of and other:
         first, last = _cut(of["train"], (TEACH,), seed)

@@ -14,7 +14,7 @@ from typing import Any
 from handful.curate.check import ensure
 from handful.data import formats
 from handful.data.finding import Finding, known_codes, leaves_unreadable, stop
-from handful.data.folder_names import USUAL
+from handful.data.folder_names import usual
 from handful.data.near_names import warn_of_strangers
 from handful.errors import DataError
 from handful.files import cache_home
@@ -108,11 +108,14 @@ def image_of(sample: Sample) -> Image:
 
 
 def split_of(dataset: Dataset, split: str) -> list[Sample]:
-    """The samples of a split, "training" and the like under their usual names. Raises DataError, naming those there."""
+    """The samples of a split of this name, or else of those whose usual name it is: "train" of Training and train2017.
+    Raises DataError, naming those there."""
     found: dict[str, list[Sample]] = {}
-    for sample in dataset:
-        found.setdefault(_usual(sample.split), []).append(sample)
-    wanted = _usual(split)
+    samples = list(dataset)
+    by_name = any(sample.split == split for sample in samples)
+    for sample in samples:
+        found.setdefault((sample.split or "") if by_name else usual(sample.split), []).append(sample)
+    wanted = split if by_name else usual(split)
     if wanted not in found:
         there = ", ".join(sorted(name or "images in no split" for name in found)) or "no images"
         raise DataError(f"{dataset.root} has no split {split!r}, it has {there}; name another split, or divide it: "
@@ -121,13 +124,9 @@ def split_of(dataset: Dataset, split: str) -> list[Sample]:
     return found[wanted]
 
 
-def _usual(split: str | None) -> str:
-    return USUAL.get(split or "", split or "")
-
-
 def split_to_measure(samples: Iterable[Sample], named: str | None) -> str:
     """The split that is named, or else test, or val where there is none, or the images in no split."""
-    there = {_usual(sample.split) for sample in samples}
+    there = {usual(sample.split) for sample in samples}
     return named if named is not None else next((s for s in ("test", "val") if s in there), "")
 
 
