@@ -26,7 +26,7 @@ from handful.data.json_labels import json_value, number, size_of, wanted, whole
 from handful.data.listed import Row, assembled, classes_in, in_split, root_of, silent
 from handful.data.marks import Mark, Said, class_text, ellipse, ordered, unheld
 from handful.data.painted_text import packed, placed_at, unpacked
-from handful.data.paths import Shelf, name_parts
+from handful.data.paths import Shelf, folded, name_parts
 from handful.data.shapes import bounds, pixels_of
 from handful.data.writing import Writer, size_for_writing
 from handful.errors import DataError
@@ -101,7 +101,7 @@ def _tell_others(firsts: Mapping[str, _First], shelf: Shelf, on_finding: OnFindi
     for name, first in firsts.items():
         own = os.path.splitext(name)[0]
         said = next(iter(name_parts(first.image)[-1:]), "")
-        if own in stems and said in files and os.path.splitext(said)[0] != own.rpartition("/")[2]:
+        if own in stems and said in files and folded(os.path.splitext(said)[0]) != folded(own.rpartition("/")[2]):
             detail = f"names {said[:100]}, and is read as its labels, though there is an image called as the file is"
             cause = "files name another image than they are called after, and are read as the labels of that"
             on_finding(Finding("other_filename", name, said[:100], detail=detail, cause=cause))

@@ -24,7 +24,7 @@ from handful.data import voc_masks
 from handful.data.finding import Finding, OnFinding, stop
 from handful.data.masks import no_mask, open_values, voc_palette, write_ids
 from handful.data.near_names import spelled_alike
-from handful.data.paths import name_parts, relative
+from handful.data.paths import folded, name_parts, relative
 from handful.data.reading import label_bytes, label_text, unless_dropped, upright_size
 from handful.data.shapes import box_of
 from handful.data.voc_classes import (
@@ -230,8 +230,8 @@ def _sample(
 def _tell_other(part: Part, image: str, said: str, file: str, on_finding: OnFinding) -> None:
     """Tell an XML file that names another image than the one of its own name, where that one is there too."""
     name = next(iter(name_parts(said)[-1:]), "")
-    stem = PurePosixPath(image).stem
-    if name and PurePosixPath(name).stem != stem and name != stem and part.images.tails.ending([name]):
+    stem = folded(PurePosixPath(image).stem)
+    if name and stem not in (folded(PurePosixPath(name).stem), folded(name)) and part.images.tails.ending([name]):
         detail = f"names {name[:100]}, and is read as the labels of {image}, whose name it has"
         cause = "XML files name another image than they are called after, whose labels they are read as"
         on_finding(Finding("other_filename", file, name[:100], detail=detail, cause=cause))
