@@ -130,3 +130,7 @@ def test_a_picture_that_handful_drew_among_photographs_is_not_learned(photos: Pa
     report = check(photos, near=False)
     assert report["account"]["counts"] == {"image": 6, "made by handful": 1}
     assert report["sets"][0]["images"] == 6 and "handful drew" in str(report["findings"])
+    (photos / "seen").mkdir()
+    (photos / "mug" / "z.jpg").rename(photos / "seen" / "z.jpg")
+    with pytest.raises(DataError, match="what handful drew or made itself is no data"):
+        formats.read(photos / "seen")

@@ -17,7 +17,7 @@ from handful.data.archive import opened
 from handful.data.csv_columns import NO_CLASS
 from handful.data.finding import Finding, OnFinding, stop
 from handful.data.folder_names import LABELED_SPLITS
-from handful.data.paths import COPY_LINKED, is_image_name, linked_out, walk
+from handful.data.paths import COPY_LINKED, MADE, is_image_name, linked_out, walk
 from handful.data.writing import Writer
 from handful.errors import DataError
 from handful.pick import names, pick
@@ -142,12 +142,14 @@ def sources(place: Path, *, format: str | None = None, **options: Any) -> list[S
     found = _sources(place, DEPTH, options)
     if not found:
         links = linked_out(place) if place.is_dir() else []
-        loose = place.is_dir() and any(is_image_name(name) for name in walk(place))
+        passed: dict[str, str] = {}
+        loose = place.is_dir() and any([is_image_name(name) for name in walk(place, passed)])
         flat = ", or with --flat where each image's name is its class" if running.has("--flat") else ""
         raise DataError(
             f"{place} holds no {'labels' if loose else 'images or labels'} in a layout known here; wanted one of "
             f"{', '.join(known())}; give the folder where a set begins"
             + (f"{flat}; images of one class each go into a folder for each class" if loose else "")
+            + ("; what handful drew or made itself is no data" if MADE in passed.values() else "")
             + "".join(f"; {name} is a link to {to}, which is not followed" for name, to in links[:3])
             + (f"; {COPY_LINKED}" if links else "")
         )
