@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -92,3 +93,33 @@ def test_a_number_of_classes_that_is_not_how_many_are_named(tmp_path: Path) -> N
     _, told = checked(tmp_path, {**yolo(BOTH), "data.yaml": config.format(3)})
     assert "3 classes (nc) and names 2" in told["class_count"]
     assert "class_count" not in checked(tmp_path, {"data.yaml": config.format(2)})[1]
+
+
+@pytest.mark.parametrize("text", ["0 cup\n1 plate\n", "0: cup\n1: plate\n", "0\tcup\n1\tplate\n", "0. cup\n1. plate\n"])
+def test_lists_whose_lines_begin_with_their_numbers(text: str, tmp_path: Path) -> None:
+    assert set(checked(tmp_path / "yolo", {**yolo(BOTH), "classes.txt": text})[0]) == {"plate"}
+    m = Maker(6, tmp_path / "masks")
+    for i in range(2):
+        m.photo(f"shots/{i}.jpg")
+        m.save(STORED["one bit"][0](m.areas()), f"masks/{i}.png")
+    m.write("classes.txt", text)
+    assert set(checked(m.place, {})[0]) == {"cup", "plate"}
+
+
+def test_names_that_begin_with_numbers_of_their_own(tmp_path: Path) -> None:
+    assert set(checked(tmp_path, {**yolo(BOTH), "classes.txt": "1 cent\n2 cents\n"})[0]) == {"2 cents"}
+
+
+@pytest.mark.parametrize("forms", [("NFD", "NFC"), ("NFC", "NFD")])
+def test_names_whose_accents_are_composed_otherwise(forms: tuple[str, str], tmp_path: Path) -> None:
+    image, label = (unicodedata.normalize(form, "Gläser") for form in forms)
+    files = {**photos(f"images/{image}1.jpg"), f"labels/{label}1.txt": LINE, "classes.txt": "cup\nplate\n"}
+    assert checked(tmp_path / "yolo", files)[0] == {"plate": 1}
+    m = Maker(6, tmp_path / "masks")
+    for i in range(2):
+        m.photo(f"images/{image}{i}.jpg")
+        m.save(STORED["one bit"][0](m.areas()), f"masks/{label}{i}.png")
+    assert check(m.place, near=False)["sets"][0]["labeled"] == 2
+    table = {**photos(f"{image}1.jpg", f"{image}2.jpg"), "t.csv": f"file,label\n{label}1.jpg,cup\n{label}2.jpg,cup\n"}
+    named, told = checked(tmp_path / "csv", table)
+    assert named == {"cup": 2} and "accents composed otherwise" in told["wrong_case_name"]

@@ -78,9 +78,17 @@ def read(path: Path, root: Path, on_finding: OnFinding) -> Labels | None:
     except csv.Error as error:
         on_finding(Finding("unreadable_labels", file, str(error), detail=f"is no list of classes ({error})"))
         return None
-    rows = table or [{"id": i, "name": line} for i, line in enumerate(lines)]
+    rows = table or [{"id": i, "name": line} for i, line in enumerate(numbers_before(lines) or lines)]
     categories = categories_of(rows, on_finding, file=file)
     return Labels(categories, colors=colors_of(categories))
+
+
+def numbers_before(lines: Sequence[str]) -> list[str] | None:
+    """The names of lines that begin with their numbers, 0, 1, 2, ...: "0 cup", "1: plate"; None for other lines."""
+    apart = [re.fullmatch(r"\s*(\d{1,5})\s*(?:[:=.)\t]|\s)\s*(\S.*)", line) for line in lines]
+    found = [match[2].strip() for match in apart if match is not None]
+    numbers = [int(match[1]) for match in apart if match is not None]
+    return found if len(lines) > 1 and numbers == list(range(len(lines))) else None
 
 
 def _table(lines: Sequence[str]) -> list[dict[str, object]] | None:

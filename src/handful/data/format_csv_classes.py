@@ -22,7 +22,7 @@ from handful.data.format_csv_boxes import detect as has_boxes
 from handful.data.format_csv_boxes import is_answer
 from handful.data.listed import Row, assembled, in_split, root_of
 from handful.data.marks import Said, class_text
-from handful.data.paths import Shelf, is_image_name
+from handful.data.paths import Shelf, folded, is_image_name
 from handful.data.writing import Writer
 from handful.errors import DataError
 from handful.types import Dataset
@@ -50,12 +50,12 @@ _SEEN = 50  # rows that tell whether a column names images
 
 def _names_images(values: Sequence[str], known: set[str]) -> bool:
     """Whether most of a column's texts are images that are there, by last name or stem."""
-    held = [PurePosixPath(v.replace("\\", "/")).name.casefold() for v in values if v]
-    return len(held) > 0 and sum(name in known for name in held) * 2 > len(held)
+    held = [PurePosixPath(v.replace("\\", "/")).name for v in values if v]
+    return len(held) > 0 and sum(folded(name) in known for name in held) * 2 > len(held)
 
 
 def _known(images: Sequence[str]) -> set[str]:
-    names = {PurePosixPath(image).name.casefold() for image in images}
+    names = {folded(PurePosixPath(image).name) for image in images}
     return names | {PurePosixPath(name).stem for name in names}
 
 

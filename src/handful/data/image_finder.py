@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from handful.data.finding import Finding, OnFinding
 from handful.data.folder_names import PATH_HOLDERS, SPLIT_OF
-from handful.data.paths import Shelf, is_image_name, relative
+from handful.data.paths import Shelf, folded, is_image_name, misspelled, relative
 
 # train, train2017, VisDrone2019-DET-train, test_images, "Validation Set"
 _WORD = re.compile(
@@ -72,8 +72,8 @@ class Finder:
         self._by_stem: dict[str, list[str]] = defaultdict(list)
         for image in sorted(shelf.images):
             last = posixpath.basename(image)
-            self._by_name[last.casefold()].append(image)
-            self._by_stem[posixpath.splitext(last)[0].casefold()].append(image)
+            self._by_name[folded(last)].append(image)
+            self._by_stem[folded(posixpath.splitext(last)[0])].append(image)
 
     def find(
         self, said: object, on_finding: OnFinding, *, file: str, split: str | None = None, beside: bool = False
@@ -117,9 +117,9 @@ class Finder:
             last = parts[-1]
             stem = not is_image_name(last)
             table = self._by_stem if stem else self._by_name
-            found = table.get(last.casefold(), [])
+            found = table.get(folded(last), [])
             if not found and _UPLOAD.match(last):
-                found = table.get(_UPLOAD.sub("", last, count=1).casefold(), [])
+                found = table.get(folded(_UPLOAD.sub("", last, count=1)), [])
             fitting = [image for image in found if self._may_be(image, parts, file, split)]
             best = _longest(fitting, parts)
             if len(best) > 1:
@@ -134,8 +134,8 @@ class Finder:
                 return ""
             if best:
                 got = posixpath.basename(best[0])
-                if not stem and got != last and got.casefold() == last.casefold():
-                    detail = f"says {last[:200]}, the file is {best[0]}"
+                if not stem and got != last and folded(got) == folded(last):
+                    detail = misspelled(last, best[0])
                     on_finding(Finding("wrong_case_name", file, last[:200], detail=detail))
                 return best[0]
         return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -97,7 +98,8 @@ _REMEMBERED: ContextVar[dict[tuple[str, tuple[str, ...]], list[Pairs]] | None] =
 
 def taken_apart(name: str) -> Named:
     """The words for "image" and "mask" taken out of a path, at the ends of each part of it; suffix left out."""
-    *folders, file = os.path.splitext(name)[0].split("/")
+    composed = name if name.isascii() else unicodedata.normalize("NFC", name)  # as macOS has accents, and others
+    *folders, file = os.path.splitext(composed)[0].split("/")
     parts = [*map(_folder_apart, folders), _part_apart(file, last=True)]
     key, words = (tuple([part[i] for part in parts if part[i]]) for i in (0, 1))
     return Named(name, key, words, parts[-1][2])

@@ -170,6 +170,12 @@ def folded(name: str) -> str:
     return name.casefold() if name.isascii() else unicodedata.normalize("NFC", name).casefold()
 
 
+def misspelled(said: str, file: str) -> str:
+    """What is told of a name that is nearly that of a file; two that look the same are told apart."""
+    one, other = (unicodedata.normalize("NFC", name.rpartition("/")[2]) for name in (said, file))
+    return f"says {said[:200]}, the file is {file}" + (" with its accents composed otherwise" if one == other else "")
+
+
 class Tails:
     """Which names of many end with the last parts of another, letters in any case where nothing else does."""
 
@@ -250,7 +256,7 @@ class Shelf:
             on_finding(Finding("missing_image", file, own, detail=f"{own} is not in {self.folder}", cause=cause))
             return None
         if found[0].rpartition("/")[2] not in (parts[-1], unquote(parts[-1])):
-            on_finding(Finding("wrong_case_name", file, own, detail=f"says {own}, the file is {found[0]}"))
+            on_finding(Finding("wrong_case_name", file, own, detail=misspelled(own, found[0])))
         elif elsewhere and file not in self._moved:
             self._moved.add(file)
             detail = f"names its images by paths of another machine ({said!r} is {found[0]}, ...)"

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from handful.data.class_lists import numbers_before
 from handful.data.finding import Finding, OnFinding
 from handful.data.json_labels import json_value, whole
 from handful.data.paths import relative
@@ -29,7 +30,7 @@ def names_beside(
             text = label_text(path, root, on_finding, most=_CONFIG_BYTES) if path.is_file() else None
             if text is None:
                 continue
-            names = list(enumerate(text.rstrip().replace("\r\n", "\n").split("\n"))) if text.strip() else []
+            names = _lines(text.rstrip().replace("\r\n", "\n").split("\n")) if text.strip() else []
             if found is None:
                 file, found = relative(path, root), names
             elif found != names:
@@ -38,6 +39,12 @@ def names_beside(
         if found is not None:
             break
     return file, found
+
+
+def _lines(lines: Sequence[str]) -> list[tuple[Any, Any]]:
+    """(id, name) of a name a line, or of lines that begin with their numbers from 0: "0: cup", "1: plate"."""
+    numbered = numbers_before(lines)
+    return list(enumerate(lines)) if numbered is None else list(enumerate(numbered))
 
 
 def with_notes(file: str, names: Names, root: Path, on_finding: OnFinding) -> tuple[str, Names]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 import re
+import unicodedata
 from pathlib import Path
 
 from handful.data.folder_names import IN_ORDER
@@ -100,8 +101,9 @@ def label_of(image: str) -> str:
 
 
 def any_case(label: str) -> str:
-    """What a label file's path is compared by: the name itself as it is, labels/ and .txt in small letters."""
-    stem = os.path.splitext(f"/{label}")[0]
+    """What a label file's path is compared by: the name itself as it is, but for how accents are composed, labels/ and
+    .txt in small letters."""
+    stem = unicodedata.normalize("NFC", os.path.splitext(f"/{label}")[0])
     apart = _LABELS.fullmatch(stem)
     return f"{apart[1]}labels/{apart[2]}" if apart else stem
 
