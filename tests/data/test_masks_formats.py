@@ -17,6 +17,7 @@ from PIL import Image as PIL_Image
 
 from handful.data import format_camvid, format_davis, format_masks, formats
 from handful.data.finding import Finding, stop
+from handful.data.masks import value_counts
 from handful.data.writing import Writer
 from handful.errors import DataError, UnknownName
 from handful.types import Category, Dataset, Mask
@@ -614,6 +615,21 @@ def test_not_camvid(tmp_path: Path) -> None:
     assert not format_camvid.detect(tmp_path)
     with pytest.raises(DataError, match="no layout of CamVid"):
         format_camvid.read(tmp_path / "images")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.zeros((0, 3), np.uint8), np.full((2, 2), 255, np.uint8), np.full((2, 2), 65535, np.uint16),
+        np.random.default_rng(0).integers(0, 256, (700, 400), dtype=np.uint8)[::2, 1:],
+        np.random.default_rng(0).integers(9, 65536, (300, 500), dtype=np.uint16).T,
+        np.array([[3, -2, 3]], np.int32), np.array([1.5, 0.5], np.float32),
+    ],
+    ids=lambda values: f"{values.shape} {values.dtype}",
+)  # fmt: skip
+def test_values_are_counted_as_numpy_does(values: np.ndarray) -> None:
+    for ours, numpys in zip(value_counts(values), np.unique(values, return_counts=True), strict=True):
+        assert ours.tolist() == numpys.tolist()
 
 
 # real data

@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from handful import running
 from handful.curate.account import Account, account_of, left_aside
 from handful.curate.cache_key import content_hash, shape
@@ -22,6 +20,7 @@ from handful.data.finding import Finding, OnFinding, known_codes, ways_on
 from handful.data.formats import Found, Source, located, sources
 from handful.data.label_tree import top_of
 from handful.data.ledger import IMAGE, note, noting
+from handful.data.masks import value_counts
 from handful.data.paths import is_leftover, relative, walk
 from handful.data.reading import POINTERS
 from handful.data.shapes import box_of
@@ -247,7 +246,7 @@ def _mask(sample: Sample, part: Part, names: dict[int, str]) -> tuple[tuple[int,
         mask = sample.mask()
     except DataError:
         return None  # the reader has reported why
-    values, counts = np.unique(mask.ids, return_counts=True)
+    values, counts = value_counts(mask.ids)
     seen = set()
     for value, count in zip(values.tolist(), counts.tolist(), strict=True):
         if value != mask.ignore or value in names:

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from handful.data.masks import value_counts
 from handful.data.shapes import decompress, painted, pixels_of
 from handful.data.writing import image_of
 from handful.files import sha256
@@ -149,11 +150,13 @@ def _runs(rle: Rle) -> list[int]:
 def _mask_hash(mask: Mask, dataset: Dataset) -> str:
     """A hash of which class name each pixel has: the same for two id tables with the same names."""
     names = {c.id: c.name for c in dataset.categories}
-    present, where = np.unique(mask.ids, return_inverse=True)
+    values = value_counts(mask.ids)[0].tolist()
     # a background without a name of its own and one called "background" are the same class
-    labels = ["" if v == mask.ignore else names.get(v, str(v)) for v in present.tolist()]
+    labels = ["" if v == mask.ignore else names.get(v, str(v)) for v in values]
     order = {name: i for i, name in enumerate(sorted(set(labels)))}
-    pixels = np.array([order[name] for name in labels], dtype=np.uint16)[where.reshape(mask.ids.shape)]
+    table = np.zeros(max(values, default=0) + 1, dtype=np.uint16)
+    table[values] = [order[name] for name in labels]
+    pixels = table[mask.ids]
     digest = hashlib.sha256("\0".join(sorted(set(labels))).encode("utf-8", "backslashreplace"))
     digest.update(str(mask.ids.shape).encode())
     digest.update(pixels.tobytes())

@@ -26,7 +26,7 @@ FLAT = 0.7  # standard deviation of an image's brightness below which there is n
 TRIM = 0.08  # the largest shift or stretch looked for, as a share of half the side
 _WHITE = 250.0  # brighter than this is cut off, so a brighter copy cannot show what it was
 _SOFT = 2.0, 1.5, 16.0  # detail weaker than 1.5 x the image's, kept in 2 to 16, counts as that: noise is no difference
-_LOOKS = 1024  # pairs laid over at a time
+_LOOKS = 128  # pairs laid over at a time: they stay in the processor's cache
 _ROWS, _COLUMNS = 256, 2048  # hash pairs compared at a time: they stay in the processor's cache
 
 
@@ -288,7 +288,12 @@ def _share(rest: np.ndarray, a: np.ndarray, b: np.ndarray, inside: np.ndarray, s
 
 def _around(x: np.ndarray, width: int = 5) -> np.ndarray:
     """Sums of (k, n, n) over the width x width pixels around each."""
-    pad = (width // 2 + 1, width // 2)
-    sums = np.pad(x, ((0, 0), pad, pad)).cumsum(axis=1, dtype=np.float64).cumsum(axis=2)
-    rows = sums[:, width:] - sums[:, :-width]
-    return np.asarray(rows[:, :, width:] - rows[:, :, :-width])
+    n, rim = x.shape[1], (width // 2, width // 2)
+    wide = np.pad(x.astype(np.float64), ((0, 0), rim, rim))
+    rows = wide[:, :n] + wide[:, 1 : n + 1]
+    for i in range(2, width):
+        rows += wide[:, i : n + i]
+    sums = rows[:, :, :n] + rows[:, :, 1 : n + 1]
+    for i in range(2, width):
+        sums += rows[:, :, i : n + i]
+    return np.asarray(sums)

@@ -18,7 +18,7 @@ import numpy as np
 
 from handful.data.finding import Finding, OnFinding, stop
 from handful.data.label_tree import decoder, paired, segments, split_of, stem, stored, with_mask
-from handful.data.masks import open_values
+from handful.data.masks import open_values, value_counts
 from handful.data.paths import Shelf, relative
 from handful.data.shapes import painted
 from handful.data.writing import Writer, image_of, stems_are_unique
@@ -137,7 +137,7 @@ def _dummies(
         shelf, name = masks[at]
         inside = shelf.inside(name, lambda finding: None)
         values = open_values(shelf.folder / name, root, lambda finding: None) if inside else None
-        if values is None or not set(np.unique(values).tolist()) <= DUMMY:
+        if values is None or not set(value_counts(values)[0].tolist()) <= DUMMY:
             return frozenset()
     if tests:
         detail = f"has {counted(len(tests), 'image')} whose masks hold no class; they are taken as unlabeled"

@@ -34,7 +34,7 @@ from handful.data.label_tree import (
     with_mask,
 )
 from handful.data.looks import checked_threshold, hard_values, look_of_several
-from handful.data.masks import write_ids
+from handful.data.masks import value_counts, write_ids
 from handful.data.pairing import MASK_WORDS, TOKEN
 from handful.data.paths import Shelf, walk
 from handful.data.writing import Writer
@@ -151,7 +151,7 @@ def meaning_of(
                 one, counts = np.unique(code, return_counts=True)
                 colors.update(dict(zip(one[: MOST_COLORS + 1].tolist(), counts.tolist(), strict=False)))
         if values is not None and values.ndim == 2:
-            seen.update(np.unique(values).tolist())
+            seen.update(value_counts(values)[0].tolist())
     if colored and not seen:
         on_finding(Finding("mask_not_ids", tree, "RGB", colored, detail=_unnamed(colors)))
         return Labels(()), decoder((), lambda finding: None)

@@ -24,7 +24,7 @@ from handful.data.format_masks import meaning_of
 from handful.data.label_names import FILE, Labels, labels_of
 from handful.data.label_tree import Decode, decoder_of, header, segments, translator
 from handful.data.looks import checked_threshold, hard_values
-from handful.data.masks import no_mask, same_size
+from handful.data.masks import no_mask, same_size, value_counts
 from handful.data.paths import Shelf
 from handful.data.reading import upright_size
 from handful.errors import DataError
@@ -165,7 +165,7 @@ def _are_two_valued(one: _Set, files: Sequence[str]) -> bool:
     for name in track(files, "looking for values in masks"):
         values = _values(one, name, lambda finding: None) if one.shelf.inside(name, lambda finding: None) else None
         if values is not None:
-            seen.update(np.unique(values).tolist())
+            seen.update(value_counts(values)[0].tolist())
     return 255 in seen and seen <= BINARY.keys()
 
 

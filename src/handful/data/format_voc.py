@@ -22,7 +22,7 @@ import numpy as np
 
 from handful.data import voc_masks
 from handful.data.finding import Finding, OnFinding, stop
-from handful.data.masks import no_mask, open_values, voc_palette, write_ids
+from handful.data.masks import no_mask, open_values, value_counts, voc_palette, write_ids
 from handful.data.near_names import spelled_alike
 from handful.data.paths import folded, name_parts, relative
 from handful.data.reading import label_bytes, label_text, unless_dropped, upright_size
@@ -154,7 +154,7 @@ def _of_masks(
         for image, _, _ in part.rows:
             at = part.map_path(CLASS_MAPS, image)
             values = None if at is None else open_values(at, root, _pass)
-            present |= set(np.unique(values).tolist()) if values is not None and values.ndim == 2 else set()
+            present |= set(value_counts(values)[0].tolist()) if values is not None and values.ndim == 2 else set()
     present -= {255, 65535}
     some = ", ".join(map(str, sorted(present)[:12])) + (", ..." if len(present) > 12 else "")
     tried = (base / place / name for place in (".", "ImageSets", CLASS_MAPS) for name in LISTS)

@@ -13,7 +13,7 @@ from handful.data.finding import Finding, OnFinding
 from handful.data.folder_names import LABELED_SPLITS
 from handful.data.label_names import Labels
 from handful.data.looks import hard_values
-from handful.data.masks import checked_ids, from_colors, no_mask, open_values, same_size
+from handful.data.masks import checked_ids, from_colors, no_mask, open_values, same_size, value_counts
 from handful.data.paths import Shelf, relative
 from handful.data.reading import upright_size
 from handful.errors import DataError
@@ -142,7 +142,7 @@ def _same_palette(
                 flat = opened.getpalette("RGB") if opened.mode == "P" else None
     except Exception:  # Pillow's openers raise OSError, SyntaxError, ValueError and more; its pixels were read before
         flat = None
-    for value in np.unique(values).tolist() if flat is not None else ():
+    for value in value_counts(values)[0].tolist() if flat is not None else ():
         assert flat is not None
         rgb = tuple(flat[3 * value : 3 * value + 3])
         other, first = seen.setdefault(value, (file, rgb))
@@ -166,7 +166,7 @@ def values_in(paths: Iterable[Path], root: Path) -> set[int]:
     for path in paths:
         values = open_values(path, root, lambda finding: None)
         if values is not None and values.ndim == 2:
-            seen.update(np.unique(values).tolist())
+            seen.update(value_counts(values)[0].tolist())
     return seen
 
 
@@ -269,8 +269,7 @@ def stored(mask: Mask, categories: Sequence[Category], where: str) -> np.ndarray
     known = np.array(sorted({c.id for c in categories}), dtype=np.int64)
     top = top_of(categories)
     ignored = mask.ids == mask.ignore
-    present = np.unique(mask.ids[~ignored])
-    outside = np.setdiff1d(present, known)
+    outside = np.setdiff1d(value_counts(mask.ids)[0], [*known, mask.ignore])
     if outside.size:
         raise DataError(f"the mask of {where} holds {outside[0]}, which is no class of the data set")
     ids = mask.ids.astype(np.uint8 if top == 255 else np.uint16)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from handful.data.finding import Finding, OnFinding
-from handful.data.masks import MAX_PIXELS, open_values
+from handful.data.masks import MAX_PIXELS, open_values, value_counts
 from handful.data.paths import relative
 from handful.errors import DataError
 from handful.pick import need
@@ -63,7 +63,7 @@ def look_of(path: Path) -> str | None:
 
 
 def _by_values(rows: np.ndarray) -> str | None:
-    count = len(np.unique(rows))
+    count = len(value_counts(rows)[0])
     if count == 1:
         return "flat"
     flat = float((rows[:, 1:] == rows[:, :-1]).mean()) if rows.shape[1] > 1 else 1.0
@@ -108,7 +108,7 @@ def hard_values(path: Path, root: Path, look: str, threshold: int | None, on_fin
     values = open_values(path, root, on_finding, alpha=look == "alpha")
     if values is None or values.ndim == 3:
         return values
-    few = len(np.unique(values))
+    few = len(value_counts(values)[0])
     if look not in ("soft", "alpha") and few > 2 and _is_jpeg(path) and not _is_soft(_spread(values), True):
         cause = "masks saved as JPEG, which changes their numbers; save the masks as PNG"
         detail = f"is a mask saved as JPEG, which changes its numbers: {few} are in it now"
@@ -119,7 +119,8 @@ def hard_values(path: Path, root: Path, look: str, threshold: int | None, on_fin
     if look not in ("soft", "alpha"):  # the set's look is drawn from a few: one of the others may be soft
         rows = _spread(values)
         lossy = path.suffix.lower() in (".jpg", ".jpeg", ".webp")
-        ids = len(np.unique(rows[rows > LOW])) < 2  # small ids, and 255 for what is not labeled, however scattered
+        # small ids, and 255 for what is not labeled, however scattered
+        ids = len(value_counts(rows[rows > LOW])[0]) < 2
         if values.dtype != np.uint8 or ids or not _is_soft(rows, lossy):
             return values
     if few <= 2:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 from handful.errors import DataError, MissingPackage
@@ -35,7 +37,11 @@ def sample_photo(name: str) -> Image:
     path = Path(spec.origin).parent / file
     if not path.exists():
         raise DataError(f"{path} is missing from {package}; reinstall it, or give images of your own")
-    return read_image(path)
+    image = _read(path)
+    return replace(image, rgb_u8=image.rgb_u8.copy())
+
+
+_read = cache(read_image)  # each is asked for many times, and takes up to 20 ms to decode
 
 
 def sample_photos() -> list[Image]:

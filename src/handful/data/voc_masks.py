@@ -14,7 +14,7 @@ import numpy as np
 
 from handful.data.finding import Finding, OnFinding
 from handful.data.label_tree import segments
-from handful.data.masks import checked_ids, from_colors, open_values, same_size, voc_palette
+from handful.data.masks import checked_ids, from_colors, open_values, same_size, value_counts, voc_palette
 from handful.data.paths import relative
 from handful.data.shapes import bounds, painted
 from handful.types import Category, Mask, Object, Rle
@@ -66,7 +66,7 @@ def _grey_ids(values: np.ndarray, categories: Sequence[Category], colors: Mappin
     """Whether a colored file holds ids, gray in all three channels, and not colors that all happen to be gray."""
     if (values[..., 0] != values[..., 1]).any() or (values[..., 0] != values[..., 2]).any():
         return False
-    present = set(np.unique(values[..., 0]).tolist())
+    present = set(value_counts(values[..., 0])[0].tolist())
     return present <= {c.id for c in categories} | {255} and not all((v, v, v) in colors for v in present)
 
 
@@ -82,7 +82,7 @@ def pieces(
         palette = np.frombuffer(voc_palette(), dtype=np.uint8).reshape(256, 3)
         table = {(int(r), int(g), int(b)): number for number, (r, g, b) in enumerate(palette)}
         gray = (values[..., 0] == values[..., 1]).all() and (values[..., 0] == values[..., 2]).all()
-        if gray and not all((v, v, v) in table for v in np.unique(values).tolist()):
+        if gray and not all((v, v, v) in table for v in value_counts(values)[0].tolist()):
             table = {(v, v, v): v for v in range(256)}  # numbers in all three channels
         found = from_colors(values, table, on_finding, file=file)
         if found is None:

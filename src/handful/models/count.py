@@ -108,7 +108,8 @@ class _Recorder(TorchDispatchMode):
         return key
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
+        normalized = func is torch.ops.aten.native_batch_norm.default and not args[5]
+        out = _normalized(args[0]) if normalized else func(*args, **(kwargs or {}))
         if not func._schema.name.startswith("aten::"):  # a question about a tensor, no work
             return out
         name = func._schema.name.removeprefix("aten::")
@@ -157,6 +158,12 @@ class _Recorder(TorchDispatchMode):
         finally:
             for hook in hooks:
                 hook.remove()
+
+
+def _normalized(given: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """What a batch norm gives in eval mode: the input's like, and no mean and deviation of its own. PyTorch finds the
+    same from some twenty operations, which takes half of a count."""
+    return torch.empty_like(given), given.new_empty(0), given.new_empty(0)
 
 
 def _flat(value: Any) -> Iterator[Any]:

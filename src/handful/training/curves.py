@@ -38,7 +38,9 @@ def draw_curves(path: Path, history: Sequence[Mapping[str, Any]], *, title: str 
     """A PNG: loss and learning rate, and below them the measures on val, if any were taken."""
     figure_of = need("matplotlib.figure", "report")
     measures = measures_of(history)
-    figure = figure_of.Figure(figsize=(8, 6 if measures else 3.2), layout="constrained")
+    figure = figure_of.Figure(figsize=(8, 6 if measures else 3.2))
+    edges = {"left": 0.08, "right": 0.88, "hspace": 0.08}  # that fit: to work them out takes half of the drawing
+    figure.subplots_adjust(top=0.94 if measures else 0.9, bottom=0.08 if measures else 0.15, **edges)
     panels = figure.subplots(2 if measures else 1, 1, sharex=True, squeeze=False)[:, 0]
     upper, lower = panels[0], panels[-1]
     epochs = [row["epoch"] for row in history]

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from handful.data.finding import SEE_ALL
+from handful.data.masks import value_counts
 from handful.data.shapes import painted
 from handful.errors import DataError
 from handful.image import fit
@@ -109,8 +110,8 @@ def labels_of(dataset: Dataset, classes: Sequence[str]) -> Callable[[Sample, tup
 
 
 def _checked(mask: Mask, table: np.ndarray, known: np.ndarray, where: Path, dataset: Dataset) -> np.ndarray:
-    present = np.unique(mask.ids)
-    wrong = present[~known[present] & (present != mask.ignore)]
+    values = value_counts(mask.ids)[0]
+    wrong = values[~known[values] & (values != mask.ignore)]
     if wrong.size:
         ids = sorted(c.id for c in dataset.categories)
         count = int((mask.ids == wrong[0]).sum())
