@@ -22,6 +22,10 @@ from tests.bounds import SEED
 
 ROOT = Path(__file__).parent.parent
 os.environ.setdefault("HANDFUL_CACHE", "")  # no test reads what an earlier one kept
+os.environ.setdefault(
+    "OMP_NUM_THREADS", "1"
+)  # on small pictures two threads take up to twice the processor time of one
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # of the processes that tests start, the first compiles handful for all
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -44,7 +48,7 @@ def warm_jobs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     from handful.device.targets import job
     from tests.warm import Kept, Warm, spawner
 
-    warm = Warm()
+    warm = Warm(tmp_path_factory.mktemp("networks"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(job, "_spawn", spawner(warm, Kept(tmp_path_factory.mktemp("compiled"))))
         yield
@@ -61,7 +65,8 @@ def data() -> Path:
 
 def save(image: Image | np.ndarray, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    PIL_Image.fromarray(image.rgb_u8 if isinstance(image, Image) else image).save(path)
+    # a third of the time that PNG's own compression takes
+    PIL_Image.fromarray(image.rgb_u8 if isinstance(image, Image) else image).save(path, compress_level=1)
     return path
 
 

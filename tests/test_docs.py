@@ -32,6 +32,7 @@ NOT_RUN = {
     "handful weights get nanodet": "downloads 140 MB with npm; tests/models/test_fetch.py has it with a planted npm",
 }
 COMPILED = "a second scale is a second network to compile; tests/device/test_detector.py compiles two"
+FILLED = "filling the ground as well as it can takes seconds; docs/tutorials/dreams.md has that"
 LAYERS = "layers are one more conversion; the quick start's commands compare them"
 # commands that are run with more words behind them (the last of two wins), and why
 SHORTER = {
@@ -68,9 +69,19 @@ SHORTER = {
         LAYERS,
     ),
     "handful device compare detector --runtime onnxruntime --photos shop/images/val": ("--no-layers", LAYERS),
-    "handful device compare detector --runtime onnxruntime --photos shop": ("--no-layers", LAYERS),
+    "handful device compare detector --runtime onnxruntime --photos shop": (
+        "--no-layers --photos shop/images/val",
+        f"{LAYERS}; six photographs take six seconds",
+    ),
     "handful heatmap shop --out map": ("--seeds 1 --no-classes", "ten seeds take 20 s"),
     "handful select shop --out next": ("--seeds 1", "ten seeds take half a minute"),
+    "handful dream labelled --out dreams --frames 20 --workers 2": ("--frames 4 --fill telea", FILLED),
+    "handful dream labelled --out dreams --frames 20 --workers 2 --resume": ("--frames 4 --fill telea", FILLED),
+    "handful dream labelled-repaired --out dreams --frames 20 --workers 2": (
+        "--frames 4 --fill telea --workers 1",
+        FILLED,
+    ),
+    "handful dream preview flower.jpg --box 120,20,560,420 --out look": ("--fill telea", FILLED),
 }
 
 
@@ -268,6 +279,7 @@ def test_what_a_shell_is_told_to_keep_works(world: World, tmp_path: Path) -> Non
                          ids=lambda p: str(p.relative_to(ROOT)))  # fmt: skip
 def test_the_page_runs(page: Path, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HANDFUL_CACHE", str(world.store / ".cache"))  # as a reader has one, for all pages
     assert run_page(page.read_text(), page.name, world, tmp_path) or page.name in ("CONTRIBUTING.md",)
 
 

@@ -33,7 +33,7 @@ RUNS: dict[str, dict[str, str]] = {
     "models flow model photo.jpg --out flow.png": {"model": "model", "image": "photo.jpg", "picture": "flow.png"},
     "unlearn model more-photos": {"model": "model"},
     "unlearn model --class stapler": {"model": "model"},
-    "teach shop --out detector --proposer objectness": {"data": "shop", "model": "detector"},
+    "teach shop --out detector --proposer objectness --scales 1": {"data": "shop", "model": "detector"},
     "evaluate detector shop --report detector.html": {"data": "shop", "model": "detector", "report": "detector.html"},
     "data check photos": {"data": "photos"},
     "data check photos --fix fixed": {"data": "photos", "out": "fixed"},
@@ -44,7 +44,7 @@ RUNS: dict[str, dict[str, str]] = {
     "data chips shop --out chips --proposer none": {"data": "shop", "out": "chips"},
     "data samples classes --out samples": {"out": "samples"},
     "dream labelled --out dreams --frames 2 --limit 2 --workers 1": {"data": "labelled", "out": "dreams"},
-    "dream preview photo.jpg --box 120,20,560,420 --out look --frames 2": {"source": "photo.jpg"},
+    "dream preview photo.jpg --box 120,20,560,420 --out look --frames 2 --fill telea": {"source": "photo.jpg"},
     "models list": {}, "models show signet": {}, "weights list": {},
     "train classify flowers --out trained --net signet --arg width=0.25 --epochs 1":
         {"data": "flowers", "model": "trained", "run": "trained.run", "report": "trained.run/report.html"},
@@ -84,6 +84,7 @@ KNOWN = table((ROOT / "docs/reference/json.md").read_text())
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """In an empty folder; here(command) puts what a command reads."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HANDFUL_CACHE", str(tmp_path.parent / f"{tmp_path.name}-cache"))
     world = World(tmp_path.parent / f"{tmp_path.name}-store")
     world.store.mkdir()
     return lambda command: world.before_command(shlex.split(command), tmp_path)

@@ -75,7 +75,7 @@ def test_a_file_that_fails(capsys: pytest.CaptureFixture[str], monkeypatch: pyte
 @pytest.mark.parametrize("more", [[], ["--json"]])
 def test_stdout_is_full(more: list[str]) -> None:
     with open("/dev/full", "w") as full:
-        done = subprocess.run([sys.executable, "-m", "handful", "models", "show", "signet", *more], stdout=full,
+        done = subprocess.run([sys.executable, "-m", "handful", "weights", "list", *more], stdout=full,
                               stderr=subprocess.PIPE, text=True)  # fmt: skip
     assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
     assert "the answer could not be printed (No space left on device)" in done.stderr

@@ -12,6 +12,7 @@ import ctypes
 import gc
 import hashlib
 import importlib
+import io
 import json
 import os
 import runpy
@@ -35,8 +36,13 @@ CONVERTERS = {
     "executorch": ("executorch.backends.xnnpack.partition.xnnpack_partitioner", "executorch.devtools.backend_debug"),
     "litert": ("litert_torch",),
 }
+# what a converter works out anew in each process, whatever the network: of ExecuTorch's ten seconds, three
+GRAPHS = "executorch.backends.xnnpack.partition.graphs"
+PATTERNS = {"executorch": (f"{GRAPHS}.bilinear_2d", f"{GRAPHS}.sdpa")}
+COMPILE = (*CONVERTERS, "ncnn")
 CHILD = Path(__file__).parent / "device" / "child.py"  # with the tests' own runtimes and networks
 COLD = job._spawn
+FACTS = "facts.json"  # beside a network that was compiled: what its runtime told of it
 
 
 class Kept:
@@ -77,10 +83,44 @@ class Kept:
             shutil.copyfile(folder / name, kept / name)
 
 
+class Remembered:
+    """A runtime that compiles no network twice: a detector's are the same but for its memory, whoever taught it. Asked
+    in a job's process; a job that is kept whole never comes here."""
+
+    def __init__(self, runtime: Any, place: Path) -> None:
+        self.runtime = runtime
+        self.place = place
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.runtime, name)
+
+    def compile(self, network: Any, to: Path, precision: str, base: Path | None = None) -> Any:
+        kept = self.place / self.key(network, precision, base)
+        if not kept.exists():
+            made = kept.with_name(f"{kept.name}-{os.getpid()}")
+            made.mkdir(parents=True)
+            facts = self.runtime.compile(network, made, precision, base)
+            (made / FACTS).write_text(json.dumps(facts))
+            made.rename(kept)
+        shutil.copytree(kept, to, ignore=shutil.ignore_patterns(FACTS), dirs_exist_ok=True)
+        return json.loads((kept / FACTS).read_text())
+
+    def key(self, network: Any, precision: str, base: Path | None) -> str:
+        """Of all that goes in: the network with its weights and all else it holds, and the files fp16 is made of."""
+        import torch
+
+        held = io.BytesIO()
+        torch.save(network, held)
+        told = [self.runtime.__name__, precision, base and [(f.name, sha256(f)) for f in sorted(base.iterdir())]]
+        return hashlib.sha256(held.getvalue() + json.dumps(told).encode()).hexdigest()
+
+
 class Warm:
     """A process that forks one for each job."""
 
-    def __init__(self) -> None:
+    def __init__(self, remembered: Path | None = None, imported: tuple[str, ...] = ("timm", "torch.export")) -> None:
+        self.remembered = remembered  # where networks that were compiled are kept
+        self.imported = imported
         self.server: subprocess.Popen[bytes] | None = None
         self.lock = threading.Lock()
 
@@ -88,7 +128,7 @@ class Warm:
         """Exit code of the job's process (negative: a signal); None when it was killed after the time was up."""
         with self.lock:
             if self.server is None or self.server.poll() is not None:
-                command = [sys.executable, "-m", "tests.warm"]
+                command = [sys.executable, "-m", "tests.warm", *self.imported]
                 env = {
                     **os.environ,
                     "OMP_NUM_THREADS": "1",
@@ -96,6 +136,7 @@ class Warm:
                 }
                 self.server = subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
             assert self.server.stdin is not None and self.server.stdout is not None
+            request = {**request, "remembered": str(self.remembered) if self.remembered else None}
             self.server.stdin.write(json.dumps(request).encode() + b"\n")
             self.server.stdin.flush()
             pid = int(self.server.stdout.readline())
@@ -156,8 +197,6 @@ def _end_with(parent: int) -> None:
 
 def _do(request: dict[str, Any]) -> int:
     """A job, in the process forked for it."""
-    import torch
-
     folder = Path(request["folder"])
     os.setsid()
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
@@ -167,7 +206,10 @@ def _do(request: dict[str, Any]) -> int:
         os.dup2(at, to)
     os.environ.clear()
     os.environ.update({**request["env"], job.PARENT: str(os.getppid())})
-    torch.set_num_threads(request["threads"])
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(request["threads"])
+    if request["remembered"]:
+        _remember(Path(request["remembered"]))
     try:
         if request["planted"]:
             sys.argv = [str(CHILD), str(folder)]
@@ -182,18 +224,33 @@ def _do(request: dict[str, Any]) -> int:
         return 1
 
 
+def _remember(place: Path) -> None:
+    """Networks are compiled once by the runtimes that handful comes with; planted ones are asked each time."""
+    from handful.device.targets import worker
+
+    plain = worker.runtime_of
+
+    def runtime_of(name: str, **wanted: Any) -> Any:
+        runtime = plain(name, **wanted)
+        return Remembered(runtime, place) if name in COMPILE else runtime
+
+    worker.runtime_of = runtime_of
+
+
 def _prepare(folder: Path) -> None:
-    """Import what the job in a folder is going to import; what is wrong with it is for the job to say."""
+    """Import and work out what the job in a folder is going to need; what is wrong with it is for the job to say."""
     with contextlib.suppress(Exception):
         told = json.loads((folder / job.JOB).read_text())
-        for name in CONVERTERS.get(told["runtime"], ()) if told["do"] == "compile" else ():
-            importlib.import_module(name)
+        if told["do"] == "compile":
+            for name in CONVERTERS.get(told["runtime"], ()):
+                importlib.import_module(name)
+            for name in PATTERNS.get(told["runtime"], ()):
+                importlib.import_module(name).get_graphs()
 
 
 def _serve() -> None:
-    import timm  # noqa: F401
-    import torch.export  # noqa: F401
-
+    for name in sys.argv[1:]:
+        importlib.import_module(name)
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     for line in sys.stdin.buffer:

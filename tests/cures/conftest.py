@@ -14,8 +14,11 @@ from tests.kinds.worlds import HELD, MAKERS, World, planted
 
 
 @pytest.fixture
-def desk(tmp_path: Path, capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest) -> Iterator[Desk]:
-    """A folder with a space in its name, as people have them, and the command."""
+def desk(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Desk]:
+    """A folder with a space in its name and a cache, as people have them, and the command."""
+    monkeypatch.setenv("HANDFUL_CACHE", str(tmp_path / "cache"))
     place = tmp_path / "my things"
     place.mkdir()
     found = Desk(place, capsys)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import tomllib
 from pathlib import Path
@@ -23,6 +22,7 @@ from handful.training import checkpoint
 from tests.conftest import ROOT, save
 from tests.curate import test_repair as sets
 from tests.cures.desk import Desk, cures
+from tests.cures.dies import dies
 from tests.cures.inventory import OPTION
 from tests.cures.spoken import options_of
 from tests.data.planted import turned
@@ -82,15 +82,8 @@ def test_no_memory(desk: Desk) -> None:
         assert any(flag in options_of(verb) for verb in ("train segment", "teach", "dream run"))
 
 
-def _dies(shared: object, job: int) -> int:
-    if job == 2 and not Path(str(shared)).exists():
-        Path(str(shared)).write_text("once")
-        os._exit(1)
-    return job
-
-
 def _all(shared: str, **more: Any) -> list[tuple[int, int]]:
-    return list(parallel.each(_dies, shared, range(4), **more))
+    return list(parallel.each(dies, shared, range(4), **more))
 
 
 @cures("parallel:each --workers", "parallel:each --workers #2", leaves_out=("--workers",))

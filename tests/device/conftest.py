@@ -22,7 +22,7 @@ HERE = Path(__file__).parent
 FRAME_HW = (256, 256)
 TAUGHT = ("building", "cat", "coffee", "flower", "rocket")  # in the order of the scores: by name
 OTHERS = ("astronaut", "officer", "motorcycle")
-# conversions of half a minute; their layers are tapped in fp32 only, to keep the suite within minutes
+# conversions of ten seconds: their layers are tapped of a smaller network, in tests/kinds/test_precisions.py
 SLOW = ("executorch", "litert")
 
 
@@ -59,7 +59,7 @@ def compiled(model: Path) -> Callable[[str, str], Bundle]:
         need_runtime(runtime)
         key = runtime, precision
         if key not in made:
-            made[key] = compile_model(model, *key, taps=precision == "fp32" or runtime not in SLOW)
+            made[key] = compile_model(model, *key, taps=runtime not in SLOW)
         return made[key]
 
     return get

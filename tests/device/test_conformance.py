@@ -110,7 +110,7 @@ def test_layers_are_pytorchs(
 ) -> None:
     bundle = compiled(runtime, precision)
     if not taps_folder(bundle.folder).exists():
-        pytest.skip(f"{runtime} {precision} is compiled without its layers here, to save half a minute")
+        pytest.skip(f"{runtime} is compiled without layers here: they are in tests/kinds/test_precisions.py")
     tapped = read_bundle(taps_folder(bundle.folder))
     few, layers = frames[:2], layers_of(tapped)
     got = run(tapped, few)

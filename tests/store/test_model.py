@@ -183,9 +183,26 @@ def plain(state: State) -> dict[int, Any]:
     return {id: (said.image, said.kind, said.size, said.author) for id, said in state.items()}
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def examples(count: int) -> settings:
+    return settings(max_examples=count, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@pytest.mark.parametrize("new_store", ["sqlite"], indirect=True)
+@examples(60)
 @given(acts=ACTS)
 def test_the_store_is_its_model(new_store: Callable[[], str], acts: list[Any]) -> None:
+    is_its_model(new_store, acts)
+
+
+@pytest.mark.parametrize("new_store", ["postgres", "mariadb"], indirect=True)
+@examples(20)  # what is done is decided in one code for all databases; here only what they make of it
+@given(acts=ACTS)
+def test_the_store_on_a_server_is_its_model(new_store: Callable[[], str], acts: list[Any]) -> None:
+    is_its_model(new_store, acts)
+
+
+def is_its_model(new_store: Callable[[], str], acts: list[Any]) -> None:
+    """Do the same to both, and compare."""
     now = datetime(2026, 1, 1, tzinfo=UTC)
 
     def clock() -> datetime:

@@ -913,7 +913,7 @@ with Store.open(sys.argv[1]) as store:
         image = store.add_image("s3://1", name="1")
     except Exception:
         image = store.find("1")
-    for i in range(200):
+    for i in range(80):
         label = store.add(image, Annotation("tag", "cat", attributes={"i": i}), author=sys.argv[2])
         assert label.author == sys.argv[2]
 """
@@ -929,8 +929,8 @@ def test_no_process_loses_a_write(store_url: str) -> None:
     assert [writer.returncode for writer in writers] == [0] * 4, said
     with Store.open(store_url) as store:
         found = {(label.author, label.annotation.attributes["i"]) for label in store.labels(store.find("1"))}
-        assert found == {(f"w{i}", k) for i in range(4) for k in range(200)}
-        assert store.last_revision() == 800 == len(store.history())
+        assert found == {(f"w{i}", k) for i in range(4) for k in range(80)}
+        assert store.last_revision() == 320 == len(store.history())
         assert store.check() == ()
 
 

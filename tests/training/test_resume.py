@@ -3,30 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
 import random
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
-from tests.conftest import ROOT
+from tests.forked import Program
 from tests.training.made import FAST, small
 
 RUN = {**FAST, "epochs": 4, "save_every": 1, "accumulate": 2, "batch": 2, "freeze": ["auxiliary"]}
 
 
 def tried(plans: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
-    env = {
-        **os.environ,
-        "OMP_NUM_THREADS": "1",
-        "HANDFUL_CACHE": "",
-        "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]),
-    }
-    done = subprocess.run([sys.executable, "-m", "tests.training.resumer", json.dumps(plans)], cwd=ROOT, env=env,
-                          capture_output=True, text=True, timeout=300)  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    program = "import runpy; runpy.run_module('tests.training.resumer', run_name='__main__')"
+    code, out, err = Program(program, json.dumps(plans), env={"HANDFUL_CACHE": ""}).end(300)
+    assert code == 0, err
+    return [json.loads(line) for line in out.splitlines()]
 
 
 def what_is_left(out: Path) -> tuple[bytes, list[Any], list[Any]]:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +13,7 @@ import torch
 
 from handful.cli import main
 from handful.files import read_tensors
-from tests.conftest import ROOT
+from tests.forked import Program
 from tests.training.made import SIZE_HW, small
 from tests.training.test_classify import folders
 from tests.training.test_detect import TINY
@@ -117,18 +114,12 @@ def two(words: list[object]) -> list[dict[str, Any]]:
     )
     processes = []
     for rank in (0, 1):
-        where = {
-            "MASTER_PORT": str(port),
-            "MASTER_ADDR": "127.0.0.1",
-            "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]),
-        }
+        where = {"MASTER_PORT": str(port), "MASTER_ADDR": "127.0.0.1", "HANDFUL_CACHE": ""}
         who = {"WORLD_SIZE": "2", "RANK": str(rank), "LOCAL_RANK": str(rank)}
-        env = {**os.environ, **where, **who, "OMP_NUM_THREADS": "1", "HANDFUL_CACHE": ""}
-        processes.append(subprocess.Popen([sys.executable, "-c", code, *map(str, words), "--json"], cwd=ROOT, env=env,
-                                     text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE))  # fmt: skip
-    ends = [one.communicate(timeout=240) for one in processes]
-    assert [one.returncode for one in processes] == [0, 0], ends
-    said = [json.loads(out) for out, _ in ends]
+        processes.append(Program(code, *map(str, words), "--json", env={**where, **who}))
+    ends = [one.end(240) for one in processes]
+    assert [code for code, _, _ in ends] == [0, 0], ends
+    said = [json.loads(out) for _, out, _ in ends]
     assert said[1]["rank"] == 1
     return said
 
