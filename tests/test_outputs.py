@@ -284,3 +284,13 @@ def test_a_kept_verdict_depends_on_folders_and_links(tmp_path: Path) -> None:
     os.utime(folder / "a" / "1.png", ns=(times.st_atime_ns, times.st_mtime_ns))
     now()
     assert "zero bytes" in seen[-1]
+
+
+def test_pictures_are_not_put_among_the_images_that_are_read(tmp_path: Path, capsys: Capture) -> None:
+    for name in ("images/0.png", "masks/0.png"):
+        (tmp_path / name).parent.mkdir()
+        PIL_Image.fromarray(np.full((32, 32, 3), 90, np.uint8)).save(tmp_path / name)
+    words = ("dream", "preview", tmp_path / "images/0.png", "--mask", tmp_path / "masks/0.png", "--out")
+    for out in ("images", "masks"):
+        code, _, err = handful(capsys, *words, tmp_path / out)
+        assert code == 2 and f"{out} is the folder of" in err and len(list((tmp_path / out).iterdir())) == 1

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from handful import places
+from handful.cli.places import Output
 from handful.curate import balance
 from handful.data import formats
 from handful.files import write_page
@@ -80,6 +81,7 @@ def test_what_cannot_be_written_is_renamed(desk: Desk) -> None:
 
 
 @cures("cli.places:clear choose", "cli.places:clear choose #2", "cli.places:clear choose #3",
+       "cli.places:clear choose #4",
        "curate.convert:convert choose", "curate.convert:put choose", "curate.repair:repair choose",
        "curate.repair:repair choose #2", "detection.chip_set:chip_set choose",
        "places:check_folder choose", "places:check_folder choose #2", "places:check_folder choose #3",
@@ -110,6 +112,9 @@ def test_another_place_is_chosen(desk: Desk) -> None:
     for place in (model, desk.at("file"), desk.at("mine"), desk.at("file", "below")):
         desk.no(*to(place, stats))
     desk.yes(*to(desk.at("stats"), stats))
+    photo, beside = root / "cup/0.jpg", Output("files")
+    desk.raises(beside.clear, root / "cup", [photo])
+    beside.clear(desk.at("drawn"), [photo])
     teach = ["teach", root, "--out", "OUT", "--overwrite"]
     assert "read by this command" in desk.no(*to(root, teach))
     assert "would write anew" in desk.no(*to(desk.place, teach))

@@ -65,10 +65,20 @@ class Output(click.ParamType):  # type: ignore[type-arg]
             model = next((name for name in ("handful.json", "bundle.json") if (place / name).exists()), None)
             if model is not None:
                 raise DataError(f"{place} is a model, which other files do not belong in; choose another place")
+            for read in reads:
+                if read.is_file() and places.same(read.parent, place) and _is_image(read):
+                    raise DataError(f"{place} is the folder of {read}, where no pictures are put; choose another place")
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """Files and folders, by the shell."""
         return [CompletionItem(incomplete, type="file")]
+
+
+def _is_image(path: Path) -> bool:
+    """By its suffix; what draws puts no picture among images, where the next command would take it for one of them."""
+    from handful.image import HEIC_SUFFIXES, SUFFIXES
+
+    return path.suffix.lower() in SUFFIXES | HEIC_SUFFIXES
 
 
 class ModelFolder(click.ParamType):  # type: ignore[type-arg]
