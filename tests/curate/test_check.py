@@ -91,7 +91,7 @@ def test_every_code_there_is_can_be_seen() -> None:
                  "missing_split", "flat_outline", "box_off_image", "category_clash", "category_mismatch", "other_task",
                  "two_label_files", "shared_label_file", "lfs_pointer", "linked_folder", "unheld_mark",
                  "several_classes", "folder_mismatch", "class_count", "unread_angle", "box_in_fractions",
-                 "box_in_corners",
+                 "box_in_corners", "unsaid_keypoints",
                  "other_filename",
                  "several_answers", "turned_box",
                  # tests/data/test_pairs.py

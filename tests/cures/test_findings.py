@@ -120,6 +120,18 @@ def test_labels_that_were_not_read_are_named(desk: Desk) -> None:
     desk.yes("data", "check", root, "--format", "folder")
 
 
+@by_hand_of("unsaid_keypoints")
+@cures("data.fractions:samples say")
+def test_keypoints_of_which_nothing_says_how_many_there_are(desk: Desk) -> None:
+    points = " ".join(f"{0.4 + 0.02 * i:.2f} {0.6 - 0.02 * (i % 3):.2f}" for i in range(6))
+    config = "train: images\nval: images\nnames: [mug]\n"
+    root = sets.yolo(desk.at("set"), config, **dict.fromkeys("abcd", f"0 0.5 0.5 0.4 0.4 {points}\n"))
+    said = desk.no("data", "check", root)
+    assert by_hand("unsaid_keypoints") in said and "kpt_shape: [6, 2]" in said
+    (root / "data.yaml").write_text(config + "kpt_shape: [6, 2]\n")
+    desk.yes("data", "check", root)
+
+
 @by_hand_of("box_in_corners")
 @cures("data.fractions:samples write")
 def test_boxes_in_corners_are_written_with_their_sides(desk: Desk) -> None:

@@ -343,3 +343,21 @@ def test_a_labelme_file_that_names_another_image_that_is_there(tmp_path: Path) -
     assert "other_filename" in checked(tmp_path, {**photos("0.jpg", "1.jpg", "2.jpg"), **files})[1]
     files = {f"{i}.json": {**top, "imagePath": f"..\\\\img\\\\{i}.jpg"} for i in range(3)}
     assert "other_filename" not in checked(tmp_path, files)[1]
+
+
+def test_outlines_that_are_a_box_and_keypoints(tmp_path: Path) -> None:
+    rng = np.random.default_rng(5)
+    names = [f"images/{i}.jpg" for i in range(4)]
+    config = {"data.yaml": "train: images\nval: images\nnames: [cup]\n"}
+
+    def lines(points: list[np.ndarray]) -> dict[str, str]:
+        return {f"labels/{i}.txt": f"0 {' '.join(f'{v:.4f}' for v in p.ravel())}\n" for i, p in enumerate(points)}
+
+    pose = [np.vstack([[(0.5, 0.5), (0.4, 0.4)], rng.uniform(0.31, 0.69, (17, 2))]) for _ in names]
+    told = checked(tmp_path / "pose", {**photos(*names), **config, **lines(pose)})[1]
+    assert "kpt_shape: [17, 2]" in told["unsaid_keypoints"]
+    turn = np.linspace(0, 2 * np.pi, 9)[:-1]
+    ring = [0.5 + np.stack([np.cos(turn), np.sin(turn)], 1) * r for r in (0.1, 0.2, 0.3, 0.4)]  # outlines of eight
+    assert not checked(tmp_path / "outlines", {**photos(*names), **config, **lines(ring)})[1]
+    quads = [np.array([[0.2, 0.2], [0.4, 0.3], [0.35, 0.5], [0.15, 0.4]])] * 4
+    assert not checked(tmp_path / "turned", {**photos(*names), **config, **lines(quads)})[1]

@@ -90,6 +90,8 @@ CODES: dict[str, Code] = {
     "unread_angle": Code("warning", "boxes with an angle beside them, which is not read", KEPT),
     "box_in_fractions": Code("error", "boxes in fractions of the image, where pixels are wanted",
                              "none; multiply them by the images' sizes"),
+    "unsaid_keypoints": Code("error", "outlines that look like a box and its keypoints",
+                             "none; say how many there are in data.yaml"),
     "box_in_corners": Code("error", "boxes whose areas say that their numbers are corners",
                            "none; write them as left, top, width, height"),
     "other_filename": Code("warning", "a label file that names another image than it is called after", KEPT),

@@ -84,6 +84,8 @@ class Source:
             dataset = fractions.watched(angles.watched(dataset, on_finding), on_finding)
         if self.format == "coco" and not self.parts:
             dataset = fractions.watched_areas(dataset, on_finding)
+        if self.format == "yolo" and not self.parts:
+            dataset = fractions.watched_outlines(dataset, on_finding)
         return dataset if alone else against_folders.watched(dataset, on_finding)
 
     @property

@@ -1,11 +1,14 @@
 """Boxes whose numbers mean something else than their format says: fractions of the image where pixels are wanted, all
-of them less than a pixel wide; corners where sides are wanted, by the areas that stand beside them.
+of them less than a pixel wide; corners where sides are wanted, by the areas that stand beside them; a box and keypoints
+that were read as one outline.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+
+import numpy as np
 
 from handful.data.finding import Finding, OnFinding
 from handful.data.shapes import box_of
@@ -74,3 +77,38 @@ def _is_corners(thing: Object) -> bool:
     inner = (width - left) * (height - top)
     near = 0.02 * area + 1
     return width > left and height > top and abs(inner - area) <= near < abs(width * height - area)
+
+
+def watched_outlines(dataset: Dataset, on_finding: OnFinding) -> Dataset:
+    """The same set of outlines, which tells at its end that all have as many points, and that all but the first two of
+    them lie in the box whose middle and size these two would be: YOLO's lines with keypoints, of which nothing says how
+    many there are.
+    """
+
+    def samples() -> Iterator[Sample]:
+        counts: set[int] = set()
+        count, first = 0, ""
+        for sample in dataset:
+            for thing in sample.objects or () if count >= 0 else ():
+                points = thing.polygons_px[0] if len(thing.polygons_px) == 1 else None
+                if points is None or not _is_box_and_points(points):
+                    count = -1
+                    break
+                counts.add(len(points))
+                count, first = count + 1, first or sample.name or str(sample.path)
+            yield sample
+        if count >= FEWEST and len(counts) == 1:
+            many = counts.pop() - 2
+            detail = (
+                f"all {counted(count, 'outline')} have {many + 2} points, {many} of them in the box that the first two "
+                f"would be ({first}, ...), so they are boxes with keypoints; say so in data.yaml: kpt_shape: [{many}, 2]"
+            )
+            on_finding(Finding("unsaid_keypoints", ".", first, count, detail))
+
+    return replace(dataset, samples=samples)
+
+
+def _is_box_and_points(points: np.ndarray) -> bool:
+    """points: (n, 2) px."""
+    middle, size, rest = points[0], points[1], points[2:]
+    return len(rest) >= FEWEST and bool((np.abs(rest - middle) <= size / 2 + 1).all())
