@@ -164,6 +164,7 @@ def test_options_of_predict(desk: Desk, model_of: Models) -> None:
     photos = sorted(desk.at("asked").iterdir())
     desk.no("predict", model, photos[0], "--out", desk.at("asked"))
     desk.raises(predictions.inside, desk.at("asked"), photos, [desk.at("asked")])
+    desk.raises(predictions.inside, desk.at("asked"), [desk.at("asked", "0.png")])
     desk.yes("predict", model, desk.at("asked"), "--out", desk.at("answers"))
     # bundles
     compiled = ["device", "compile", model, "--runtime", "torch"]

@@ -101,7 +101,7 @@ def watched_outlines(dataset: Dataset, on_finding: OnFinding) -> Dataset:
             many = counts.pop() - 2
             detail = (
                 f"all {counted(count, 'outline')} have {many + 2} points, {many} of them in the box that the first two "
-                f"would be ({first}, ...), so they are boxes with keypoints; say so in data.yaml: kpt_shape: [{many}, 2]"
+                f"would be ({first}, ...): boxes with keypoints; say so in data.yaml: kpt_shape: [{many}, 2]"
             )
             on_finding(Finding("unsaid_keypoints", ".", first, count, detail))
 
