@@ -20,7 +20,7 @@ from handful.errors import DataError, UnknownName
 from handful.fewshot import ledger
 from handful.fewshot import nemo as module
 from handful.fewshot.nemo import SCALE, Nemo, labels_of
-from handful.files import read_tensors, write_tensors
+from handful.files import read_json, read_tensors, write_json, write_tensors
 from tests.bounds import SEED, bound
 
 DIM = 24
@@ -292,19 +292,54 @@ def test_higher_vigilance_answers_less() -> None:
     assert answered[0] > answered[-1]
 
 
-def test_the_expected_score_is_the_left_out_cosine() -> None:
-    """The closed form against leaving each sample out for real, in the same whitened space."""
-    z, y = samples(60, 5, spread=0.5)
-    nemo = Nemo(DIM)
+def left_out(z: np.ndarray, y: list[str], ridge: float) -> float:
+    """The mean cosine to their own class of samples that were not taught, each in turn."""
+    cosines = []
+    for i, label in enumerate(y):
+        nemo = Nemo(z.shape[1], ridge=ridge)
+        nemo.learn_many(np.delete(z, i, axis=0), y[:i] + y[i + 1 :])
+        solution = nemo.solve()
+        white = solution.whiten @ z[i]
+        cosines.append(white @ solution.prototypes[solution.classes.index(label)] / np.linalg.norm(white))
+    return float(np.mean(cosines))
+
+
+@pytest.mark.parametrize(("each", "spread", "ridge"), [(2, 0.5, 0.25), (3, 0.9, 0.25), (12, 0.5, 0.25), (6, 0.7, 2.0)])
+def test_the_expected_score_is_that_of_samples_left_out(each: int, spread: float, ridge: float) -> None:
+    """The closed form against leaving each sample out of everything for real."""
+    z, y = samples(5 * each, 5, spread=spread, dim=160)  # the mean leverage stands for each sample's: many dimensions
+    nemo = Nemo(160, ridge=ridge)
     nemo.learn_many(z, y)
     solution = nemo.solve()
-    white = np.rint(z * SCALE) / SCALE @ solution.whiten.T
-    cosines = []
+    wanted = left_out(z, y, ridge)
+    assert solution.expected == pytest.approx(wanted, abs=0.02)
+    white = z @ solution.whiten.T
+    own = [row @ solution.prototypes[solution.classes.index(label)] / np.linalg.norm(row)
+           for row, label in zip(white, y, strict=True)]  # fmt: skip
+    assert np.mean(own) > wanted + 0.04  # what it would be without leaving out
+
+
+def test_a_saved_model_of_schema_1_answers_as_it_did(tmp_path: Path) -> None:
+    z, y = samples(30, 5, spread=0.8)
+    nemo = Nemo(DIM, vigilance=3.0)
+    nemo.learn_many(z, y)
+    nemo.save(tmp_path)
+    about = read_json(tmp_path / "nemo.json")
+    write_json(tmp_path / "nemo.json", {**about, "schema_version": 1})
+    old = Nemo.load(tmp_path)
+    # as 0.3 had it: left out of the mean in the whitened space of all samples
+    white, own = z @ nemo.solve().whiten.T, np.array(y)
+    means = []
     for i, row in enumerate(white):
-        mine = [j for j in range(len(y)) if y[j] == y[i] and j != i]
-        rest = white[mine].sum(axis=0)
-        cosines.append(row @ rest / np.linalg.norm(row) / np.linalg.norm(rest))
-    assert solution.expected == pytest.approx(np.mean(cosines), abs=0.02)
+        rest = white[own == y[i]].sum(axis=0) - row
+        means.append(row @ rest / np.linalg.norm(row) / np.linalg.norm(rest))
+    assert old.solve().none == pytest.approx(np.mean(means) - 0.21, abs=0.02)
+    assert old.solve().none > nemo.solve().none + 0.05
+    old.save(tmp_path)
+    assert Nemo.load(tmp_path).solve().none == old.solve().none  # once is enough
+    Nemo(DIM).save(tmp_path)
+    write_json(tmp_path / "nemo.json", {**read_json(tmp_path / "nemo.json"), "schema_version": 1})
+    assert Nemo.load(tmp_path).vigilance == 3.0
 
 
 def test_without_the_class_a_sample_is_gone() -> None:
@@ -440,7 +475,7 @@ def test_loading_refuses_what_is_not_its_own(tmp_path: Path) -> None:
         Nemo.load(tmp_path, features="lite2")
     about = tmp_path / module.ABOUT
     text = about.read_text()
-    about.write_text(text.replace('"schema_version": 1', '"schema_version": 2'))
+    about.write_text(text.replace('"schema_version": 2', '"schema_version": 3'))
     with pytest.raises(DataError, match="upgrade"):
         Nemo.load(tmp_path)
     about.write_text(text)

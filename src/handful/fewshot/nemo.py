@@ -10,8 +10,8 @@ From the sums, in float64:
     scatter inside the classes  R   = G - sum_k S_k S_k' / n_k
     whitening                   L L' = R + ridge I           (linear discriminant analysis, Fisher 1936, Rao 1948)
     score of a class            cos(L^-1 z, L^-1 m_k)        (nearest class mean: Snell 2017; cosine: SimpleShot 2019)
-    expected score              the cosine that a taught sample would have had to its own class, had it been left
-                                out, on average: a closed form of n, S and G (`_expected`)
+    expected score              the cosine that a taught sample would have had to its own class, had it not been
+                                taught, on average: a closed form of n, S and G (expected.py)
     none of these               expected - (5.1 - vigilance) / 10
 
 so `vigilance` is in tenths of a cosine: at 5.1 an image must be as near to its class as taught images are on
@@ -31,6 +31,7 @@ from typing import Any
 import numpy as np
 
 from handful.errors import DataError
+from handful.fewshot.expected import before_0_4, left_out_cosine
 from handful.fewshot.ledger import BLOCK, Ledger
 from handful.fewshot.vigilance import MEANING
 from handful.files import read_json, read_tensors, sha256, write_json, write_tensors
@@ -38,11 +39,10 @@ from handful.pick import need, unknown
 from handful.results import NONE_OF_THESE
 from handful.words import is_a_line
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 1: vigilance counted from another expected score
 VIGILANCE = 3.0
 RIDGE = 0.25
 GAIN = 20.0  # logits (calibrated in nats) per unit of cosine; the predicted class does not depend on it
-EXPECTED_OF_ONE = 0.6  # the expected score while no class has two samples to compare
 SCALE = 1 << 15
 MAX_SAMPLES = 1 << 22  # products are below 2^30, so float64 holds the sums exactly up to 2^53
 STATE, ABOUT = "nemo.safetensors", "nemo.json"
@@ -253,11 +253,21 @@ class Nemo:
         white_sums = sums @ whiten.T
         norms = np.linalg.norm(white_sums, axis=1, keepdims=True)
         prototypes = white_sums / np.maximum(norms, 1e-12)
-        # the sum of |L^-1 z|^2 over all samples, from G = (L L' - ridge I) + sum_k S_k S_k' / n_k
-        total2 = self.dim - self.ridge * float(np.vdot(whiten, whiten)) + float(np.sum(norms[:, 0] ** 2 / n))
-        expected = _expected(n, norms[:, 0] ** 2, total2)
+        expected = left_out_cosine(n, white_sums / n[:, None], whiten, self.ridge)
         lengths, none = norms[:, 0] / n, none_below(expected, self.vigilance)
         return Solution(self.classes, whiten, prototypes, lengths, expected, none)
+
+    def _from_schema_1(self) -> None:
+        """The vigilance at which the answers are those of the version that saved it."""
+        if not self._n:
+            return
+        solution = self.solve()
+        n = np.array([self._n[name] for name in self.classes], float)
+        # the sum of |L^-1 z|^2 over all samples, from G = (L L' - ridge I) + sum_k S_k S_k' / n_k
+        own2 = float(np.sum(n * solution.lengths**2))
+        total2 = self.dim - self.ridge * float(np.vdot(solution.whiten, solution.whiten)) + own2
+        before = before_0_4(n, solution.prototypes * solution.lengths[:, None], total2)
+        self.vigilance += 10 * (before - solution.expected)
 
     def save(self, folder: Path) -> None:
         """Write the sums as `nemo.safetensors` and what they are as `nemo.json`, each whole or not at all."""
@@ -290,10 +300,10 @@ class Nemo:
         other features than `features`. whole: False where its files were found to be as saved before."""
         folder = Path(folder)
         about = read_json(folder / ABOUT)
-        if about.get("schema_version") != SCHEMA_VERSION:
+        version = about.get("schema_version")
+        if version not in (1, SCHEMA_VERSION):
             raise DataError(
-                f"{folder / ABOUT} has schema_version {about.get('schema_version')!r}; this version reads "
-                f"{SCHEMA_VERSION}; run: pip install --upgrade handful"
+                f"{folder / ABOUT} has schema_version {version!r}; this version reads 1 to {SCHEMA_VERSION}; run: pip install --upgrade handful"
             )
         if features is not None and about["features"] != features:
             raise DataError(
@@ -315,6 +325,8 @@ class Nemo:
         nemo._sum = {name: row.astype(np.float64) for name, row in zip(names, tensors["sum"], strict=True)}
         nemo._gram = np.asfortranarray(tensors["gram"].astype(np.float64))
         nemo._ledger = Ledger.of(tensors, names)
+        if version == 1:
+            nemo._from_schema_1()
         return nemo
 
 
@@ -347,23 +359,6 @@ def _sums(q: np.ndarray, labels: Sequence[str]) -> Iterator[tuple[str, np.ndarra
         rows.setdefault(label, []).append(i)
     for label, mine in rows.items():
         yield label, q[mine].sum(axis=0), len(mine)
-
-
-def _expected(n: np.ndarray, sum2: np.ndarray, total2: float) -> float:
-    """The mean left-one-out cosine of taught samples to their own class, in the whitened space.
-
-    n: (k,) samples a class; sum2: (k,) |S_k|^2; total2: the sum of |z|^2 over all samples. For a sample x of
-    class k, x.(S_k - x) sums over the class to |S_k|^2 - sum |x|^2, and |S_k - x|^2 averages
-    |S_k|^2 (1 - 2/n) + mean |x|^2; only pooled |x|^2 is kept, so classes share it.
-    """
-    several = n > 1
-    if not several.any():
-        return EXPECTED_OF_ONE
-    mean2 = total2 / n.sum()
-    n, sum2 = n[several], sum2[several]
-    inner = float(np.sum(sum2) - mean2 * n.sum())
-    left = np.sqrt(np.maximum(sum2 * (1 - 2 / n) + mean2, 1e-12))
-    return float(np.clip(inner / float(np.sum(n * np.sqrt(mean2) * left)), 0.0, 1.0))
 
 
 def labels_of(scores: np.ndarray, classes: Iterable[str], none: str | None = None) -> list[str | None]:
