@@ -110,9 +110,14 @@ def test_a_near_copy_is_not_left_out() -> None:
 
 
 def test_no_vigilance_below_the_useful_range_is_suggested() -> None:
-    nemo, z, labels = taught(3, spread=6.0)
+    nemo, z, labels = taught(4, spread=0.1)
+    # a fifth of all is of a class whose photos have nothing in common
+    odd = np.eye(DIM)[DIM - 3 :] - 0.2 * np.eye(DIM)[:3].sum(axis=0)
+    odd /= np.linalg.norm(odd, axis=1, keepdims=True)
+    nemo.learn_many(odd, ["odd"] * 3)
+    z, labels = np.concatenate([z, odd]), [*labels, *["odd"] * 3]
     found = leave_out(nemo.solve(), nemo.counts, z, labels, labels, nemo.vigilance)
-    assert found.refused > 1 and found.suggested == 1.2
+    assert found.refused == 3 and found.suggested == 1.2 and found.then_refused > 1
 
 
 def test_of_many_a_fair_draw_is_left_out() -> None:

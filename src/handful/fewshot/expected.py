@@ -10,7 +10,8 @@ a sample differs from it by, and N samples in all:
     m'Au                 0
 
 Without the sample the scatter is smaller by c u u', c = n / (n - 1), so A becomes A + g A u u' A, with
-g = c / (1 - c h) (Sherman and Morrison 1950), and the class's mean m - u / (n - 1). So, with M = m'A m, q = 1 / (n - 1):
+g = c / (1 - c h) (Sherman and Morrison 1950), and the class's mean m - u / (n - 1). So, with M = m'A m and
+q = 1 / (n - 1):
 
     x . rest     M - q h + g (v - q h^2)
     |x|^2        M + h + g (v + h^2)

@@ -303,7 +303,8 @@ class Nemo:
         version = about.get("schema_version")
         if version not in (1, SCHEMA_VERSION):
             raise DataError(
-                f"{folder / ABOUT} has schema_version {version!r}; this version reads 1 to {SCHEMA_VERSION}; run: pip install --upgrade handful"
+                f"{folder / ABOUT} has schema_version {version!r}; this version reads 1 to {SCHEMA_VERSION}; "
+                "run: pip install --upgrade handful"
             )
         if features is not None and about["features"] != features:
             raise DataError(
