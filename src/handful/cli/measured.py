@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from handful.words import counted
+from handful.words import counted, shell
 
 
 def measured(r: dict[str, Any]) -> str:
@@ -35,14 +35,25 @@ def taught(r: dict[str, Any]) -> str:
     ]
     if r["unknown_auroc"] is not None:
         lines.append(f"unknown AUROC {r['unknown_auroc']:.3f}")
-    missed = round(sum(row["images"] * (1 - row["accepted"]) for row in r["per_class"].values()))
-    if missed:
-        often = missed > r["known_images"] / 5 and r["vigilance"] > 0
-        cure = "; if that is too often, a lower --vigilance" if often else ""
-        lines.append(f"{missed} of the {r['known_images']} were answered 'none of these'{cure}")
+    lines += ranged(r)
     worst = sorted(r["per_class"].items(), key=lambda item: (item[1]["accuracy"], item[0]))[:5]
     lines.append("worst classes " + ", ".join(f"{name} {v['accuracy']:.2f}" for name, v in worst))
     return "\n".join(lines)
+
+
+def ranged(r: dict[str, Any]) -> list[str]:
+    """What the answers would be over the range of vigilances, and which one is suggested."""
+    rows = {row["vigilance"]: row for row in r["vigilance_range"]}
+    suggested, own = r["suggested_vigilance"], round(r["vigilance"], 1)
+    shown = sorted({min(rows), max(rows), *(v for v in (2.0, 3.0, own, suggested) if v in rows)})
+    lines = ["at vigilance     " + "".join(f"{v:6g}" for v in shown)]
+    kinds = [("right", "right"), ("wrong", "wrong"), ("refused", "'none of these'")]
+    if r["unknown_images"]:
+        kinds.append(("unknown_accepted", "unknown, named"))
+    lines += [f"  {name:<15}" + "".join(f"{rows[v][key]:6d}" for v in shown) for key, name in kinds]
+    if abs(suggested - own) >= 0.1:
+        lines.append(f"suggested vigilance {suggested:g}: handful set {shell(r['model'])} --vigilance {suggested:g}")
+    return lines
 
 
 def found(r: dict[str, Any]) -> str:

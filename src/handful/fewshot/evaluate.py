@@ -18,6 +18,8 @@ from handful.errors import DataError
 from handful.fewshot.classifier import FewShotClassifier
 from handful.fewshot.nemo import labels_of
 from handful.fewshot.teaching import checked_images, readable
+from handful.fewshot.vigilance_range import RULE as RANGE_RULE
+from handful.fewshot.vigilance_range import SUGGESTED, over_range, suggested
 from handful.image import read_image
 from handful.progress import track, warn
 from handful.results import NONE_OF_THESE
@@ -33,6 +35,8 @@ RULE = {
     "given a class that is wrong, untaught images included; FN, an image of a taught class not given it",
     "unknown_auroc": "chance that an image of a taught class has a larger best score minus none-score than an image of "
     "an untaught class (ties count half); null without both kinds",
+    "vigilance_range": RANGE_RULE,
+    "suggested_vigilance": SUGGESTED,
 }
 
 
@@ -117,12 +121,15 @@ def evaluate(
     labels = [s.label or "" for s in samples]
     numbers = measure(scores, labels, taught.classes)
     predicted = labels_of(scores, taught.classes)
+    rows_of_range = over_range(scores, labels, taught.classes, taught.expected)
     result = {
         "schema_version": 1,
         "task": "classify",
         **numbers,
         "images": len(samples),
         "vigilance": own,
+        "vigilance_range": rows_of_range,
+        "suggested_vigilance": suggested(rows_of_range, numbers["unknown_images"]),
         "split": split,
         "seen": leak(taught.seen, (one for _, one in read)),
         "rule": RULE,
