@@ -57,6 +57,7 @@ def test_what_the_terminal_shows() -> None:
     assert lines[4].split()[-5:] == ["1", "1", "1", "0", "0"]
     assert lines[5] == "suggested vigilance 3.3: handful set 'm x' --vigilance 3.3"
     assert len(ranged({**told, "vigilance": 3.3, "unknown_images": 0})) == 4
+    assert len(ranged({**told, "suggested_vigilance": None})) == 5
 
 
 @pytest.mark.parametrize("vigilance", [0.0, 7.0])

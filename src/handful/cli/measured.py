@@ -45,13 +45,13 @@ def ranged(r: dict[str, Any]) -> list[str]:
     """What the answers would be over the range of vigilances, and which one is suggested."""
     rows = {row["vigilance"]: row for row in r["vigilance_range"]}
     suggested, own = r["suggested_vigilance"], round(r["vigilance"], 1)
-    shown = sorted({min(rows), max(rows), *(v for v in (2.0, 3.0, own, suggested) if v in rows)})
+    shown = sorted({min(rows), max(rows), *(v for v in (2.0, 3.0, own, suggested) if v is not None and v in rows)})
     lines = ["at vigilance     " + "".join(f"{v:6g}" for v in shown)]
     kinds = [("right", "right"), ("wrong", "wrong"), ("refused", "'none of these'")]
     if r["unknown_images"]:
         kinds.append(("unknown_accepted", "unknown, named"))
     lines += [f"  {name:<15}" + "".join(f"{rows[v][key]:6d}" for v in shown) for key, name in kinds]
-    if abs(suggested - own) >= 0.1:
+    if suggested is not None and suggested != own:
         lines.append(f"suggested vigilance {suggested:g}: handful set {shell(r['model'])} --vigilance {suggested:g}")
     return lines
 

@@ -158,6 +158,13 @@ def leak(seen: Seen | None, marks: Iterable[Mark]) -> JSONObject | None:
     return None if seen is None else dict(seen.compared(marks))
 
 
+def mostly_new(found: Mapping[str, object] | None) -> bool:
+    """Whether half of the images at least, by what `leak` says, are not those that a model was taught."""
+    return found is None or 2 * (int(str(found["copies"])) + int(str(found["near_copies"]))) <= int(
+        str(found["images"])
+    )
+
+
 def told(result: Mapping[str, object]) -> str:
     """That in words, "" where no image was seen before."""
     found = result.get("seen")

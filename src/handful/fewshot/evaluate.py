@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from handful.curate.seen import Mark, leak, mark
+from handful.curate.seen import Mark, leak, mark, mostly_new
 from handful.data import format_folder
 from handful.data.finding import leaves_unreadable
 from handful.data.folder_names import usual
@@ -122,6 +122,7 @@ def evaluate(
     numbers = measure(scores, labels, taught.classes)
     predicted = labels_of(scores, taught.classes)
     rows_of_range = over_range(scores, labels, taught.classes, taught.expected)
+    seen = leak(taught.seen, (one for _, one in read))
     result = {
         "schema_version": 1,
         "task": "classify",
@@ -129,9 +130,9 @@ def evaluate(
         "images": len(samples),
         "vigilance": own,
         "vigilance_range": rows_of_range,
-        "suggested_vigilance": suggested(rows_of_range, numbers["unknown_images"]),
+        "suggested_vigilance": suggested(rows_of_range, numbers["unknown_images"]) if mostly_new(seen) else None,
         "split": split,
-        "seen": leak(taught.seen, (one for _, one in read)),
+        "seen": seen,
         "rule": RULE,
         "model": str(model),
         "data": str(data),

@@ -18,7 +18,8 @@ RULE = (
 )
 SUGGESTED = (
     "the vigilance with the largest mean of the share of known images that are right and of unknown ones that are "
-    "refused, the middle one of equals; without unknown images the highest at which at most a tenth is refused"
+    "refused, the middle one of equals; without unknown images the highest at which at most a tenth is refused; null "
+    "where most of the images were taught"
 )
 
 
