@@ -28,10 +28,10 @@ from common import data_folder, save
 
 from handful.data import formats
 from handful.detection import teaching
-from handful.detection.embedder import CropSettings
+from handful.detection.embedder import MODES, CropSettings
 from handful.detection.evaluate import AgnosticRecall, GroundTruth, box_table, ground_truth_of
 from handful.detection.fusion import Fusion
-from handful.detection.irene import MAX_PROPOSALS, Irene
+from handful.detection.irene import Irene
 from handful.detection.multiscale import Scales
 from handful.detection.scored import ScoredProposals
 from handful.detection.scoring import logits_of
@@ -100,7 +100,7 @@ class Bench:
                                     for i, k in enumerate(("photos", "labels"))}})  # fmt: skip
         return read_tensors(path)
 
-    def seen(self, arm: str, scales: Scales, most: int = MAX_PROPOSALS) -> tuple[list[ScoredProposals], float]:
+    def seen(self, arm: str, scales: Scales, most: int = MODES["accurate"][0]) -> tuple[list[ScoredProposals], float]:
         """What an arm sees in each photo, without NEMO's scores, and the px of input it looked at, a photo."""
         told = f"{scales.count}-{scales.mode}"
         if arm == "focus":
@@ -181,7 +181,7 @@ def timed(bench: Bench, arms: dict[str, Scales], samples: list[Sample]) -> dict[
         for name, irene in irenes.items():
             bench._crops.clear()
             began = time.perf_counter()
-            seen = irene.proposer.propose(rgb, MAX_PROPOSALS)
+            seen = irene.proposer.propose(rgb, MODES["accurate"][0])
             looked = time.perf_counter()
             irene.select(irene.score(rgb, seen))
             if number:

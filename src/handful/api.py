@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 AnyModel = Classifier | Segmenter | Detector
 Engine = Literal["auto", "onnxruntime", "torch"]
+Mode = Literal["accurate", "fast"]
 Task = Literal["segment", "classify", "detect", "instance"]
 TASKS: tuple[Task, ...] = ("segment", "classify", "detect", "instance")
 CLASSES: dict[str, type] = {"classifier": Classifier, "segmenter": Segmenter, "detector": Detector}
@@ -75,6 +76,7 @@ def teach(
     max_samples: int | None = None,
     proposer: str | None = None,
     scales: int | None = None,
+    mode: Mode | None = None,
     seed: int = 0,
     split: str | None = None,
     format: str | None = None,
@@ -98,8 +100,8 @@ def teach(
     Of a classifier: frame_hw, the frame the phone will give, (height, width) px; flat, images lie in the folder itself;
     backbone_weights, for timm:NAME, a safetensors file with timm's key names.
     Of a detector: max_samples boxes a class; proposer, what finds things of any kind; scales, at how many an image is
-    looked at; seed, which boxes are learned; split, format, images (the folder of COCO's images), partial (not every
-    thing is marked).
+    looked at; mode, how many boxes and crops an image is worth ("accurate" unless given); seed, which boxes are
+    learned; split, format, images (the folder of COCO's images), partial (not every thing is marked).
 
     Raises DataError, naming the file and the cure, or UnknownName; an existing model is then as it was.
     """
@@ -110,7 +112,7 @@ def teach(
     found = None if flat else formats.with_boxes(place, format)
     registry.can_be_taught(Path(out), boxes=bool(found), add=add)
     if not found:
-        for_boxes = {"max_samples": max_samples, "proposer": proposer, "scales": scales, "images": images}
+        for_boxes = {"max_samples": max_samples, "proposer": proposer, "scales": scales, "mode": mode, "images": images}
         for name in (name for name, value in {**for_boxes, "partial": partial or None}.items() if value is not None):
             raise DataError(f"{name} is for images with boxes; {data} has none")
         from handful.fewshot import classifier
@@ -129,13 +131,13 @@ def teach(
         if value is not None:
             raise DataError(f"{data} has boxes, so a detector is taught; {name} is for images with one class each")
     from handful.detection import teaching
-    from handful.detection.embedder import CropSettings
+    from handful.detection.embedder import crop_settings
 
     options: dict[str, Any] = {} if images is None else {"images": str(images)}
     with engines.using(engine):
         teaching.teach(
             place, Path(out), max_samples=max_samples or teaching.MAX_SAMPLES, classes=classes, proposer=proposer,
-            crop=CropSettings(backbone=backbone) if backbone else None,
+            crop=crop_settings(backbone, mode),
             vigilance=vigilance, scales=scales, seed=seed, exhaustive=not partial, split=split, format=format or found,
             allow=allow, overwrite=overwrite, add=add, **options,
         )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,11 @@ import pytest
 
 from handful import engine
 from handful.data.sample_images import sample_photo
+from handful.detection import embedder
 from handful.detection.contract import Proposals
+from handful.detection.crops import share_crops
 from handful.detection.embedder import BoxEmbedder, CropSettings, crop_boxes
-from handful.errors import DataError
+from handful.errors import DataError, UnknownName
 from handful.models import lite
 from tests.skips import need_runtime
 
@@ -130,3 +133,58 @@ def test_a_proposer_without_features() -> None:
     with pytest.raises(DataError, match="has no features of its own; wanted share=0"):
         BoxEmbedder(Fake(dim=0))
     assert BoxEmbedder(Fake(dim=0), CropSettings(share=0)).dim == 512
+
+
+def test_crops_are_shared_by_boxes_that_overlap() -> None:
+    boxes = np.array([[0, 0, 100, 100], [5, 0, 105, 100], [200, 0, 300, 100], [0, 0, 100, 55], [50, 0, 150, 100],
+                      [400, 0, 500, 100], [205, 5, 305, 105]], np.float64)  # fmt: skip
+    own, taken = share_crops(boxes, 100)
+    # 3 overlaps 0 by 0.55, 4 by a third: its own, while there are crops
+    assert own.tolist() == [0, 2, 4, 5] and taken.tolist() == [0, 0, 1, 0, 2, 3, 1]
+    own, taken = share_crops(boxes, 2)
+    assert own.tolist() == [0, 2] and taken.tolist() == [0, 0, 1, 0, 0, -1, 1]
+    assert share_crops(boxes, 2, 0.0)[1].tolist() == [0, 0, 1, 0, 0, 0, 1]
+    none = share_crops(np.zeros((0, 4)), 3)
+    assert none[0].shape == none[1].shape == (0,)
+
+
+def test_a_mode_says_how_many_boxes_and_crops(monkeypatch: pytest.MonkeyPatch) -> None:
+    rgb, near = sample_photo("astronaut").rgb_u8, BOXES[:3] + np.array([4.0, 0, 4, 0])
+    far = np.array([[300.0, 400, 340, 440]])
+    boxes = np.concatenate([BOXES[:3], np.clip(near, 0, 512), far])
+    whole = Proposals(boxes, np.linspace(1, 0.5, 7), np.zeros(7, np.int64), Fake().propose(rgb).features)
+    cut: list[int] = []
+    real = embedder.crop_boxes
+
+    def counted(rgb_u8: np.ndarray, given: np.ndarray, side_px: int, margin: float) -> np.ndarray:
+        cut.append(len(given))
+        return real(rgb_u8, given, side_px, margin)
+
+    monkeypatch.setattr(embedder, "crop_boxes", counted)
+    one = BoxEmbedder(Fake())
+    every = one.embed(rgb, boxes, whole)
+    shared = one.embed_proposals(rgb, whole)
+    assert cut == [7, 4]  # one for each of two boxes that are nearly the same
+    np.testing.assert_allclose(shared[[0, 1, 2, 6]], every[[0, 1, 2, 6]], atol=1e-5)
+    assert np.abs(shared[3] - every[3]).max() > 1e-3 and np.allclose(np.linalg.norm(shared, axis=1), 1)
+    one.settings = replace(one.settings, max_crops=3)
+    few = one.embed_proposals(rgb, whole)
+    np.testing.assert_allclose(few[:6], shared[:6], atol=1e-5)
+    alone = one.proposer_front_end
+    assert alone is not None  # too far from all crops: what the proposer sees is all there is
+    assert (few[6, alone.rank :] == 0).all() and np.allclose(few[6, : alone.rank], alone(whole.features(far))[0])
+    one.settings = replace(one.settings, max_boxes=2)
+    assert one.embed_proposals(rgb, whole).shape == (2, one.dim)
+    one.settings = replace(CropSettings(), max_crops=None)
+    np.testing.assert_allclose(one.embed_proposals(rgb, whole), every, atol=1e-5)
+    assert one.name == BoxEmbedder(Fake(), CropSettings().at("fast")).name  # what a taught box is does not change
+
+
+def test_modes_by_name() -> None:
+    assert CropSettings().mode == "accurate" and CropSettings().at("fast").mode == "fast"
+    assert CropSettings(max_crops=7).mode == "" and CropSettings().at("every_box").max_crops is None
+    with pytest.raises(UnknownName, match="did you mean 'fast'"):
+        CropSettings().at("fsat")
+    for wrong in ({"max_boxes": 0}, {"max_crops": 0}):
+        with pytest.raises(DataError, match="wanted 1 or more of each"):
+            CropSettings(**wrong)

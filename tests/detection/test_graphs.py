@@ -13,7 +13,6 @@ import torch
 import handful.detection
 from handful.data.sample_images import sample_photo
 from handful.detection import graphs
-from handful.detection import irene as of
 from handful.detection.background import Background
 from handful.detection.contract import ProposerGraph
 from handful.detection.embedder import CropSettings
@@ -120,7 +119,7 @@ def test_the_plan_holds_every_constant() -> None:
     told = graphs.plan(irene)
     assert json.loads(json.dumps(told)) == told
     assert told["classes"] == ["cat", "coffee", "rocket"] and told["frame"]["side_px"] == 64
-    assert told["boxes"] == {"pre_nms_top_k": 64, "nms_iou": 0.5, "max_boxes": of.MAX_PROPOSALS, "refine": None}
+    assert told["boxes"] == {"pre_nms_top_k": 64, "nms_iou": 0.5, "max_boxes": 100, "refine": None}
     answer = told["answer"]
     assert (answer["gain"], answer["max_classes_per_box"], answer["score_threshold"]) == (
         GAIN,

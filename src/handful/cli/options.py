@@ -176,6 +176,7 @@ MEANINGS: dict[str, Meaning] = {
     "--explain": Meaning("With each box, the taught boxes it is most like."),
     "--masks": Meaning("Also the pixels of each thing."),
     "--masks-by": Meaning("The same, by head, grabcut or none.", MASKS),
+    "--mode": Meaning("accurate, or fast: fewer boxes and crops an image.", click.Choice(["accurate", "fast"])),
     "--scale-mode": Meaning("How an image is looked at: whole (one scale), pyramid (all of every scale) or focus "
                             "(finer where something is small).", click.Choice(["whole", "pyramid", "focus"])),
     "--top": Meaning("Tell the probabilities of so many answers, the likeliest first.", COUNT),

@@ -17,23 +17,25 @@ from handful.words import counted
 @click.argument("model", type=ModelFolder())
 @option("--vigilance", told="stays as it is")
 @option("--score-threshold", "Of a taught detector.", told="stays as it is")
+@option("--mode", "Of a taught detector.", told="stays as it is")
 @common
 def set_(model: Path, as_json: bool, **given: Any) -> None:
     """Set how careful a taught MODEL is from now on, in its folder.
 
-    What was compiled of a detector stays true and is kept; a classifier's vigilance is in its graph, so what was
-    compiled of it must be compiled again.
+    What was compiled of a detector stays true and is kept, but for another mode; a classifier's vigilance is in its
+    graph, so what was compiled of it must be compiled again.
     """
     from handful.kinds import changing
 
     values = typed(given)
     if not values:
-        raise click.UsageError("say what to set: --vigilance or --score-threshold")
+        raise click.UsageError("say what to set: --vigilance, --score-threshold or --mode")
     say(changing.set_own(model, values), as_json, _set)
 
 
 def _set(r: dict[str, Any]) -> str:
     own = [f"{name.replace('_', ' ')} {r[name]:g}" for name in ("vigilance", "score_threshold") if name in r]
+    own += [f"mode {r['mode']}"] if r.get("mode") else []
     lines = [f"{r['model']}: {', '.join(own)}"]
     if r["bundles_kept"]:
         lines.append(f"compiled models have it too: {', '.join(r['bundles_kept'])}")

@@ -14,7 +14,7 @@ from handful.cli.places import Data, Output
 from handful.cli.shared import leave, say, typed, verb
 from handful.words import counted, shell
 
-OF_BOXES = ("max_samples", "proposer", "scales", "seed", "images", "partial")
+OF_BOXES = ("max_samples", "proposer", "scales", "mode", "seed", "images", "partial")
 FEW = 8  # classes that are named
 OF_CLASSES = ("backbone_weights", "frame_hw", "no_cache", "again")
 
@@ -71,6 +71,7 @@ def demo(
 @option("--max-samples", told="20")
 @option("--proposer", "For boxes.", told="the best that is here")
 @option("--scales", "For boxes.", told="auto, by the sizes of the things")
+@option("--mode", "For boxes.", told="accurate")
 @option("--seed", "Which boxes are learned.", told="0")
 @option("--images", told="beside the JSON")
 @option("--partial", "Then the rest of an image teaches nothing.")
@@ -132,10 +133,10 @@ def _named(classes: Sequence[str]) -> str:
 
 def _boxes(data: Path, out: Path, classes: list[str] | None, as_json: bool, asked: dict[str, Any]) -> None:
     from handful.detection import teaching
-    from handful.detection.embedder import CropSettings
+    from handful.detection.embedder import crop_settings
 
-    backbone, scales = asked.pop("backbone", None), asked.pop("scales", "auto")
-    asked |= {"crop": CropSettings(backbone=backbone)} if backbone else {}
+    crop, scales = crop_settings(asked.pop("backbone", None), asked.pop("mode", None)), asked.pop("scales", "auto")
+    asked |= {} if crop is None else {"crop": crop}
     asked |= {"scales": int(scales)} if scales != "auto" else {}
     asked |= {"images": str(asked["images"])} if "images" in asked else {}
     say(

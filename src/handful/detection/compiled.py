@@ -11,7 +11,7 @@ import numpy as np
 
 from handful.bundle import Session
 from handful.detection.contract import Proposals
-from handful.detection.crops import crop_boxes
+from handful.detection.crops import crop_boxes, share_crops
 from handful.detection.fusion import Fusion
 from handful.detection.letterbox import frame_to_image, image_to_frame, letterbox, on_image, top_boxes
 from handful.detection.multiscale import MultiScaleProposer, Scales
@@ -21,7 +21,7 @@ from handful.fewshot.nemo import GAIN, Solution, none_below
 from handful.results import Detections
 from handful.words import counted
 
-SCHEMA_VERSION = 3  # of the plan
+SCHEMA_VERSION = 4  # of the plan; 3: a crop a box
 
 
 class Stopwatch:
@@ -120,9 +120,9 @@ class CompiledDetector:
             scales = Scales(**{key: value for key, value in plan["scales"].items() if key != "side_px"})
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"the plan is not what was written ({error!r}); compile the detector again") from error
-        if version != SCHEMA_VERSION or self.gain != GAIN:
-            raise DataError(f"the plan has schema_version {version!r} and gain {self.gain}; wanted {SCHEMA_VERSION} "
-                            f"and {GAIN:g}; compile the detector again")  # fmt: skip
+        if version not in (3, SCHEMA_VERSION) or self.gain != GAIN:
+            raise DataError(f"the plan has schema_version {version!r} and gain {self.gain}; wanted 3 or "
+                            f"{SCHEMA_VERSION} and {GAIN:g}; compile the detector again")  # fmt: skip
         self.proposer, self.max_boxes = MultiScaleProposer(own, scales), own.max_boxes
         none, nothing = none_below(expected, self.vigilance), np.zeros((0, 0))
         self._solution = Solution(self.classes, nothing, nothing, np.zeros(0), expected, none)
@@ -167,7 +167,11 @@ class CompiledDetector:
         return self.select(self.score(rgb_u8), **options)
 
     def _crop_features(self, rgb_u8: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-        count = int(self.crops["batch"])
+        count, most = int(self.crops["batch"]), self.crops.get("max_crops")
+        taken: np.ndarray | None = None
+        if most is not None:
+            own, taken = share_crops(boxes, int(most), float(self.crops["least_iou"]))
+            boxes = boxes[own]
         with self.watch.step("cut"):
             frames = crop_boxes(rgb_u8, boxes, int(self.crops["side_px"]), float(self.crops["margin"]))
         rows = []
@@ -176,7 +180,8 @@ class CompiledDetector:
                 own = frames[start : start + count]
                 out = self.sessions["crops"].run({"crops": padded(own, count, np.uint8)})
                 rows.append(out["crop_features"][: len(own)])
-        return np.concatenate(rows)
+        found = np.concatenate(rows)
+        return found if taken is None else np.where(taken[:, None] < 0, np.float32(0), found[taken])
 
 
 def padded(rows: np.ndarray, count: int, dtype: Any = np.float32) -> np.ndarray:

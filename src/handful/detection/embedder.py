@@ -10,7 +10,7 @@ import copy
 import hashlib
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,29 +18,36 @@ import numpy as np
 
 from handful import engine
 from handful.detection.contract import Proposals, Proposer, clip_to_image, encode
-from handful.detection.crops import crop_boxes
+from handful.detection.crops import LEAST_IOU, crop_boxes, share_crops
 from handful.errors import DataError
 from handful.fewshot.front_end import FrontEnd, standard_front_end, unit
 from handful.files import read_tensors
 from handful.models import lite
+from handful.pick import unknown
 from handful.threads import asked, inference
 
 BASE = Path(__file__).parent / "base"
 SIDE_PX = 160
 MARGIN = 0.1
 BATCH = 16
+# boxes of an image that are scored, and crops of it; benchmarks/modes.py
+MODES: dict[str, tuple[int, int | None]] = {"accurate": (100, 30), "fast": (50, 4), "every_box": (100, None)}
 
 
 @dataclass(frozen=True)
 class CropSettings:
     """How a box becomes a vector. backbone: of the crops, None for no crops. side_px: of the square a crop is resized
     to; margin: the share of the box's width and height that is added on each side. share: of the proposer's features in
-    the vector's squared length, 0 to 1; the crop has the rest."""
+    the vector's squared length, 0 to 1; the crop has the rest. max_boxes: of an image that are scored. max_crops: of
+    its proposals, which share them (crops.share_crops); None for one a box. Boxes to learn always have their own."""
 
     backbone: str | None = "lite0"
     side_px: int = SIDE_PX
     margin: float = MARGIN
     share: float = 0.4
+    # not in repr: features of a taught box are the same in every mode, and so is their name
+    max_boxes: int = field(default=MODES["accurate"][0], repr=False)
+    max_crops: int | None = field(default=MODES["accurate"][1], repr=False)
 
     def __post_init__(self) -> None:
         if not 0 <= self.share <= 1:
@@ -49,6 +56,30 @@ class CropSettings:
             raise DataError(f"without a backbone there are no crops; wanted share=1, got {self.share}")
         if self.side_px < 32 or not 0 <= self.margin <= 2:
             raise DataError(f"side_px is {self.side_px} and margin {self.margin}; wanted 32 px or more, and 0 to 2")
+        if self.max_boxes < 1 or (self.max_crops is not None and self.max_crops < 1):
+            raise DataError(f"max_boxes is {self.max_boxes} and max_crops {self.max_crops}; wanted 1 or more of each, "
+                            "or None for a crop a box")  # fmt: skip
+
+    @property
+    def mode(self) -> str:
+        """The name in MODES, "" for other numbers."""
+        own = (self.max_boxes, self.max_crops)
+        return next((name for name, numbers in MODES.items() if numbers == own), "")
+
+    def at(self, mode: str) -> CropSettings:
+        """The same in a mode. Raises UnknownName."""
+        if mode not in MODES:
+            raise unknown("mode", mode, list(MODES))
+        max_boxes, max_crops = MODES[mode]
+        return replace(self, max_boxes=max_boxes, max_crops=max_crops)
+
+
+def crop_settings(backbone: str | None, mode: str | None) -> CropSettings | None:
+    """What somebody asked for, by the name of a backbone and of a mode; None for nothing. Raises UnknownName."""
+    if backbone is None and mode is None:
+        return None
+    own = CropSettings() if backbone is None else CropSettings(backbone=backbone)
+    return own if mode is None else own.at(mode)
 
 
 def proposer_front_end(name: str, dim: int) -> FrontEnd:
@@ -99,6 +130,17 @@ class BoxEmbedder:
     def embed(self, rgb_u8: np.ndarray, boxes: np.ndarray, proposals: Proposals) -> np.ndarray:
         """(n, dim) float64 rows of length 1. rgb_u8: (h, w, 3) uint8 RGB; boxes: (n, 4) px of the image; proposals: of
         this image. Raises DataError for a box that lies outside the image."""
+        return self._embed(rgb_u8, boxes, proposals, None)
+
+    def embed_proposals(self, rgb_u8: np.ndarray, proposals: Proposals) -> np.ndarray:
+        """As `embed`, the max_boxes best proposals of an image, with max_crops crops at most. A box too far from all of
+        them has the proposer's features alone."""
+        boxes = proposals.xyxy_px[: self.settings.max_boxes]
+        return self._embed(rgb_u8, boxes, proposals, self.settings.max_crops)
+
+    def _embed(
+        self, rgb_u8: np.ndarray, boxes: np.ndarray, proposals: Proposals, max_crops: int | None
+    ) -> np.ndarray:  # fmt: skip
         boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
         cut, there = clip_to_image(boxes, (rgb_u8.shape[1], rgb_u8.shape[0]))
         if not there.all():
@@ -108,7 +150,13 @@ class BoxEmbedder:
         if self.proposer_front_end is not None:
             parts.append(np.sqrt(share) * self.proposer_front_end(proposals.features(cut)))
         if self.crop_front_end is not None:
-            parts.append(np.sqrt(1 - share) * self.crop_front_end(self._crop_features(rgb_u8, cut)))
+            if max_crops is None:
+                seen = self.crop_front_end(self._crop_features(rgb_u8, cut))
+            else:  # without the proposer's features a box needs some crop
+                own, taken = share_crops(cut, max_crops, LEAST_IOU if share else 0.0)
+                seen = self.crop_front_end(self._crop_features(rgb_u8, cut[own]))
+                seen = np.where(taken[:, None] < 0, 0.0, seen[taken])
+            parts.append(np.sqrt(1 - share) * seen)
         return unit(np.concatenate(parts, 1)) if len(cut) else np.zeros((0, self.dim))
 
     def embed_flip_averaged(

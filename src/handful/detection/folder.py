@@ -131,7 +131,7 @@ def load(folder: Path, scale_mode: str | None = None, *, whole: bool = True) -> 
         scales = Scales(**meta.get("scales", {}))
         scales = replace(scales, mode=scale_mode) if scale_mode else scales
         proposer = MultiScaleProposer(base.load(parts["proposer"], meta["proposer"]), scales)
-        embedder = BoxEmbedder(proposer, CropSettings(**meta["crop"]), parts["crop"])
+        embedder = BoxEmbedder(proposer, CropSettings(**{"max_crops": None, **meta["crop"]}), parts["crop"])
         fusion = Fusion(**meta["fusion"])
     except (RuntimeError, TypeError, KeyError) as error:
         raise DataError(f"{folder / folders.WEIGHTS} does not fit what {folders.META} says of it ({error}); "

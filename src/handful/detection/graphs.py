@@ -25,7 +25,7 @@ from torch import nn
 from handful.detection.background import FLOOR_MARGIN, Background
 from handful.detection.compiled import SCHEMA_VERSION
 from handful.detection.contract import ProposerGraph
-from handful.detection.crops import MIN_PX
+from handful.detection.crops import LEAST_IOU, MIN_PX, SHARED_IOU
 from handful.detection.multiscale import Scales
 from handful.detection.scoring import MAX_CLASSES_PER_BOX, linear_scale
 from handful.errors import DataError
@@ -59,6 +59,9 @@ STEPS = (
     "scales.side_px, on which parts of the image lie twice as large, where the focus map or small boxes say that it is "
     "worth it (handful.detection.multiscale); boxes of all scales go on together, and features of a box come from the "
     "coarsest scale that shows it 42 px large",
+    "where crops.max_crops is a number: going down the boxes, best first, one that overlaps no crop by an IoU of "
+    "crops.shared_iou or more gets a crop, max_crops at most; each box takes the crop_features of the crop that it "
+    "overlaps most, zeros where that is less than crops.least_iou",
     "crops: add `margin` of the box's width and height on each side, floor left top, ceil right bottom, clip to the "
     "image, at least min_px a side; resize to crops.side_px (bilinear, antialiased), `batch` at a time",
     *LAST_STEPS,
@@ -274,14 +277,18 @@ def graph_of(proposer: Any) -> ProposerGraph:
     return found
 
 
-def parts(irene: Any, *, batch: int = CROP_BATCH) -> dict[str, nn.Module]:
+def crop_batch(irene: Any) -> int:
+    """How many crops go into their graph at a time."""
+    return min(CROP_BATCH, irene.embedder.settings.max_crops or CROP_BATCH)
+
+
+def parts(irene: Any, *, batch: int | None = None) -> dict[str, nn.Module]:
     """The networks of a taught detector (handful.detection.irene.Irene) by name, in the order in which they run.
 
-    batch: crops at a time. Each has input_names, output_names, and frame_hw or examples(), as handful.device
-    wants them. Raises DataError for a proposer that cannot be compiled, or when nothing was taught.
+    batch: crops at a time, crop_batch unless given. Each has input_names, output_names, and frame_hw or examples(), as
+    handful.device wants them. Raises DataError for a proposer that cannot be compiled, or when nothing was taught.
     """
-    from handful.detection.irene import MAX_PROPOSALS
-
+    most, batch = irene.embedder.settings.max_boxes, batch or crop_batch(irene)
     embedder, proposer = irene.embedder, graph_of(irene.proposer)
     propose = Propose(proposer, focus=scales_of(irene).count > 1)
     found: dict[str, nn.Module] = {"propose": propose}
@@ -293,14 +300,14 @@ def parts(irene: Any, *, batch: int = CROP_BATCH) -> dict[str, nn.Module]:
         if proposer.features is None:
             raise DataError(f"{irene.proposer.about.get('name')} has features, but its graph() gives none to compile")
         described = ProposerFeatures(proposer.features, embedder.proposer_front_end)
-        found["features"] = OnMaps(described, propose.maps, MAX_PROPOSALS, ("proposer_features",))
+        found["features"] = OnMaps(described, propose.maps, most, ("proposer_features",))
         ranks["proposer_features"] = embedder.proposer_front_end.rank
     if embedder.crop_front_end is not None:
         backbone = copy.deepcopy(embedder.backbone)
         found["crops"] = Crops(backbone, embedder.crop_front_end, embedder.settings.side_px, batch)
         ranks["crop_features"] = embedder.crop_front_end.rank
     weights = {"proposer_features": float(np.sqrt(share)), "crop_features": float(np.sqrt(1 - share))}
-    found["head"] = Head(irene.solution(), ranks, weights, MAX_PROPOSALS, irene.background())
+    found["head"] = Head(irene.solution(), ranks, weights, most, irene.background())
     return {name: part.eval() for name, part in found.items()}
 
 
@@ -310,19 +317,19 @@ def scales_of(irene: Any) -> Scales:
     return found
 
 
-def plan(irene: Any, *, batch: int = CROP_BATCH) -> dict[str, Any]:
+def plan(irene: Any, *, batch: int | None = None) -> dict[str, Any]:
     """How the graphs go together, and every constant of the steps between: JSON. Raises as parts."""
     from handful.detection.folder import KIND, RULE
-    from handful.detection.irene import MAX_PROPOSALS
 
     proposer, how, solution = graph_of(irene.proposer), irene.embedder.settings, irene.solution()
     front = irene.embedder.proposer_front_end
-    crops = {"side_px": how.side_px, "margin": how.margin, "min_px": MIN_PX, "batch": batch,
-             "color_order": "RGB", "dtype": "uint8"}  # fmt: skip
+    crops = {"side_px": how.side_px, "margin": how.margin, "min_px": MIN_PX, "batch": batch or crop_batch(irene),
+             "color_order": "RGB", "dtype": "uint8", "max_crops": how.max_crops, "shared_iou": SHARED_IOU,
+             "least_iou": LEAST_IOU if how.share else 0.0}  # fmt: skip
     return {
         "schema_version": SCHEMA_VERSION, "kind": KIND, "classes": list(solution.classes), "steps": list(STEPS),
         "frame": {"side_px": proposer.side_px, "fill": 0, "place": "middle", "color_order": "RGB", "dtype": "uint8"},
-        "boxes": {"pre_nms_top_k": proposer.pre_nms_top_k, "nms_iou": proposer.nms_iou, "max_boxes": MAX_PROPOSALS,
+        "boxes": {"pre_nms_top_k": proposer.pre_nms_top_k, "nms_iou": proposer.nms_iou, "max_boxes": how.max_boxes,
                   "refine": {"max_boxes": proposer.refine_top_k} if proposer.refine is not None else None},
         "scales": {**asdict(scales_of(irene)), "side_px": getattr(irene.proposer, "side_px", proposer.side_px)},
         "features": {"dim": front.rank} if front is not None else None,

@@ -39,7 +39,6 @@ from handful.results import Detections
 from handful.words import counted
 
 RIDGE = 2.0  # of 0.25, 1, 2 and 3 on COCO boxes: 0.25 is worse, the others are level
-MAX_PROPOSALS = 100  # boxes of an image that are embedded and scored
 SAME_BOX_IOU = 0.99  # above it two taught boxes are one
 SAME_PIXELS = 0.99  # cosine above which a box embedding is that of the same pixels
 
@@ -111,12 +110,14 @@ class Irene:
     def learn(
         self, rgb_u8: np.ndarray, boxes: np.ndarray, labels: Sequence[str], image: str = "", *,
         known: np.ndarray | None = None, exhaustive: bool = True, proposals: Proposals | None = None,
+        embedded: np.ndarray | None = None,
     ) -> None:  # fmt: skip
         """Learn the boxes of one image, all or none of them, and from the rest of it what is none of these.
 
         rgb_u8: (h, w, 3) uint8 RGB; boxes: (n, 4) px; labels: a class name each; image: its name, to explain by. known:
         (m, 4) px, other objects of taught classes that are there and not to be learned. exhaustive: whether these are
-        all there are; False, where labels are partial, learns no background. proposals: as in score.
+        all there are; False, where labels are partial, learns no background. proposals: as in score; embedded: their
+        vectors, as embed_proposals gives them, where they are there already.
         The same box with two classes is learned as both, with a warning. Raises DataError for a box outside the image.
         """
         boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
@@ -131,11 +132,16 @@ class Irene:
                 warn(f"{image or 'an image'}: the box {boxes[i].round(1).tolist()} is called {labels[i]!r} and "
                      f"{labels[j]!r}; it is learned as both")  # fmt: skip
         if proposals is None:
-            proposals = self.proposer.propose(rgb_u8, MAX_PROPOSALS) if exhaustive else encode(self.proposer, rgb_u8)
+            proposals = self.propose(rgb_u8) if exhaustive else encode(self.proposer, rgb_u8)
         vectors = self.embedder.embed_flip_averaged(rgb_u8, boxes, proposals)
         every = boxes if known is None else np.concatenate([boxes, np.asarray(known, np.float64).reshape(-1, 4)])
-        rest = proposals.xyxy_px[background_boxes(proposals.xyxy_px, every)] if exhaustive else np.zeros((0, 4))
-        background = self.embedder.embed(rgb_u8, rest, proposals)
+        rest, background = np.zeros((0, 4)), np.zeros((0, self.nemo.dim))
+        if exhaustive:
+            if embedded is None:
+                embedded = self.embedder.embed_proposals(rgb_u8, proposals)
+            found = proposals.xyxy_px[: len(embedded)]
+            where = background_boxes(found, every)
+            rest, background = found[where], embedded[where]
         self.nemo.learn_many(vectors, list(labels))
         if self.seen is not None:
             one = mark(rgb_u8)
@@ -208,7 +214,7 @@ class Irene:
         at = own.index(which)
         vector, label = np.zeros(self.nemo.dim), self.examples.labels[which]
         for embedder in self._embedders(label):
-            for proposals in (self.proposer.propose(rgb_u8, MAX_PROPOSALS), encode(self.proposer, rgb_u8)):
+            for proposals in (self.propose(rgb_u8), encode(self.proposer, rgb_u8)):
                 for some, place in ((boxes, at), (boxes[at : at + 1], 0)):
                     vector = np.asarray(embedder.embed_flip_averaged(rgb_u8, some, proposals)[place])
                     if self.nemo.knows(vector, label):
@@ -246,6 +252,10 @@ class Irene:
         background = self.background()
         return background.cosine_floor(self.solution(), vectors) if background is not None else None
 
+    def propose(self, rgb_u8: np.ndarray) -> Proposals:
+        """As many proposals of an image as are scored."""
+        return self.proposer.propose(rgb_u8, self.embedder.settings.max_boxes)
+
     def score(self, rgb_u8: np.ndarray, proposals: Proposals | None = None) -> ScoredProposals:
         """The proposals of an image (h, w, 3) uint8 RGB of any size with their logits, whatever the vigilance.
 
@@ -253,7 +263,7 @@ class Irene:
         """
         solution = self.solution()
         if proposals is None:
-            proposals = self.proposer.propose(rgb_u8, MAX_PROPOSALS)
+            proposals = self.propose(rgb_u8)
         boxes, quality, scale, vectors = self.embed_proposals(rgb_u8, proposals)
         logits = logits_of(solution, vectors)
         return ScoredProposals(boxes, quality, scale, vectors, logits, self.cosine_floor(vectors))
@@ -261,10 +271,11 @@ class Irene:
     def embed_proposals(
         self, rgb_u8: np.ndarray, proposals: Proposals
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """The MAX_PROPOSALS best proposals of an image: boxes, quality, scale, vectors, as in ScoredProposals."""
-        boxes = proposals.xyxy_px[:MAX_PROPOSALS]
-        vectors = self.embedder.embed(rgb_u8, boxes, proposals)
-        return boxes, proposals.quality[:MAX_PROPOSALS], proposals.scale[:MAX_PROPOSALS], vectors
+        """The best proposals of an image, max_boxes of its settings at most: boxes, quality, scale, vectors, as in
+        ScoredProposals."""
+        vectors = self.embedder.embed_proposals(rgb_u8, proposals)
+        n = len(vectors)
+        return proposals.xyxy_px[:n], proposals.quality[:n], proposals.scale[:n], vectors
 
     def select(
         self, scored: ScoredProposals, *, vigilance: float | None = None, unknown: bool = False, ranking: bool = False,

@@ -21,7 +21,7 @@ from handful.detection import score_threshold
 from handful.detection.embedder import CropSettings
 from handful.detection.evaluate import GroundTruth, ground_truth_of
 from handful.detection.fusion import Fusion
-from handful.detection.irene import MAX_PROPOSALS, Irene
+from handful.detection.irene import Irene
 from handful.detection.multiscale import Scales, fit_scales
 from handful.detection.scoring import VIGILANCE
 from handful.errors import DataError
@@ -242,15 +242,16 @@ def teach(
     held_out: dict[int, score_threshold.HeldOut] = {}
     for i, one in enumerate(track(picked, "learning", len(picked))):
         rgb, name = image_of(one.sample).rgb_u8, one.sample.name or one.sample.path.name
-        proposals = detector.proposer.propose(rgb, MAX_PROPOSALS) if exhaustive else None
+        proposals = detector.propose(rgb) if exhaustive else None
+        embedded = None if proposals is None else detector.embed_proposals(rgb, proposals)
         try:
             detector.learn(
-                rgb, one.boxes, one.labels, name, known=one.known, exhaustive=exhaustive, proposals=proposals
+                rgb, one.boxes, one.labels, name, known=one.known, exhaustive=exhaustive, proposals=proposals,
+                embedded=None if embedded is None else embedded[3],
             )  # fmt: skip
         except DataError as error:
             raise DataError(f"{one.sample.path}: {error}") from error
-        if proposals is not None and i in order:
-            embedded = detector.embed_proposals(rgb, proposals)
+        if embedded is not None and i in order:
             held_out[i] = score_threshold.HeldOut(name, *embedded, _truth(one.sample, rgb, wanted))
     detector.score_threshold = score_threshold.calibrate(
         [held_out[i] for i in order],

@@ -21,15 +21,16 @@ from handful.kinds import loading, registry
 from handful.locks import one_writer
 from handful.models.folder import COMPILED, META, bundles, check_beside, own_names, read_meta
 
+OWN = ("vigilance", "score_threshold", "mode")
 NOT_IN_GRAPHS = (META, "nemo.json", "seen.safetensors")  # files of a detector that hold nothing a graph is made of
 
 
-def set_own(folder: Path, values: Mapping[str, float]) -> JSONObject:
-    """Set a taught model's own vigilance, or a detector's score threshold, in its folder.
+def set_own(folder: Path, values: Mapping[str, float | str]) -> JSONObject:
+    """Set a taught model's own vigilance, or a detector's score threshold or mode, in its folder.
 
-    values: by name, "vigilance", "score_threshold". Returns what the model has now, and the names of its bundles:
-    "bundles_kept" and "bundles_dropped". Raises DataError, telling the range, or UsageError for a kind that has none to
-    set.
+    values: by name, "vigilance", "score_threshold", "mode". Returns what the model has now, and the names of its
+    bundles: "bundles_kept" and "bundles_dropped". Raises DataError, telling the range, or UsageError for a kind that
+    has none to set.
     """
     _may(folder, "set", [f"set_{name}" for name in values])
     with one_writer(folder):
@@ -41,7 +42,7 @@ def set_own(folder: Path, values: Mapping[str, float]) -> JSONObject:
             kept, dropped = [place.name for place in bundles(folder)], list[str]()
         else:
             kept, dropped = _saved(model, folder, values)
-    own: JSONObject = {name: getattr(model, name) for name in ("vigilance", "score_threshold") if hasattr(model, name)}
+    own: JSONObject = {name: getattr(model, name) for name in OWN if hasattr(model, name)}
     return {"schema_version": 1, "model": str(folder), **own, "bundles_kept": kept,
             "bundles_dropped": dropped}  # fmt: skip
 
@@ -87,7 +88,7 @@ def _may(folder: Path, verb: str, methods: list[str]) -> None:
             raise UsageError(f"{folder} is {module.DESCRIPTION}; --{flag} is for {' or '.join(takers)}")
 
 
-def _saved(model: Any, folder: Path, values: Mapping[str, float] | None) -> tuple[list[str], list[str]]:
+def _saved(model: Any, folder: Path, values: Mapping[str, float | str] | None) -> tuple[list[str], list[str]]:
     """Write the folder anew, with the bundles that stay true; the names of those, and of the others."""
     before = _hashes(folder)
     kept, dropped = [], []
@@ -100,7 +101,8 @@ def _saved(model: Any, folder: Path, values: Mapping[str, float] | None) -> tupl
         after = _hashes(part)
         same = all(after.get(name) == digest for name, digest in before.items() if name not in NOT_IN_GRAPHS)
         for place in bundles(folder):
-            bundle = _true(place, before) if values is not None and same else None
+            # the mode is in the shapes of the graphs
+            bundle = _true(place, before) if values is not None and "mode" not in values and same else None
             if bundle is None or not isinstance(bundle.meta.get("plan"), dict):
                 dropped.append(place.name)
                 continue
@@ -125,7 +127,7 @@ def _true(place: Path, hashes: Mapping[str, str]) -> Bundle | None:
     return bundle if bundle.meta.get("source") == hashes else None
 
 
-def _retold(place: Path, bundle: Bundle, values: Mapping[str, float], source: Mapping[str, str]) -> None:
+def _retold(place: Path, bundle: Bundle, values: Mapping[str, float | str], source: Mapping[str, str]) -> None:
     """Write other values into a copy of a bundle, as if it had been compiled with them."""
     from handful.device.compile import write_bundle
 

@@ -62,11 +62,16 @@ class TaughtDetector(Taught, Detector):
         return float(self.inner.score_threshold)
 
     @property
+    def mode(self) -> str:
+        """How many crops an image is worth: "accurate", "fast", or "every_box", as models before 0.4."""
+        return str(self.inner.embedder.settings.mode)
+
+    @property
     def card(self) -> JSONObject:
         """See Model.card."""
         return {
             "kind": self.kind, "task": self.task, "classes": list(self.classes), "samples": dict(self.samples),
-            "vigilance": self.vigilance, "score_threshold": self.score_threshold,
+            "vigilance": self.vigilance, "score_threshold": self.score_threshold, "mode": self.mode,
             "proposer": self.inner.proposer.about, **self.inner.about,
         }  # fmt: skip
 
@@ -141,6 +146,13 @@ class TaughtDetector(Taught, Detector):
     def set_score_threshold(self, score_threshold: float) -> None:
         """The model's own score threshold from now on; `save` keeps it. Raises DataError, telling the range."""
         self.inner.score_threshold = shared.check_score(score_threshold, 0.0)
+
+    def set_mode(self, mode: str) -> None:
+        """How many crops an image is worth from now on; `save` keeps it, and nothing is taught anew. Raises
+        UnknownName."""
+        embedder = self.inner.embedder
+        embedder.settings = embedder.settings.at(mode)
+        self._modes.clear()
 
     def evaluate(
         self, data: StrPath, *, split: str | None = None, report: StrPath | None = None, format: str | None = None,

@@ -16,7 +16,6 @@ import numpy as np
 from handful.detection.contract import Proposer
 from handful.detection.embedder import BoxEmbedder
 from handful.detection.evaluate import GroundTruth, ground_truth_of
-from handful.detection.irene import MAX_PROPOSALS
 from handful.detection.teaching import MIN_SIDE_PX
 from handful.errors import DataError
 from handful.files import cache_home, read_tensors, write_tensors
@@ -25,7 +24,7 @@ from handful.threads import over
 from handful.training.source import image_of
 from handful.types import Sample
 
-VERSION = 1
+VERSION = 2
 # of a cached file, in the order of CachedImage: "things" are the boxes, "taught" the vectors of the labeled objects
 KEYS = ("boxes", "quality", "scale", "vectors", "things", "taught")
 
@@ -76,11 +75,12 @@ def cached_image(sample: Sample, proposer: Proposer, embedder: BoxEmbedder, fold
         held = _read(path, truth, embedder.dim)
         if held is not None:
             return CachedImage(sample, size, truth, *(held[key] for key in KEYS if key != "things"))
-    proposals = proposer.propose(rgb, MAX_PROPOSALS)
-    boxes = proposals.xyxy_px[:MAX_PROPOSALS]
+    proposals = proposer.propose(rgb, embedder.settings.max_boxes)
+    vectors = embedder.embed_proposals(rgb, proposals)
+    boxes = proposals.xyxy_px[: len(vectors)]
     made = {
-        "boxes": boxes, "quality": proposals.quality[:MAX_PROPOSALS], "scale": proposals.scale[:MAX_PROPOSALS],
-        "vectors": embedder.embed(rgb, boxes, proposals).astype(np.float32), "things": truth.boxes,
+        "boxes": boxes, "quality": proposals.quality[: len(boxes)], "scale": proposals.scale[: len(boxes)],
+        "vectors": vectors.astype(np.float32), "things": truth.boxes,
         "taught": embedder.embed_flip_averaged(rgb, truth.boxes, proposals),
     }  # fmt: skip
     if path is not None:
@@ -122,7 +122,8 @@ def _each(
 
 def folder_of(embedder: BoxEmbedder) -> str:
     """The name of the folder for one proposer and embedder with their settings."""
-    return hashlib.sha256(f"{embedder.name} {MAX_PROPOSALS} {VERSION}".encode()).hexdigest()[:16]
+    how = embedder.settings
+    return hashlib.sha256(f"{embedder.name} {how.max_boxes} {how.max_crops} {VERSION}".encode()).hexdigest()[:16]
 
 
 def default_cache() -> Path | None:
