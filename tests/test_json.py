@@ -99,7 +99,7 @@ def test_a_thing_has_one_key_in_every_verb(here: Callable[[str], None], capsys: 
         said = json.loads(out)
         assert faults(said, KNOWN, places) == [], command
         used |= said.keys()
-    elsewhere = {"error", "exit_code", "already_learned", "never_learned", "mask_AP", "boxes_want", "boxes_got",
+    elsewhere = {"error", "exit_code", "mode", "already_learned", "never_learned", "mask_AP", "boxes_want", "boxes_got",
                  "matched", "matched_of_want", "matched_of_got", "largest_score_difference",
                  "mean_score_difference"}  # fmt: skip
     assert KNOWN.keys() - used <= elsewhere  # no row is left of what is gone

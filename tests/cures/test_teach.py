@@ -96,7 +96,7 @@ def test_classes_spelled_otherwise(teach: list[object], desk: Desk, model_of: Mo
     assert "spells" not in desk.yes("evaluate", model, photos)
 
 
-@cures("cli.verbs_change:set_ --vigilance --score-threshold", "cli.verbs_change:unlearn --class",
+@cures("cli.verbs_change:set_ --vigilance --score-threshold", "cli.verbs_change:set_ --mode", "cli.verbs_change:unlearn --class",
        "kinds.kind_taught_classifier:unlearn_data --class", "kinds.changing:unlearn teach",
        "cli.measured:ranged handful set", "cli.measured:ranged --vigilance", "fewshot.left_out:told handful set",
        "fewshot.left_out:told --vigilance", "curate.seen:told measure")  # fmt: skip
@@ -119,6 +119,7 @@ def test_a_taught_model_is_changed(teach: list[object], desk: Desk, model_of: Mo
     detector = model_of("taught_detector").model
     said = desk.no("set", detector)
     desk.yes("set", detector, *said.option("--score-threshold"), 0.5)
+    desk.yes("set", detector, *said.option("--mode"), "fast")
     said = desk.no("unlearn", model)
     desk.yes("unlearn", model, *said.option("--class"), names[0])
     said = desk.no("unlearn", model, model_of("taught_classifier").data / names[1])

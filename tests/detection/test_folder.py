@@ -68,6 +68,7 @@ def test_a_folder_of_an_older_version_detects_as_it_did(version: str, tmp_path: 
         and irene.nemo.vigilance == pytest.approx(2, abs=1e-3)
         and irene.classes == ("apple", "leaf")
     )
+    assert irene.embedder.settings.mode == "every_box"
     assert irene.proposer.network.weight.item() == 0.5 and irene.masks == "none"
     rgb = image()
     found = irene.detect(rgb, unknown=True)

@@ -70,6 +70,27 @@ def test_vigilance_is_set_in_the_folder(world_of: Worlds, tmp_path: Path, capsys
     assert code == 2 and "say what to set" in err
 
 
+def test_a_mode_is_set_without_teaching_anew(world_of: Worlds, tmp_path: Path, capsys: Capture) -> None:
+    world = world_of("taught_detector")
+    model = copy_of(world, tmp_path / "m")
+    own: Any = handful.load(model)
+    assert own.mode == "accurate" == own.card["mode"]
+    code, said, _ = typed(capsys, "set", model, "--mode", "fast", "--json")
+    assert code == 0 and json.loads(said)["mode"] == "fast"
+    fast: Any = handful.load(model)
+    settings = fast.inner.embedder.settings
+    assert (fast.mode, settings.max_boxes, settings.max_crops) == ("fast", 50, 4) and fast.samples == own.samples
+    assert sum(len(one) for one in fast.predict(world.images))
+    code, said, _ = typed(capsys, "set", model, "--mode", "accurate")
+    assert code == 0 and "mode accurate" in said
+    for one, other in zip(handful.load(model).predict(world.images), own.predict(world.images), strict=True):
+        assert one.to_json() == other.to_json()
+    code, _, err = typed(capsys, "set", model, "--mode", "fsat")
+    assert code == 2 and "accurate" in err
+    code, _, err = typed(capsys, "set", copy_of(world_of("taught_classifier"), tmp_path / "c"), "--mode", "fast")
+    assert code == 2 and "--mode is for a taught detector" in err
+
+
 @pytest.fixture
 def child(monkeypatch: pytest.MonkeyPatch) -> None:
     """The processes that compile know the tests' own networks and proposers."""
@@ -95,6 +116,12 @@ def test_what_is_compiled_of_a_detector_is_kept(world_of: Worlds, tmp_path: Path
     assert sum(len(r) for r in own) and [r.names for r in asked] == [r.names for r in own]  # type: ignore[union-attr]
     fresh: dict[str, Any] = dict(compile_model(model, "torch", force=True).meta)
     held: dict[str, Any] = json.loads(kept)
+    code, said, _ = typed(capsys, "set", model, "--mode", "fast")
+    assert code == 0 and "must be compiled again: torch-fp32" in said
+    few: Any = compile_model(model, "torch").meta["plan"]
+    assert few["boxes"]["max_boxes"] == 50
+    asked, own = handful.load(bundle).predict(world.images), handful.load(model).predict(world.images)
+    assert sum(len(r) for r in own) and [r.names for r in asked] == [r.names for r in own]  # type: ignore[union-attr]
     for noise in ("compile_seconds", "compile_peak_rss_mb", "facts"):
         fresh.pop(noise), held.pop(noise)
     assert json.loads(json.dumps(fresh)) == held, "what is kept differs from what would be compiled"
