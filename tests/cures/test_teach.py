@@ -96,7 +96,8 @@ def test_classes_spelled_otherwise(teach: list[object], desk: Desk, model_of: Mo
     assert "spells" not in desk.yes("evaluate", model, photos)
 
 
-@cures("cli.verbs_change:set_ --vigilance --score-threshold", "cli.verbs_change:set_ --mode", "cli.verbs_change:unlearn --class",
+@cures("cli.verbs_change:set_ --vigilance --score-threshold", "cli.verbs_change:set_ --mode",
+       "cli.verbs_change:unlearn --class",
        "kinds.kind_taught_classifier:unlearn_data --class", "kinds.changing:unlearn teach",
        "cli.measured:ranged handful set", "cli.measured:ranged --vigilance", "fewshot.left_out:told handful set",
        "fewshot.left_out:told --vigilance", "curate.seen:told measure")  # fmt: skip
