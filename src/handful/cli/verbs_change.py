@@ -13,7 +13,7 @@ from handful.cli.shared import refuse, say, typed, verb
 from handful.words import counted
 
 
-@verb("set", examples=("handful set model --vigilance 2", "handful set detector --score-threshold 0.5 --vigilance 2.4"))
+@verb("set", examples=("handful set model --vigilance 2", "handful set detector --score-threshold 0.5 --mode fast"))
 @click.argument("model", type=ModelFolder())
 @option("--vigilance", told="stays as it is")
 @option("--score-threshold", "Of a taught detector.", told="stays as it is")

@@ -102,7 +102,7 @@ def _map_text(r: dict[str, Any], out: Path) -> str:
     writes=Output("files", "regimen.json", "regimen.html"),
     required=True,
 )
-@option("--vigilance", told="2.4")
+@option("--vigilance", told="3")
 @_pool
 def select(out: Path, vigilance: float | None, as_json: bool, **given: Any) -> None:
     """Which boxes of POOL to teach next, by three rules held against each other: ours, the 2018 report's, and chance.

@@ -61,7 +61,7 @@ def demo(
 @options("--add", "--overwrite", "--again")
 @option("--class", told="all")
 @option("--backbone", told="lite2; for boxes lite0")
-@option("--vigilance", told="3; for boxes 2.4")
+@option("--vigilance", told="3")
 @option("--split", told="train where things have boxes; else all images, which must not be split")
 @option("--format", told="found out")
 @option("--allow", told="none")
