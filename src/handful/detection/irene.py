@@ -40,6 +40,7 @@ from handful.words import counted
 
 RIDGE = 2.0  # of 0.25, 1, 2 and 3 on COCO boxes: 0.25 is worse, the others are level
 SAME_BOX_IOU = 0.99  # above it two taught boxes are one
+Embedded = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # boxes, quality, scale and vectors of proposals
 SAME_PIXELS = 0.99  # cosine above which a box embedding is that of the same pixels
 
 
@@ -110,14 +111,14 @@ class Irene:
     def learn(
         self, rgb_u8: np.ndarray, boxes: np.ndarray, labels: Sequence[str], image: str = "", *,
         known: np.ndarray | None = None, exhaustive: bool = True, proposals: Proposals | None = None,
-        embedded: np.ndarray | None = None,
+        embedded: np.ndarray | None = None, vectors: np.ndarray | None = None,
     ) -> None:  # fmt: skip
         """Learn the boxes of one image, all or none of them, and from the rest of it what is none of these.
 
         rgb_u8: (h, w, 3) uint8 RGB; boxes: (n, 4) px; labels: a class name each; image: its name, to explain by. known:
         (m, 4) px, other objects of taught classes that are there and not to be learned. exhaustive: whether these are
-        all there are; False, where labels are partial, learns no background. proposals: as in score; embedded: their
-        vectors, as embed_proposals gives them, where they are there already.
+        all there are; False, where labels are partial, learns no background. proposals: as in score. embedded, vectors:
+        those of the proposals, as embed_proposals gives them, and of the boxes, flip-averaged, where they are there.
         The same box with two classes is learned as both, with a warning. Raises DataError for a box outside the image.
         """
         boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
@@ -133,7 +134,8 @@ class Irene:
                      f"{labels[j]!r}; it is learned as both")  # fmt: skip
         if proposals is None:
             proposals = self.propose(rgb_u8) if exhaustive else encode(self.proposer, rgb_u8)
-        vectors = self.embedder.embed_flip_averaged(rgb_u8, boxes, proposals)
+        if vectors is None:
+            vectors = self.embedder.embed_flip_averaged(rgb_u8, boxes, proposals)
         every = boxes if known is None else np.concatenate([boxes, np.asarray(known, np.float64).reshape(-1, 4)])
         rest, background = np.zeros((0, 4)), np.zeros((0, self.nemo.dim))
         if exhaustive:
@@ -268,9 +270,7 @@ class Irene:
         logits = logits_of(solution, vectors)
         return ScoredProposals(boxes, quality, scale, vectors, logits, self.cosine_floor(vectors))
 
-    def embed_proposals(
-        self, rgb_u8: np.ndarray, proposals: Proposals
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    def embed_proposals(self, rgb_u8: np.ndarray, proposals: Proposals) -> Embedded:
         """The best proposals of an image, max_boxes of its settings at most: boxes, quality, scale, vectors, as in
         ScoredProposals."""
         vectors = self.embedder.embed_proposals(rgb_u8, proposals)

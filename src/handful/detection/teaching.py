@@ -18,10 +18,11 @@ from handful.data.folder_names import usual
 from handful.data.near_names import learned_as_named
 from handful.data.shapes import box_of
 from handful.detection import score_threshold
+from handful.detection.contract import Proposals, encode
 from handful.detection.embedder import CropSettings
 from handful.detection.evaluate import GroundTruth, ground_truth_of
 from handful.detection.fusion import Fusion
-from handful.detection.irene import Irene
+from handful.detection.irene import Embedded, Irene
 from handful.detection.multiscale import Scales, fit_scales
 from handful.detection.scoring import VIGILANCE
 from handful.errors import DataError
@@ -29,6 +30,7 @@ from handful.locks import one_writer
 from handful.models.folder import may_teach_into
 from handful.pick import unknown
 from handful.progress import note, track, warn
+from handful.threads import over
 from handful.training.source import checked, image_of, split_of, without_unreadable
 from handful.types import Dataset, Sample
 from handful.words import counted
@@ -240,17 +242,24 @@ def teach(
     # where labels are partial, a detection of nothing labeled need not be wrong
     order = score_threshold.held_out_order(len(picked), seed) if exhaustive else []
     held_out: dict[int, score_threshold.HeldOut] = {}
-    for i, one in enumerate(track(picked, "learning", len(picked))):
-        rgb, name = image_of(one.sample).rgb_u8, one.sample.name or one.sample.path.name
-        proposals = detector.propose(rgb) if exhaustive else None
-        embedded = None if proposals is None else detector.embed_proposals(rgb, proposals)
+
+    def seen(one: TaughtImage) -> tuple[np.ndarray, Proposals, Embedded | None, np.ndarray]:
+        """All that takes time of an image: fit for threads."""
+        rgb = image_of(one.sample).rgb_u8
+        proposals = detector.propose(rgb) if exhaustive else encode(detector.proposer, rgb)
+        embedded = detector.embed_proposals(rgb, proposals) if exhaustive else None
         try:
-            detector.learn(
-                rgb, one.boxes, one.labels, name, known=one.known, exhaustive=exhaustive, proposals=proposals,
-                embedded=None if embedded is None else embedded[3],
-            )  # fmt: skip
+            return rgb, proposals, embedded, detector.embedder.embed_flip_averaged(rgb, one.boxes, proposals)
         except DataError as error:
             raise DataError(f"{one.sample.path}: {error}") from error
+
+    for i, (one, made) in enumerate(zip(picked, track(over(seen, picked), "learning", len(picked)), strict=True)):
+        rgb, proposals, embedded, vectors = made
+        name = one.sample.name or one.sample.path.name
+        detector.learn(
+            rgb, one.boxes, one.labels, name, known=one.known, exhaustive=exhaustive, proposals=proposals,
+            embedded=None if embedded is None else embedded[3], vectors=vectors,
+        )  # fmt: skip
         if embedded is not None and i in order:
             held_out[i] = score_threshold.HeldOut(name, *embedded, _truth(one.sample, rgb, wanted))
     detector.score_threshold = score_threshold.calibrate(
