@@ -202,7 +202,7 @@ def test_defaults_told_in_words_are_the_code_s_own() -> None:
         params = {p.opts[-1]: p for p in VERBS[verb,].params if isinstance(p, click.Option)}
         return str(params[flag].help).rpartition("[default: ")[2].rstrip("]")
 
-    assert told("teach", "--vigilance") == f"{VIGILANCE:g}; for boxes {OF_BOXES:g}"
+    assert told("teach", "--vigilance") == f"{VIGILANCE:g}" == f"{OF_BOXES:g}" == told("select", "--vigilance")
     assert told("demo", "--vigilance") == f"{VIGILANCE:g}" and told("select", "--vigilance") == f"{OF_BOXES:g}"
     assert told("teach", "--max-samples") == str(MAX_SAMPLES)
     assert told("teach", "--frame") == f"{FRAME_HW[0]}x{FRAME_HW[1]}" and told("teach", "--backbone")[:5] == BACKBONE
