@@ -1,6 +1,7 @@
 """The modes of a taught detector: how good, and how long a photo of 640 px takes.
 
-    python benchmarks/modes.py [--samples 20] [--seeds 0 1 ... 9] [--timed 20] [--work DIR] [--quick] [--out FILE]
+    python benchmarks/modes.py [--samples 20] [--seeds 0 1 ... 9] [--timed 20] [--work DIR] [--figures FILE] [--quick]
+                               [--out FILE]
 
 Taught from coco-mini's train boxes, at most so many of each of 80 classes, drawn by seed; measured on its 75 val photos
 at one scale: COCO's figures and F1, as benchmarks/irene.py has them. Modes: every_box, a crop for each of 100 boxes, as
@@ -9,23 +10,25 @@ features alone, without a crop.
 
 Time: from the JPEG to the detections, one thread; photos of val enlarged to 640 px; each asked of all in turn, after
 one that is not counted; median, 10th and 90th percentile over photos, and ratios to every_box on PyTorch, of the same
-photo.
+photo. --figures takes the figures from the result of an earlier run, so that the times alone are taken on an idle
+machine.
 """
 
 from __future__ import annotations
 
 import argparse
 import io
+import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from common import data_folder, save
-from common_detect import cache_of, spread
-from irene import KEYS, rows_of
+from common_detect import cache_of, spread, table, told
 from PIL import Image as PIL_Image
 
 from handful import engine
@@ -34,7 +37,9 @@ from handful.detection import teaching
 from handful.detection.embedder import CropSettings
 from handful.detection.irene import Irene
 from handful.progress import track
-from handful.select.feature_cache import cached_images
+from handful.select import data_pool
+from handful.select.feature_cache import CachedImage, cached_images
+from handful.training.coco_table import STATS
 from handful.training.source import image_of, split_of
 
 MODES = ("every_box", "accurate", "fast")
@@ -84,6 +89,16 @@ def timed(model: Path, photos: list[bytes]) -> list[dict[str, Any]]:
     return rows
 
 
+def measured(train: Sequence[CachedImage], val: Sequence[CachedImage], most: int, seed: int) -> dict[str, Any]:
+    """One teaching, asked about val."""
+    picked = data_pool.draw_boxes(data_pool.learnable_boxes(train), most, seed)
+    score_threshold = data_pool.calibrate(train, picked, seed=seed)
+    learned = data_pool.learn_boxes(train, picked)
+    ranked = [told(learned, one, ranking=True) for one in val]
+    careful = [told(replace(learned, score_threshold=score_threshold), one) for one in val]
+    return {**table(val, ranked, careful, learned.solution.classes), "score_threshold": score_threshold}
+
+
 def main() -> None:
     """Run it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -91,6 +106,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(10)))
     parser.add_argument("--timed", type=int, default=20)
     parser.add_argument("--work", type=Path, help="where features are cached  [default: the cache folder]")
+    parser.add_argument("--figures", type=Path, help="a result whose figures are taken")
     parser.add_argument("--quick", action="store_true", help="20 photos of each split and 2 seeds")
     parser.add_argument("--out", type=Path, default=Path("bench-results/modes.json"))
     options = parser.parse_args()
@@ -100,13 +116,15 @@ def main() -> None:
     dataset = formats.read(folder, format="coco")
     parts = {split: split_of(dataset, split)[: 20 if options.quick else None] for split in ("train", "val")}
     settings = {"no crop": CropSettings(backbone=None, share=1)} | {m: CropSettings().at(m) for m in MODES}
-    figures: dict[str, Any] = {}
+    figures: dict[str, Any] = json.loads(options.figures.read_text())["figures"] if options.figures else {}
     for name, crop in settings.items():
+        if name in figures:
+            continue
         irene = Irene.new("nanodet", crop=crop)
         train, val = (cached_images(parts[s], irene.proposer, irene.embedder, cache, what=f"{name}, {s}")
                       for s in ("train", "val"))  # fmt: skip
-        runs = [rows_of(train, val, options.samples, seed)["proposed"] for seed in seeds]
-        figures[name] = spread(runs, KEYS)
+        runs = [measured(train, val, options.samples, seed) for seed in seeds]
+        figures[name] = spread(runs, [*STATS, "f1", "score_threshold"])
         print(f"{name}: " + ", ".join(f"{k} {100 * v['mean']:.1f} +- {100 * (v['sd'] or 0):.1f}"
               for k, v in figures[name].items() if v is not None and k in ("AP", "AP50", "AR100", "f1")),
               flush=True)  # fmt: skip
@@ -116,16 +134,16 @@ def main() -> None:
                        scales=1, images=str(folder / "images" / "train"))  # fmt: skip
     rows = timed(model, [enlarged(image_of(s).rgb_u8) for s in parts["val"][: options.timed]])
     by_name = {row["name"]: row for row in rows}
-    table = []
+    body = []
     for name in ("every_box, PyTorch", *MODES, "no crop"):
         own, clock = figures[name.split(",")[0]], by_name.get(name)
-        table.append([name, *([100 * own[k]["mean"] for k in ("AP", "AP50", "APs", "APm", "APl", "AR100", "f1")]),
+        body.append([name, *([100 * own[k]["mean"] for k in ("AP", "AP50", "APs", "APm", "APl", "AR100", "f1")]),
                       None if clock is None else round(clock["ms"]),
                       None if clock is None else clock["ratio"][1]])  # fmt: skip
     columns = ["mode", "AP", "AP50", "small", "medium", "large", "AR100", "F1", "ms a photo", "times PyTorch's"]
     result = {"samples": options.samples, "seeds": seeds, "side_px": SIDE_PX, "figures": figures, "times": rows}
     save(options.out, {**result, "spread": "mean over seeds; median over photos", "tables":
-                       {"modes": {"columns": columns, "rows": table}}})  # fmt: skip
+                       {"modes": {"columns": columns, "rows": body}}})  # fmt: skip
 
 
 if __name__ == "__main__":
