@@ -111,6 +111,53 @@ def calibrated(pool: DataPool, quick: bool) -> list[dict[str, Any]]:
     return rows
 
 
+SAID = {"none of these alone": 'it beats "none of these"',
+        "and the score": "and its score, sqrt(quality x probability), is 0.5 or more",
+        "and background": 'and "none of these" has learned the background'}  # fmt: skip
+
+
+def documented(result: dict[str, Any]) -> dict[str, Any]:
+    """Tables and figures as docs/regimen.md shows them, in %."""
+
+    def value(found: dict[str, Any]) -> dict[str, float]:
+        low, high = found["interval"]
+        return {"mean": 100 * found["f1"], "sd": 100 * (found["sd"] or 0), "low": 100 * low, "high": 100 * high}
+
+    best, own = (next(r["by_samples"] for r in result["report"] if r["vigilance"] == at)
+                 for at in (result["tune"]["best"]["vigilance"], VIGILANCE))  # fmt: skip
+    first = [[n, value(own[n]), [100 * own[n][key] for key in ("precision", "recall")], 100 * best[n]["f1"]]
+             for n in ("5", "10", "15", "20") if n in own]  # fmt: skip
+    columns = ["boxes of a class, at most", f"vigilance {VIGILANCE:g}: F1, % ± s.d. over seeds (95 % over images)",
+               "precision, recall", f"vigilance {result['tune']['best']['vigilance']:g}: F1, %"]  # fmt: skip
+    tables = {"samples": {"columns": columns, "rows": first}}
+    classes = {k: value(one) for k, one in result["study"]["by_classes"].items()}
+    rows = [["F1, % ± s.d. over divisions", *({"mean": v["mean"], "sd": v["sd"]} for v in classes.values())],
+            ["95 % over images", *([v["low"], v["high"]] for v in classes.values())]]  # fmt: skip
+    tables["classes"] = {"columns": ["classes together", *classes], "rows": rows}
+    if "told" in result:
+        by_rule = {said: [[100 * row["f1"], 100 * row["f1_at_default"]] for row in result["told"] if row["rule"] == name]
+                   for name, said in SAID.items()}  # fmt: skip
+        cases = [f"{'all 76 classes' if k == 80 else k}, {most}{' a class' if k == 80 and most == 20 else ''}"
+                 for k, most, _ in CASES]  # fmt: skip
+        cases = [case.replace("all 76 classes, 5", "76, 5") for case in cases]
+        tables["told"] = {"columns": ["a detection is given when", *cases],
+                          "rows": [[said, *values] for said, values in by_rule.items()]}  # fmt: skip
+    plateau, vigilances = np.array(result["tune"]["plateau"]), np.array(result["vigilances"])
+    at = int(np.argmin(np.abs(vigilances - VIGILANCE)))
+    figures = {
+        "best on tune": {"f1": 100 * result["tune"]["best"]["f1"], "vigilance": result["tune"]["best"]["vigilance"],
+                         "interval": [100 * v for v in result["tune"]["best"]["interval"]]},
+        "plateau": {"cells": [int(plateau.sum()), plateau.size],
+                    "vigilance": [float(v) for v in vigilances[plateau.any(axis=0)][[0, -1]]]},
+        "F1 over vigilance at most samples": [100 * float(v) for v in result["tune"]["f1"][-1]],
+        "F1 at the default": 100 * float(result["tune"]["f1"][-1][at]),
+        "one class of two": result["study"].get("one_over_two"),
+        "calibrated vigilance, constant": [[100 * row["f1"], 100 * row["f1_at_default"]]
+                                           for row in result.get("calibrated", [])],
+    }  # fmt: skip
+    return {"tables": tables, "figures": figures, "spread": "standard deviation over seeds, 95 % over images", "unit": "%"}
+
+
 def main() -> None:
     """Run it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -158,7 +205,7 @@ def main() -> None:
     if options.json:
         print(to_json(result))
     if options.out:
-        save(options.out, result)
+        save(options.out, {**result, **documented(result)})
 
 
 if __name__ == "__main__":
