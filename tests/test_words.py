@@ -68,7 +68,8 @@ RUNS = (
     "data check one/mug --flat", "data stats one/mug --flat", "data check boxes", "data stats boxes --out pages",
     "data convert boxes as-voc --to voc --allow-loss", "data balance boxes --count 1",
     "data split boxes --part train=1", "data chips boxes --out chips --proposer none",
-    "teach boxes --out detector --proposer objectness", "evaluate detector boxes", "predict detector boxes/a.jpg",
+    "teach boxes --out detector --proposer objectness --scales 1", "evaluate detector boxes",
+    "predict detector boxes/a.jpg",
     "dream boxes --out dreams --frames 1 --limit 1 --workers 1",
 )  # fmt: skip
 
