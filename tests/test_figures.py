@@ -20,11 +20,8 @@ def said(capsys: pytest.CaptureFixture[str], *args: object) -> dict:  # type: ig
 
 
 @pytest.mark.slow
-def test_grocery_from_shelf_to_shelf(
-    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_grocery_from_shelf_to_shelf(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Eight classes, six photos each, so that this stays short; benchmarks/grocery.py has all of it."""
-    monkeypatch.setenv("HANDFUL_CACHE", str(tmp_path / "cache"))
     for split in ("train", "test"):
         for label in SHELF:
             for path in sorted((data / "grocery" / split / label).iterdir())[:6]:

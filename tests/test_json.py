@@ -84,7 +84,6 @@ KNOWN = table((ROOT / "docs/reference/json.md").read_text())
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """In an empty folder; here(command) puts what a command reads."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HANDFUL_CACHE", str(tmp_path.parent / f"{tmp_path.name}-cache"))
     world = World(tmp_path.parent / f"{tmp_path.name}-store")
     world.store.mkdir()
     return lambda command: world.before_command(shlex.split(command), tmp_path)

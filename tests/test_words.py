@@ -78,7 +78,6 @@ def test_one_of_each_is_told_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     """One class with one image, one box: what every main verb says of it."""
     assert ONE.search("it knows 1 classes") and not ONE.search("1 class, 11 classes, 2.1 images")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HANDFUL_CACHE", str(tmp_path.parent / f"{tmp_path.name}-cache"))
     world = World(tmp_path.parent / f"{tmp_path.name}-store")
     world.store.mkdir()
     world.put("photos", tmp_path)
