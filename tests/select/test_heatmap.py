@@ -50,6 +50,9 @@ def test_the_best_cell_and_those_as_good() -> None:
     low, high = found.interval
     assert low < found.mean.max() < high and high - low < 0.1 and found.sd.shape == (2, 3) and (found.sd > 0).all()
     assert (heat_map(made(1, 5, np.random.default_rng(0), hits), draws=10).sd == 0).all()
+    level = np.zeros((1, 2, 3, 4, 3))
+    level[0, 1, :2, :, 0] = 5
+    assert heat_map(level, draws=10).best == (1, 1)  # of two that are the same the higher vigilance
 
 
 def test_the_bootstrap_draws_photos() -> None:

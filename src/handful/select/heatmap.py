@@ -119,11 +119,13 @@ def heat_map(counts: np.ndarray, draws: int = DRAWS) -> HeatMap:
     """From (seeds, samples, vigilances, images, 3); see RULE."""
     each_seed = f1(counts.sum(axis=3))
     mean = each_seed.mean(axis=0)
-    best = tuple(int(i) for i in np.unravel_index(int(mean.argmax()), mean.shape))
+    # of equal cells the most careful
+    sample, back = np.unravel_index(int(mean[:, ::-1].argmax()), mean.shape)
+    best = int(sample), mean.shape[1] - 1 - int(back)
     again = bootstrap_f1(counts, bootstrap_weights(counts.shape[3], draws))
     behind = again[:, best[0], best[1]][:, None, None] - again
     spread = each_seed.std(axis=0, ddof=1) if len(counts) > 1 else np.zeros_like(mean)
-    return HeatMap(mean, spread, (best[0], best[1]), np.percentile(behind, 2.5, axis=0) <= 0,
+    return HeatMap(mean, spread, best, np.percentile(behind, 2.5, axis=0) <= 0,
                interval(again[:, best[0], best[1]]))  # fmt: skip
 
 
