@@ -17,7 +17,7 @@ from PIL import Image as PIL_Image
 
 from handful.data.sample_images import sample_photo
 from handful.types import Image
-from tests import skips
+from tests import forked, skips
 from tests.bounds import SEED
 
 ROOT = Path(__file__).parent.parent
@@ -29,6 +29,7 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # of the processes that tests s
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    forked.settle()
     config.pluginmanager.register(skips)  # in CI a test that is skipped is told
 
 

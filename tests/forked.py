@@ -15,12 +15,16 @@ from handful.parallel import one_thread_each
 IMPORTED = ["torch", "timm", "torchvision", "accelerate", "torch._dynamo", "cv2", "matplotlib.figure", "safetensors"]
 
 
+def settle() -> None:
+    """What the one process that forks has imported; before anything is forked, since nothing changes it after."""
+    multiprocessing.get_context("forkserver").set_forkserver_preload(IMPORTED)
+
+
 class Program:
     """Code that runs elsewhere with `words` as its arguments, as `python -c` would, and what it says."""
 
     def __init__(self, code: str, *words: str, env: Mapping[str, str]) -> None:
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(IMPORTED)
         self.folder = tempfile.TemporaryDirectory()
         self.process = context.Process(target=_run, args=(code, words, dict(env), self.folder.name))
         with one_thread_each():
