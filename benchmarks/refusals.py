@@ -66,10 +66,8 @@ class Taught:
     def before(self) -> float:
         """The expected score of version 0.3."""
         one = self.solution
-        n = np.array([self.nemo.counts[name] for name in one.classes], float)
-        own2 = float(np.sum(n * one.lengths**2))
-        total2 = self.nemo.dim - self.nemo.ridge * float(np.vdot(one.whiten, one.whiten)) + own2
-        return before_0_4(n, one.prototypes * one.lengths[:, None], total2)
+        n = np.array(list(self.nemo.counts.values()), float)
+        return before_0_4(n, one.prototypes * one.lengths[:, None], one.whiten, self.nemo.ridge)
 
 
 def nearest(k: int, *, white: bool = False) -> Score:

@@ -121,7 +121,7 @@ def test_labels_that_were_not_read_are_named(desk: Desk) -> None:
 
 
 @by_hand_of("unsaid_keypoints")
-@cures("data.fractions:samples say")
+@cures("data.fractions:tell say")
 def test_keypoints_of_which_nothing_says_how_many_there_are(desk: Desk) -> None:
     points = " ".join(f"{0.4 + 0.02 * i:.2f} {0.6 - 0.02 * (i % 3):.2f}" for i in range(6))
     config = "train: images\nval: images\nnames: [mug]\n"
@@ -133,7 +133,7 @@ def test_keypoints_of_which_nothing_says_how_many_there_are(desk: Desk) -> None:
 
 
 @by_hand_of("box_in_corners")
-@cures("data.fractions:samples write")
+@cures("data.fractions:tell write")
 def test_boxes_in_corners_are_written_with_their_sides(desk: Desk) -> None:
     rows = [{"id": i, "image_id": i, "category_id": 1, "bbox": [5, 5, 20, 25], "area": 300} for i in range(3)]
     desk.at("set").mkdir()
@@ -145,7 +145,7 @@ def test_boxes_in_corners_are_written_with_their_sides(desk: Desk) -> None:
 
 
 @by_hand_of("box_in_fractions")
-@cures("data.fractions:samples multiply")
+@cures("data.fractions:tell multiply")
 def test_boxes_in_fractions_are_multiplied(desk: Desk) -> None:
     rows = [{"id": i, "image_id": i, "category_id": 1, "bbox": [0.25, 0.2, 0.5, 0.4], "area": 0.2} for i in range(3)]
     root = desk.at("set")

@@ -23,7 +23,7 @@ from handful.detection.scoring import DEFAULT_SCORE_THRESHOLD, MAX_CLASSES_PER_B
 from handful.errors import DataError
 from handful.fewshot.front_end import FrontEnd, unit
 from handful.fewshot.nemo import GAIN
-from handful.models.nanodet import NanoDet
+from tests.models.test_nanodet import lively
 
 PROPOSERS = str(Path(__file__).parent / "proposers")
 BOXES = [[0, 0, 64, 64.0], [3.3, 40.1, 4.4, 63.9], [60, 0, 64, 1], [10, 10, 10.5, 10.5], [7, 21, 50, 33]]
@@ -143,14 +143,7 @@ def test_a_second_look_is_a_graph_of_its_own(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_nanodet_as_a_graph() -> None:
-    torch.manual_seed(3)
-    network = NanoDet()
-    with torch.no_grad():
-        for layer in network.parameters():  # kernels as large as keeps the signal's size to the end
-            layer.normal_(std=0.0 if layer.ndim == 1 else (2 / layer[0].numel()) ** 0.5)
-        for _, last in network.heads:
-            last.weight *= 0.1
-    proposer = Nanodet(network.eval(), {"name": "nanodet"})
+    proposer = Nanodet(lively(), {"name": "nanodet"})
     rgb = sample_photo("coffee").rgb_u8
     frame, factor, left_top = letterbox(rgb, 416)
     graph = proposer.graph()

@@ -51,10 +51,7 @@ class Account:
         """For `handful data check --json`: counts, and the files that were not used, with why."""
         rest: dict[str, list[dict[str, str]]] = {}
         for name, (role, why) in self.files.items():
-            if (
-                role in (ASIDE, UNREAD, REFUSED, UNUSED, IGNORED, LEFT, HIDDEN, MADE)
-                and len(rest.setdefault(role, [])) < SHOWN
-            ):
+            if role in NOT_USED and len(rest.setdefault(role, [])) < SHOWN:
                 rest[role].append({"file": name, "why": why})
         return {"files": len(self.files), "counts": self.counts, "not_used": rest}
 

@@ -16,23 +16,22 @@ NAMING = (".txt", ".csv", ".json", ".names", ".yaml", ".yml", ".labels")  # file
 
 
 def content_hash(place: Path, cache: Cache) -> str:
-    """SHA-256 over the names and bytes of every file in a folder (or of one file)."""
+    """SHA-256 over the names and bytes of every file in a folder (or of one file), and the names of those that are left
+    out, hidden or handful's own."""
     digest = hashlib.sha256()
     if place.is_file():
         return file_hash(place, cache)
-    for name in track(list(walk(place)), "hashing"):
+    passed: dict[str, str] = {}
+    for name in track(list(walk(place, passed)), "hashing"):
         digest.update(f"{name}\0{file_hash(place / name, cache)}\n".encode("utf-8", "surrogateescape"))
+    digest.update(repr(sorted(passed.items())).encode("utf-8", "backslashreplace"))
     return digest.hexdigest()
 
 
 def shape(place: Path) -> str:
-    """SHA-256 of what a folder's files do not tell: which folders there are, empty ones too, where links lead, what
-    lies in folders that are links, and what is left out, hidden or handful's own. A verdict depends on all of it."""
+    """SHA-256 of what a folder's files do not tell: which folders there are, empty ones too, where links lead, and what
+    lies in folders that are links. A verdict depends on all of it."""
     digest = hashlib.sha256()
-    passed: dict[str, str] = {}
-    for _ in walk(place, passed) if place.is_dir() else ():
-        pass
-    digest.update(repr(sorted(passed.items())).encode("utf-8", "backslashreplace"))
     for entry in _above(place):  # names of classes for all splits
         digest.update(f"{entry.name} {entry.stat().st_size} {entry.stat().st_mtime_ns}\n".encode(errors="replace"))
     stack = [str(place)]

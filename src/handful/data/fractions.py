@@ -5,7 +5,7 @@ that were read as one outline.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -19,28 +19,44 @@ LARGEST = 1.001
 FEWEST = 3  # fewer may be marks in the corner
 
 
-def watched(dataset: Dataset, on_finding: OnFinding) -> Dataset:
-    """The same set, which tells at its end that no box of it reaches further than the first pixel."""
+def _watched(
+    dataset: Dataset, judged: Callable[[Object], bool | None], tell: Callable[[int, str], None]
+) -> Dataset:  # fmt: skip
+    """The same set, which at its end calls tell(how many objects are judged True, the first image with an object) where
+    none is judged False, and enough are True; None counts neither way."""
 
     def samples() -> Iterator[Sample]:
         count, first = 0, ""
         for sample in dataset:
             for thing in sample.objects or () if count >= 0 else ():
-                box = box_of(thing)
-                if box is not None and max(box[2], box[3]) > LARGEST:
+                verdict = judged(thing)
+                if verdict is False:
                     count = -1
                     break
-                count += box is not None
+                count += verdict is True
                 first = first or sample.name or str(sample.path)
             yield sample
         if count >= FEWEST:
-            detail = (
-                f"all {counted(count, 'box', 'boxes')} end within the first pixel of their images ({first}, ...), so "
-                f"they are fractions, where {dataset.format} has pixels; multiply them by the images' sizes"
-            )
-            on_finding(Finding("box_in_fractions", ".", first, count, detail))
+            tell(count, first)
 
     return replace(dataset, samples=samples)
+
+
+def watched(dataset: Dataset, on_finding: OnFinding) -> Dataset:
+    """The same set, which tells at its end that no box of it reaches further than the first pixel."""
+
+    def judged(thing: Object) -> bool | None:
+        box = box_of(thing)
+        return None if box is None else max(box[2], box[3]) <= LARGEST
+
+    def tell(count: int, first: str) -> None:
+        detail = (
+            f"all {counted(count, 'box', 'boxes')} end within the first pixel of their images ({first}, ...), so "
+            f"they are fractions, where {dataset.format} has pixels; multiply them by the images' sizes"
+        )
+        on_finding(Finding("box_in_fractions", ".", first, count, detail))
+
+    return _watched(dataset, judged, tell)
 
 
 def watched_areas(dataset: Dataset, on_finding: OnFinding) -> Dataset:
@@ -48,23 +64,14 @@ def watched_areas(dataset: Dataset, on_finding: OnFinding) -> Dataset:
     [10, 10, 30, 40] with the area 600 is 20 x 30 px, not 30 x 40.
     """
 
-    def samples() -> Iterator[Sample]:
-        count, first = 0, ""
-        for sample in dataset:
-            for thing in sample.objects or () if count >= 0 else ():
-                if not _is_corners(thing):
-                    count = -1
-                    break
-                count, first = count + 1, first or sample.name or str(sample.path)
-            yield sample
-        if count >= FEWEST:
-            detail = (
-                f"the areas of all {counted(count, 'box', 'boxes')} are those of left, top, right, bottom ({first}, "
-                f"...), where {dataset.format} has left, top, width, height; write them so"
-            )
-            on_finding(Finding("box_in_corners", ".", first, count, detail))
+    def tell(count: int, first: str) -> None:
+        detail = (
+            f"the areas of all {counted(count, 'box', 'boxes')} are those of left, top, right, bottom ({first}, "
+            f"...), where {dataset.format} has left, top, width, height; write them so"
+        )
+        on_finding(Finding("box_in_corners", ".", first, count, detail))
 
-    return replace(dataset, samples=samples)
+    return _watched(dataset, _is_corners, tell)
 
 
 def _is_corners(thing: Object) -> bool:
@@ -84,28 +91,24 @@ def watched_outlines(dataset: Dataset, on_finding: OnFinding) -> Dataset:
     them lie in the box whose middle and size these two would be: YOLO's lines with keypoints, of which nothing says how
     many there are.
     """
+    counts: set[int] = set()  # of points
 
-    def samples() -> Iterator[Sample]:
-        counts: set[int] = set()
-        count, first = 0, ""
-        for sample in dataset:
-            for thing in sample.objects or () if count >= 0 else ():
-                points = thing.polygons_px[0] if len(thing.polygons_px) == 1 else None
-                if points is None or not _is_box_and_points(points):
-                    count = -1
-                    break
-                counts.add(len(points))
-                count, first = count + 1, first or sample.name or str(sample.path)
-            yield sample
-        if count >= FEWEST and len(counts) == 1:
-            many = counts.pop() - 2
-            detail = (
-                f"all {counted(count, 'outline')} have {many + 2} points, {many} of them in the box that the first two "
-                f"would be ({first}, ...): boxes with keypoints; say so in data.yaml: kpt_shape: [{many}, 2]"
-            )
-            on_finding(Finding("unsaid_keypoints", ".", first, count, detail))
+    def judged(thing: Object) -> bool:
+        points = thing.polygons_px[0] if len(thing.polygons_px) == 1 else None
+        if points is None or not _is_box_and_points(points):
+            return False
+        counts.add(len(points))
+        return len(counts) == 1
 
-    return replace(dataset, samples=samples)
+    def tell(count: int, first: str) -> None:
+        (many,) = counts
+        detail = (
+            f"all {counted(count, 'outline')} have {many} points, {many - 2} of them in the box that the first two "
+            f"would be ({first}, ...): boxes with keypoints; say so in data.yaml: kpt_shape: [{many - 2}, 2]"
+        )
+        on_finding(Finding("unsaid_keypoints", ".", first, count, detail))
+
+    return _watched(dataset, judged, tell)
 
 
 def _is_box_and_points(points: np.ndarray) -> bool:

@@ -170,7 +170,8 @@ class CompiledDetector:
         count, most = int(self.crops["batch"]), self.crops.get("max_crops")
         taken: np.ndarray | None = None
         if most is not None:
-            own, taken = share_crops(boxes, int(most), float(self.crops["least_iou"]))
+            limits = (float(self.crops[name]) for name in ("least_iou", "shared_iou"))
+            own, taken = share_crops(boxes, int(most), *limits)
             boxes = boxes[own]
         with self.watch.step("cut"):
             frames = crop_boxes(rgb_u8, boxes, int(self.crops["side_px"]), float(self.crops["margin"]))

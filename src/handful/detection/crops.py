@@ -16,12 +16,14 @@ SHARED_IOU = 0.5  # a box that overlaps a crop by that much gets none of its own
 LEAST_IOU = 0.3  # one that overlaps every crop by less takes none
 
 
-def share_crops(boxes: np.ndarray, most: int, least_iou: float = LEAST_IOU) -> tuple[np.ndarray, np.ndarray]:
+def share_crops(
+    boxes: np.ndarray, most: int, least_iou: float = LEAST_IOU, shared_iou: float = SHARED_IOU
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """Which boxes are cut out, and whose crop each box takes.
 
-    boxes: (n, 4) px, best first; most: crops at most. Returns (m,) int64, the boxes that are cut out, in their order,
-    and (n,) int64, for each box the place in those of the one that it overlaps most; -1 where that is less than
-    `least_iou`.
+    boxes: (n, 4) px, best first; most: crops at most; shared_iou, least_iou: as SHARED_IOU and LEAST_IOU. Returns (m,)
+    int64, the boxes that are cut out, in their order, and (n,) int64, for each box the place in those of the one that
+    it overlaps most; -1 where that is less than least_iou.
     """
     if not len(boxes) or most < 1:
         return np.zeros(0, np.int64), np.full(len(boxes), -1, np.int64)
@@ -29,7 +31,7 @@ def share_crops(boxes: np.ndarray, most: int, least_iou: float = LEAST_IOU) -> t
     for i in range(1, len(boxes)):
         if len(own) == most:
             break
-        if overlap[i, own].max() < SHARED_IOU:
+        if overlap[i, own].max() < shared_iou:
             own.append(i)
     shared = overlap[:, own]
     taken = np.where(shared.max(axis=1) < least_iou, -1, shared.argmax(axis=1))

@@ -52,17 +52,16 @@ def left_out_cosine(n: np.ndarray, white_means: np.ndarray, whiten: np.ndarray, 
     return float(np.clip(n @ cosine / n.sum(), 0.0, 1.0))
 
 
-def before_0_4(n: np.ndarray, white_means: np.ndarray, total2: float) -> float:
-    """The expected score of models of schema 1, which left a sample out of its mean, but not out of the whitening.
-
-    total2: the sum of |z|^2 over all samples in the whitened space.
-    """
+def before_0_4(n: np.ndarray, white_means: np.ndarray, whiten: np.ndarray, ridge: float) -> float:
+    """The expected score of models of schema 1, which left a sample out of its mean, but not out of the whitening. All
+    as in left_out_cosine."""
     several = n > 1
     if not several.any():
         return OF_ONE
-    mean2 = total2 / n.sum()
-    sum2 = (np.einsum("kd,kd->k", white_means, white_means) * n**2)[several]
-    n = n[several]
+    m2 = np.einsum("kd,kd->k", white_means, white_means)
+    # of all samples in the whitened space, from their sum of products (L L' - ridge I) + sum_k n_k m_k m_k'
+    mean2 = (len(whiten) - ridge * float(np.vdot(whiten, whiten)) + float(n @ m2)) / n.sum()
+    n, sum2 = n[several], (m2 * n**2)[several]
     inner = float(np.sum(sum2) - mean2 * n.sum())
     left = np.sqrt(np.maximum(sum2 * (1 - 2 / n) + mean2, 1e-12))
     return float(np.clip(inner / float(np.sum(n * np.sqrt(mean2) * left)), 0.0, 1.0))

@@ -261,12 +261,8 @@ class Nemo:
         """The vigilance at which the answers are those of the version that saved it."""
         if not self._n:
             return
-        solution = self.solve()
-        n = np.array([self._n[name] for name in self.classes], float)
-        # the sum of |L^-1 z|^2 over all samples, from G = (L L' - ridge I) + sum_k S_k S_k' / n_k
-        own2 = float(np.sum(n * solution.lengths**2))
-        total2 = self.dim - self.ridge * float(np.vdot(solution.whiten, solution.whiten)) + own2
-        before = before_0_4(n, solution.prototypes * solution.lengths[:, None], total2)
+        solution, n = self.solve(), np.array(list(self.counts.values()), float)
+        before = before_0_4(n, solution.prototypes * solution.lengths[:, None], solution.whiten, self.ridge)
         self.vigilance += 10 * (before - solution.expected)
 
     def save(self, folder: Path) -> None:
