@@ -14,6 +14,7 @@ from handful.detection.roi import GRID, roi_means
 from handful.models import nanodet_onnx
 from handful.models.nanodet import NanoDet
 from handful.models.nanodet_onnx import SIDE_PX
+from tests.skips import need_runtime
 
 
 def lively() -> NanoDet:
@@ -34,7 +35,7 @@ def network() -> NanoDet:
 
 
 def test_both_engines_propose_the_same(network: NanoDet) -> None:
-    pytest.importorskip("onnxruntime")
+    need_runtime("onnxruntime")
     frame, _, _ = letterbox(sample_photo("coffee").rgb_u8, SIDE_PX)
     boxes = np.array([[3.0, 5.0, 90.0, 200.0], [0, 0, 416, 416], [100.5, 7.25, 101, 9]])
     found = {}
@@ -55,7 +56,7 @@ def test_both_engines_propose_the_same(network: NanoDet) -> None:
 
 
 def test_means_in_boxes_are_roi_align() -> None:
-    pytest.importorskip("onnxruntime")
+    need_runtime("onnxruntime")
     rng = np.random.default_rng(0)
     strides, widths = (8, 32), (3, 5)
     sides = [64 // stride for stride in strides]
