@@ -22,6 +22,7 @@ from handful.errors import DataError, DeviceError
 from handful.image import fit
 from handful.kinds.compiling import EXPORTER, compile_model, measure_model
 from handful.pick import names, pick
+from tests.device.conftest import SLOW
 from tests.skips import need_runtime
 
 PAIRS = [
@@ -31,7 +32,11 @@ PAIRS = [
 ]
 Compiled = Callable[[str, str], Bundle]
 Outputs = dict[str, np.ndarray]
-each = pytest.mark.parametrize(("runtime", "precision"), PAIRS, ids=["-".join(pair) for pair in PAIRS])
+TAPPED = [pair for pair in PAIRS if pair[0] not in SLOW]  # the others' layers: tests/kinds/test_precisions.py
+each, each_tapped = (
+    pytest.mark.parametrize(("runtime", "precision"), pairs, ids=["-".join(pair) for pair in pairs])
+    for pairs in (PAIRS, TAPPED)
+)
 
 
 @pytest.fixture(scope="session")
@@ -99,7 +104,7 @@ def test_answers_are_pytorchs(
     assert list(want["scores"][:5].argmax(axis=1)) == [0, 1, 2, 3, 4]
 
 
-@each
+@each_tapped
 def test_layers_are_pytorchs(
     runtime: str,
     precision: str,
@@ -109,8 +114,6 @@ def test_layers_are_pytorchs(
     reference: Outputs,
 ) -> None:
     bundle = compiled(runtime, precision)
-    if not taps_folder(bundle.folder).exists():
-        pytest.skip(f"{runtime} is compiled without layers here: they are in tests/kinds/test_precisions.py")
     tapped = read_bundle(taps_folder(bundle.folder))
     few, layers = frames[:2], layers_of(tapped)
     got = run(tapped, few)
