@@ -3,25 +3,46 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from handful.detection.evaluate import DetectionCounts, box_table
-from handful.detection.fusion import Fusion
+from handful.detection.fusion import Fusion, fuse
+from handful.detection.irene import Irene
+from handful.detection.letterbox import letterbox
 from handful.detection.scored import ScoredProposals, select_detections
 from handful.detection.scoring import LINEAR, VIGILANCE, class_probabilities, logits_of
 from handful.files import cache_home
+from handful.models.nanodet_onnx import MEAN_BGR, SIDE_PX, STD_BGR
 from handful.results import Detections
+from handful.select import data_pool
 from handful.select.data_pool import LearnedModel
 from handful.select.feature_cache import CachedImage
+from handful.training.source import image_of
 
 
 def cache_of(work: Path | None) -> Path:
     """Where features are cached."""
     return (work or cache_home() or Path("features.work")) / "features"
+
+
+def taught(train: Sequence[CachedImage], most: int, seed: int, classes: Collection[str] | None = None) -> LearnedModel:
+    """A detector as teaching makes it, of at most so many boxes of each class, drawn by seed. classes: None for all."""
+    there = data_pool.learnable_boxes(train)
+    wanted = there if classes is None else {name: there[name] for name in there if name in classes}
+    picked = data_pool.draw_boxes(wanted, most, seed)
+    threshold = data_pool.calibrate(train, picked, seed=seed)
+    return replace(data_pool.learn_boxes(train, picked), score_threshold=threshold)
+
+
+def asked(learned: LearnedModel, photos: Sequence[CachedImage]) -> tuple[list[Detections], list[Detections]]:
+    """(all classes of all boxes, ranked, as AP counts them; what is told, as F1 counts it) of each image."""
+    return [told(learned, one, ranking=True) for one in photos], [told(learned, one) for one in photos]
 
 
 def told(
@@ -71,6 +92,27 @@ def right(photos: Sequence[CachedImage], found: Sequence[Detections]) -> float:
         if name in told_.classes
     ]  # fmt: skip
     return float(np.mean(hits))
+
+
+def supervised(photos: Sequence[CachedImage], irene: Irene, classes: Sequence[str]) -> dict[str, float | None]:
+    """NanoDet with the classes it was trained on, as its makers use it: NMS .6 a class, 100 boxes a photo.
+
+    classes: COCO's 80 names in the order of their numbers.
+    """
+    found = []
+    network: Any = irene.proposer.network
+    for one in photos:
+        frame, factor, at = letterbox(image_of(one.sample).rgb_u8, SIDE_PX)
+        x = (frame[:, :, ::-1].astype(np.float32) - np.array(MEAN_BGR, np.float32)) / np.array(STD_BGR, np.float32)
+        with torch.inference_mode():
+            scores, boxes, _ = network(torch.from_numpy(x.transpose(2, 0, 1)[None].copy()))
+        box, label = np.nonzero(scores[0].numpy() > 0.05)
+        whole = (boxes[0].numpy().astype(np.float64)[box] - np.array([*at, *at])) / factor
+        whole = np.clip(whole, 0, [*one.size_wh, *one.size_wh])
+        kept_ = fuse(whole, scores[0].numpy()[box, label], label)
+        zero = np.zeros((len(kept_), 0))
+        found.append(Detections(tuple(classes), kept_.xyxy_px, kept_.score, kept_.label, np.ones(len(kept_)), zero))
+    return box_table([p.truth for p in photos], found, [p.size_wh for p in photos], classes)[0]
 
 
 def spread(rows: Sequence[dict[str, Any]], keys: Sequence[str]) -> dict[str, dict[str, Any] | None]:

@@ -20,50 +20,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from common import data_folder, save
-from common_detect import cache_of, named, right, spread, table, told
+from common_detect import cache_of, named, right, spread, supervised, table, told
 
 from handful.data import formats
-from handful.detection.evaluate import box_table
-from handful.detection.fusion import fuse
 from handful.detection.irene import Irene
-from handful.detection.letterbox import letterbox
 from handful.errors import HandfulError
 from handful.files import to_json
-from handful.models.nanodet_onnx import MEAN_BGR, SIDE_PX, STD_BGR
-from handful.results import Detections
 from handful.select import data_pool
 from handful.select.feature_cache import CachedImage, cached_images
 from handful.training.coco_table import STATS
-from handful.training.source import image_of, split_of
+from handful.training.source import split_of
 
 SOURCES = ("nanodet", "objectness", "torchvision")
 WANTED = {"accuracy": 0.50, "share_of_supervised": 0.75}
 MEANS = 1e4  # a ridge that drowns every direction's own spread: what is left is the plain mean of each class
 KEYS = (*STATS, "f1", "f1_macro", "accuracy", "score_threshold")
-
-
-def supervised(photos: Sequence[CachedImage], irene: Irene, classes: Sequence[str]) -> dict[str, float | None]:
-    """NanoDet with the classes it was trained on, as its makers use it: NMS .6 a class, 100 boxes a photo.
-
-    classes: COCO's 80 names in the order of their numbers.
-    """
-    found = []
-    network: Any = irene.proposer.network
-    for one in photos:
-        frame, factor, at = letterbox(image_of(one.sample).rgb_u8, SIDE_PX)
-        x = (frame[:, :, ::-1].astype(np.float32) - np.array(MEAN_BGR, np.float32)) / np.array(STD_BGR, np.float32)
-        with torch.inference_mode():
-            scores, boxes, _ = network(torch.from_numpy(x.transpose(2, 0, 1)[None].copy()))
-        box, label = np.nonzero(scores[0].numpy() > 0.05)
-        whole = (boxes[0].numpy().astype(np.float64)[box] - np.array([*at, *at])) / factor
-        whole = np.clip(whole, 0, [*one.size_wh, *one.size_wh])
-        kept_ = fuse(whole, scores[0].numpy()[box, label], label)
-        zero = np.zeros((len(kept_), 0))
-        found.append(Detections(tuple(classes), kept_.xyxy_px, kept_.score, kept_.label, np.ones(len(kept_)), zero))
-    return box_table([p.truth for p in photos], found, [p.size_wh for p in photos], classes)[0]
 
 
 def rows_of(

@@ -21,14 +21,13 @@ import io
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from common import data_folder, save
-from common_detect import cache_of, spread, table, told
+from common_detect import asked, cache_of, spread, table, taught
 from PIL import Image as PIL_Image
 
 from handful import engine
@@ -37,7 +36,6 @@ from handful.detection import teaching
 from handful.detection.embedder import CropSettings
 from handful.detection.irene import Irene
 from handful.progress import track
-from handful.select import data_pool
 from handful.select.feature_cache import CachedImage, cached_images
 from handful.training.coco_table import STATS
 from handful.training.source import image_of, split_of
@@ -91,12 +89,9 @@ def timed(model: Path, photos: list[bytes]) -> list[dict[str, Any]]:
 
 def measured(train: Sequence[CachedImage], val: Sequence[CachedImage], most: int, seed: int) -> dict[str, Any]:
     """One teaching, asked about val."""
-    picked = data_pool.draw_boxes(data_pool.learnable_boxes(train), most, seed)
-    score_threshold = data_pool.calibrate(train, picked, seed=seed)
-    learned = data_pool.learn_boxes(train, picked)
-    ranked = [told(learned, one, ranking=True) for one in val]
-    careful = [told(replace(learned, score_threshold=score_threshold), one) for one in val]
-    return {**table(val, ranked, careful, learned.solution.classes), "score_threshold": score_threshold}
+    learned = taught(train, most, seed)
+    found = table(val, *asked(learned, val), learned.solution.classes)
+    return {**found, "score_threshold": learned.score_threshold}
 
 
 def main() -> None:
