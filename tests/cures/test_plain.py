@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import zipfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -134,8 +135,8 @@ def test_layers_and_holes(desk: Desk) -> None:
 
 
 @cures("image:_checked replace", "image:_to_rgb convert", "image:_to_rgb convert #2", "image:_unidentified replace",
-       "image:_unidentified replace #2", "image:_unidentified give", "image:decode replace", "image:_of_heif replace",
-       "image:_one_picture export")  # fmt: skip
+       "image:_unidentified replace #2", "image:_unidentified give", "image:decode replace", "image:decode replace #2",
+       "image:_of_heif replace", "image:_one_picture export")  # fmt: skip
 def test_images_that_cannot_be_read(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """Replaced by one in JPEG or PNG, or removed, they are read, or gone."""
     good = desk.at("good.png")
@@ -148,6 +149,7 @@ def test_images_that_cannot_be_read(desk: Desk, monkeypatch: pytest.MonkeyPatch)
         "odd.jpg": lambda p: p.write_bytes(bytes(range(7, 200))),
         "clip.jpg": lambda p: p.write_bytes(b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom" + bytes(64)),
         "cut.png": lambda p: p.write_bytes(good.read_bytes()[:60]),
+        "cut.jpg": lambda p: p.write_bytes(_jpeg()[:-20]),
         "cut.heic": lambda p: p.write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0heicmif1" + bytes(64)),
         "raw.tif": _raw,
     }  # fmt: skip
@@ -156,6 +158,12 @@ def test_images_that_cannot_be_read(desk: Desk, monkeypatch: pytest.MonkeyPatch)
         desk.raises(image.read_image, desk.at(name))
         desk.at(name).write_bytes(good.read_bytes())
         assert image.read_image(desk.at(name)).size_wh == (32, 24)
+
+
+def _jpeg() -> bytes:
+    held = io.BytesIO()
+    PIL_Image.fromarray(np.random.default_rng(0).integers(0, 255, GRAY.shape, dtype=np.uint8)).save(held, "JPEG")
+    return held.getvalue()
 
 
 def _raw(path: Path) -> None:

@@ -236,7 +236,7 @@ def _dream_job(settings: Settings, job: tuple[int, Seed]) -> DreamClip:
 
 def _lost_clip(job: tuple[int, Seed], why: str) -> DreamClip:
     number, seed = job
-    return DreamClip(number, seed.id, refused=f"{why}; shrink the image")
+    return DreamClip(number, seed.id, refused=f"{why}; shrink the image, and dream into another folder")
 
 
 def _same_versions(clip: DreamClip) -> DreamClip:
