@@ -6,7 +6,7 @@ import time
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,8 +19,9 @@ from handful.errors import DataError, MissingPackage, UnknownName
 from handful.fewshot import classifier, evaluate
 from handful.fewshot.answer import answer
 from handful.fewshot.classifier import FewShotClassifier
-from handful.fewshot.nemo import VIGILANCE, Nemo
+from handful.fewshot.nemo import GAIN, VIGILANCE, Nemo
 from handful.fewshot.teaching import checked_images, readable
+from handful.fewshot.vigilance_range import over_range
 from handful.files import write_json, write_page
 from handful.image import data_uri, fit, read_image
 from handful.pick import names, need, pick
@@ -31,6 +32,16 @@ from handful.words import counted
 TAUGHT = ("building", "cat", "coffee", "flower", "rocket")
 TEACH_AT_MOST = 5
 ASK_AT_MOST = 8
+# (the larger thing, the one beside it): a picture gets one name, so these show what a classifier gets wrong
+PAIRS = (("flower", "coffee"), ("motorcycle", "cat"), ("astronaut", "flower"), ("building", "rocket"))
+
+
+class Asked(NamedTuple):
+    """A picture to ask about, what it shows, and, of one made to be hard, in which way."""
+
+    image: Image
+    label: str
+    how: str = ""
 
 
 def run(
@@ -51,6 +62,11 @@ def run(
     Returns {"report", "accuracy", "runtimes": {...}, "seconds", ...}. Raises DataError or MissingPackage.
     """
     began = time.monotonic()
+    phases: dict[str, float] = {}
+
+    def done_with(name: str) -> None:
+        phases[name] = round(time.monotonic() - began - sum(phases.values()), 1)
+
     out = Path(out)
     if out.exists() and not out.is_dir():
         raise DataError(f"{out} is a file; wanted a folder for the report (--out)")
@@ -80,11 +96,14 @@ def run(
     place = out / "model"
     model.save(place, data={"taught_by": "handful demo", "seed": seed})
 
+    done_with("teach")
+
     note(f"asking about {counted(len(ask_set), 'other picture')}")
-    scores = np.stack([model.scores(image) for image, _ in ask_set])
-    numbers = evaluate.measure(scores, [label for _, label in ask_set], model.classes)
+    scores = np.stack([model.scores(one.image) for one in ask_set])
+    truth = [one.label for one in ask_set]
+    numbers = evaluate.measure(scores, truth, model.classes)
     answers = []
-    for (image, label), row in zip(ask_set, scores, strict=True):
+    for (image, label, harder), row in zip(ask_set, scores, strict=True):
         said = answer(row, model.classes)
         right = said.label == label or (said.label is None and label not in model.classes)
         answers.append(
@@ -95,19 +114,26 @@ def run(
                 "probability": said.probability,
                 "margin": said.margin,
                 "right": right,
+                "how": harder,
+                "scores": [round(float(v), 4) for v in row],
                 "picture": _thumb(image),
                 "where": None if image.path is None else image.path.name,
             }
         )
 
-    pictures = [image for image, _ in [*teach_set, *ask_set]]
+    done_with("ask")
+
+    # those that are hard on purpose lie near the limit, where a bit may tip them: they would prove nothing of a runtime
+    pictures = [image for image, _ in teach_set] + [one.image for one in ask_set if not one.how]
     wanted = [(runtime, precision) for runtime in chosen for precision in precisions]
     note(f"compiling {counted(len(wanted), 'bundle')}, two at a time")
     _compile_all(place, wanted)
-    kept: dict[str, dict[str, np.ndarray]] = {}
-    rows = {
-        f"{runtime}-{precision}": _prove(place, runtime, precision, pictures, kept) for runtime, precision in wanted
-    }
+    done_with("compile")
+    note(f"comparing {counted(len(wanted), 'bundle')} with PyTorch on {counted(len(pictures), 'picture')}")
+    rows = _compare_all(place, wanted, pictures)
+    done_with("compare")
+    _time_all(place, rows, pictures)
+    done_with("time")
 
     done = [row for row in rows.values() if row["verdict"] != "not installed"]
     result = {
@@ -120,6 +146,8 @@ def run(
         "right": sum(bool(a["right"]) for a in answers),
         "images": len(answers),
         "vigilance": model.nemo.vigilance,
+        "gain": GAIN,
+        "vigilance_range": over_range(scores, truth, model.classes, model.expected),
         "backbone": backbone,
         "classes": list(model.classes),
         "learn_ms": learn_ms,
@@ -129,6 +157,7 @@ def run(
         "handful": handful.__version__,
         "passed": bool(done) and all(row["verdict"] == "pass" for row in done),
         "runtimes": rows,
+        "phases": phases,
         "seconds": round(time.monotonic() - began, 1),
     }
     result["summary"] = _summary(result)
@@ -170,23 +199,41 @@ def _compile_all(model: Path, wanted: Sequence[tuple[str, str]]) -> None:
             raise error
 
 
-def _prove(
-    model: Path, runtime: str, precision: str, pictures: Sequence[Image], kept: dict[str, dict[str, np.ndarray]]
-) -> dict[str, Any]:
-    """Compare and time one compiled model; a runtime whose package is absent is told, not hidden."""
-    from handful.kinds.compiling import compare_model, measure_model
+def _compare_all(
+    model: Path, wanted: Sequence[tuple[str, str]], pictures: Sequence[Image]
+) -> dict[str, dict[str, Any]]:  # fmt: skip
+    """A row for each, compared two at a time; a runtime whose package is absent is told, not hidden."""
+    from concurrent.futures import ThreadPoolExecutor
 
-    module = pick(handful.device.runtimes, "runtime", runtime)
-    if precision not in module.PRECISIONS:
-        return {"verdict": "not installed", "reasons": [f"{runtime} has no {precision}"], "layers": []}
-    note(f"{runtime} {precision}: comparing on {counted(len(pictures), 'picture')}, timing")
-    try:
-        row = compare_model(model, runtime, precision, pictures, layers=precision == "fp32", known=kept)
-        timing = measure_model(model, runtime, precision, runs=30, images=pictures)
-    except MissingPackage as error:
-        warn(str(error))
-        return {"verdict": "not installed", "reasons": [str(error)], "layers": []}
-    return {**row, "timing": timing.to_json()}
+    from handful.kinds.compiling import compare_model
+
+    known: dict[str, dict[str, np.ndarray]] = {}
+
+    def row(runtime: str, precision: str) -> dict[str, Any]:
+        if precision not in pick(handful.device.runtimes, "runtime", runtime).PRECISIONS:
+            return {"verdict": "not installed", "reasons": [f"{runtime} has no {precision}"], "layers": []}
+        try:
+            return compare_model(model, runtime, precision, pictures, layers=precision == "fp32", known=known)
+        except MissingPackage as error:
+            warn(str(error))
+            return {"verdict": "not installed", "reasons": [str(error)], "layers": []}
+
+    with ThreadPoolExecutor(2) as pool:
+        # the first two ask PyTorch, with and without layers, and the others take its answers from `known`
+        made = [one for some in (wanted[:2], wanted[2:]) for one in list(pool.map(lambda pair: row(*pair), some))]
+    return {"-".join(pair): one for pair, one in zip(wanted, made, strict=True)}
+
+
+def _time_all(model: Path, rows: dict[str, dict[str, Any]], pictures: Sequence[Image]) -> None:
+    """Add to each row that was compared its times, taken one after another, and what an app takes of it."""
+    from handful.device.lab.in_an_app import in_an_app
+    from handful.kinds.compiling import measure_model
+
+    for row in rows.values():
+        if row["verdict"] != "not installed":
+            note(f"{row['runtime']} {row['precision']}: timing")
+            timing = measure_model(model, row["runtime"], row["precision"], runs=30, images=pictures)
+            row |= {"timing": timing.to_json(), "app": in_an_app(Path(row["bundle"]))}
 
 
 def _summary(r: dict[str, Any]) -> str:
@@ -207,7 +254,7 @@ def _summary(r: dict[str, Any]) -> str:
 
 def own_photos(
     folder: Path, rng: np.random.Generator, allow: Sequence[str] = ()
-) -> tuple[list[tuple[Image, str]], list[tuple[Image, str]], str]:
+) -> tuple[list[tuple[Image, str]], list[Asked], str]:
     """Half of each class, at most 5, is taught; at most 8 of the rest are asked, with photos of other things.
 
     allow: codes of errors to go on with; photos that cannot be read are then left out and counted."""
@@ -222,15 +269,16 @@ def own_photos(
     by_class: dict[str, list[Path]] = defaultdict(list)
     for sample in samples:
         by_class[sample.label or ""].append(sample.path)
-    teach_set, ask_set = [], []
+    teach_set: list[tuple[Image, str]] = []
+    ask_set: list[Asked] = []
     for label, paths in by_class.items():
         order = [paths[i] for i in rng.permutation(len(paths))]
         few = max(1, min(TEACH_AT_MOST, len(order) // 2))
         teach_set += [(read_image(path), label) for path in order[:few]]
-        ask_set += [(read_image(path), label) for path in order[few : few + ASK_AT_MOST]]
+        ask_set += [Asked(read_image(path), label) for path in order[few : few + ASK_AT_MOST]]
     if not ask_set:
         raise DataError(f"{folder} has one photo a class, so none is left to ask about; add a second one to a class")
-    ask_set += [(sample_photo(name), name) for name in SAMPLES if name not in by_class]
+    ask_set += [Asked(sample_photo(name), name) for name in SAMPLES if name not in by_class]
     how = (
         f"Half of each class in {Path(folder).name}, at most {TEACH_AT_MOST} photos, was taught; at most {ASK_AT_MOST} "
         "others were asked, with photos of other things from scikit-image, scikit-learn and matplotlib."
@@ -238,29 +286,53 @@ def own_photos(
     return teach_set, ask_set, how
 
 
-def sample_views(rng: np.random.Generator) -> tuple[list[tuple[Image, str]], list[tuple[Image, str]], str]:
-    """Three views of each of five photographs to teach, three others to ask, and five photographs of other things."""
+def sample_views(rng: np.random.Generator) -> tuple[list[tuple[Image, str]], list[Asked], str]:
+    """Three views of each of five photographs to teach; to ask, other views of them, easy and hard, photographs of
+    other things, and pictures of two things."""
     teach_set, ask_set = [], []
     for name in TAUGHT:
         photo = sample_photo(name)
         teach_set += [(view(photo, rng), name) for _ in range(3)]
-        ask_set += [(view(photo, rng, changed=True), name) for _ in range(3)]
+        ask_set += [Asked(view(photo, rng, changed=True), name) for _ in range(2)]
+        ask_set += [Asked(close_up(photo, rng), name, "close and dim") for _ in range(2)]
     for name in SAMPLES:
         if name not in TAUGHT:
             photo = sample_photo(name)
-            ask_set += [(photo, name), (view(photo, rng, changed=True), name)]
+            ask_set += [Asked(photo, name), Asked(view(photo, rng, changed=True), name)]
+    for large, small in PAIRS:
+        both = beside(sample_photo(large), sample_photo(small))
+        ask_set.append(Asked(both, large, f"with {small} beside it"))
     how = (
-        "One photograph a class: three views of it were taught, three other views, mirrored and in other light, were "
-        "asked, and so were photographs of things never taught. This shows that the road works; it does not measure "
-        "accuracy. For that, give photos of your own: handful demo --photos DIR."
+        "One photograph a class: three views of it were taught. Asked were other views, mirrored and in other light; "
+        "hard ones, close and dim, or with a second thing beside the first; and photographs of things never taught. "
+        "This shows that the road works, and how it fails; it does not measure accuracy. For that, give photos of your "
+        "own: handful demo --photos DIR."
     )
     return teach_set, ask_set, how
 
 
-def view(photo: Image, rng: np.random.Generator, *, changed: bool = False) -> Image:
-    """A crop of 50 to 90 % of each side; changed: mirrored and in other light as well."""
+def close_up(photo: Image, rng: np.random.Generator) -> Image:
+    """A mirrored crop of 25 to 40 % of each side, at 35 to 80 % of its light."""
+    near = view(photo, rng, share=(0.25, 0.4))
+    rgb = (near.rgb_u8[:, ::-1] * rng.uniform(0.35, 0.8)).astype(np.uint8)
+    return Image(np.ascontiguousarray(rgb), photo.path)
+
+
+def beside(large: Image, small: Image) -> Image:
+    """Two photographs side by side, 600 x 400 px: the middle of the first has 60 % of the width."""
+    parts = []
+    for image, wide in ((large, 360), (small, 240)):
+        left = (600 - wide) // 2
+        parts.append(fit(image.rgb_u8, (400, 600))[:, left : left + wide])
+    return Image(np.concatenate(parts, axis=1), large.path)
+
+
+def view(
+    photo: Image, rng: np.random.Generator, *, changed: bool = False, share: tuple[float, float] = (0.5, 0.9)
+) -> Image:  # fmt: skip
+    """A crop of 50 to 90 % of each side, or another share; changed: mirrored and in other light as well."""
     h, w = photo.rgb_u8.shape[:2]
-    height, width = (int(side * rng.uniform(0.5, 0.9)) for side in (h, w))
+    height, width = (int(side * rng.uniform(*share)) for side in (h, w))
     top, left = int(rng.integers(0, h - height + 1)), int(rng.integers(0, w - width + 1))
     rgb = photo.rgb_u8[top : top + height, left : left + width]
     if changed:

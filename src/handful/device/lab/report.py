@@ -10,6 +10,7 @@ from typing import Any
 from handful.pick import need
 
 TEMPLATE = Path(__file__).parent / "report.html.j2"
+SCRIPT = Path(__file__).parent / "report.js"  # of the vigilance slider
 COLORS = {"executorch": "#c2410c", "litert": "#1d4ed8", "ncnn": "#7e22ce", "onnxruntime": "#047857"}
 
 
@@ -20,9 +21,23 @@ def render(result: dict[str, Any]) -> str:
     rows = {name: row for name, row in result["runtimes"].items() if row["verdict"] != "not installed"}
     absent = {name: row["reasons"][0] for name, row in result["runtimes"].items() if name not in rows}
     html: str = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
-        r=result, rows=rows, absent=absent, plot=layer_plot(rows), worst=slowest(rows)
-    )
+        r=result, rows=rows, absent=absent, plot=layer_plot(rows), worst=slowest(rows), apps=smallest(rows),
+        script=SCRIPT.read_text(encoding="utf-8"), bytes=size,
+    )  # fmt: skip
     return html
+
+
+def smallest(rows: dict[str, Any]) -> list[dict[str, Any]]:
+    """Of each runtime the smallest that passed, or else the smallest."""
+    best: dict[str, dict[str, Any]] = {}
+    for row in sorted(rows.values(), key=lambda row: (row["verdict"] != "pass", row["bytes"])):
+        best.setdefault(row["runtime"], row)
+    return [best[name] for name in sorted(best, key=list(COLORS).index)]
+
+
+def size(count: int) -> str:
+    """48 B, 8 kB, 11.1 MB."""
+    return f"{count} B" if count < 1000 else f"{count / 1e3:.0f} kB" if count < 1e6 else f"{count / 1e6:.1f} MB"
 
 
 def slowest(rows: dict[str, Any]) -> float:
