@@ -215,7 +215,8 @@ def _left(a: np.ndarray, b: np.ndarray, soft: np.ndarray, steps: int = 4) -> np.
         error = (rest**2).sum((1, 2)) / inside.sum((1, 2))
         better = error < best
         best = np.where(better, error, best)
-        left = np.where(better, _share(rest, laid * gain, b, inside, soft), left)
+        if (now := np.flatnonzero(better)).size:
+            left[now] = _share(rest[now], laid[now] * gain[now], b[now], inside[now], soft[now])
         if step == steps:
             break
         down, right = np.gradient(laid, axis=(1, 2))
@@ -235,7 +236,7 @@ def _left(a: np.ndarray, b: np.ndarray, soft: np.ndarray, steps: int = 4) -> np.
 def _lay(a: np.ndarray, move: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(a stretched and shifted, where both images are), (k, 32, 32) each; the rim is left out, it was blurred."""
     rim = 2
-    rows = np.arange(len(a))[:, None, None]
+    rows = np.arange(len(a))[:, None]
     places, fractions, valid = [], [], []
     for stretch, shift in ((0, 1), (2, 3)):
         where = ((at * (1 + move[:, stretch, None]) + move[:, shift, None]) * SIDE + SIDE - 1) / 2
@@ -245,12 +246,11 @@ def _lay(a: np.ndarray, move: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, n
         places.append(where.astype(np.int64))
         fractions.append((where - places[-1]).astype(np.float32))
         valid.append(ok)
-    x, y = places[0][:, None, :], places[1][:, :, None]
-    fx, fy = fractions[0][:, None, :], fractions[1][:, :, None]
-    above = a[rows, y, x] * (1 - fx) + a[rows, y, x + 1] * fx
-    below = a[rows, y + 1, x] * (1 - fx) + a[rows, y + 1, x + 1] * fx
+    (x, y), fx, fy = places, fractions[0][:, None, :], fractions[1][:, :, None]
+    left, right = (np.take_along_axis(a, column[:, None, :], axis=2) for column in (x, x + 1))
+    across = left * (1 - fx) + right * fx  # each row of a once, and from these both rows that a place lies between
     inside = (valid[1][:, :, None] & valid[0][:, None, :]).astype(np.float32)
-    return above * (1 - fy) + below * fy, inside
+    return across[rows, y] * (1 - fy) + across[rows, y + 1] * fy, inside
 
 
 def _relight(laid: np.ndarray, b: np.ndarray, inside: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -276,7 +276,9 @@ def _share(rest: np.ndarray, a: np.ndarray, b: np.ndarray, inside: np.ndarray, s
     """(k,) rms over the image of what is left, over the detail in 5 x 5 px around: an edge may be off by more than a
     plain area. Without that, every object on white would be mostly the same white.
     """
-    n = np.maximum(_around(inside), 1e-6)
+    # what is inside are some of the columns of some of the rows
+    down, over = (_around(inside.max(axis, keepdims=True)) for axis in (2, 1))
+    n = np.maximum(down * over, 1e-6)
 
     def detail(x: np.ndarray) -> np.ndarray:
         mean = _around(inside * x) / n
@@ -287,13 +289,23 @@ def _share(rest: np.ndarray, a: np.ndarray, b: np.ndarray, inside: np.ndarray, s
 
 
 def _around(x: np.ndarray, width: int = 5) -> np.ndarray:
-    """Sums of (k, n, n) over the width x width pixels around each."""
-    n, rim = x.shape[1], (width // 2, width // 2)
-    wide = np.pad(x.astype(np.float64), ((0, 0), rim, rim))
-    rows = wide[:, :n] + wide[:, 1 : n + 1]
+    """Sums of (k, n, m) over the width x width pixels around each."""
+    for axis in (1, 2):
+        if x.shape[axis] > 1:
+            x = _along(x, axis, width)
+    return x
+
+
+def _along(x: np.ndarray, axis: int, width: int) -> np.ndarray:
+    """The same along one axis."""
+    wide = np.zeros([n + (width - 1) * (i == axis) for i, n in enumerate(x.shape)])
+    n, parts = x.shape[axis], [slice(None)] * 3
+
+    def part(start: int) -> np.ndarray:
+        return wide[tuple(slice(start, start + n) if i == axis else one for i, one in enumerate(parts))]
+
+    part(width // 2)[...] = x
+    sums = part(0) + part(1)
     for i in range(2, width):
-        rows += wide[:, i : n + i]
-    sums = rows[:, :, :n] + rows[:, :, 1 : n + 1]
-    for i in range(2, width):
-        sums += rows[:, :, i : n + i]
+        sums += part(i)
     return np.asarray(sums)

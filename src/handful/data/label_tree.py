@@ -191,13 +191,13 @@ def translator(table: Mapping[int, int], on_finding: OnFinding) -> Decode:
                 Finding("mask_not_ids", file, "RGB", detail=f"is a colored mask; wanted the values {list(table)}")
             )
             return None
-        wanted = np.isin(values, list(table))
-        if not wanted.all():
-            checked_ids(np.where(wanted, next(iter(table)), values), classes, on_finding, file=file)
         # 255 may be a class here, so that only the table can say what is known
         lookup = np.full(max(256, int(values.max()) + 1), 255, dtype=np.uint8)
         for value, number in table.items():
             lookup[value] = number
+        if not set(value_counts(values)[0].tolist()) <= table.keys():
+            wanted = np.isin(values, list(table))
+            checked_ids(np.where(wanted, next(iter(table)), values), classes, on_finding, file=file)
         return Mask(lookup[values])
 
     return decode

@@ -108,8 +108,10 @@ def hard_values(path: Path, root: Path, look: str, threshold: int | None, on_fin
     values = open_values(path, root, on_finding, alpha=look == "alpha")
     if values is None or values.ndim == 3:
         return values
-    few = len(value_counts(values)[0])
-    if look not in ("soft", "alpha") and few > 2 and _is_jpeg(path) and not _is_soft(_spread(values), True):
+    few = 0
+    if look not in ("soft", "alpha") and _is_jpeg(path) and not _is_soft(_spread(values), True):
+        few = len(value_counts(values)[0])
+    if few > 2:
         cause = "masks saved as JPEG, which changes their numbers; save the masks as PNG"
         detail = f"is a mask saved as JPEG, which changes its numbers: {few} are in it now"
         on_finding(Finding("soft_mask", relative(path, root), few, detail=f"{detail}; save it as PNG", cause=cause))
@@ -123,6 +125,7 @@ def hard_values(path: Path, root: Path, look: str, threshold: int | None, on_fin
         ids = len(value_counts(rows[rows > LOW])[0]) < 2
         if values.dtype != np.uint8 or ids or not _is_soft(rows, lossy):
             return values
+    few = len(value_counts(values)[0])
     if few <= 2:
         return values
     if threshold is None:
