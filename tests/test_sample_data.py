@@ -10,9 +10,12 @@ import pytest
 from handful import sample_data
 from handful.curate.check import check
 from handful.data import formats
+from handful.data.sample_images import sample_photo
 from handful.data.shapes import pixels_of
 from handful.errors import DataError, UnknownName
 from handful.image import read_image
+from handful.lucid.outline import mask_in_box
+from tests.conftest import save
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -57,6 +60,24 @@ def test_scenes_have_exact_labels(tmp_path: Path) -> None:
             box = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
             assert thing.box_px == tuple(map(float, box))
     assert seen == set(sample_data.THINGS)
+
+
+def test_masks_come_along_as_they_are_made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Of the thing that is found quickest; and a photograph of another size gets one of its own."""
+    name = "flower"
+    photo, box = sample_data.THINGS[name]
+    made = mask_in_box(sample_photo(photo).rgb_u8, box)
+    _, kept = sample_data._cut(name)
+    assert (made & kept).sum() / (made | kept).sum() > 0.99
+    for other, (_, (left, top, right, bottom)) in sample_data.THINGS.items():
+        pixels = sample_data._cut(other)[1]
+        assert pixels[top:bottom, left:right].sum() == pixels.sum() > 0.2 * (right - left) * (bottom - top)
+    sample_data._cut.cache_clear()
+    save(np.ones((4, 4), bool), tmp_path / f"{name}.png")
+    monkeypatch.setattr(sample_data, "MASKS", tmp_path)
+    monkeypatch.setattr("handful.lucid.outline.mask_in_box", lambda rgb, box: made)
+    assert (sample_data._cut(name)[1] == made).all()
+    sample_data._cut.cache_clear()
 
 
 def test_seeds_are_the_same_each_time_and_what_is_there_is_kept(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 
@@ -139,7 +140,7 @@ def _same_palette(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with need("PIL.Image", "data").open(path) as opened:
-                flat = opened.getpalette("RGB") if opened.mode == "P" else None
+                flat = _palette(opened) if opened.mode == "P" else None
     except Exception:  # Pillow's openers raise OSError, SyntaxError, ValueError and more; its pixels were read before
         flat = None
     for value in value_counts(values)[0].tolist() if flat is not None else ():
@@ -153,6 +154,15 @@ def _same_palette(
             on_finding(Finding("mask_not_ids", file, [value, list(rgb)], detail=detail, cause=cause))
             return False
     return True
+
+
+def _palette(opened: Any) -> list[int] | None:
+    """Red, green and blue of each value of an opened picture; of a PNG without decoding its pixels for that."""
+    held = opened.palette
+    if opened.format == "PNG" and held is not None and held.rawmode == "RGB":
+        return list(held.palette)
+    found: list[int] | None = opened.getpalette("RGB")
+    return found
 
 
 def decoder_of(labels: Labels, on_finding: OnFinding) -> Decode:

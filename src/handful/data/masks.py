@@ -118,7 +118,8 @@ def checked_ids(
         table[ignore] = top
     if values.dtype == np.uint16 and not wide:
         table[[v for v in (65535,) if v < len(table)]] = top
-    return Mask(table[values])
+    as_it_is = table.dtype == values.dtype and bool((table == np.arange(len(table))).all())
+    return Mask(values if as_it_is else table[values])
 
 
 def value_counts(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -16,7 +16,7 @@ from handful.data.finding import Finding, OnFinding
 from handful.data.label_tree import segments
 from handful.data.masks import checked_ids, from_colors, open_values, same_size, value_counts, voc_palette
 from handful.data.paths import relative
-from handful.data.shapes import bounds, painted
+from handful.data.shapes import painted
 from handful.types import Category, Mask, Object, Rle
 from handful.words import counted
 
@@ -192,10 +192,11 @@ def encode(
         pixels = painted(thing, size_wh)
         if pixels is None or pixels.shape != instances.shape:
             return None
-        instances[pixels] = number
-        made[pixels] = ids[thing.label]
+        np.copyto(instances, number, where=pixels)
+        np.copyto(made, ids[thing.label], where=pixels)
+    boxes = {number: box for number, _, box in segments(instances)}
     for number, thing in enumerate(things, 1):
-        box = bounds(instances == number)
+        box = boxes.get(number)
         if box is not None and thing.box_px is not None and not inside(box, thing.box_px):
             return None
     if classes is not None:

@@ -311,10 +311,10 @@ def _rle(rle: Rle, size_wh: tuple[int, int] | None, what: str) -> Rle:
     if size_wh is not None and (width, height) != size_wh:
         raise DataError(f"{what} is painted on {width}x{height} px; the image has {size_wh[0]}x{size_wh[1]}")
     try:
-        runs = decompress(rle.counts) if isinstance(rle.counts, bytes) else [int(n) for n in rle.counts]
+        runs = decompress(rle.counts) if isinstance(rle.counts, bytes) else list(map(int, rle.counts))
     except (TypeError, ValueError) as error:
         raise DataError(f"{what} has run lengths that cannot be read ({error}); wanted COCO's") from error
-    if min(height, width) < 1 or any(n < 0 for n in runs) or sum(runs) != height * width:
+    if min(height, width) < 1 or min(runs, default=0) < 0 or sum(runs) != height * width:
         raise DataError(f"{what} has run lengths that sum to {sum(runs)}; wanted {height} x {width} px")
     if not any(runs[1::2]):
         raise DataError(f"{what} is painted on no pixel; wanted one or more")
