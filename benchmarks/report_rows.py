@@ -11,7 +11,7 @@ Classes: of 20 classes with something in val, drawn by seed, each is taught alon
 and among all 80; always measured on those 20, from the same boxes, at the same vigilance. In the default mode.
 
 Worn copies of the val photos, which are asked about and never taught:
-grey: Pillow's "L" (.299 R + .587 G + .114 B) in all three channels;
+gray: Pillow's "L" (.299 R + .587 G + .114 B) in all three channels;
 dimmed: every value (sRGB) times 0.4; blurred: Pillow's GaussianBlur, radius (sigma) 2 px, photos are 640 px wide or
 high but for a few; JPEG-worn: saved at Pillow's quality 10 with 4:2:0 and read again.
 """
@@ -65,7 +65,7 @@ def as_jpeg(photo: PIL_Image.Image) -> PIL_Image.Image:
 
 
 WORN: dict[str, Callable[[PIL_Image.Image], PIL_Image.Image]] = {
-    "grey": lambda photo: photo.convert("L").convert("RGB"),
+    "gray": lambda photo: photo.convert("L").convert("RGB"),
     "dimmed": lambda photo: PIL_Image.fromarray(np.round(np.asarray(photo) * DIM).astype(np.uint8)),
     "blurred": lambda photo: photo.filter(ImageFilter.GaussianBlur(SIGMA_PX)),
     "JPEG-worn": as_jpeg,
@@ -182,7 +182,7 @@ def main() -> None:
         print(name, *(" | ".join(map(cell, row)) for row in [one["columns"], *one["rows"]]), sep="\n", flush=True)
     save(options.out, {
         "samples": options.samples, "seeds": seeds, "photos": {s: len(own) for s, own in parts.items()},
-        "worn": {"grey": "L of Pillow, three times", "dimmed": f"values times {DIM}",
+        "worn": {"gray": "L of Pillow, three times", "dimmed": f"values times {DIM}",
                  "blurred": f"GaussianBlur of Pillow, {SIGMA_PX:g} px", "JPEG-worn": f"quality {QUALITY}, 4:2:0"},
         "spread": "mean and standard deviation over seeds", "figures": figures, "tables": shown,
     })  # fmt: skip
