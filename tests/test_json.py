@@ -44,7 +44,7 @@ RUNS: dict[str, dict[str, str]] = {
     "data chips shop --out chips --proposer none": {"data": "shop", "out": "chips"},
     "data samples classes --out samples": {"out": "samples"},
     "dream labelled --out dreams --frames 2 --limit 2 --workers 1": {"data": "labelled", "out": "dreams"},
-    "dream preview photo.jpg --box 120,20,560,420 --out look --frames 2 --fill telea": {"source": "photo.jpg"},
+    "dream preview photo.jpg --box 240,120,400,280 --out look --frames 2 --fill telea": {"source": "photo.jpg"},
     "models list": {}, "models show signet": {}, "weights list": {},
     "train classify flowers --out trained --net signet --arg width=0.25 --epochs 1":
         {"data": "flowers", "model": "trained", "run": "trained.run", "report": "trained.run/report.html"},

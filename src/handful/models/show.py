@@ -6,6 +6,7 @@ import importlib
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -230,10 +231,18 @@ def listing() -> list[dict[str, Any]]:
     for kind in names(handful.models, "net"):
         card = card_of(kind)
         row: dict[str, Any] = {"net": kind, **card.to_json()}
-        costs = dict.fromkeys(("params", "fp32_bytes", "macs", "peak_activation_bytes"))
-        try:
-            told = describe(kind)
-        except DataError:
-            told = {}
-        rows.append({**row, **{key: told.get(key) for key in costs}, "class_count": classes_of(card)})
+        costs = _costs(kind, pick(handful.models, "net", kind).build)
+        rows.append({**row, **costs, "class_count": classes_of(card)})
     return rows
+
+
+@cache
+def _costs(kind: str, build: Callable[..., Any]) -> dict[str, Any]:
+    """What a network costs with default arguments: nothing that changes while a program runs, and it has to be built
+    for that. build: its own, so that another network of that name is another one."""
+    del build
+    try:
+        told = describe(kind)
+    except DataError:
+        told = {}
+    return {key: told.get(key) for key in ("params", "fp32_bytes", "macs", "peak_activation_bytes")}
