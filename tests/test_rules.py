@@ -18,8 +18,8 @@ from tests.conftest import ROOT
 SOURCE = ROOT / "src" / "handful"
 LAYERS = ["arrays", "errors", "words", "running", "pick", "threads", "boxes", "heif", "image_bytes", "image", "types",
           "progress", "engine", "places", "locks", "files", "plotting", "results", "evaluation", "parallel", "bundle",
-          "data", "store", "curate", "lucid", "models", "training", "fewshot", "detection", "select", "video", "device",
-          "kinds", "api", "studio", "demo", "sample_data", "cli", "__main__"]  # fmt: skip
+          "shipped", "data", "store", "curate", "lucid", "models", "training", "fewshot", "detection", "select",
+          "video", "device", "kinds", "api", "studio", "demo", "sample_data", "cli", "__main__"]  # fmt: skip
 HEAVY = {"torch", "timm", "torchvision", "PIL", "scipy", "matplotlib", "jinja2", "onnx", "onnxruntime", "safetensors",
          "sklearn", "skimage", "msgspec", "pycocotools", "defusedxml", "yaml", "sqlalchemy", "alembic",
          "cv2", "av", "ray", "accelerate", "filelock",

@@ -44,7 +44,8 @@ def load(
     *,
     engine: Engine | None = None,
 ) -> AnyModel:
-    """The model in a folder: taught, trained, or compiled (a bundle, which needs no torch).
+    """The model in a folder: taught, trained, or compiled (a bundle, which needs no torch); or one that comes with
+    handful, by its name: "people".
 
     kind: what it must be, so that a type checker knows what it answers. engine: what computes what a taught model sees,
     "onnxruntime", "torch", or "auto", the first of them that is installed and works; None: as HANDFUL_ENGINE says, else

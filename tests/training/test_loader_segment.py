@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from handful.data import formats
 from handful.data.finding import Finding
 from handful.errors import DataError, UnknownName
 from handful.training import loader, loader_segment
-from handful.training.augment_segment import NOTHING, Augment, augmented
+from handful.training.augment import worn
+from handful.training.augment_segment import NOTHING, Augment, augmented, pasted
 from handful.types import Category, Dataset, Mask, Object, Sample
 from tests.training.made import NAMES, SIZE_HW, ids_of, photo_of, small, write
 
@@ -255,7 +257,89 @@ def test_nothing_changes_nothing_and_flip_mirrors() -> None:
     assert 0.5 <= ratio <= 1.5 and abs(ratio - 1) > 0.01 and (labels == ids).all()
 
 
-@pytest.mark.parametrize("wrong", [{"flip": 2}, {"scale": (2, 1)}, {"brightness": 1}, {"rotate_deg": -1}])
+def test_wider_or_higher_with_its_labels() -> None:
+    ids = np.zeros((60, 60), np.uint8)
+    ids[20:40, 20:40] = 1
+    rgb = np.repeat((ids * 200)[..., None], 3, axis=2)
+    shapes = set()
+    for i in range(20):
+        how = replace(NOTHING, aspect=0.5)
+        photo, labels = augmented(rgb, ids, (90, 90), how, (0, 0, i))
+        rows, columns = ((labels == 1).any(axis=axis).sum() for axis in (1, 0))
+        assert 1 / 1.55 < columns / rows < 1.55 and abs(rows * columns / 400 - 1) < 0.15  # as large as before
+        assert ((photo[..., 0] > 157) == (labels == 1)).mean() > 0.97
+        shapes.add((int(rows), int(columns)))
+    assert len(shapes) > 5
+
+
+def test_worn_images() -> None:
+    rgb = photo_of(ids_of(5), 5)
+    plain = augmented(rgb, ids_of(5), SIZE_HW, NOTHING, (0, 0, 0))[0]
+    wear = {
+        name: augmented(rgb, ids_of(5), SIZE_HW, replace(NOTHING, **{name: 1.0}), (0, 0, 0))
+        for name in ("gray", "blur", "jpeg")
+    }
+    assert all((labels == ids_of(5)).all() for _, labels in wear.values())
+    gray, blur, jpeg = (photo.astype(int) for photo, _ in wear.values())
+    assert (gray[..., 0] == gray[..., 1]).all() and (gray[..., 1] == gray[..., 2]).all()
+    edges = [float(np.abs(np.diff(photo.astype(int), axis=1)).mean()) for photo in (plain, blur)]
+    assert edges[1] < 0.9 * edges[0]
+    assert not (jpeg == plain).all() and np.abs(jpeg - plain).mean() < 25
+    # colors keep their places
+    red = np.zeros((32, 32, 3), np.uint8)
+    red[..., 0] = 220
+    kept = worn(red, np.random.default_rng(0), gray=0, blur=0, jpeg=1)
+    assert kept[..., 0].min() > 180 and kept[..., 1:].max() < 40
+
+
+def test_what_another_image_shows_is_put_in() -> None:
+    own, other = np.zeros((40, 40), np.uint8), np.zeros((40, 40), np.uint8)
+    own[:, :8], other[10:30, 10:20], other[10:30, 25:35], other[:5] = 3, 1, 2, 255
+    dark, light = np.full((40, 40, 3), 20, np.uint8), np.full((40, 40, 3), 220, np.uint8)
+    seen = set()
+    for i in range(30):
+        photo, labels = pasted(dark, own, (light, other), np.random.default_rng(i), background=0)
+        put = set(np.unique(labels).tolist()) - {0, 3}
+        seen.add(tuple(sorted(put)))
+        assert put <= {1, 2} and (labels[:, :8] == 3).all()  # neither background nor what nobody labeled
+        for one in put:
+            assert (labels[other == one] == one).all()
+            inner = photo[13:27, 13:17] if one == 1 else photo[13:27, 28:32]
+            assert inner.min() > 200
+        assert photo[:8].max() < 40
+    assert seen == {(1,), (2,), (1, 2)}
+    same = pasted(dark, own, (light, np.zeros_like(other)), np.random.default_rng(0), background=0)
+    assert same[0] is dark and same[1] is own
+    everything = pasted(dark, own, (light, np.zeros_like(other)), np.random.default_rng(0), background=None)
+    assert (everything[1] == 0).all()  # no class is the background: all are things
+
+
+def test_pasting_follows_from_seed_epoch_and_photo(tmp_path: Path) -> None:
+    photos = gathered(small(tmp_path))
+
+    def first(chance: float, workers: int = 1) -> Any:
+        how = replace(NOTHING, paste=chance)
+        return next(iter(loader_segment.Loader(photos, 8, how, 0, workers, crop_hw=SIZE_HW).epoch(0)))
+
+    without, always = first(0), first(1)
+    assert (always[1] == first(1, workers=3)[1]).all() and (always[0] == first(1, workers=3)[0]).all()
+    changed = [(a != b).any() for a, b in zip(without[1], always[1], strict=True)]
+    assert sum(changed) >= 4  # an image may be pasted into itself, where nothing moves
+    assert set(np.unique(always[1])) <= {0, 1, 2, 255}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"flip": 2},
+        {"scale": (2, 1)},
+        {"brightness": 1},
+        {"rotate_deg": -1},
+        {"paste": 1.5},
+        {"jpeg": -1},
+        {"aspect": 1},
+    ],
+)
 def test_settings_out_of_range(wrong: dict[str, Any]) -> None:
     with pytest.raises(DataError, match=next(iter(wrong))):
         Augment(**wrong)

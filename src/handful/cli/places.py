@@ -82,7 +82,7 @@ def _is_image(path: Path) -> bool:
 
 
 class ModelFolder(click.ParamType):  # type: ignore[type-arg]
-    """A model folder, of any kind; `bundle`: or a compiled one."""
+    """A model folder, of any kind, or a model that comes with handful, by its name; `bundle`: or a compiled one."""
 
     name = "folder"
     reads = True
@@ -92,22 +92,28 @@ class ModelFolder(click.ParamType):  # type: ignore[type-arg]
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         """As a path."""
-        return Path(home(value))
+        from handful import shipped
+
+        return shipped.found(home(value))
 
     def check(self, place: Path) -> None:
         """Raises DataError or UsageError, in one line, for a path that is something else."""
         import handful.kinds
+        from handful import shipped
         from handful.errors import DataError
 
         if not place.exists():  # told before even NumPy is loaded
-            raise DataError(f"{place} does not exist; wanted a model folder: {handful.kinds.MADE_BY}")
+            raise DataError(f"{place} does not exist; wanted a model folder: {handful.kinds.MADE_BY}; of models that "
+                            f"come with handful there is {' and '.join(shipped.known())}")  # fmt: skip
         from handful.kinds import registry
 
         registry.look_at(place, bundle=self.bundle)
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        """Model folders, and folders that may lead to one."""
-        return model_folders(incomplete)
+        """Model folders, folders that may lead to one, and the models that come with handful."""
+        from handful import shipped
+
+        return model_folders(incomplete) + [CompletionItem(n) for n in shipped.known() if n.startswith(incomplete)]
 
 
 class Data(click.ParamType):  # type: ignore[type-arg]

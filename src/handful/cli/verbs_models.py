@@ -22,10 +22,10 @@ def models() -> None:
 @models.command("list", examples=("handful models list", "handful models list --json"))
 @common
 def list_(as_json: bool) -> None:
-    """Every network: what it is, and what it costs with its default arguments."""
-    from handful.models.show import listing
+    """Every network: what it is, and what it costs with its default arguments; and the models that come trained."""
+    from handful.models.show import listing, shipped
 
-    say({"schema_version": 1, "nets": listing()}, as_json, _list_text)
+    say({"schema_version": 1, "nets": listing(), "pretrained": shipped()}, as_json, _list_text)
 
 
 @models.command(
@@ -144,7 +144,12 @@ def _list_text(result: dict[str, Any]) -> str:
          ", ".join(row["presets"]), row["what"]]
         for row in result["nets"]
     ]  # fmt: skip
-    return _table(columns, rows)
+    come = [
+        f"  {row['name']}: {', '.join(row['classes'])}; {row['net']}, {row['bytes'] / 1e6:.2f} MB; "
+        f"`handful predict {row['name']} IMAGES`"
+        for row in result["pretrained"]
+    ]
+    return "\n".join([_table(columns, rows), "", "models that come trained, with handful:", *come])
 
 
 def _show_text(told: dict[str, Any]) -> str:

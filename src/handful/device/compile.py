@@ -41,6 +41,7 @@ class ModelSource:
     handful.results.Detections: what an app does with several graphs. reference: (folder) -> such a function, in
     PyTorch; both "" for a model of one graph. hashes: {file: SHA-256} of what the folder holds. versions: of the code
     that exports, by name: another one, and nothing compiled before is reused. weights_bytes: of the network's weights.
+    kept: where its bundles are kept, instead of MODEL/compiled.
     """
 
     folder: Path
@@ -50,11 +51,12 @@ class ModelSource:
     program: str = ""
     reference: str = ""
     weights_bytes: int = 0
+    kept: Path | None = None
 
 
-def bundle_folder(model: Path, runtime: str, precision: str) -> Path:
+def bundle_folder(source: ModelSource, runtime: str, precision: str) -> Path:
     """Where a compiled model is kept."""
-    return Path(model).resolve() / "compiled" / f"{runtime}-{precision}"
+    return (source.kept or source.folder.resolve() / "compiled") / f"{runtime}-{precision}"
 
 
 def taps_folder(bundle: Path) -> Path:
@@ -76,7 +78,7 @@ def compile_bundle(
     """
     module = runtime_of(runtime, to_compile=True)
     check_precision(module, runtime, precision)
-    folder, versions = bundle_folder(source.folder, runtime, precision), _versions(module, source)
+    folder, versions = bundle_folder(source, runtime, precision), _versions(module, source)
     if into is not None:
         folder = places.real(into) / folder.name
         _may_ship(folder)
@@ -160,7 +162,7 @@ def _versions(module: Any, source: ModelSource) -> dict[str, str]:
 
 def _bases(source: ModelSource, runtime: str, precision: str, versions: Mapping[str, str]) -> tuple[str, str]:
     """Where fp32 of the same model, and its variant with layers, lie; "" where they do not, or for fp32 itself."""
-    folder = bundle_folder(source.folder, runtime, "fp32")
+    folder = bundle_folder(source, runtime, "fp32")
     if precision == "fp32" or _reusable(source, folder, versions, False) is None:
         return "", ""
     whole = _reusable(source, folder, versions, True) is not None

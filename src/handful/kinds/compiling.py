@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import handful
+from handful import shipped
 from handful.arrays import StrPath
 from handful.bundle import Bundle
-from handful.errors import UsageError
-from handful.files import sha256
+from handful.errors import DataError, UsageError
+from handful.files import cache_home, sha256
 from handful.image import Image
 from handful.kinds import registry
 from handful.models.folder import META, WEIGHTS, read_meta
@@ -34,7 +35,7 @@ def source_of(folder: StrPath, verb: str = "compile") -> ModelSource:
     """
     from handful.device.compile import ModelSource
 
-    place = Path(folder).resolve()
+    place = shipped.found(folder).resolve()
     module = registry.loader(place)
     reason = module.VERBS.why_not(verb)
     if reason is not None:
@@ -45,7 +46,18 @@ def source_of(folder: StrPath, verb: str = "compile") -> ModelSource:
     code = {name: sha256(home / name)[:8] for name in CODE}
     program, reference = (str(getattr(module, name, "")) for name in ("PROGRAM", "REFERENCE"))
     size = (place / WEIGHTS).stat().st_size
-    return ModelSource(place, EXPORTER, hashes, code, program, reference, size)
+    kept = _kept(place) if shipped.ships(place) else None
+    return ModelSource(place, EXPORTER, hashes, code, program, reference, size, kept)
+
+
+def _kept(place: Path) -> Path:
+    """Where what is compiled of a model that comes with handful is kept: beside nobody's files, anew for each version
+    of its weights. Raises DataError without a cache folder."""
+    home = cache_home()
+    if home is None:
+        raise DataError(f"{place.name} comes with handful and is compiled into the cache folder, but there is none; "
+                        "set HANDFUL_CACHE to a folder that can be written")  # fmt: skip
+    return home / "compiled" / f"{place.name}-{sha256(place / META)[:12]}"
 
 
 def compile_model(

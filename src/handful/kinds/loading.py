@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from handful import bundle as bundles
+from handful import shipped
 from handful.arrays import StrPath
 from handful.bundle import compile_again, read_bundle
 from handful.errors import DataError
@@ -18,11 +19,11 @@ from handful.progress import warn
 
 
 def load(folder: StrPath) -> Model[Any]:
-    """The model in a folder, whatever its kind; or a compiled bundle.
+    """The model in a folder, whatever its kind; or a compiled bundle; or one that comes with handful, by its name.
 
     Raises DataError, naming the file, for a folder that is none, or in which anything is not as it was saved.
     """
-    place = Path(folder)
+    place = shipped.found(folder)
     if (place / bundles.MANIFEST).exists() or (place / bundles.OLD).exists():
         return load_bundle(place)
     while True:

@@ -14,8 +14,10 @@ import torch
 import handful.models
 from handful.errors import DataError
 from handful.models.count import Counts, Layer, Operation, count
+from handful.models.folder import WEIGHTS, read_meta
 from handful.models.preprocessing import NetCard
 from handful.pick import names, pick, unknown
+from handful.shipped import HOME, known
 
 SCHEMA_VERSION = 1
 NOT_ARGS = ("pretrained", "weights")
@@ -246,3 +248,16 @@ def _costs(kind: str, build: Callable[..., Any]) -> dict[str, Any]:
     except DataError:
         told = {}
     return {key: told.get(key) for key in ("params", "fp32_bytes", "macs", "peak_activation_bytes")}
+
+
+def shipped() -> list[dict[str, Any]]:
+    """The models that come with handful, by name: what they tell, their network, and how large their weights are."""
+    rows = []
+    for name in known():
+        place = HOME / name
+        meta = read_meta(place, whole=False)
+        rows.append({
+            "name": name, "task": meta["task"], "classes": meta["classes"], "net": meta["network"]["kind"],
+            "params": meta["params"], "bytes": (place / WEIGHTS).stat().st_size, "card": meta["card"],
+        })  # fmt: skip
+    return rows

@@ -12,8 +12,9 @@ from handful.pick import need
 
 GRAY = 114  # what lies outside an image
 COLORS = ("brightness", "contrast", "saturation", "hue_deg")
-CHANCES = ("flip", "visible")
-SHARES = ("brightness", "contrast", "saturation", "shift", "cutout")
+WEAR = ("gray", "blur", "jpeg")
+CHANCES = ("flip", "visible", "paste", *WEAR)
+SHARES = ("brightness", "contrast", "saturation", "shift", "cutout", "aspect")
 DEGREES = ("rotate_deg", "hue_deg")
 
 # RGB to YIQ: saturation and hue are a scaling and a turn of the last two
@@ -44,6 +45,28 @@ class Settings:
     def color(self) -> dict[str, Any]:
         """What `recolored` takes."""
         return {name: getattr(self, name) for name in COLORS}
+
+    @property
+    def wear(self) -> dict[str, float]:
+        """What `worn` takes."""
+        return {name: getattr(self, name) for name in WEAR}
+
+
+def worn(rgb: np.ndarray, rng: np.random.Generator, *, gray: float, blur: float, jpeg: float) -> np.ndarray:
+    """An image as worse cameras and apps hand it over. (h, w, 3) uint8 RGB in and out.
+
+    gray: chance that it has no colors; blur: that it is out of focus, Gaussian, sigma up to 1.5 px; jpeg: that it was
+    saved with a quality of 25 to 85.
+    """
+    cv2 = need("cv2", "train")
+    if gray and rng.random() < gray:
+        rgb = cv2.cvtColor(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    if blur and rng.random() < blur:
+        rgb = cv2.GaussianBlur(rgb, (0, 0), rng.uniform(0.4, 1.5))
+    if jpeg and rng.random() < jpeg:
+        # the order of the colors makes no difference: what goes in as RGB comes out as RGB
+        rgb = cv2.imdecode(cv2.imencode(".jpg", rgb, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(25, 86))])[1], 1)
+    return np.asarray(rgb)
 
 
 def recolored(

@@ -15,9 +15,9 @@ from handful.data.shapes import painted
 from handful.errors import DataError
 from handful.image import fit
 from handful.training import loader
-from handful.training.augment_segment import augmented
+from handful.training.augment_segment import augmented, pasted
 from handful.training.loader import RAM_BYTES, chosen_classes, decoded, named, nearest, room, warn_of_missing
-from handful.training.metrics import BACKGROUNDS, IGNORE
+from handful.training.metrics import BACKGROUNDS, IGNORE, background_of
 from handful.training.source import image_of, split_of
 from handful.types import Dataset, Mask, Sample
 from handful.words import counted
@@ -200,12 +200,19 @@ class Loader(loader.Loader[Batch]):
 
     def make(self, epoch: int, number: int, own: np.ndarray) -> Batch:
         """As Loader."""
-        pairs = [
-            augmented(*self.images[i], self.crop_hw, self.augment, self.key(epoch, at, i))
-            for at, i in enumerate(own.tolist())
-        ]
+        pairs = [self._changed(i, self.key(epoch, at, i)) for at, i in enumerate(own.tolist())]
         rgb = np.stack([p[0] for p in pairs]).transpose(0, 3, 1, 2)  # a view: channels last in memory, as Dense wants
         return rgb, np.stack([p[1] for p in pairs]), own
+
+    def _changed(self, number: int, key: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
+        rgb, labels = augmented(*self.images[number], self.crop_hw, self.augment, key)
+        if self.augment.paste:
+            rng = np.random.default_rng((*key, 2))
+            if rng.random() < self.augment.paste:
+                another = self.images[int(rng.integers(len(self.images)))]
+                crop = augmented(*another, self.crop_hw, self.augment, (*key, 3))
+                return pasted(rgb, labels, crop, rng, background_of(self.images.classes, None))
+        return rgb, labels
 
     def arrays_of(self, batch: Batch) -> dict[str, np.ndarray]:
         """As Loader."""
