@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from handful import engine as engines
+from handful import shipped
 from handful.arrays import JSON, JSONObject, StrPath
 from handful.errors import DataError
 from handful.evaluation import Evaluation
@@ -169,8 +170,9 @@ def train(
 
     task: "segment", "classify", "detect" or "instance". net: NAME or NAME:PRESET of `handful models list`. epochs, or
     minutes from which the epochs are reckoned. What is None is as the network was tuned. classes: names to learn, in
-    order. frame_hw: the frame the phone will give, (height, width) px. from_: a model folder whose fitting weights are
-    taken. settings: any other keyword of handful.training.recipe_TASK.run.
+    order. frame_hw: the frame the phone will give, (height, width) px. from_: a model folder, or the name of a model
+    that comes with handful, whose fitting weights are taken. settings: any other keyword of
+    handful.training.recipe_TASK.run.
 
     Raises DataError, UnknownName or MissingPackage, naming the file and the cure; an existing model is then as it was.
     """
@@ -181,7 +183,7 @@ def train(
     registry.no_model(Path(data))
     given: dict[str, Any] = {
         "net": net, "epochs": epochs, "minutes": minutes, "batch": batch, "lr": lr, "classes": classes,
-        "size_hw": frame_hw, "from_": None if from_ is None else Path(from_), "format": format,
+        "size_hw": frame_hw, "from_": None if from_ is None else shipped.found(from_), "format": format,
     }  # fmt: skip
     given = {name: value for name, value in given.items() if value is not None} | (settings or {})
     run = importlib.import_module(f"handful.training.recipe_{task}").run

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import pytest
 from PIL import Image as PIL_Image
 
 import handful
+from handful import image, threads
 from handful.errors import DataError, UsageError
 from handful.kinds import registry
 from handful.kinds.contract import Classifier, Detector, Model, Segmenter
@@ -171,6 +174,27 @@ def test_a_damaged_folder_names_the_file(world: World, tmp_path: Path) -> None:
 
 def asked_of(model: Model[Any], source: Any) -> list[Any]:
     return list(model.stream(source))
+
+
+def test_images_are_answered_side_by_side_and_alike(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = handful.load(world.model)
+    files = sorted(world.images.glob("*.png"))
+    alone = [model.predict(file)[0] for file in files]
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(threads, "cores", lambda: 3)
+    readers: set[str] = set()
+    fit = image.fit
+
+    def seen(*args: Any, **more: Any) -> np.ndarray:
+        readers.add(threading.current_thread().name)
+        return fit(*args, **more)
+
+    # every network is given its frame by one of these
+    for name in [name for name, module in sys.modules.items() if getattr(module, "fit", None) is fit]:
+        monkeypatch.setattr(sys.modules[name], "fit", seen)
+    together = model.predict(files * 2)
+    assert all(same(one, other) for one, other in zip(together, alone * 2, strict=True))
+    assert any(name.startswith("handful") for name in readers), readers
 
 
 def test_an_unreadable_image_is_named_and_the_others_are_answered(world: World, tmp_path: Path) -> None:

@@ -17,7 +17,8 @@ from handful.image import Image
 from handful.kinds import shared
 from handful.kinds.contract import Detector, Export, Verbs
 from handful.kinds.taught import Taught
-from handful.results import Detections, Patch
+from handful.results import Detections, Origin, Patch
+from handful.threads import over
 
 DESCRIPTION = "a taught detector"
 TASKS = ("detect",)
@@ -98,15 +99,22 @@ class TaughtDetector(Taught, Detector):
         shared.check(vigilance)
         inner = self._at(scale_mode)
         threshold = None if score_threshold is None else shared.check_score(score_threshold, 0.0)
-        for image, origin in images_of(source, on_error):
+
+        def one(asked: tuple[Image, Origin]) -> Detections:
+            image, origin = asked
             found = inner.detect(
                 image.rgb_u8, vigilance=vigilance, score_threshold=threshold, unknown=unknown, masks=masks
             )
             own = None if found.masks is None else tuple(Patch(m.left_top, m.pixels) for m in found.masks)
-            yield Detections(
+            return Detections(
                 found.classes, found.xyxy_px, found.score, found.label, found.margin, found.vectors, own,
                 origin.size_wh, origin,
             )  # fmt: skip
+
+        inner.solution()  # both once, before images are asked about side by side
+        if masks:
+            inner.masker(None if masks is True else str(masks))
+        yield from over(one, images_of(source, on_error))
 
     def explain(self, found: Detections, at: int, n: int = 5) -> list[JSONObject]:
         """The n taught boxes most like detection `at`, nearest first: class, image, box_px, cosine."""
