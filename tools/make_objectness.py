@@ -1,18 +1,19 @@
-"""Make src/handful/detect/weights/objectness.safetensors: train the shipped proposer and write down what it saw.
+"""Make src/handful/detection/weights/objectness.safetensors: train the shipped proposer and write down what it saw.
 
     python tools/make_objectness.py ../shared/data --work DIR [--seed 0] [--epochs 12] [--scenes 500] [--frame 320]
-                                    [--background 1.0] [--photos all] [--threads 1] [--out DIR]
+                                    [--background 1.0] [--photos free] [--threads 1] [--out DIR]
 
 One data set of one class, "thing", is made once in --work, labels of classes thrown away:
 
-    coco-mini train     its boxes
-    scenes              things cut out of coco-mini train along their masks, pasted into its photos
-                        (handful.lucid.scenes)
-    msrc-seg train, every third photo of camvid train
+    coco-mini train, coco-more
+                        their boxes
+    scenes              things cut out of those that have masks, pasted into their photos (handful.lucid.scenes)
+    grocery, product-iconic, fewshot-det/raccoon
                         boxes that NanoDet-g, trained on COCO, is surest of (handful weights get nanodet)
 
-With --photos free only the first two, and of coco-mini only photos whose license allows commercial use (4, 5, 7, 8; 57
-of 257). Then `handful train detect --net objectness` runs on it, judged on coco-mini val. Stopped, the same command
+With --photos free, of COCO only photos whose license allows commercial use and changes (4, 5, 7, 8). With --photos all
+every photo of COCO, and NanoDet's boxes also in msrc-seg train and every third photo of camvid train.
+Then `handful train detect --net objectness` runs on it, judged on coco-mini val. Stopped, the same command
 goes on where it was.
 """
 
@@ -32,7 +33,7 @@ from handful.data.shapes import box_of
 from handful.detection.fusion import hard_nms
 from handful.detection.proposer_objectness import WEIGHTS as SHIPPED
 from handful.files import read_json, read_tensors, replacing_folder, sha256, write_json, write_tensors
-from handful.image import read_image
+from handful.image import list_images, read_image
 from handful.lucid import scenes
 from handful.lucid.seed import SeedRef, seeds_of
 from handful.models.folder import META, WEIGHTS
@@ -42,6 +43,9 @@ from handful.training.recipe_detect import run
 
 FREE = (4, 5, 7, 8)  # COCO's numbers of the licenses without NC or ND
 SURE, ALIKE = 0.35, 0.6  # of NanoDet: quality of a box that is taken for a thing, and IoU above which two are one
+# folders whose photos get NanoDet's boxes, and which of them: every so many
+SHOPS = (("grocery", 6), ("product-iconic", 2), ("fewshot-det/raccoon", 2))
+OTHERS = (("msrc-seg/images/train", 1), ("camvid/images/train", 3))
 Rows = list[list[float]]
 
 
@@ -80,24 +84,24 @@ class Things:
             write_json(self.root / f"instances_{split}.json", held)
 
 
-def make(root: Path, data: Path, count: int, seed: int, photos: str = "all") -> dict[str, int]:
+def make(root: Path, data: Path, count: int, seed: int, photos: str = "free") -> dict[str, int]:
     """The data set; returns how many photos of each kind train has. photos: all or free."""
     rng = np.random.default_rng(seed)
     things, counts = Things(root), dict[str, int]()
-    coco = formats.read(data / "coco-mini", format="coco")
-    said = {i["file_name"]: i.get("license") for i in read_json(data / "coco-mini/instances_train.json")["images"]}
     whole: list[SeedRef] = []
-    for sample in coco:
-        own, crowds = ([[float(v) for v in box] for o in sample.objects or () if o.crowd == crowd
-                        and (box := box_of(o)) is not None] for crowd in (False, True))  # fmt: skip
-        split = str(sample.split)
-        if split == "train" and photos == "free" and said[sample.path.name] not in FREE:
-            continue
-        things.put(split, f"coco-{sample.path.stem}", sample.path, own, crowds)
-        counts[split] = counts.get(split, 0) + 1
-        outlined = all(o.polygons_px or o.rle is not None for o in sample.objects or ())
-        if split == "train" and sample.objects and outlined and not crowds:
-            whole += seeds_of([sample])
+    for folder, labels in (("coco-mini", "instances_train.json"), ("coco-more", "instances.json")):
+        said = {Path(i["file_name"]).name: i.get("license") for i in read_json(data / folder / labels)["images"]}
+        for sample in formats.read(data / folder, format="coco"):
+            own, crowds = ([[float(v) for v in box] for o in sample.objects or () if o.crowd == crowd
+                            and (box := box_of(o)) is not None] for crowd in (False, True))  # fmt: skip
+            split = str(sample.split) if folder == "coco-mini" else "train"
+            if split == "train" and photos == "free" and said[sample.path.name] not in FREE:
+                continue
+            things.put(split, f"{folder}-{sample.path.stem}", sample.path, own, crowds)
+            counts[split] = counts.get(split, 0) + 1
+            outlined = all(o.polygons_px or o.rle is not None for o in sample.objects or ())
+            if split == "train" and sample.objects and outlined and not crowds:
+                whole += seeds_of([sample])
     bases, items = [], []
     for ref in track(whole, "cutting out", len(whole)):
         held = ref.load()
@@ -108,17 +112,18 @@ def make(root: Path, data: Path, count: int, seed: int, photos: str = "all") -> 
         made = scenes.scene(base, items, rng=rng, count=(2, 8), scale=(0.2, 2.0))
         things.put("train", f"scene-{number}", made.rgb_u8, made.boxes.xyxy_px.tolist())
     counts["scenes"] = count
-    others = (("msrc-seg", 1), ("camvid", 3)) if photos == "all" else ()
-    proposer: Any = pick(handful.detection, "proposer", "nanodet").load() if others else None
-    for name, step in others:
-        every = sorted((data / name / "images" / "train").iterdir())[::step]
+    proposer: Any = pick(handful.detection, "proposer", "nanodet").load()
+    for name, step in (*SHOPS, *(OTHERS if photos == "all" else ())):
+        every = [p for part in sorted({f.parent for f in (data / name).rglob("*.*")}) for p in list_images(part)[0]
+                 if "masks" not in part.name and "seg" not in part.parent.name][::step]  # fmt: skip
         for photo in track(every, f"boxes of {name}", len(every)):
-            seen = proposer.propose(read_image(photo).rgb_u8, 100)
+            rgb = read_image(photo).rgb_u8
+            seen = proposer.propose(rgb, 100)
             sure = seen.quality >= SURE
             boxes = seen.xyxy_px[sure]
             kept = hard_nms(boxes, seen.quality[sure], nms_iou=ALIKE) > 0
             if kept.any():
-                things.put("train", f"{name}-{photo.stem}", photo, boxes[kept].tolist())
+                things.put("train", f"{name.replace('/', '-')}-{counts.get(name, 0)}", rgb, boxes[kept].tolist())
                 counts[name] = counts.get(name, 0) + 1
     things.close()
     return counts
@@ -134,7 +139,7 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=500)
     parser.add_argument("--frame", type=int, default=320)
     parser.add_argument("--background", type=float, default=1.0)
-    parser.add_argument("--photos", choices=["all", "free"], default="all")
+    parser.add_argument("--photos", choices=["free", "all"], default="free")
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, default=SHIPPED.parent)
@@ -162,10 +167,11 @@ def main() -> None:
         "made_by": "tools/make_objectness.py", "sha256": sha256(path), "seed": o.seed, "epochs": o.epochs,
         "minutes": meta["minutes"], "frame_hw": [o.frame, o.frame], "background": o.background,
         "params": meta["params"], "photos": of,
-        "trained_on": f"ImageNet-1k (EfficientNet-Lite0); boxes of {of['train']} photos of COCO train2017, classes "
-        f"thrown away; {of['scenes']} scenes dreamed from them" + ("" if o.photos == "free" else "; boxes that "
-        f"NanoDet-g, trained on COCO train2017, gave a quality of {SURE} or more in {of['msrc-seg']} photos of MSRC "
-        f"and {of['camvid']} of CamVid. Most of the COCO photos are licensed for non-commercial use only"),
+        "trained_on": f"ImageNet-1k (EfficientNet-Lite0); boxes of {of['train']} photos of COCO 2017, classes thrown "
+        f"away; {of['scenes']} scenes dreamed from them; boxes that NanoDet-g, trained on COCO train2017, gave a "
+        f"quality of {SURE} or more in {sum(of.get(name, 0) for name, _ in (*SHOPS, *OTHERS))} photos of "
+        + ("products and raccoons; every photo's license allows commercial use and changes" if o.photos == "free" else
+           "products, raccoons, MSRC and CamVid. Most of the COCO photos are licensed for non-commercial use only"),
     })  # fmt: skip
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, {meta['params']:,} parameters")
 
