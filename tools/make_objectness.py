@@ -105,6 +105,8 @@ def make(root: Path, data: Path, count: int, seed: int, photos: str = "free") ->
     bases, items = [], []
     for ref in track(whole, "cutting out", len(whole)):
         held = ref.load()
+        if held.foreground.mean() > 0.9:  # nothing is left to fill what is behind from
+            continue
         bases.append(held)
         items += scenes.items_of(held, min_px=600, rng=rng)
     for number in track(range(count), "dreaming", count):
