@@ -29,13 +29,23 @@ def commit() -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
+def settings(arguments: list[str]) -> list[str]:
+    """Arguments without those that say where things lie on one machine, which make no figure another."""
+    places = ("--out", "--work", "--cache", "--peers", "--pictures", "--models", "--json")
+    kept, left_out = [], False
+    for one in arguments:
+        left_out = one.partition("=")[0] in places if one.startswith("--") else left_out
+        kept += [] if left_out else [one]
+    return kept
+
+
 def save(path: Path, result: dict[str, Any]) -> None:
     """Write a result with what made it. What the documents show of it is kept in benchmarks/results/, see
     tests/test_documented_figures.py; for that it also needs "seeds", "spread", and "tables" or "figures".
     """
     script = f"benchmarks/{Path(sys.argv[0]).name}"
     about = {
-        "schema_version": 1, "benchmark": script, "command": " ".join(["python", script, *sys.argv[1:]]),
+        "schema_version": 1, "benchmark": script, "command": " ".join(["python", script, *settings(sys.argv[1:])]),
         "commit": commit(), "recorded": "by the benchmark", "handful": handful.__version__, "machine": machine(),
     }  # fmt: skip
     write_json(path, {**about, "versions": versions_of("torch", "numpy", "timm"), **result})

