@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from handful.arrays import StrPath
+if TYPE_CHECKING:  # told before NumPy is loaded, that there is no such model
+    from handful.arrays import StrPath
 
 HOME = Path(__file__).parent / "pretrained"
 

@@ -13,12 +13,14 @@ import pytest
 
 import handful.kinds
 from handful import bundle
+from handful.data.sample_images import sample_photo
 from handful.detection import graphs, irene, teaching
 from handful.device.lab import agreement
 from handful.errors import DataError
 from handful.fewshot.classifier import FewShotClassifier
 from handful.kinds import loading, registry
 from handful.models import fetch, folder
+from tests.conftest import save
 from tests.cures.desk import Desk, cures
 from tests.detection.test_irene import BARE
 from tests.kinds.worlds import SMALL, World
@@ -254,3 +256,21 @@ def _with(source: Any, given: Path) -> Any:
     from handful.files import sha256
 
     return replace(source, files={given.name: sha256(given)}, read=lambda path: {"a": np.zeros(2, np.float32)})
+
+
+@cures("cli.verbs_models:_list_text handful predict")
+def test_a_model_that_comes_with_handful(desk: Desk) -> None:
+    save(sample_photo("coffee"), desk.at("photos", "coffee.png"))
+    for command in desk.yes("models", "list").commands("predict", IMAGES=desk.at("photos")):
+        assert "coffee.png" in desk.yes(*command)
+
+
+@cures("kinds.compiling:_kept set")
+def test_a_model_that_comes_with_handful_and_no_cache(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HANDFUL_CACHE", "")
+    said = desk.no("device", "compile", "people", "--runtime", "torch")
+    name, place = said.after("; set ").pop(0), desk.at("kept")
+    assert name == "HANDFUL_CACHE"
+    monkeypatch.setenv(name, str(place))
+    desk.yes("device", "compile", "people", "--runtime", "torch")
+    assert list(place.rglob("bundle.json"))

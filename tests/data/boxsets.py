@@ -128,7 +128,8 @@ STEMS = st.lists(WORDS, min_size=1, max_size=3).map("/".join)
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(st.characters(exclude_categories=()), max_size=12) | st.sampled_from(["1", "true", "NaN", " a", "True"]),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    lambda inner: st.lists(inner, max_size=3)
+    | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"]), max_size=4), inner, max_size=3),
     max_leaves=4,
 )  # fmt: skip
 _OWN = {"iscrowd", "track_id", "handful:mask", "name", "bndbox"}

@@ -155,11 +155,12 @@ def test_several_scales_find_the_same(look: str, pictures: Photos, monkeypatch: 
     assert parts["propose"].output_names[2] == "focus" and plan["scales"]["count"] == 2
     sessions = {name: InTorch(part) for name, part in parts.items()}
 
-    def found(plan: dict[str, Any], sessions: dict[str, Any]) -> dict[str, Any]:
+    def found(plan: dict[str, Any], sessions: dict[str, Any], most: int = 2) -> dict[str, Any]:
         device = CompiledDetector(plan, sessions)
-        return agreement([device.detect(rgb, unknown=True, score_threshold=MIN_SCORE) for rgb in photos], want)
+        got = [device.detect(rgb, unknown=True, score_threshold=MIN_SCORE) for rgb in photos[:most]]
+        return agreement(got, want[:most])
 
-    same = found(json.loads(json.dumps(plan)), sessions)
+    same = found(json.loads(json.dumps(plan)), sessions, len(photos))
     assert same["matched_of_want"] == same["matched_of_got"] == 1 and same["boxes_want"] >= 100
     assert same["largest_score_difference"] < 1e-4
     once = found({**plan, "scales": {**plan["scales"], "count": 1, "mode": "whole"}}, sessions)
