@@ -66,7 +66,7 @@ def test_what_lies_here_is_meant_first(elsewhere: Path) -> None:
     (elsewhere / "people").mkdir()
     assert shipped.found("people") == Path("people")
     assert shipped.found(elsewhere / "people") == elsewhere / "people"
-    with pytest.raises(DataError, match="people is a folder without a model"):
+    with pytest.raises(DataError, match="people is a folder without a model, and hides the model"):
         handful.load("people")
 
 

@@ -274,3 +274,17 @@ def test_a_model_that_comes_with_handful_and_no_cache(desk: Desk, monkeypatch: p
     monkeypatch.setenv(name, str(place))
     desk.yes("device", "compile", "people", "--runtime", "torch")
     assert list(place.rglob("bundle.json"))
+
+
+@cures("kinds.registry:loader rename")
+def test_a_folder_that_hides_a_model_that_comes_with_handful(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(desk.place)
+    save(sample_photo("coffee"), desk.at("people", "coffee.png"))
+    said = desk.no("predict", "people", "people/coffee.png")
+    assert "rename it" in said and "run this in another folder" in said
+    desk.at("elsewhere").mkdir()
+    with monkeypatch.context() as patch:
+        patch.chdir(desk.at("elsewhere"))
+        assert "coffee.png" in desk.yes("predict", "people", "../people/coffee.png")
+    desk.at("people").rename(desk.at("photos"))
+    assert "coffee.png" in desk.yes("predict", "people", "photos/coffee.png")

@@ -9,6 +9,7 @@ from typing import Any
 
 import handful.kinds
 from handful import bundle as bundles
+from handful import shipped
 from handful.arrays import StrPath
 from handful.errors import DataError, UsageError
 from handful.files import read_json
@@ -96,6 +97,9 @@ def loader(place: Path) -> Kind:
     """The kind of a model folder, by its handful.json alone. Raises DataError for a folder that is none."""
     if not (place / META).exists():
         there = f"is {describe(place)}" if place.exists() else "does not exist"
+        if place.exists() and str(place) in shipped.known():
+            raise DataError(f"{place} {there}, and hides the model of that name that comes with handful; rename it, or "
+                            "run this in another folder")  # fmt: skip
         raise DataError(f"{place} {there}; wanted a model folder: {cure(place)}")
     return kind(kind_name(read_meta(place, whole=False), place))
 
