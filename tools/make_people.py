@@ -206,7 +206,7 @@ def main() -> None:
         run(root, model, net="exeggutor:people", epochs=o.epochs, batch=16, ema=0.998, seed=o.seed, threads=o.threads,
             augment=AUGMENT, every=max(1, o.epochs // 8), keep="last", workers=1, resume=True,
             allow=["empty_image", "near_duplicate"])  # fmt: skip
-    free = "; every photo's license allows commercial use and changes"
+    free = "; of all photos but ImageNet's the license allows commercial use and changes"
     about = {
         "made_by": "tools/make_people.py", "photos": counts,
         "trained_on": f"ImageNet-1k (the first blocks of EfficientNet-Lite0); {counts['with_people']} photos with the "
