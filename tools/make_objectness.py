@@ -172,7 +172,8 @@ def main() -> None:
         "trained_on": f"ImageNet-1k (EfficientNet-Lite0); boxes of {of['train']} photos of COCO 2017, classes thrown "
         f"away; {of['scenes']} scenes dreamed from them; boxes that NanoDet-g, trained on COCO train2017, gave a "
         f"quality of {SURE} or more in {sum(of.get(name, 0) for name, _ in (*SHOPS, *OTHERS))} photos of "
-        + ("products and raccoons; of all photos but ImageNet's the license allows commercial use and changes" if o.photos == "free" else
+        + ("products and raccoons; of all photos but ImageNet's the license allows commercial use and changes"
+           if o.photos == "free" else
            "products, raccoons, MSRC and CamVid. Most of the COCO photos are licensed for non-commercial use only"),
     })  # fmt: skip
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, {meta['params']:,} parameters")
