@@ -31,7 +31,7 @@ from handful.types import Dataset, Object, Sample
 from handful.words import counted, shell
 
 GUESSED = frozenset(("pairs", "folder"))  # formats in which names alone say what is a mask
-VERSION = 10  # of the rules and of the report: one that another version kept is not used
+VERSION = 11  # of the rules and of the report: one that another version kept is not used
 TINY_PX = 4.0
 SUFFIX_OF = {"JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"), "MPO": (".jpg", ".jpeg", ".mpo"), "PNG": (".png",),
              "WEBP": (".webp",), "GIF": (".gif",), "TIFF": (".tif", ".tiff"), "PPM": (".ppm", ".pgm"),

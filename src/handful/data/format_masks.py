@@ -2,7 +2,8 @@
 
 images/[SPLIT/]a.jpg and masks/[SPLIT/]a.png; the folder may have any name, and there may be several (labels23/,
 seg10/, ...). The names of the ids are in labels.json, or a text file with a name a line (label_names.py). Masks of
-0 and 255 only, without names, are taken as background and foreground, 128 among them as ignore.
+0 and 255 only, without names, are taken as background and foreground, 128 among them as ignore; masks that number the
+things of each image, as objects.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from handful import running
-from handful.data import class_lists
+from handful.data import class_lists, instance_ids
 from handful.data.finding import Finding, OnFinding, stop
 from handful.data.label_names import LISTS, Labels, is_ours, labels_of, write_labels
 from handful.data.label_tree import (
@@ -109,6 +110,7 @@ def read(
     images, shelf = Shelf(folder / IMAGES, folder), Shelf(folder / tree, folder)
     mask_of = paired(sorted(images.images), shelf, on_finding)
     labels, look = labels_of(folder, tree, on_finding), "named"
+    decode: Decode | None
     if labels is None:
         others = [path for path in class_lists.find(folder, [tree]) if path not in {folder / name for name in LISTS}]
         labels = class_lists.named(folder, others, on_finding)
@@ -126,20 +128,27 @@ def read(
         for split, name, at in rows:
             if images.inside(at, on_finding):
                 sample = Sample(images.folder / at, name=name, split=split or None)
-                yield with_mask(sample, shelf, mask_of.get(at), decode, on_finding, look, threshold)
+                if decode is not None:
+                    yield with_mask(sample, shelf, mask_of.get(at), decode, on_finding, look, threshold)
+                elif at in mask_of and shelf.inside(mask_of[at], on_finding):
+                    path = shelf.folder / mask_of[at]
+                    yield instance_ids.with_things(sample, path, folder, on_finding, look, threshold)
+                else:
+                    yield sample
 
     return Dataset("masks", folder, labels.categories, samples, len(rows))
 
 
 def meaning_of(
     tree: str, shelf: Shelf, names: list[str], opened: Callable[..., np.ndarray | None], on_finding: OnFinding
-) -> tuple[Labels, Decode]:
-    """The values found in masks that nothing names: background and foreground, or classes named by their numbers.
+) -> tuple[Labels, Decode | None]:
+    """The values found in masks that nothing names: background and foreground, or classes named by their numbers; None
+    in place of what reads them where they number things (instance_ids.py).
 
     names: of the masks, on the shelf. opened: reads one, as looks.hard_values with all but path and on_finding given.
     """
     seen: set[int] = set()
-    colored, colors = 0, Counter[int]()
+    colored, colors, numbering = 0, Counter[int](), instance_ids.Numbering()
     for name in track(names, f"looking for values in {tree}"):
         if not shelf.inside(name, lambda finding: None):
             continue
@@ -151,7 +160,12 @@ def meaning_of(
                 one, counts = np.unique(code, return_counts=True)
                 colors.update(dict(zip(one[: MOST_COLORS + 1].tolist(), counts.tolist(), strict=False)))
         if values is not None and values.ndim == 2:
-            seen.update(value_counts(values)[0].tolist())
+            found = value_counts(values)[0]
+            seen.update(found.tolist())
+            numbering.add(values, found)
+    if not colored and numbering.is_of_things():
+        on_finding(instance_ids.told(tree))
+        return Labels(instance_ids.CATEGORIES), None
     if colored and not seen:
         on_finding(Finding("mask_not_ids", tree, "RGB", colored, detail=_unnamed(colors)))
         return Labels(()), decoder((), lambda finding: None)

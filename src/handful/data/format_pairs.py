@@ -3,7 +3,8 @@
 How they pair is found out (pairing.py), or told by patterns: images="imgs/{}.jpg", masks="masks/{}_mask.png". The
 split is the first part of the name that is called so. Where masks mirror images/ in a folder of their own, that is the
 format `masks`. Names of the values come from a list that lies there (label_names.py); without one, 0 and 255 are
-background and foreground, and other values are named by their numbers. Several masks of one image are its objects.
+background and foreground, masks that number the things of each image are objects, and other values are named by their
+numbers. Several masks of one image are its objects.
 A mask in the alpha channel is read there. Soft edges are an error unless a threshold is given.
 """
 
@@ -17,7 +18,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from handful import running
-from handful.data import class_lists, pairing
+from handful.data import class_lists, instance_ids, pairing
 from handful.data.finding import Finding, OnFinding, stop
 from handful.data.folder_names import LABELED_SPLITS
 from handful.data.format_masks import meaning_of
@@ -110,6 +111,12 @@ def read(
             if not files or not all([one.shelf.inside(file, on_finding) for file in files]):
                 yield sample
                 continue
+            if decode is None:
+                for file in files:
+                    where, look = folder / file, one.pairs.look
+                    sample = instance_ids.with_things(sample, where, folder, on_finding, look, threshold)
+                yield sample
+                continue
             reader = _mask_reader(one, files, folder / at, decode, on_finding)
             yield Sample(folder / at, name=name, split=split or None, mask=reader, mask_path=folder / files[0])
 
@@ -147,8 +154,8 @@ def _values(one: _Set, name: str, on_finding: OnFinding) -> np.ndarray | None:
     return hard_values(one.folder / name, one.folder, one.pairs.look, one.threshold, on_finding)
 
 
-def _meaning(one: _Set, labels: Labels | None, on_finding: OnFinding) -> tuple[tuple[Category, ...], Decode]:
-    """The classes, and what turns stored values into ids."""
+def _meaning(one: _Set, labels: Labels | None, on_finding: OnFinding) -> tuple[tuple[Category, ...], Decode | None]:
+    """The classes, and what turns stored values into ids; None for it as format_masks.meaning_of."""
     files = sorted(name for names in one.pairs.masks.values() for name in names)
     opened = partial(hard_values, root=one.folder, look=one.pairs.look, threshold=one.threshold)
     if labels is None:
