@@ -164,7 +164,7 @@ def completed(line: str, cwd: Path) -> tuple[list[str], list[str]]:
     ("line", "wanted"),
     [
         ("handful pre", ["predict"]),
-        ("handful predict ", ["shop-model", "other/"]),
+        ("handful predict ", ["shop-model", "other/", "people"]),  # the last comes with handful
         ("handful predict other/", ["other/second"]),
         ("handful predict shop-model --runt", ["--runtime"]),
         ("handful device compile shop-model --runtime l", ["litert"]),
