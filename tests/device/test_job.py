@@ -109,10 +109,17 @@ def alive(pid: int) -> bool:
     return not status.exists() or status.read_text().rsplit(")", 1)[1].split()[0] != "Z"
 
 
+def sleeper(place: Path) -> int:
+    """The process that the child has started, once its number is written: the file is there a moment before that."""
+    file = place / "sleeper"
+    wait_for(lambda: file.exists() and bool(file.read_text()))
+    return int(file.read_text())
+
+
 def test_a_hang_takes_its_own_children_along(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with pytest.raises(DeviceError):
         broken("hang", monkeypatch, tmp_path)
-    wait_for(lambda: not alive(int((tmp_path / "sleeper").read_text())))  # SIGKILL takes a moment on a busy machine
+    wait_for(lambda: not alive(sleeper(tmp_path)))  # SIGKILL takes a moment on a busy machine
 
 
 def test_ctrl_c_stops_the_child(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -130,7 +137,7 @@ def test_ctrl_c_stops_the_child(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
             run_job(job_of(tmp_path), FEEDS, timeout_s=60)
     finally:
         signal.signal(signal.SIGINT, before)
-    wait_for(lambda: not alive(int((tmp_path / "sleeper").read_text())))  # SIGKILL takes a moment on a busy machine
+    wait_for(lambda: not alive(sleeper(tmp_path)))  # SIGKILL takes a moment on a busy machine
     assert not kept(tmp_path)
 
 
@@ -148,7 +155,7 @@ job.run_job(job.Job("run", "broken", bundle={str(tmp_path)!r}), [{{"image": np.z
     wait_for(lambda: (tmp_path / "sleeper").exists())
     parent.kill()
     parent.wait()
-    wait_for(lambda: not alive(int((tmp_path / "sleeper").read_text())))
+    wait_for(lambda: not alive(sleeper(tmp_path)))
 
 
 def wait_for(what: Callable[[], bool], limit_s: float = 30) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import subprocess
+import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +28,7 @@ from handful.lucid.farm import farm
 from handful.lucid.settings import Settings
 from handful.lucid.shards import stem_of
 from handful.types import Category, Dataset, Mask, Sample
+from tests.conftest import ROOT
 from tests.lucid.seeds import clips, refs
 
 SETTINGS = Settings(frames=3, fill="telea", previous=True)
@@ -267,10 +271,24 @@ def test_a_sample_that_is_there_twice(tmp_path: Path) -> None:
     assert told(out) == (["duplicate_image"], ["x.jpg"])
 
 
-def test_torch_reads_dreams_and_shards(dreamed: Path) -> None:
-    torch = pytest.importorskip("torch")
+def by_workers(dreamed: str) -> None:
+    """How many frames two workers of torch's loader read as this process does."""
+    import torch
     from torch.utils.data import DataLoader
 
+    from handful.lucid.torch_data import DreamDataset, ShardDataset
+
+    same = 0
+    live: Any = DreamDataset(refs(Path(dreamed).parent / "seeds"), SETTINGS, kept=1)
+    for dataset in (live, ShardDataset(Path(dreamed))):
+        loader = DataLoader(dataset, batch_size=4, num_workers=2, multiprocessing_context="fork")
+        batches = torch.cat([batch["ids"] for batch in loader])
+        same += sum(torch.equal(batches[i], dataset[i]["ids"]) for i in range(12))
+    print(f"{same} as without workers")
+
+
+def test_torch_reads_dreams_and_shards(dreamed: Path) -> None:
+    torch = pytest.importorskip("torch")
     from handful.lucid.torch_data import ClipSampler, DreamDataset, ShardDataset
 
     source = refs(dreamed.parent / "seeds")
@@ -286,10 +304,11 @@ def test_torch_reads_dreams_and_shards(dreamed: Path) -> None:
     assert kept[-1]["key"] == "000003-cow-00000-00002"
     order = list(ClipSampler(live))
     assert sorted(order) == list(range(12)) and [i // 3 for i in order][::3] == [i // 3 for i in order][2::3]
-    for dataset in (live, kept):
-        loader = DataLoader(dataset, batch_size=4, num_workers=2, multiprocessing_context="fork")
-        batches = torch.cat([batch["ids"] for batch in loader])
-        assert torch.equal(batches, torch.stack([dataset[i]["ids"] for i in range(12)]))
+    # workers are forked from a process that has no threads of other tests
+    words = [sys.executable, "-c", "from tests.lucid.test_shards import by_workers as b; import sys; b(sys.argv[1])"]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
+    done = subprocess.run([*words, str(dreamed)], env=env, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0 and done.stdout == "24 as without workers\n", done.stderr
     motion: Any = DreamDataset(formats.read(dreamed.parent / "seeds"), SETTINGS, motion=True)
     assert len(motion) == 12 and torch.equal(motion[4]["rgb"], live[4]["rgb"])
     assert motion[4]["flow_forward"].shape == (2, 96, 128) and motion[4]["visible_forward"].dtype == torch.bool
