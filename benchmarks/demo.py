@@ -47,6 +47,8 @@ def main() -> None:
     parser.add_argument("--work", type=Path, help="where reports are made and removed  [default: a temporary folder]")
     parser.add_argument("--out", type=Path, default=Path("bench-results/demo.json"))
     options = parser.parse_args()
+    if options.work is not None:
+        options.work.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(dir=options.work))
     runs = []
     for i in range(options.rounds):
