@@ -22,6 +22,7 @@ from handful.data import class_lists, instance_ids, pairing
 from handful.data.finding import Finding, OnFinding, stop
 from handful.data.folder_names import LABELED_SPLITS
 from handful.data.format_masks import meaning_of
+from handful.data.instance_ids import CATEGORIES, OBJECT
 from handful.data.label_names import FILE, Labels, labels_of
 from handful.data.label_tree import Decode, decoder_of, header, segments, translator
 from handful.data.looks import checked_threshold, hard_values
@@ -42,7 +43,6 @@ train_mask/a_mask.png   names that share all but words such as mask, seg, label,
 classes.txt             the names of 0, 1, 2, ..., if they have any
 """
 BINARY = {0: 0, 255: 1}
-OBJECT = "foreground"
 
 
 def detect(folder: Path) -> bool:
@@ -205,7 +205,7 @@ def _mask_reader(
 
 def _of_objects(one: _Set, labels: Labels | None, on_finding: OnFinding) -> Dataset:
     """Each mask is one object of one class."""
-    categories = labels.categories if labels is not None and len(labels.categories) == 1 else (Category(1, OBJECT),)
+    categories = labels.categories if labels is not None and len(labels.categories) == 1 else CATEGORIES
     if labels is None:
         detail = f"has no name for its objects; all are called {OBJECT}"
         on_finding(Finding("no_label_map", one.pairs.title, OBJECT, detail=detail))
