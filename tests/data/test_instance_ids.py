@@ -69,8 +69,9 @@ def test_things_are_objects(tmp_path: Path, dtype: type, photos: str, folder: st
 
 
 def pieces(rng: np.random.Generator, ids: np.ndarray) -> np.ndarray:
-    """Classes: each value of the discs in several of them."""
-    return np.where(ids > 0, (ids - 1) % 6 + 1, 0).astype(np.uint8)
+    """Classes: five to eight of them without a gap, each value in two or more discs."""
+    ids, classes = blobs(rng, 20), int(ids.max()) % 4 + 5
+    return np.where(ids > 0, (ids - 1) % classes + 1, 0).astype(np.uint8)
 
 
 def gaps(rng: np.random.Generator, ids: np.ndarray) -> np.ndarray:
