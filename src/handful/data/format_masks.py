@@ -128,13 +128,10 @@ def read(
         for split, name, at in rows:
             if images.inside(at, on_finding):
                 sample = Sample(images.folder / at, name=name, split=split or None)
-                if decode is not None:
-                    yield with_mask(sample, shelf, mask_of.get(at), decode, on_finding, look, threshold)
-                elif at in mask_of and shelf.inside(mask_of[at], on_finding):
-                    path = shelf.folder / mask_of[at]
-                    yield instance_ids.with_things(sample, path, folder, on_finding, look, threshold)
+                if decode is None:
+                    yield instance_ids.with_things(sample, shelf, mask_of.get(at), on_finding, look, threshold)
                 else:
-                    yield sample
+                    yield with_mask(sample, shelf, mask_of.get(at), decode, on_finding, look, threshold)
 
     return Dataset("masks", folder, labels.categories, samples, len(rows))
 

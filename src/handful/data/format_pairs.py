@@ -113,8 +113,7 @@ def read(
                 continue
             if decode is None:
                 for file in files:
-                    where, look = folder / file, one.pairs.look
-                    sample = instance_ids.with_things(sample, where, folder, on_finding, look, threshold)
+                    sample = instance_ids.with_things(sample, one.shelf, file, on_finding, one.pairs.look, threshold)
                 yield sample
                 continue
             reader = _mask_reader(one, files, folder / at, decode, on_finding)

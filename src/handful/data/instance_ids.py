@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from handful.data.finding import Finding, OnFinding
-from handful.data.label_tree import mask_reader, segments
+from handful.data.label_tree import segments, with_mask
+from handful.data.paths import Shelf
 from handful.errors import DataError
 from handful.types import Category, Mask, Object, Rle, Sample
 
@@ -68,12 +69,15 @@ def told(tree: str) -> Finding:
 
 
 def with_things(
-    sample: Sample, path: Path, root: Path, on_finding: OnFinding, look: str, threshold: int | None
+    sample: Sample, masks: Shelf, name: str | None, on_finding: OnFinding, look: str, threshold: int | None
 ) -> Sample:  # fmt: skip
-    """The sample with what a mask numbers as objects, beside those it has; as it was where the mask cannot be used,
-    which is told. look, threshold: as looks.hard_values."""
+    """The sample with what a mask numbers as objects, beside those it has; as it was where it has no mask, or one that
+    cannot be used, which is told. name, look, threshold: as label_tree.with_mask."""
+    read = with_mask(sample, masks, name, _as_it_is, on_finding, look, threshold).mask
+    if read is None:
+        return sample
     try:
-        mask = mask_reader(path, sample.path, root, _as_it_is, on_finding, look, threshold)()
+        mask = read()
     except DataError:  # told by the reader
         return sample
     found = [Object(OBJECT, box, rle=rle) for value, rle, box in segments(mask.ids) if value != mask.ignore]
