@@ -33,7 +33,7 @@ from handful.data.shapes import box_of
 from handful.detection.fusion import hard_nms
 from handful.detection.proposer_objectness import WEIGHTS as SHIPPED
 from handful.files import read_json, read_tensors, replacing_folder, sha256, write_json, write_tensors
-from handful.image import list_images, read_image
+from handful.image import images_below, read_image
 from handful.lucid import scenes
 from handful.lucid.seed import SeedRef, seeds_of
 from handful.models.folder import META, WEIGHTS
@@ -116,8 +116,7 @@ def make(root: Path, data: Path, count: int, seed: int, photos: str = "free") ->
     counts["scenes"] = count
     proposer: Any = pick(handful.detection, "proposer", "nanodet").load()
     for name, step in (*SHOPS, *(OTHERS if photos == "all" else ())):
-        every = [p for part in sorted({f.parent for f in (data / name).rglob("*.*")}) for p in list_images(part)[0]
-                 if "masks" not in part.name and "seg" not in part.parent.name][::step]  # fmt: skip
+        every = images_below(data / name)[::step]
         for photo in track(every, f"boxes of {name}", len(every)):
             rgb = read_image(photo).rgb_u8
             seen = proposer.propose(rgb, 100)

@@ -31,7 +31,7 @@ from PIL import Image
 from handful import shipped
 from handful.curate.seen import FILE as SEEN
 from handful.files import read_json, read_tensors, replacing_folder, sha256, to_json, write_json, write_tensors
-from handful.image import list_images, read_image
+from handful.image import images_below, list_images, read_image
 from handful.lucid import scenes
 from handful.lucid.seed import Seed
 from handful.models.folder import META, WEIGHTS
@@ -113,7 +113,7 @@ def train_photos(data: Path, which: str) -> list[Photo]:
     ]
     rng = np.random.default_rng(0)
     for folder, count in NOBODY.items():
-        paths = [p for part in sorted({f.parent for f in (data / folder).rglob("*.*")}) for p in list_images(part)[0]]
+        paths = images_below(data / folder)
         chosen = sorted(rng.permutation(len(paths))[:count])
         found += [Photo(f"{folder.replace('/', '-')}-{i}", paths[i], None, True, 0) for i in chosen]
     if which == "free":

@@ -14,6 +14,8 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
+from handful import shipped
+
 
 class Place(click.Path):
     """A path; ~ is the home folder also where the shell left it as it is, as in --out=~/model."""
@@ -92,14 +94,11 @@ class ModelFolder(click.ParamType):  # type: ignore[type-arg]
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         """As a path."""
-        from handful import shipped
-
         return shipped.found(home(value))
 
     def check(self, place: Path) -> None:
         """Raises DataError or UsageError, in one line, for a path that is something else."""
         import handful.kinds
-        from handful import shipped
         from handful.errors import DataError
 
         if not place.exists():  # told before even NumPy is loaded
@@ -111,8 +110,6 @@ class ModelFolder(click.ParamType):  # type: ignore[type-arg]
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """Model folders, folders that may lead to one, and the models that come with handful."""
-        from handful import shipped
-
         return model_folders(incomplete) + [CompletionItem(n) for n in shipped.known() if n.startswith(incomplete)]
 
 

@@ -46,18 +46,18 @@ def source_of(folder: StrPath, verb: str = "compile") -> ModelSource:
     code = {name: sha256(home / name)[:8] for name in CODE}
     program, reference = (str(getattr(module, name, "")) for name in ("PROGRAM", "REFERENCE"))
     size = (place / WEIGHTS).stat().st_size
-    kept = _kept(place) if shipped.ships(place) else None
+    kept = _kept(place.name, hashes[META]) if shipped.ships(place) else None
     return ModelSource(place, EXPORTER, hashes, code, program, reference, size, kept)
 
 
-def _kept(place: Path) -> Path:
+def _kept(name: str, digest: str) -> Path:
     """Where what is compiled of a model that comes with handful is kept: beside nobody's files, anew for each version
-    of its weights. Raises DataError without a cache folder."""
+    of it, by the SHA-256 of its handful.json. Raises DataError without a cache folder."""
     home = cache_home()
     if home is None:
-        raise DataError(f"{place.name} comes with handful and is compiled into the cache folder, but there is none; "
+        raise DataError(f"{name} comes with handful and is compiled into the cache folder, but there is none; "
                         "set HANDFUL_CACHE to a folder that can be written")  # fmt: skip
-    return home / "compiled" / f"{place.name}-{sha256(place / META)[:12]}"
+    return home / "compiled" / f"{name}-{digest[:12]}"
 
 
 def compile_model(

@@ -32,7 +32,7 @@ def smallest(rows: dict[str, Any]) -> list[dict[str, Any]]:
     best: dict[str, dict[str, Any]] = {}
     for row in sorted(rows.values(), key=lambda row: (row["verdict"] != "pass", row["bytes"])):
         best.setdefault(row["runtime"], row)
-    return [best[name] for name in sorted(best, key=list(COLORS).index)]
+    return [best[name] for name in sorted(best)]
 
 
 def size(count: int) -> str:
